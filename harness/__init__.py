@@ -1,0 +1,1 @@
+"""Private daemons for the demonstration, the benchmarks and the end-to-end tests."""

@@ -1,0 +1,1 @@
+"""Thin Docker images on CernVM-FS: the services of the suite."""

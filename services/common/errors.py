@@ -1,0 +1,21 @@
+"""Root of the suite's exceptions.
+
+Tree (each module documents its own branch)::
+
+    SuiteError
+    ├── InvalidValueError          something from outside is not of its form (digest, name, URL, descriptor, sidecar)
+    ├── ArchiveError               services.common.archive: a layer archive breaks a rule or a limit
+    ├── ObjectStoreError           services.common.object_store: the store failed or refused
+    ├── GraphDriverError           services.graphdriver: an operation of the driver failed
+    └── PublisherError             services.publisher: journal, notification, repository
+"""
+
+__all__ = ["InvalidValueError", "SuiteError"]
+
+
+class SuiteError(Exception):
+    """Base of every error that the suite raises on purpose; its text is fit to be shown to a user."""
+
+
+class InvalidValueError(SuiteError, ValueError):
+    """A value from outside is not of the form it must have; the text names the value and the rule."""

@@ -1,0 +1,1 @@
+"""The Docker graphdriver plugin on the worker node."""

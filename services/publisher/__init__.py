@@ -1,0 +1,1 @@
+"""The stratum-0 agent: from notification to published layer."""
