@@ -1,0 +1,1 @@
+"""Layer archives: tar streams of layers, packed from and unpacked to directories."""
