@@ -1,0 +1,208 @@
+"""A private Docker Engine: dockerd and containerd with directories, sockets and control groups of their own.
+
+As on a machine with Debian's packages, containerd is a service beside dockerd. It survives when dockerd is killed, as
+do the shims and the containers: the next dockerd finds them, as a real one does after a crash.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from harness.commands import Completed, run
+from harness.processes import Daemon
+from harness.sandbox import Sandbox
+from harness.sandbox.traces import kill_cgroup, unmount_below
+
+__all__ = ["Engine"]
+
+_CONTAINERD_CONFIG: Final = """\
+version = 2
+root = "{root}"
+state = "{state}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{opt}"
+"""
+
+
+class Engine:
+    """One dockerd with its containerd, in a sandbox.
+
+    Parameters
+    ----------
+    name
+        Name of the engine, for messages and its control groups; unique in the sandbox.
+    directory
+        Directory on a real file system that gets everything the engine keeps and logs.
+    storage_driver
+        `overlay2`, or the name of a plugin whose socket is `/run/docker/plugins/<name>.sock`.
+    arguments
+        Further arguments of dockerd.
+
+    Raises
+    ------
+    SandboxError
+        The process does not run in a sandbox.
+    """
+
+    def __init__(
+        self, *, name: str, directory: Path, storage_driver: str = "overlay2", arguments: Sequence[str] = ()
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        self.storage_driver = storage_driver
+        self.data_root = directory / "docker"
+        """dockerd's data; a v1 plugin's home is the directory of its name in it."""
+        # Paths of unix sockets are short, hence not below the workspace.
+        self._runtime = Path("/run") / f"engine-{name}"
+        self.socket = self._runtime / "docker.sock"
+        """dockerd's API."""
+        self._pidfile = self._runtime / "docker.pid"
+        self._containerd_socket = self._runtime / "containerd.sock"
+        self._cgroup = f"{Sandbox.current().cgroup}/{name}"
+        self.containerd = Daemon(
+            f"containerd of {name}",
+            ["containerd", "--config", str(self._containerd_config), "--log-level", "warn"],
+            log=directory / "containerd.log",
+        )
+        self.dockerd = Daemon(
+            f"dockerd of {name}",
+            [*self._dockerd_command(), *arguments],
+            log=directory / "dockerd.log",
+            # Docker 27 runs graphdriver plugins only where this is set, to anything.
+            env={"DOCKERD_DEPRECATED_GRAPHDRIVER_PLUGINS": "1"},
+        )
+
+    @property
+    def _containerd_config(self) -> Path:
+        return self.directory / "containerd.toml"
+
+    def _dockerd_command(self) -> list[str]:
+        # Neither the machine's daemon.json nor its bridge, firewall or containerd.
+        return [
+            "dockerd",
+            "--experimental",
+            f"--config-file={self.directory / 'daemon.json'}",
+            f"--storage-driver={self.storage_driver}",
+            f"--data-root={self.data_root}",
+            f"--exec-root={self._runtime / 'exec'}",
+            f"--pidfile={self._pidfile}",
+            f"--host=unix://{self.socket}",
+            f"--containerd={self._containerd_socket}",
+            f"--cgroup-parent={self._cgroup}",
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+        ]
+
+    @property
+    def docker_env(self) -> dict[str, str]:
+        """Environment for docker, buildx and compose that leads to this engine."""
+        return {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.directory / "config")}
+
+    async def start(self, *, timeout: float = 60) -> None:  # noqa: ASYNC109 - a time-out is the point
+        """Start containerd, if it does not run, and dockerd, and wait until the API answers.
+
+        Raises
+        ------
+        DaemonError
+            One of them ended, or was not ready within `timeout` seconds.
+        """
+        (self.directory / "config").mkdir(parents=True, exist_ok=True)
+        (self.directory / "daemon.json").write_text("{}")
+        self._runtime.mkdir(mode=0o711, exist_ok=True)
+        if not self.containerd.running:
+            await self._start_containerd(timeout)
+        # Its own process is known to have ended: another one may have got the number in the file since.
+        self._pidfile.unlink(missing_ok=True)
+        await self.dockerd.start(self._answers, timeout=timeout)
+
+    async def _start_containerd(self, timeout: float) -> None:  # noqa: ASYNC109
+        root = self.directory / "containerd"
+        config = _CONTAINERD_CONFIG.format(
+            root=root, state=self._runtime / "containerd", socket=self._containerd_socket, opt=root / "opt"
+        )
+        self._containerd_config.write_text(config)
+        self._containerd_socket.unlink(missing_ok=True)
+
+        async def listens() -> bool:
+            return self._containerd_socket.is_socket()
+
+        await self.containerd.start(listens, timeout=timeout)
+
+    async def _answers(self) -> bool:
+        if not self.socket.is_socket():
+            return False
+        try:
+            return await self.api("GET", "/_ping") == b"OK"
+        except aiohttp.ClientError:
+            return False
+
+    async def stop(self) -> None:
+        """Stop dockerd, which stops its containers."""
+        await self.dockerd.stop(timeout=60)
+
+    async def kill(self) -> None:
+        """End dockerd with SIGKILL; containerd, the shims and the containers go on, as after a crash."""
+        await self.dockerd.kill()
+
+    async def close(self) -> None:
+        """Stop everything, containers of a killed dockerd and their mounts included."""
+        await self.stop()
+        await self.containerd.stop()
+        self._kill_shims()
+        kill_cgroup(self._cgroup)
+        for directory in (self.directory, self._runtime):
+            unmount_below(directory)
+
+    def _kill_shims(self) -> None:
+        """End the shims that nobody waits for any more."""
+        mine = os.fsencode(self._containerd_socket)
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if b"containerd-shim" in words[0] and mine in words:
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+    async def docker(
+        self,
+        *arguments: str | os.PathLike[str],
+        input: bytes | Path | None = None,  # noqa: A002 - the name that subprocess uses
+        output: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 300,  # noqa: ASYNC109 - a time-out is the point
+    ) -> Completed:
+        """Run the docker client against this engine; parameters and errors as of `harness.commands.run`."""
+        environment = {**self.docker_env, **(env or {})}
+        return await run("docker", *arguments, input=input, output=output, env=environment, timeout=timeout)
+
+    async def api(self, method: str, path: str, *, json: Any = None) -> bytes:  # noqa: ANN401 - any JSON document
+        """Call the Engine API directly, without the cost of a client process.
+
+        Raises
+        ------
+        aiohttp.ClientResponseError
+            The status is an error; the message is dockerd's.
+        aiohttp.ClientError
+            dockerd does not answer.
+        """
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket))) as session,
+            session.request(method, f"http://docker{path}", json=json) as response,
+        ):
+            body = await response.read()
+            if not response.ok:
+                raise aiohttp.ClientResponseError(
+                    response.request_info,
+                    response.history,
+                    status=response.status,
+                    message=body.decode(errors="replace").strip(),
+                )
+            return body

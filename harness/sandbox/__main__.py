@@ -1,0 +1,120 @@
+"""Start a command in a sandbox: `python -m harness.sandbox -- COMMAND...` (as root)."""
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+from harness.sandbox import CGROUP_VARIABLE, SandboxError
+from harness.sandbox.traces import remove_cgroups, remove_workspace
+
+__all__: list[str] = []
+
+_PROGRAMS = ("unshare", "mount", "ip", "rm")
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_GRACE = 30
+"""Seconds that the command has to end after a signal before everything is killed."""
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _check() -> None:
+    if os.geteuid() != 0:
+        raise SandboxError("the sandbox needs root: it makes namespaces, mounts and devices")
+    if missing := [program for program in _PROGRAMS if shutil.which(program) is None]:
+        raise SandboxError(f"the sandbox needs these programs: {', '.join(missing)}")
+
+
+def _bind_to_parent() -> None:
+    """End with whoever started this, and adopt what process 1 could leave if it is killed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _make_workspace() -> Path:
+    """Make the workspace; in /var/tmp, since /tmp is memory on many machines and layers are large."""
+    base = os.path.abspath(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there
+    return Path(tempfile.mkdtemp(prefix="thin-images-", dir=base))
+
+
+def _start(command: list[str], *, workspace: Path, cgroup: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start process 1 of the sandbox; return its starter and the pipe that carries signals and, by its end, our own."""
+    reader, writer = os.pipe()
+    isolated = ["unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--mount-proc", "--propagation", "private"]
+    init = [sys.executable, "-m", "harness.sandbox.init", str(reader), str(workspace), cgroup, *command]
+    # In a session of its own, so that a Ctrl-C in the terminal comes by the pipe only, and once.
+    process = subprocess.Popen([*isolated, "--kill-child", "--", *init], pass_fds=[reader], start_new_session=True)
+    os.close(reader)
+    return process, writer
+
+
+def _wait(process: subprocess.Popen[bytes], control: int) -> int:
+    """Wait for the sandbox's end; pass a signal on, and end everything at the second one or after the grace."""
+    received = 0
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if number == signal.SIGALRM or received > 1:
+            process.kill()
+            return
+        try:
+            os.write(control, bytes([number]))
+        except BrokenPipeError:
+            return
+        signal.alarm(_GRACE)
+
+    for number in (*_PASSED_ON, signal.SIGALRM):
+        signal.signal(number, handle)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _wait_for_adopted() -> None:
+    """Wait for process 1 of the sandbox where its starter was killed before it."""
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def main() -> int:
+    """Run the command of the arguments and return its exit status."""
+    command = sys.argv[1:]
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        print("usage: python -m harness.sandbox -- COMMAND [ARGUMENT...]", file=sys.stderr)
+        return 2
+    try:
+        _check()
+    except SandboxError as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 1
+    _bind_to_parent()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    workspace = _make_workspace()
+    # One sandbox inside another keeps its control groups below the other's.
+    cgroup = f"{os.environ.get(CGROUP_VARIABLE, '')}/{workspace.name}-{secrets.token_hex(2)}"
+    try:
+        status = _wait(*_start(command, workspace=workspace, cgroup=cgroup))
+        _wait_for_adopted()
+    finally:
+        remove_cgroups(cgroup)
+        if workspace.exists():
+            remove_workspace(workspace)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
