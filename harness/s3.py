@@ -1,0 +1,93 @@
+"""What the harness does to an S3 server as its administrator."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import HttpUrl, SecretStr
+
+from services.common.object_store.settings import ObjectStoreSettings
+
+__all__ = ["S3Access", "accepts_objects", "create_bucket", "s3_client"]
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """One bucket and the user who may use it."""
+
+    endpoint: str
+    """URL of the server."""
+    bucket: str
+    """Name of the bucket."""
+    access_key: str
+    """Access key of the user."""
+    secret_key: str = field(repr=False)
+    """Secret key of the user."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The settings of a service that uses the bucket."""
+        return {
+            "LAYER_STORE_ENDPOINT": self.endpoint,
+            "LAYER_STORE_BUCKET": self.bucket,
+            "LAYER_STORE_ACCESS_KEY": self.access_key,
+            "LAYER_STORE_SECRET_KEY": self.secret_key,
+        }
+
+    @property
+    def settings(self) -> ObjectStoreSettings:
+        """The same for a service in this process."""
+        return ObjectStoreSettings(
+            endpoint=HttpUrl(self.endpoint),
+            bucket=self.bucket,
+            access_key=SecretStr(self.access_key),
+            secret_key=SecretStr(self.secret_key),
+        )
+
+
+@asynccontextmanager
+async def s3_client(access: S3Access, service: str = "s3") -> AsyncIterator[Any]:
+    """Open a client that neither waits long nor repeats anything; `service` is the name of the API."""
+    config = AioConfig(
+        connect_timeout=2,
+        read_timeout=10,
+        signature_version="s3v4" if service == "s3" else "v4",
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"total_max_attempts": 1},
+    )
+    async with get_session().create_client(
+        service,
+        endpoint_url=access.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        config=config,
+    ) as client:
+        yield client
+
+
+async def accepts_objects(client: Any, bucket: str) -> bool:  # noqa: ANN401 - botocore's clients have no static type
+    """Whether the server takes an object: a listening port says little about the storage behind it."""
+    try:
+        await client.put_object(Bucket=bucket, Key="probe", Body=b"probe")
+        await client.delete_object(Bucket=bucket, Key="probe")
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+async def create_bucket(client: Any, bucket: str) -> bool:  # noqa: ANN401 - botocore's clients have no static type
+    """Make a bucket that may be there already; False while the server is not up."""
+    try:
+        await client.create_bucket(Bucket=bucket)
+    except client.exceptions.BucketAlreadyOwnedByYou:
+        return True
+    except (BotoCoreError, ClientError):
+        return False
+    return True

@@ -1,0 +1,155 @@
+"""SeaweedFS, an S3 server in one process, from its PyPI wheel."""
+
+import shutil
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from harness.ports import free_ports
+from harness.processes import Daemon, DaemonError
+from harness.s3 import S3Access, accepts_objects, s3_client
+
+__all__ = ["SeaweedFS"]
+
+_BUCKET: Final = "layers"
+_PARTS: Final = ("s3", "master", "volume", "filer", "admin")
+
+
+class SeaweedFS:
+    """One server with the bucket `layers` and one user, on the loopback interface.
+
+    It can be stopped or killed and started again, and keeps its port and its objects.
+
+    Parameters
+    ----------
+    directory
+        Where it keeps its data and its log; it is the caller's to remove.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ports = free_ports(10)
+        self._daemon: Daemon | None = None
+        self.access = S3Access(
+            endpoint=f"http://127.0.0.1:{self._ports[0]}",
+            bucket=_BUCKET,
+            access_key="layers-user",
+            secret_key="layers-secret",  # noqa: S106 - of a server on the loopback interface that lives for minutes
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the server."""
+        return self.access.endpoint
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self.access.bucket
+
+    @property
+    def access_key(self) -> str:
+        """Access key of the user."""
+        return self.access.access_key
+
+    @property
+    def secret_key(self) -> str:
+        """Secret key of the user."""
+        return self.access.secret_key
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The settings of a service that uses the bucket."""
+        return self.access.environment
+
+    async def start(self, webhook_url: str | None = None, webhook_token: str | None = None) -> None:
+        """Start the server and wait until it takes objects.
+
+        Parameters
+        ----------
+        webhook_url
+            Where it posts an event for every change below `sha256/` in the bucket.
+        webhook_token
+            Bearer token of these requests.
+
+        Raises
+        ------
+        DaemonError
+            It is not installed, or did not get ready within 60 seconds.
+        """
+        data = self._directory / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        daemon = Daemon(
+            "seaweedfs",
+            [_program(), *self._arguments(data)],
+            log=self._directory / "seaweedfs.log",
+            env=self._variables(webhook_url, webhook_token),
+        )
+        self._daemon = daemon
+        async with s3_client(self.access) as client:
+
+            async def ready() -> bool:
+                return await accepts_objects(client, _BUCKET)
+
+            await daemon.start(ready, timeout=60)
+
+    async def stop(self) -> None:
+        """End the server orderly; it takes some four seconds."""
+        if self._daemon is not None:
+            await self._daemon.stop()
+            self._remove_sockets()
+
+    async def kill(self) -> None:
+        """End the server at once."""
+        if self._daemon is not None:
+            await self._daemon.kill()
+            self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        # The server has no setting for the place of these and leaves them behind.
+        for part, port in zip(_PARTS, self._ports[len(_PARTS) :], strict=True):
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108 - its choice
+
+    def _arguments(self, data: Path) -> list[str]:
+        http, grpc = self._ports[:5], self._ports[5:]
+        return [
+            "mini",
+            f"-dir={data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-bucket={_BUCKET}",
+            *(f"-{part}.port={port}" for part, port in zip(_PARTS, http, strict=True)),
+            # Unless named they are 10,000 higher, which may be no port at all.
+            *(f"-{part}.port.grpc={port}" for part, port in zip(_PARTS, grpc, strict=True)),
+            # Unless named they are in /tmp and stay there.
+            f"-s3.localSocket={self._directory / 's3.sock'}",
+            f"-filer.localSocket={self._directory / 'filer.sock'}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+            "-master.electionTimeout=1s",
+            "-master.volumeSizeLimitMB=1024",
+        ]
+
+    def _variables(self, webhook_url: str | None, webhook_token: str | None) -> dict[str, str]:
+        variables = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        if webhook_url is not None:
+            variables |= {
+                "WEED_NOTIFICATION_WEBHOOK_ENABLED": "true",
+                "WEED_NOTIFICATION_WEBHOOK_ENDPOINT": webhook_url,
+                # The parts of a multipart upload are files as well, below .uploads/.
+                "WEED_NOTIFICATION_WEBHOOK_PATH_PREFIXES": f"/buckets/{_BUCKET}/sha256/",
+            }
+        if webhook_token is not None:
+            variables["WEED_NOTIFICATION_WEBHOOK_BEARER_TOKEN"] = webhook_token
+        return variables
+
+
+def _program() -> str:
+    installed = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
+    if installed is None:
+        raise DaemonError("weed is not installed: pip install 'cvmfs-thin-images[embedded]'")
+    return installed
