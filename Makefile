@@ -1,0 +1,38 @@
+# Two commands need nothing else on a fresh Debian 13 or Ubuntu, as root: `make demo` and `make test`.
+
+SHELL = /bin/sh
+PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+PYTHON = .venv/bin/python
+SANDBOX = exec $(PYTHON) -m harness.sandbox --
+
+.PHONY: help demo test bench lint
+.DEFAULT_GOAL = help
+
+help:
+	@echo 'make demo    run the whole circle on this machine: run a thin image, commit it, run the result elsewhere'
+	@echo '             IMAGE=FILE|REFERENCE starts from a docker archive or from an image of a registry instead of Debian'
+	@echo 'make test    lint, then every test, with real daemons (needs root)'
+	@echo '             TESTS="tests/common -k sidecar" runs some of them'
+	@echo 'make bench   compare with overlay2 and write bench.json; ONLY=load,commit,... runs some rows'
+	@echo 'make lint    ruff and mypy'
+	@echo
+	@echo 'Each installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
+
+demo:
+	@harness/bootstrap.sh demo
+	@$(SANDBOX) $(PYTHON) -m harness.demo $(if $(IMAGE),--image '$(IMAGE)')
+
+test: lint
+	@harness/bootstrap.sh test
+	@$(SANDBOX) $(PYTHON) -m pytest $(TESTS)
+
+bench:
+	@harness/bootstrap.sh bench
+	@$(SANDBOX) $(PYTHON) -m harness.bench $(if $(ONLY),--only '$(ONLY)')
+
+lint:
+	@harness/bootstrap.sh lint
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy

@@ -1,0 +1,191 @@
+#!/bin/sh
+# Installs what a make target needs and is missing, on Debian and Ubuntu as root; elsewhere it says what is needed.
+# It must run where neither Python nor any package of the project is there yet, hence a shell script.
+#
+# usage: harness/bootstrap.sh lint|demo|bench|test
+set -eu
+
+target=$1
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+suite=trixie
+rootfs=.cache/debian-$suite.tar
+rootfs_packages=python3
+newest_docker=27
+
+say() { printf 'bootstrap: %s\n' "$*"; }
+fail() {
+    printf 'bootstrap: %s\n' "$*" >&2
+    exit 1
+}
+
+# --- what is missing -------------------------------------------------------------------------------------------------
+
+missing= # one "program (package)" a line, for people
+packages=
+need() { # need PACKAGE PROGRAM-OR-FILE...: any of the programs or files will do
+    package=$1
+    shift
+    for thing; do
+        case $thing in
+        /*) [ -e "$thing" ] && return ;;
+        *) command -v "$thing" >/dev/null && return ;;
+        esac
+    done
+    missing="$missing    $1 (package $package)
+"
+    packages="$packages $package"
+}
+
+python=
+find_python() {
+    for candidate in .venv/bin/python python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            # A Debian without python3-venv has the venv module, but cannot fill a new environment.
+            if [ "$candidate" = .venv/bin/python ] || "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+                python=$candidate
+                return
+            fi
+        fi
+    done
+}
+
+find_missing() {
+    find_python
+    [ -n "$python" ] || need python3-venv "Python 3.11 to 3.13 with venv and ensurepip"
+    [ "$target" = lint ] && return
+    need util-linux unshare
+    need mount mount
+    need iproute2 ip
+    need ca-certificates /etc/ssl/certs/ca-certificates.crt
+    need docker.io dockerd
+    need containerd containerd
+    need runc runc
+    need docker-cli docker
+    need docker-buildx /usr/libexec/docker/cli-plugins/docker-buildx /usr/lib/docker/cli-plugins/docker-buildx \
+        /usr/local/lib/docker/cli-plugins/docker-buildx
+    need mmdebstrap mmdebstrap
+    [ "$target" = test ] || return 0
+    need docker-registry docker-registry
+    need skopeo skopeo
+    need umoci umoci
+    need attr getfattr
+    need libcap2-bin setcap
+    need fuse3 fusermount3
+    need bindfs bindfs
+    need ceph-mon ceph-mon
+    need ceph-osd ceph-osd
+    need radosgw radosgw
+    need ceph-common ceph
+}
+
+# --- Debian packages -------------------------------------------------------------------------------------------------
+
+is_debian_like() {
+    # shellcheck source=/dev/null
+    [ -r /etc/os-release ] && case $(. /etc/os-release && echo "$ID") in debian | ubuntu) true ;; *) false ;; esac
+}
+
+# Ubuntu has no docker-cli package (docker.io holds it), and newer releases of it have a Docker without graphdrivers.
+available_packages() {
+    for package; do
+        case $package in
+        docker.io)
+            apt-cache madison docker.io | awk -F' *[|] *' -v newest=$newest_docker \
+                '!found && $2 + 0 <= newest { print "docker.io=" $2; found = 1 }'
+            ;;
+        docker-cli)
+            ! apt-cache show docker-cli >/dev/null 2>&1 || echo docker-cli
+            ;;
+        *) echo "$package" ;;
+        esac
+    done
+}
+
+install_packages() {
+    [ "$(id -u)" -eq 0 ] || fail "not root, so nothing can be installed. Needed, and missing here:
+$missing    Install them and call again as root."
+    is_debian_like || fail "this is neither Debian nor Ubuntu, so nothing is installed. Needed, and missing here:
+$missing    Install them and call again. Docker is needed in a version up to $newest_docker."
+    say "updating the package lists"
+    apt-get update -q >/dev/null || fail "apt-get update failed"
+    # shellcheck disable=SC2086 # words are what is wanted
+    set -- $(available_packages $packages)
+    say "installing with apt-get: $*"
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >.cache/apt.log 2>&1 ||
+        fail "apt-get install failed:
+$(tail -n 20 .cache/apt.log)"
+}
+
+check_docker() {
+    version=$(dockerd --version | sed -n 's/^Docker version \([0-9]*\).*/\1/p')
+    [ "${version:-0}" -le $newest_docker ] ||
+        fail "Docker $version has no graphdriver plugins any more: Docker up to $newest_docker is needed (Debian 13 has 26.1)"
+}
+
+# --- Python environment ----------------------------------------------------------------------------------------------
+
+# The mirrors and certificates that pip is told to use hold for uv too, which reads neither pip's settings nor its file.
+pip_setting() { .venv/bin/pip config get "global.$1" 2>/dev/null || true; }
+
+sync_environment() {
+    stamp=.venv/.bootstrap
+    state=$(cat uv.lock pyproject.toml | cksum)
+    [ -x .venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$state" ] && return
+    uv_version=$(sed -n '/^name = "uv"$/{n;s/^version = "\(.*\)"$/\1/p;}' uv.lock)
+    if [ ! -x .venv/bin/pip ]; then
+        say "making .venv with $("$python" --version)"
+        "$python" -m venv --clear .venv
+    fi
+    say "installing uv $uv_version and what uv.lock names into .venv"
+    .venv/bin/pip install -q --disable-pip-version-check "uv==$uv_version" || fail "pip could not install uv"
+    certificate=${SSL_CERT_FILE:-${PIP_CERT:-$(pip_setting cert)}}
+    [ -z "$certificate" ] || export SSL_CERT_FILE="$certificate"
+    if [ -n "${PIP_INDEX_URL:-$(pip_setting index-url)}" ]; then
+        # The lock names files of pypi.org; pip fetches the same ones, by their hashes, from the mirror it is set to.
+        .venv/bin/uv export -q --frozen --no-emit-project --format requirements-txt >.cache/requirements.txt
+        .venv/bin/pip install -q --require-hashes -r .cache/requirements.txt || fail "pip install failed"
+        .venv/bin/pip install -q --no-deps -e . || fail "pip install failed"
+    else
+        VIRTUAL_ENV=$PWD/.venv .venv/bin/uv sync -q --frozen --active || fail "uv sync failed"
+    fi
+    printf '%s\n' "$state" >$stamp
+}
+
+# --- base image ------------------------------------------------------------------------------------------------------
+
+# Daemons run where there is no network, so the one file system that comes from outside is made here, once.
+make_rootfs() {
+    [ -e "$rootfs" ] && return
+    [ "$(id -u)" -eq 0 ] || fail "not root: mmdebstrap needs it"
+    say "making a Debian $suite root file system with mmdebstrap, once: $rootfs"
+    set --
+    # shellcheck source=/dev/null
+    if [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = $suite ]; then
+        # The machine's own mirrors.
+        for sources in /etc/apt/sources.list /etc/apt/sources.list.d/debian.sources; do
+            if grep -qs '^[^#]' "$sources"; then set -- "$@" "$sources"; fi
+        done
+    fi
+    apt-config dump | grep -i '^Acquire::https\?::\(proxy\|ca\)' >.cache/apt-options || true
+    mmdebstrap --quiet --variant=minbase --include=$rootfs_packages --aptopt="$PWD/.cache/apt-options" \
+        --format=tar $suite "$rootfs.new" "$@" >.cache/mmdebstrap.log 2>&1 ||
+        fail "mmdebstrap failed:
+$(tail -n 20 .cache/mmdebstrap.log)"
+    mv "$rootfs.new" "$rootfs"
+}
+
+mkdir -p .cache
+find_missing
+if [ -n "$packages" ]; then
+    install_packages
+    packages= missing=
+    find_missing
+    [ -z "$packages" ] || fail "still missing:
+$missing"
+fi
+sync_environment
+if [ "$target" != lint ]; then
+    check_docker
+    make_rootfs
+fi
