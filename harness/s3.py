@@ -25,7 +25,7 @@ class S3Access:
     """Name of the bucket."""
     access_key: str
     """Access key of the user."""
-    secret_key: str = field(repr=False)
+    secret_key: str = field(default="", repr=False)
     """Secret key of the user."""
 
     @property

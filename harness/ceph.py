@@ -1,0 +1,263 @@
+"""A single-node Ceph with an S3 gateway (RGW), from Debian's packages `ceph-mon ceph-osd radosgw ceph-common`.
+
+One monitor, one storage daemon that keeps everything in memory, one gateway, no manager, no authentication between them.
+It is up in a second and gone without a trace.
+"""
+
+import asyncio
+import json
+import sysconfig
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from harness.ports import free_ports
+from harness.processes import Daemon, DaemonError, wait_until
+from harness.s3 import S3Access, accepts_objects, create_bucket, s3_client
+
+__all__ = ["CephRGW"]
+
+_BUCKET: Final = "layers"
+_PACKAGES: Final = "ceph-mon ceph-osd radosgw ceph-common"
+_COMMAND_TIMEOUT: Final = 30
+_MEMORY: Final = 6 << 30
+"""Capacity of the storage daemon, in bytes; memory is taken only as objects come."""
+
+_CONFIGURATION: Final = """\
+[global]
+fsid = {fsid}
+mon host = [v2:127.0.0.1:{monitor_port}]
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+auth cluster required = none
+auth service required = none
+auth client required = none
+auth allow insecure global id reclaim = false
+# Without authentication there is no secure mode, which the gateway would ask the monitor for.
+ms mon client mode = crc
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 1
+osd pool default pgp num = 1
+osd pool default pg autoscale mode = off
+osd crush chooseleaf type = 0
+mon allow pool size one = true
+# Every start-up step is a round of Paxos, which collects proposals for a second by default.
+paxos propose interval = 0.02
+paxos min wait = 0.01
+osd objectstore = memstore
+memstore device bytes = {memory}
+# Debian's default is a relative path.
+osd class dir = {classes}
+osd data = {directory}/osd
+mon data = {directory}/mon
+rgw data = {directory}/rgw
+rgw frontends = beast endpoint=127.0.0.1:{gateway_port}
+run dir = {directory}
+admin socket = {directory}/$name.asok
+keyring = {directory}/keyring
+log file = {directory}/$name.log
+"""
+
+
+class CephRGW:
+    """One cluster with the bucket `layers` and one user, on the loopback interface.
+
+    The gateway can be restarted; stopping the cluster loses its objects, since they are in memory.
+
+    Parameters
+    ----------
+    directory
+        Where it keeps its configuration and logs; it is the caller's to remove.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._monitor_port, gateway_port = free_ports(2)
+        self._gateway_port = gateway_port
+        self._running: list[Daemon] = []
+        self.access = S3Access(endpoint=f"http://127.0.0.1:{gateway_port}", bucket=_BUCKET, access_key="")
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the gateway."""
+        return self.access.endpoint
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self.access.bucket
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The settings of a service that uses the bucket."""
+        return self.access.environment
+
+    async def start(self) -> None:
+        """Start the cluster and wait until it takes objects.
+
+        Raises
+        ------
+        DaemonError
+            It is not installed, or one of its daemons did not get ready.
+        """
+        try:
+            await self._start_storage()
+            await self._start_gateway()
+            self.access = await self._create_user()
+            async with s3_client(self.access) as client:
+
+                async def bucket_made() -> bool:
+                    return await create_bucket(client, _BUCKET) and await accepts_objects(client, _BUCKET)
+
+                await wait_until(bucket_made, timeout=30, what="the gateway takes objects")
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def stop(self) -> None:
+        """End the daemons orderly, those that need others first."""
+        while self._running:
+            await self._running[-1].stop()
+            self._running.pop()
+
+    async def kill(self) -> None:
+        """End the daemons at once."""
+        while self._running:
+            await self._running[-1].kill()
+            self._running.pop()
+
+    async def restart_gateway(self) -> None:
+        """Start the gateway anew.
+
+        A gateway looks for new persistent topics every 30 seconds only, but once at its start.
+        """
+        await self._running.pop().stop()
+        await self._start_gateway()
+
+    async def create_topic(self, name: str, push_endpoint: str, *, persistent: bool) -> str:
+        """Make a topic whose events are posted to a URL, and return its ARN.
+
+        Parameters
+        ----------
+        name
+            Name of the topic.
+        push_endpoint
+            The URL; a token, if the receiver asks for one, is part of it.
+        persistent
+            Whether events are queued and repeated until the receiver takes them. The gateway serves the queue from its
+            next start on, or half a minute later.
+        """
+        attributes = {"push-endpoint": push_endpoint, "persistent": str(persistent).lower()}
+        async with s3_client(self.access, "sns") as client:
+            answer = await client.create_topic(Name=name, Attributes=attributes)
+        return str(answer["TopicArn"])
+
+    async def announce_uploads(self, topics: Sequence[str]) -> None:
+        """Have new layers announced to these topics, given by ARN, and to no others."""
+        configurations: list[dict[str, Any]] = [
+            {
+                "Id": f"layers-{number}",
+                "TopicArn": topic,
+                "Events": ["s3:ObjectCreated:*"],
+                "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "sha256/"}]}},
+            }
+            for number, topic in enumerate(topics)
+        ]
+        async with s3_client(self.access) as client:
+            # A configuration is added to those that are there; only an empty one clears them.
+            for wanted in ([], configurations):
+                await client.put_bucket_notification_configuration(
+                    Bucket=_BUCKET, NotificationConfiguration={"TopicConfigurations": wanted}
+                )
+
+    async def _start_storage(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for name in ("mon", "osd", "rgw"):
+            (self._directory / name).mkdir()
+        fsid = str(uuid.uuid4())
+        self._configure(fsid)
+        monitors = str(self._directory / "monmap")
+        address = f"[v2:127.0.0.1:{self._monitor_port}]"
+        await self._run("monmaptool", "--create", "--addv", "a", address, "--fsid", fsid, monitors)
+        await self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monitors)
+        await self._start_daemon("ceph-mon", "-i", "a")
+        osd = str(uuid.uuid4())
+        await self._run("ceph", "osd", "new", osd)
+        await self._run("ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", osd)
+        await self._start_daemon("ceph-osd", "-i", "0")
+
+    async def _start_gateway(self) -> None:
+        await self._start_daemon("radosgw", "--name", "client.rgw")
+
+        async def answers() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self._gateway_port)
+            except OSError:
+                return False
+            writer.close()
+            return True
+
+        await wait_until(answers, timeout=30, what="the gateway listens")
+
+    def _configure(self, fsid: str) -> None:
+        (self._directory / "keyring").touch()
+        (self._directory / "ceph.conf").write_text(
+            _CONFIGURATION.format(
+                fsid=fsid,
+                monitor_port=self._monitor_port,
+                gateway_port=self._gateway_port,
+                memory=_MEMORY,
+                classes=f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/rados-classes",
+                directory=self._directory,
+            )
+        )
+
+    async def _create_user(self) -> S3Access:
+        output = await self._run("radosgw-admin", "user", "create", "--uid=layers", "--display-name=layers")
+        keys = json.loads(output)["keys"][0]
+        return replace(self.access, access_key=keys["access_key"], secret_key=keys["secret_key"])
+
+    async def _start_daemon(self, program: str, *arguments: str) -> None:
+        """Start a daemon; those that need it wait for it on their own."""
+        daemon = Daemon(
+            program,
+            [program, "-f", *arguments, "-c", str(self._directory / "ceph.conf")],
+            log=self._directory / f"{program}.out",
+        )
+
+        async def started() -> bool:
+            return daemon.running
+
+        self._running.append(daemon)
+        await daemon.start(started)
+
+    async def _run(self, program: str, *arguments: str) -> bytes:
+        """Run a command of the cluster to its end and return its standard output."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                "-c",
+                str(self._directory / "ceph.conf"),
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except FileNotFoundError:
+            raise DaemonError(
+                f"{program} is not installed: apt install ceph-mon ceph-osd radosgw ceph-common"
+            ) from None
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), _COMMAND_TIMEOUT)
+        except BaseException as error:
+            process.kill()
+            await process.wait()
+            if isinstance(error, TimeoutError):
+                raise DaemonError(f"{program} {arguments[0]}: not done within {_COMMAND_TIMEOUT} s") from None
+            raise
+        if process.returncode != 0:
+            raise DaemonError(f"{program} {arguments[0]}: {errors.decode(errors='replace').strip()[-2000:]}")
+        return output
