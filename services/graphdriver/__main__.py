@@ -1,0 +1,84 @@
+"""`python -m services.graphdriver`: the plugin as a process."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+import structlog
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.errors import SuiteError
+from services.common.logs import configure_logging
+from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.settings import SettingsError, render_help
+from services.graphdriver.core.mounts import MountThread
+from services.graphdriver.factory import DriverFactory
+from services.graphdriver.plugin.handlers import build_app
+from services.graphdriver.plugin.server import serve
+from services.graphdriver.plugin.session import Session
+from services.graphdriver.settings import GraphDriverSettings
+
+__all__ = ["main"]
+
+_log = structlog.get_logger(__name__)
+
+_PURPOSE = (
+    "The Docker graphdriver plugin for thin images: serves the plugin protocol on a unix socket. Start it as root before "
+    "the engine, which then runs with `--experimental -s NAME`, NAME being the socket's file name without .sock. "
+    "Without LAYER_STORE_ENDPOINT regular and thin images run, but commits of thin containers fail."
+)
+
+
+def main() -> int:
+    """Run the plugin until SIGTERM or SIGINT; return the exit status."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        groups = (GraphDriverSettings, ObjectStoreSettings)
+        sys.stdout.write(render_help("python -m services.graphdriver", _PURPOSE, groups))
+        return 0
+    if sys.argv[1:]:
+        sys.stderr.write(f"unknown argument {sys.argv[1]}: settings come from the environment, see --help\n")
+        return 2
+    try:
+        settings = GraphDriverSettings.load()
+        store = ObjectStoreSettings.load() if "LAYER_STORE_ENDPOINT" in os.environ else None
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    configure_logging(level=settings.log_level, output=settings.log_format)
+    os.umask(0o022)
+    try:
+        asyncio.run(_run(settings, store))
+    except* SuiteError as group:
+        for error in group.exceptions:
+            sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+async def _run(settings: GraphDriverSettings, store_settings: ObjectStoreSettings | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        mount_thread = stack.enter_context(MountThread())
+        store = None
+        if store_settings is not None:
+            store = await stack.enter_async_context(ObjectStore(settings=store_settings))
+        factory = DriverFactory(settings=settings, limits=ArchiveLimits(), store=store, mount_thread=mount_thread)
+        stack.callback(factory.close)
+        session = Session(state=settings.state, factory=factory)
+        await session.restore()
+        async with asyncio.TaskGroup() as tasks:
+            house_keeping = tasks.create_task(session.keep_house(settings.copy_interval))
+            async with serve(build_app(session), settings.socket):
+                _log.info("serving", socket=str(settings.socket), repositories=settings.repositories)
+                await stop.wait()
+            house_keeping.cancel()
+    _log.info("stopped")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

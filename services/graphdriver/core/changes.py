@@ -1,0 +1,114 @@
+"""What a layer changes, seen against what lies below it.
+
+The rules are those of the engine's own comparison of two trees, so that `docker diff` says the same as under overlay2:
+a path is modified if its metadata or content differ (for directories, their sizes and times do not count), a directory
+is listed as modified if anything in it is, and of a deleted directory only the directory itself is listed.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+__all__ = ["Change", "ChangeKind", "changes"]
+
+
+class ChangeKind(IntEnum):
+    """Kinds of changes, with the numbers that the engine gives them."""
+
+    MODIFY = 0
+    ADD = 1
+    DELETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One changed path."""
+
+    path: bytes
+    """Absolute, as seen in the container."""
+    kind: ChangeKind
+
+
+def changes(upper: Path, view: Path | None) -> list[Change]:
+    """Compare a layer's own files with the view of what lies below it. Blocks.
+
+    Parameters
+    ----------
+    upper
+        The layer's files, in the kernel's overlay encoding.
+    view
+        The union of everything below; None if nothing is.
+
+    Returns
+    -------
+    list of Change
+        In byte order.
+    """
+    found = list(_compare(os.fsencode(upper), os.fsencode(view) if view is not None else None, b""))
+    return sorted(found, key=lambda change: change.path)
+
+
+def _compare(upper: bytes, view: bytes | None, path: bytes) -> Iterator[Change]:
+    directory = upper + path
+    with os.scandir(directory) as scan:
+        entries = list(scan)
+    names = {entry.name for entry in entries}
+    if view is not None and path and _is_opaque(directory):
+        for name in os.listdir(view + path):
+            if name not in names:
+                yield Change(path + b"/" + name, ChangeKind.DELETE)
+    for entry in entries:
+        yield from _compare_entry(upper, view, path + b"/" + entry.name, entry)
+
+
+def _compare_entry(upper: bytes, view: bytes | None, path: bytes, entry: os.DirEntry[bytes]) -> Iterator[Change]:
+    new = entry.stat(follow_symlinks=False)
+    old = _lstat(view + path) if view is not None else None
+    if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:
+        if old is not None:
+            yield Change(path, ChangeKind.DELETE)
+        return
+    if not stat.S_ISDIR(new.st_mode):
+        if old is None:
+            yield Change(path, ChangeKind.ADD)
+        elif _differs(new, old) or _capability(upper + path) != _capability((view or b"") + path):
+            yield Change(path, ChangeKind.MODIFY)
+        return
+    if old is None or not stat.S_ISDIR(old.st_mode):
+        yield Change(path, ChangeKind.ADD if old is None else ChangeKind.MODIFY)
+        yield from _compare(upper, None, path)
+        return
+    inside = list(_compare(upper, view, path))
+    if inside or _differs(new, old):
+        yield Change(path, ChangeKind.MODIFY)
+    yield from inside
+
+
+def _differs(new: os.stat_result, old: os.stat_result) -> bool:
+    if (new.st_mode, new.st_uid, new.st_gid, new.st_rdev) != (old.st_mode, old.st_uid, old.st_gid, old.st_rdev):
+        return True
+    return not stat.S_ISDIR(new.st_mode) and (new.st_mtime_ns, new.st_size) != (old.st_mtime_ns, old.st_size)
+
+
+def _lstat(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_opaque(directory: bytes) -> bool:
+    try:
+        return os.getxattr(directory, "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
+
+
+def _capability(path: bytes) -> bytes | None:
+    try:
+        return os.getxattr(path, "security.capability", follow_symlinks=False)
+    except OSError:
+        return None

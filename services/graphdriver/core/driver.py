@@ -1,0 +1,327 @@
+"""The driver: what a front end can ask for, in terms of layers."""
+
+import asyncio
+import json
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.archive.model import LayerContent
+from services.common.archive.ondisk import OverlayDeletions
+from services.common.archive.unpack import unpack
+from services.common.descriptor import ThinDescriptor
+from services.common.errors import SuiteError
+from services.common.streams import BlockingReader, run_reader
+from services.graphdriver.core.changes import Change, changes
+from services.graphdriver.core.commit import Committer
+from services.graphdriver.core.cvmfs import LayerFinder, Repositories
+from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore, short_link
+from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
+from services.graphdriver.core.local_copies import LocalCopies
+from services.graphdriver.core.union import MountedUnions, UnionBuilder
+from services.graphdriver.errors import UnsupportedError
+
+__all__ = ["Driver", "TreeDiff"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeDiff:
+    """A diff that is the content of a directory in the kernel's overlay encoding."""
+
+    tree: Path
+
+
+class Driver:
+    """Operations on the layers below one home directory.
+
+    Operations on one layer exclude each other; those on different layers run side by side.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: LayerStore,
+        unions: MountedUnions,
+        builder: UnionBuilder,
+        committer: Committer,
+        copies: LocalCopies,
+        finder: LayerFinder,
+        repositories: Repositories,
+        limits: ArchiveLimits,
+    ) -> None:
+        self._layers = layers
+        self._unions = unions
+        self._builder = builder
+        self._committer = committer
+        self._copies = copies
+        self._finder = finder
+        self._repositories = repositories
+        self._limits = limits
+        self._locks: dict[LayerId, tuple[asyncio.Lock, int]] = {}
+
+    @property
+    def home(self) -> Path:
+        """The driver's directory."""
+        return self._layers.home
+
+    @asynccontextmanager
+    async def _locked(self, layer_id: LayerId) -> AsyncIterator[None]:
+        lock, users = self._locks.get(layer_id, (asyncio.Lock(), 0))
+        self._locks[layer_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(layer_id)
+            if users > 1:
+                self._locks[layer_id] = (lock, users - 1)
+
+    async def resume(self) -> None:
+        """Take over what an earlier process of this program left mounted and in use."""
+        adopted = await self._unions.adopt()
+        for layer, lowers in adopted.items():
+            for copy in self._copies.all():
+                if short_link(str(copy.tree)) in lowers:
+                    self._copies.claim(copy.archive.digest, holder=layer.id)
+            try:
+                lineage = await self._lineage(layer)
+            except SuiteError as error:
+                # Its union stays mounted and usable; only what it uses is not known.
+                _log.warning("lineage_of_mounted_layer_unknown", layer=layer.id, error=str(error))
+                continue
+            if lineage.descriptor is not None:
+                for part in lineage.descriptor.layers:
+                    self._repositories.claim(part.location.repository, holder=layer.id)
+        self._repositories.adopt()
+        _log.info("resumed", home=str(self.home), mounted=len(adopted), local_copies=len(self._copies.all()))
+
+    async def create(self, layer_id: LayerId, parent: LayerId | None, kind: LayerKind) -> None:
+        """Make an empty layer.
+
+        Raises
+        ------
+        LayerExistsError
+            There is a layer of that id.
+        UnknownLayerError
+            There is no layer of the parent's id.
+        """
+        async with self._locked(layer_id):
+            await asyncio.to_thread(self._layers.create, layer_id, parent, kind)
+
+    async def remove(self, layer_id: LayerId) -> None:
+        """Unmount and delete a layer, whoever holds it; nothing happens if there is none."""
+        async with self._locked(layer_id):
+            if await asyncio.to_thread(self._layers.exists, layer_id):
+                await self._unions.discard(await self._find(layer_id))
+                self._forget_use(layer_id)
+            await asyncio.to_thread(self._layers.remove, layer_id)
+
+    async def exists(self, layer_id: LayerId) -> bool:
+        """Return whether there is a layer of that id."""
+        return await asyncio.to_thread(self._layers.exists, layer_id)
+
+    async def get(self, layer_id: LayerId, *, label: str) -> Path:
+        """Return a directory that shows a layer on top of all below it, writable.
+
+        An image layer that stands on nothing is its own view. So is one that holds a thin.json: whoever asks for it
+        (push, save) wants that file, and gets it where no repository can be reached, too.
+        """
+        async with self._locked(layer_id):
+            layer = await self._find(layer_id)
+            if layer_id not in self._unions and await asyncio.to_thread(_is_own_view, layer):
+                return layer.diff
+            lineage = await self._lineage(layer)
+            try:
+                return await self._unions.acquire(layer, lineage, label=label)
+            except BaseException:
+                if layer_id not in self._unions:
+                    self._forget_use(layer_id)
+                raise
+
+    async def put(self, layer_id: LayerId) -> None:
+        """Give a view back; harmless where none was asked for."""
+        async with self._locked(layer_id):
+            if await asyncio.to_thread(self._layers.exists, layer_id) and await self._unions.release(
+                await self._find(layer_id)
+            ):
+                self._forget_use(layer_id)
+
+    def _forget_use(self, holder: str) -> None:
+        self._repositories.release(holder=holder)
+        self._copies.release(holder=holder)
+
+    async def _find(self, layer_id: LayerId) -> Layer:
+        return await asyncio.to_thread(self._layers.find, layer_id)
+
+    async def _lineage(self, layer: Layer) -> Lineage:
+        return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)[1:]))
+
+    async def _diffed(self, layer_id: LayerId, parent: LayerId | None) -> tuple[Layer, Lineage]:
+        layer = await self._find(layer_id)
+        if layer.parent != parent:
+            raise UnsupportedError(
+                f"layer {layer_id} can be compared with its parent {layer.parent or '(none)'} only, not with {parent}"
+            )
+        return layer, await self._lineage(layer)
+
+    async def diff(self, layer_id: LayerId, parent: LayerId | None) -> TreeDiff | ThinDescriptor:
+        """Return what a layer adds to its parent.
+
+        Returns
+        -------
+        ThinDescriptor
+            For a container on a thin image: its changes and every local layer below them have been uploaded, and the
+            descriptor names them.
+        TreeDiff
+            For every other layer.
+
+        Raises
+        ------
+        CommitError
+            The changes could not be uploaded.
+        """
+        layer, lineage = await self._diffed(layer_id, parent)
+        if layer.kind is LayerKind.CONTAINER and lineage.descriptor is not None:
+            return await self._committer.commit(layer, lineage)
+        return TreeDiff(layer.diff)
+
+    async def apply(self, layer_id: LayerId, chunks: AsyncIterable[bytes]) -> LayerContent:
+        """Fill a layer with the content of an uncompressed layer tar, all of it or nothing.
+
+        Raises
+        ------
+        ArchiveError
+            The tar is damaged, breaks a rule, or breaks a limit.
+        """
+        async with self._locked(layer_id):
+            layer = await self._find(layer_id)
+            if layer_id in self._unions:
+                raise UnsupportedError(f"layer {layer_id} is in use and cannot be filled")
+            incoming = layer.directory / "incoming"
+
+            def fill(source: BlockingReader) -> LayerContent:
+                _delete_tree(incoming)
+                incoming.mkdir()
+                incoming.chmod(0o755)
+                content = unpack(source, incoming, deletions=OverlayDeletions(), limits=self._limits)
+                if content.stream_size == 0:
+                    # The engine repeats a request whose body it has used up with an empty one.
+                    raise UnsupportedError(f"layer {layer_id}: the layer tar is empty, not even an end mark: try again")
+                return content
+
+            content = await run_reader(chunks, fill)
+            await asyncio.to_thread(_replace_tree, layer.diff, incoming)
+            return content
+
+    async def changes(self, layer_id: LayerId, parent: LayerId | None) -> list[Change]:
+        """Return what a layer changes in its parent's view."""
+        layer, lineage = await self._diffed(layer_id, parent)
+        if layer.parent is None:
+            return await asyncio.to_thread(changes, layer.diff, None)
+        holder = f"{layer_id}.changes"
+        try:
+            async with self._builder.view(lineage, holder=holder) as view:
+                return await asyncio.to_thread(changes, layer.diff, view)
+        finally:
+            self._forget_use(holder)
+
+    async def diff_size(self, layer_id: LayerId) -> int:
+        """Return the sum of the sizes of a layer's own files, hard links counted once, in bytes."""
+        layer = await self._find(layer_id)
+        return await asyncio.to_thread(_tree_size, layer.diff)
+
+    async def metadata(self, layer_id: LayerId) -> dict[str, str]:
+        """Return a layer's directories and what its union is made of, for people."""
+        layer = await self._find(layer_id)
+        lineage = await self._lineage(layer)
+        below = [str(part.diff) for part in (*lineage.container, *lineage.local)]
+        metadata = {
+            "MergedDir": str(layer.merged),
+            "UpperDir": str(layer.diff),
+            "WorkDir": str(layer.work),
+            "LowerDir": ":".join(below),
+        }
+        if lineage.descriptor is not None:
+            metadata["ThinLayers"] = json.dumps([part.url for part in reversed(lineage.descriptor.layers)])
+        return metadata
+
+    async def status(self) -> list[tuple[str, str]]:
+        """Return what an administrator wants to know, as pairs of a name and a value."""
+        copies = self._copies.all()
+        cached = await asyncio.to_thread(lambda: sum(_tree_size(copy.archive.path.parent) for copy in copies))
+        in_use = self._repositories.in_use()
+        return [
+            ("Home", str(self.home)),
+            ("Repositories", ", ".join(self._finder.allowed) or "none allowed"),
+            ("Repositories in use", ", ".join(f"{name} ({users})" for name, users in sorted(in_use.items())) or "none"),
+            ("Mounted unions", str(len(self._unions.mounted()))),
+            ("Layers waiting to be published", str(len(copies))),
+            ("Local copies", f"{cached} bytes"),
+        ]
+
+    async def retire_copies(self) -> None:
+        """Drop the local copies whose layers now show in their repositories."""
+        copies = self._copies.all()
+        if not copies:
+            return
+        holder = "retire-copies"
+        try:
+            findings = await self._finder.find([copy.url for copy in copies], holder=holder)
+            for name, error in findings.errors.items():
+                _log.warning("copies_kept", repository=name, reason=str(error))
+            for copy in copies:
+                if copy.url in findings.found:
+                    await self._copies.drop(copy.archive.digest)
+                    _log.info("local_copy_dropped", digest=copy.archive.digest, url=copy.url)
+        finally:
+            self._forget_use(holder)
+
+    async def shut_down(self) -> None:
+        """Unmount everything; the front end's containers have ended."""
+        for layer_id in self._unions.mounted():
+            async with self._locked(layer_id):
+                await self._unions.discard(await self._find(layer_id))
+                self._forget_use(layer_id)
+        await self._repositories.shut_down()
+
+
+def _is_own_view(layer: Layer) -> bool:
+    return layer.kind is LayerKind.IMAGE and (layer.parent is None or holds_descriptor(layer))
+
+
+def _delete_tree(tree: Path) -> None:
+    if tree.exists():
+        shutil.rmtree(tree)
+
+
+def _replace_tree(tree: Path, new: Path) -> None:
+    _delete_tree(tree)
+    new.rename(tree)
+
+
+def _tree_size(tree: Path) -> int:
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    pending = [os.fsencode(tree)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(entry.path)
+                    continue
+                if status.st_nlink > 1:
+                    if (status.st_dev, status.st_ino) in seen:
+                        continue
+                    seen.add((status.st_dev, status.st_ino))
+                total += status.st_size
+    return total

@@ -1,0 +1,237 @@
+"""The layers on this machine: their directories, their records, their chains.
+
+On disk, below the driver's home::
+
+    layers/<id>/record.json   id, parent, kind; written before the layer is there under its name
+    layers/<id>/diff/         the layer's own files, in the kernel's overlay encoding
+    layers/<id>/work/         overlay work directory
+    layers/<id>/merged/       mount point of the union, there while it is mounted
+    l/<link>                  short symbolic link to the layer's diff, for the mount options
+    trash/                    layers that are being deleted
+
+A layer appears and disappears by one rename, so a kill at any point leaves a whole layer or none.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Self
+
+from services.common.errors import InvalidValueError
+from services.graphdriver.errors import LayerExistsError, LineageError, UnknownLayerError
+
+__all__ = ["Layer", "LayerId", "LayerKind", "LayerStore"]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,191}")
+_CHAIN_LIMIT: Final = 1000
+"""Longest chain of parents that is followed; a longer one can only be a loop in damaged records."""
+
+
+class LayerId(str):
+    """The name under which a front end knows a layer: hex digits, `<hex>-init`, or BuildKit's short keys.
+
+    Raises
+    ------
+    InvalidValueError
+        The value cannot be a directory name.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check the form once, at the boundary."""
+        if not _ID.fullmatch(value):
+            raise InvalidValueError(f"not a layer id (letters, digits, dots, dashes, at most 192): {value[:80]!r}")
+        return super().__new__(cls, value)
+
+
+class LayerKind(StrEnum):
+    """What a layer is for."""
+
+    IMAGE = "image"
+    """Part of an image, or going to be."""
+    CONTAINER = "container"
+    """The writable layer of a container, or its init layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer's record."""
+
+    id: LayerId
+    parent: LayerId | None
+    kind: LayerKind
+    directory: Path
+    """The layer's directory below the driver's home."""
+
+    @property
+    def diff(self) -> Path:
+        """The layer's own files."""
+        return self.directory / "diff"
+
+    @property
+    def work(self) -> Path:
+        """Overlay work directory."""
+        return self.directory / "work"
+
+    @property
+    def merged(self) -> Path:
+        """Mount point of the union."""
+        return self.directory / "merged"
+
+    @property
+    def link(self) -> str:
+        """Short path of the layer's files, relative to the home."""
+        return short_link(self.id)
+
+
+def short_link(name: str) -> str:
+    """Short path for a mount option, relative to the home: 50 bits of a hash, so never two names alike in practice."""
+    return "l/" + base64.b32encode(hashlib.sha256(name.encode()).digest()[:10]).decode()[:10]
+
+
+class LayerStore:
+    """The layers below one home directory. All methods block.
+
+    Parameters
+    ----------
+    home
+        The driver's directory; made where it is missing.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._layers = home / "layers"
+        self._trash = home / "trash"
+        self._records: dict[LayerId, Layer] = {}
+        for directory in (home, self._layers, home / "l", self._trash):
+            # 0710: containers' users reach their files through the mount, nobody lists others' layers.
+            directory.mkdir(mode=0o710, parents=True, exist_ok=True)
+        self._finish_interrupted()
+
+    def _finish_interrupted(self) -> None:
+        for leftover in self._trash.iterdir():
+            shutil.rmtree(leftover)
+        for leftover in self._layers.glob(".new-*"):
+            shutil.rmtree(leftover)
+
+    def create(self, layer_id: LayerId, parent: LayerId | None, kind: LayerKind) -> Layer:
+        """Make an empty layer.
+
+        Raises
+        ------
+        LayerExistsError
+            There is a layer of that id.
+        UnknownLayerError
+            There is no layer of the parent's id.
+        """
+        if parent is not None:
+            self.find(parent)
+        layer = Layer(layer_id, parent, kind, self._layers / layer_id)
+        if layer.directory.exists():
+            raise LayerExistsError(f"layer {layer_id} exists already")
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._layers))
+        new.chmod(0o710)
+        (new / "diff").mkdir()
+        (new / "diff").chmod(0o755)
+        (new / "work").mkdir(mode=0o700)
+        record = {"id": layer_id, "parent": parent, "kind": kind}
+        (new / "record.json").write_text(json.dumps(record) + "\n")
+        new.rename(layer.directory)
+        self.ensure_link(layer.link, layer.diff)
+        self._records[layer_id] = layer
+        return layer
+
+    def ensure_link(self, link: str, target: Path) -> None:
+        """Make the short link `link` point to a directory.
+
+        Raises
+        ------
+        LineageError
+            The link is taken by another directory (two hashes collide).
+        """
+        place = self.home / link
+        # Layers are linked relative to the home, which a managed plugin sees under another path than the engine.
+        text = os.path.relpath(target, place.parent) if target.is_relative_to(self.home) else str(target)
+        try:
+            place.symlink_to(text)
+        except FileExistsError:
+            found = place.readlink()
+            if str(found) != text:
+                raise LineageError(f"{place} points to {found}, not to {text}: remove it if {found} is gone") from None
+
+    def exists(self, layer_id: LayerId) -> bool:
+        """Return whether there is a layer of that id."""
+        return (self._layers / layer_id / "record.json").exists()
+
+    def find(self, layer_id: LayerId) -> Layer:
+        """Return a layer's record.
+
+        Raises
+        ------
+        UnknownLayerError
+            There is none.
+        """
+        if layer_id not in self._records:
+            directory = self._layers / layer_id
+            try:
+                record = json.loads((directory / "record.json").read_bytes())
+            except FileNotFoundError:
+                raise UnknownLayerError(f"no layer {layer_id} below {self.home}") from None
+            except ValueError as error:
+                raise LineageError(f"{directory}/record.json is damaged: {error}") from error
+            parent = record["parent"]
+            layer = Layer(layer_id, LayerId(parent) if parent else None, LayerKind(record["kind"]), directory)
+            self.ensure_link(layer.link, layer.diff)
+            self._records[layer_id] = layer
+        return self._records[layer_id]
+
+    def chain(self, layer_id: LayerId) -> list[Layer]:
+        """Return a layer and its ancestors, top first.
+
+        Raises
+        ------
+        UnknownLayerError
+            There is no such layer.
+        LineageError
+            An ancestor is missing.
+        """
+        chain = [self.find(layer_id)]
+        while (parent := chain[-1].parent) is not None:
+            if len(chain) == _CHAIN_LIMIT:
+                raise LineageError(f"the chain of layer {layer_id} does not end: its records form a loop")
+            try:
+                chain.append(self.find(parent))
+            except UnknownLayerError:
+                raise LineageError(
+                    f"layer {parent}, an ancestor of {layer_id}, is missing: pull the image again"
+                ) from None
+        return chain
+
+    def remove(self, layer_id: LayerId) -> None:
+        """Delete a layer that is not mounted; nothing happens if there is none."""
+        directory = self._layers / layer_id
+        self._records.pop(layer_id, None)
+        grave = Path(tempfile.mkdtemp(dir=self._trash))
+        try:
+            directory.rename(grave / "layer")
+        except FileNotFoundError:
+            grave.rmdir()
+            return
+        (self.home / short_link(layer_id)).unlink(missing_ok=True)
+        shutil.rmtree(grave)
+
+    def ids(self) -> Iterator[LayerId]:
+        """Iterate over the ids of all layers."""
+        with os.scandir(self._layers) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    yield LayerId(entry.name)

@@ -1,0 +1,179 @@
+"""The kernel's mounts: the one module that calls mount(2) and umount2(2) and reads the mount table.
+
+All calls block; callers run them off the event loop, `overlay` by way of `MountThread`.
+"""
+
+import ctypes
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, ParamSpec, Self, TypeVar
+
+from services.graphdriver.errors import MountError
+
+__all__ = ["Mount", "MountThread", "OverlaySource", "mount_overlay", "mount_table", "unmount"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_MS_RDONLY: Final = 1
+_MNT_DETACH: Final = 2
+_UMOUNT_NOFOLLOW: Final = 8
+_CLONE_FS: Final = 0x200
+_OPTIONS_LIMIT: Final = 4095
+"""mount(2) takes one page of options, with its final NUL byte."""
+_OVERLAY_PARAMETERS: Final = Path("/sys/module/overlay/parameters")
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of the mount table."""
+
+    point: str
+    """Where it is mounted."""
+    kind: str
+    """Type of the file system, such as `overlay` or `fuse`."""
+    source: str
+    """What is mounted."""
+    options: str
+    """Options of the superblock."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlaySource:
+    """What an overlay is made of; all paths may be relative to the directory that `mount_overlay` works in."""
+
+    lowers: Sequence[str]
+    """Lower directories, top first; at least one."""
+    upper: str | None = None
+    """Upper directory; without one the union is read-only."""
+    work: str | None = None
+    """Work directory, on the upper directory's file system."""
+    label: str = ""
+    """SELinux context of the mount; empty for none."""
+
+    def options(self) -> str:
+        """Write the option string of mount(2)."""
+        # A redirect or metacopy attribute in a layer would make the kernel read another file than the layer's own, and
+        # would make the upper directory no faithful diff. Kernels without the parameter know neither the feature nor
+        # the option.
+        parts = [
+            option
+            for parameter, option in (
+                ("index", "index=off"),
+                ("redirect_dir", "redirect_dir=nofollow"),
+                ("metacopy", "metacopy=off"),
+            )
+            if (_OVERLAY_PARAMETERS / parameter).exists()
+        ]
+        parts.append("lowerdir=" + ":".join(self.lowers))
+        if self.upper is not None:
+            parts.append(f"upperdir={self.upper},workdir={self.work}")
+        if self.label:
+            parts.append(f'context="{self.label}"')
+        return ",".join(parts)
+
+
+def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None:
+    """Mount an overlay, all relative paths seen from `directory`; call it by way of `MountThread`.
+
+    Short relative paths are what lets more than a hundred layers fit into the one page of options.
+
+    Raises
+    ------
+    MountError
+        The options do not fit, or the kernel refuses; the text names the layers.
+    """
+    options = source.options()
+    if len(options) > _OPTIONS_LIMIT:
+        raise MountError(
+            f"{len(source.lowers)} layers are more than one overlay mount takes "
+            f"({len(options)} bytes of options, the kernel's limit is {_OPTIONS_LIMIT}): flatten the image"
+        )
+    os.chdir(directory)
+    flags = 0 if source.upper is not None else _MS_RDONLY
+    if _libc.mount(b"overlay", os.fsencode(point), b"overlay", flags, options.encode()) != 0:
+        code = ctypes.get_errno()
+        raise MountError(
+            f"cannot mount the overlay {point} of {len(source.lowers)} layers: {os.strerror(code)}{_hint(code)} "
+            f"(options: {options[:1000]}; the kernel log may say more)"
+        )
+
+
+def _hint(code: int) -> str:
+    match code:
+        case errno.EPERM:
+            return ": CAP_SYS_ADMIN is needed"
+        case errno.ENODEV:
+            return ": the kernel has no overlay file system (modprobe overlay)"
+        case errno.ENOENT:
+            return ": a layer directory is missing"
+        case _:
+            return ""
+
+
+def unmount(point: str | Path) -> bool:
+    """Detach whatever is mounted at a place, every mount of a stack; return whether anything was.
+
+    Raises
+    ------
+    MountError
+        The kernel refuses.
+    """
+    found = False
+    while _libc.umount2(os.fsencode(point), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+        found = True
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOENT):
+        raise MountError(f"cannot unmount {point}: {os.strerror(code)}")
+    return found
+
+
+def mount_table() -> Iterator[Mount]:
+    """Read this process's mount table (proc(5), mountinfo)."""
+    with open("/proc/self/mountinfo", "rb") as table:
+        for line in table:
+            before, _, after = line.rstrip(b"\n").partition(b" - ")
+            kind, source, options = after.split(b" ", 2)
+            yield Mount(
+                point=_unescape(before.split(b" ")[4]),
+                kind=kind.decode(),
+                source=_unescape(source),
+                options=_unescape(options),
+            )
+
+
+def _unescape(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
+
+
+class MountThread:
+    """A thread with a working directory of its own, for mounts by relative path.
+
+    The working directory belongs to the process unless a thread gives up sharing it (`unshare(CLONE_FS)`).
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mount", initializer=self._unshare)
+
+    @staticmethod
+    def _unshare() -> None:
+        if _libc.unshare(_CLONE_FS) != 0:
+            raise MountError(f"cannot give a thread its own working directory: {os.strerror(ctypes.get_errno())}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._executor.shutdown()
+
+    def call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a function in the thread and return its result."""
+        return self._executor.submit(function, *args, **kwargs).result()

@@ -1,0 +1,247 @@
+"""Unions: the mounted view of a layer, and who holds it mounted.
+
+Union order, top first: the layer's own files; the container's init layer; local image layers above the thin layer; the
+descriptor's layers, last listed first, each with its mask directly below it.
+"""
+
+import asyncio
+import contextlib
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from services.common.descriptor import ThinDescriptor
+from services.graphdriver.core.cvmfs import LayerFinder
+from services.graphdriver.core.layers import Layer, LayerId, LayerStore, short_link
+from services.graphdriver.core.lineage import Lineage
+from services.graphdriver.core.local_copies import LocalCopies
+from services.graphdriver.core.masks import MaskStore
+from services.graphdriver.core.mounts import MountThread, OverlaySource, mount_overlay, mount_table, unmount
+
+__all__ = ["MountedUnions", "UnionBuilder"]
+
+_log = structlog.get_logger(__name__)
+
+_LOWERS = re.compile(r"lowerdir\+?=([^,]*)")
+
+
+class UnionBuilder:
+    """Finds the lower directories of a union and mounts it.
+
+    Parameters
+    ----------
+    layers
+        The local layers.
+    masks
+        The masks.
+    copies
+        Local copies of layers that are not published yet.
+    finder
+        Looks layers up in repositories.
+    mount_thread
+        Where overlays are mounted.
+    wait
+        Longest time to wait for the layers of one union to be published, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: LayerStore,
+        masks: MaskStore,
+        copies: LocalCopies,
+        finder: LayerFinder,
+        mount_thread: MountThread,
+        wait: float,
+    ) -> None:
+        self._layers = layers
+        self._masks = masks
+        self._copies = copies
+        self._finder = finder
+        self._mount_thread = mount_thread
+        self._wait = wait
+        self._views = layers.home / "views"
+        self._views.mkdir(mode=0o700, exist_ok=True)
+        # Lowest in read-only unions: an overlay of CVMFS directories alone fails every look-up with ENAMETOOLONG.
+        self._empty = layers.home / "empty"
+        self._empty.mkdir(mode=0o755, exist_ok=True)
+        for view in self._views.iterdir():
+            unmount(view)
+            view.rmdir()
+
+    async def lowers(self, lineage: Lineage, *, holder: str) -> list[str]:
+        """Return the lower directories for a lineage as short paths, top first.
+
+        Raises
+        ------
+        RepositoryError
+            A layer of the descriptor cannot be had in time.
+        ArchiveError
+            The local copy of a layer cannot be extracted.
+        """
+        local = [layer.link for layer in (*lineage.container, *lineage.local)]
+        if lineage.thin is None or lineage.descriptor is None:
+            return local
+        directories = await self._published(lineage.descriptor, holder=holder)
+        return local + await asyncio.to_thread(self._link, lineage, directories)
+
+    def _link(self, lineage: Lineage, directories: list[Path]) -> list[str]:
+        if lineage.thin is not None and lineage.thin_has_files:
+            directories = [self._masks.hiding_descriptor(), lineage.thin.diff, *directories]
+        links = [short_link(str(directory)) for directory in directories]
+        for link, directory in zip(links, directories, strict=True):
+            self._layers.ensure_link(link, directory)
+        return links
+
+    async def _published(self, descriptor: ThinDescriptor, *, holder: str) -> list[Path]:
+        """Return the directories of a descriptor's layers, top first; a local copy stands in for a missing layer."""
+        # A layer that is listed twice has nothing to add where it is listed first, and the kernel refuses it there.
+        layers = list({layer.digest: layer for layer in reversed(descriptor.layers)}.values())
+        kept = [layer for layer in layers if layer.id in self._copies]
+        findings = await self._finder.find([layer.location for layer in kept], holder=holder)
+        for error in findings.errors.values():
+            _log.warning("local_copy_stands_in", reason=str(error))
+        stand_ins = {
+            layer.location: await self._copies.tree(layer.id, holder=holder)
+            for layer in kept
+            if layer.location not in findings.found
+        }
+        rest = [layer.location for layer in layers if layer.location not in stand_ins]
+        published = await self._finder.wait(rest, holder=holder, timeout=self._wait)
+        directories: list[Path] = []
+        for layer in layers:
+            if (tree := stand_ins.get(layer.location)) is not None:
+                directories.append(tree)
+                continue
+            place = published[layer.location]
+            directories.append(place.tree)
+            if place.mask is not None:
+                directories.append(place.mask)
+        return directories
+
+    async def mount(self, layer: Layer, lineage: Lineage, *, label: str) -> None:
+        """Mount a layer's writable union at its mount point.
+
+        Raises
+        ------
+        MountError
+            The kernel refuses.
+        """
+        lowers = await self.lowers(lineage, holder=layer.id)
+        home = self._layers.home
+        source = OverlaySource(
+            lowers=lowers or [str(self._empty.relative_to(home))],
+            upper=str(layer.diff.relative_to(home)),
+            work=str(layer.work.relative_to(home)),
+            label=label,
+        )
+        await asyncio.to_thread(self._mount, source, layer.merged)
+
+    def _mount(self, source: OverlaySource, point: Path) -> None:
+        point.mkdir(mode=0o700, exist_ok=True)
+        self._mount_thread.call(
+            mount_overlay, source, str(point.relative_to(self._layers.home)), directory=self._layers.home
+        )
+
+    @asynccontextmanager
+    async def view(self, lineage: Lineage, *, holder: str) -> AsyncIterator[Path]:
+        """Mount what lies below a layer, read-only, for as long as the context lasts."""
+        lowers = await self.lowers(lineage, holder=holder)
+        point = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._views))
+        try:
+            source = OverlaySource(lowers=[*lowers, str(self._empty.relative_to(self._layers.home))])
+            await asyncio.to_thread(self._mount, source, point)
+            yield point
+        finally:
+            await asyncio.to_thread(unmount, point)
+            await asyncio.to_thread(point.rmdir)
+
+
+class MountedUnions:
+    """Counts who holds each union mounted.
+
+    A front end asks for a union and gives it back in pairs, but pairs get broken: a start that failed is given back
+    without having been asked for, a program killed in between never gives back. So giving back at zero does nothing,
+    and what the mount table shows at start counts as held once.
+
+    The methods for one layer are called one at a time; the caller locks.
+    """
+
+    def __init__(self, *, layers: LayerStore, builder: UnionBuilder) -> None:
+        self._layers = layers
+        self._builder = builder
+        self._counts: dict[LayerId, int] = {}
+
+    async def adopt(self) -> dict[Layer, frozenset[str]]:
+        """Take over the unions that an earlier process left mounted.
+
+        Returns
+        -------
+        dict of Layer to frozenset of str
+            Their layers, each with the short paths of what its union stands on.
+        """
+        table = await asyncio.to_thread(lambda: list(mount_table()))
+        adopted = {}
+        prefix = str(self._layers.home / "layers") + "/"
+        for mount in table:
+            if mount.kind == "overlay" and mount.point.startswith(prefix) and mount.point.endswith("/merged"):
+                name = mount.point.removeprefix(prefix).removesuffix("/merged")
+                layer_id = next((known for known in self._layers.ids() if known == name), None)
+                if layer_id is None:
+                    await asyncio.to_thread(unmount, mount.point)
+                    continue
+                layer = self._layers.find(layer_id)
+                self._counts[layer.id] = 1
+                adopted[layer] = _lowers(mount.options)
+        return adopted
+
+    async def acquire(self, layer: Layer, lineage: Lineage, *, label: str) -> Path:
+        """Return a layer's union, mounted.
+
+        Parameters
+        ----------
+        lineage
+            What lies below the layer; only that of the first mount counts.
+        label
+            SELinux context; only that of the first mount counts.
+        """
+        if layer.id not in self._counts:
+            await self._builder.mount(layer, lineage, label=label)
+            self._counts[layer.id] = 0
+        self._counts[layer.id] += 1
+        return layer.merged
+
+    async def release(self, layer: Layer) -> bool:
+        """Give a union back; return whether it is not mounted any more."""
+        if self._counts.get(layer.id, 0) > 1:
+            self._counts[layer.id] -= 1
+            return False
+        await self.discard(layer)
+        return True
+
+    async def discard(self, layer: Layer) -> None:
+        """Unmount a union whatever the count says."""
+        await asyncio.to_thread(self._unmount, layer)
+        self._counts.pop(layer.id, None)
+
+    def _unmount(self, layer: Layer) -> None:
+        unmount(layer.merged)
+        # Removing the mount point also ends the mount in every other mount namespace that a copy of it leaked into.
+        with contextlib.suppress(FileNotFoundError):
+            layer.merged.rmdir()
+
+    def __contains__(self, layer_id: LayerId) -> bool:
+        """Return whether a layer's union is mounted."""
+        return layer_id in self._counts
+
+    def mounted(self) -> list[LayerId]:
+        """Return the ids of the layers whose unions are mounted."""
+        return list(self._counts)
+
+
+def _lowers(options: str) -> frozenset[str]:
+    return frozenset(path for value in _LOWERS.findall(options) for path in value.split(":"))

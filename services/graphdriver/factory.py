@@ -1,0 +1,109 @@
+"""Builds the driver from its settings."""
+
+from pathlib import Path
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.object_store import ObjectStore
+from services.common.repository_name import RepositoryName
+from services.graphdriver.core.commit import Committer
+from services.graphdriver.core.cvmfs import (
+    ClientRepositories,
+    HostRepositories,
+    LayerFinder,
+    Repositories,
+    RepositoryIo,
+)
+from services.graphdriver.core.driver import Driver
+from services.graphdriver.core.layers import LayerStore
+from services.graphdriver.core.local_copies import LocalCopies
+from services.graphdriver.core.masks import MaskStore
+from services.graphdriver.core.mounts import MountThread
+from services.graphdriver.core.union import MountedUnions, UnionBuilder
+from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
+
+__all__ = ["DriverFactory"]
+
+
+class DriverFactory:
+    """Builds drivers, which share what does not depend on their home directory.
+
+    Parameters
+    ----------
+    settings
+        Settings of the driver.
+    limits
+        Bounds for layer archives.
+    store
+        Where commits are uploaded; None where none is configured.
+    mount_thread
+        Where overlays are mounted.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: GraphDriverSettings,
+        limits: ArchiveLimits,
+        store: ObjectStore | None,
+        mount_thread: MountThread,
+    ) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._store = store
+        self._mount_thread = mount_thread
+        self._io = RepositoryIo(timeout=settings.lookup_timeout)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._io.close()
+
+    def build(self, home: Path) -> Driver:
+        """Build the driver for a home directory. Blocks."""
+        settings = self._settings
+        layers = LayerStore(home)
+        masks = MaskStore(home)
+        copies = LocalCopies(home=home, limits=self._limits)
+        repositories = self._repositories(home)
+        finder = LayerFinder(
+            repositories=repositories,
+            allowed=[RepositoryName(name) for name in settings.repositories],
+            masks=masks,
+            io=self._io,
+            talk_command=settings.cvmfs_talk,
+        )
+        builder = UnionBuilder(
+            layers=layers,
+            masks=masks,
+            copies=copies,
+            finder=finder,
+            mount_thread=self._mount_thread,
+            wait=settings.publish_wait,
+        )
+        target = settings.upload_repository
+        return Driver(
+            layers=layers,
+            unions=MountedUnions(layers=layers, builder=builder),
+            builder=builder,
+            committer=Committer(
+                copies=copies,
+                store=self._store,
+                repository=RepositoryName(target) if target is not None else None,
+                layout=settings.layout,
+            ),
+            copies=copies,
+            finder=finder,
+            repositories=repositories,
+            limits=self._limits,
+        )
+
+    def _repositories(self, home: Path) -> Repositories:
+        settings = self._settings
+        if settings.repository_mounts is RepositoryMounts.HOST:
+            return HostRepositories(root=settings.cvmfs_root, io=self._io)
+        return ClientRepositories(
+            directory=home / "repositories",
+            command=settings.cvmfs2,
+            io=self._io,
+            mount_timeout=settings.mount_timeout,
+            linger=settings.repository_linger,
+        )

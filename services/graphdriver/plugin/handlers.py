@@ -1,0 +1,240 @@
+"""The endpoints of the protocol: HTTP only, what is done is the driver's affair.
+
+Success is 200 with one JSON value, failure a status other than 200 with `{"Err": text}`; the engine shows the text to
+its user. Diff answers a raw tar: it fails before the first byte, or breaks the connection, so that the engine never
+takes a cut tar for a whole one.
+"""
+
+import io
+import os
+import tarfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from services.common.archive.pack import pack
+from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor
+from services.common.errors import InvalidValueError, SuiteError
+from services.common.streams import BlockingWriter, iterate_writer
+from services.graphdriver.core.driver import TreeDiff
+from services.graphdriver.core.layers import LayerId, LayerKind
+from services.graphdriver.errors import NotInitialisedError, UnknownLayerError, UnsupportedError
+from services.graphdriver.plugin.messages import CreateRequest, GetRequest, InitRequest, LayerRequest, PairRequest
+from services.graphdriver.plugin.session import Session
+
+__all__ = ["SESSION", "build_app"]
+
+SESSION: Final = web.AppKey("session", Session)
+"""The session that the handlers serve."""
+
+_BODY_LIMIT: Final = 1 << 20
+"""Largest JSON body, in bytes."""
+
+_log = structlog.get_logger(__name__)
+
+_Message = TypeVar("_Message", bound=BaseModel)
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_app(session: Session) -> web.Application:
+    """Build the application that serves the protocol."""
+    app = web.Application(client_max_size=_BODY_LIMIT, middlewares=[_errors])
+    app[SESSION] = session
+    app.router.add_post("/Plugin.Activate", _activate)
+    for name, handler in {
+        "Init": _init,
+        "Capabilities": _capabilities,
+        "Create": _create,
+        "CreateReadWrite": _create_read_write,
+        "Remove": _remove,
+        "Get": _get,
+        "Put": _put,
+        "Exists": _exists,
+        "Status": _status,
+        "GetMetadata": _metadata,
+        "Cleanup": _cleanup,
+        "Diff": _diff,
+        "Changes": _changes,
+        "ApplyDiff": _apply_diff,
+        "DiffSize": _diff_size,
+    }.items():
+        app.router.add_post(f"/GraphDriver.{name}", handler)
+    return app
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    operation = request.path.rpartition("/")[2]
+    with structlog.contextvars.bound_contextvars(operation=operation):
+        try:
+            return await handler(request)
+        except web.HTTPException:
+            raise
+        except (InvalidValueError, UnsupportedError) as error:
+            return _failure(400, error)
+        except UnknownLayerError as error:
+            return _failure(404, error)
+        except NotInitialisedError as error:
+            return _failure(503, error)
+        except SuiteError as error:
+            _log.error("operation_failed", error=str(error))
+            return _failure(500, error)
+        except OSError as error:
+            _log.exception("operation_failed")
+            return _failure(500, error)
+
+
+def _failure(status: int, error: Exception) -> web.Response:
+    return web.json_response({"Err": str(error)}, status=status)
+
+
+async def _read(request: web.Request, message: type[_Message]) -> _Message:
+    body = await request.read()
+    if not body:
+        raise InvalidValueError(f"{request.path} came without a body, as when the engine repeats a request: try again")
+    try:
+        return message.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "body"
+        raise InvalidValueError(f"{request.path}: {place}: {first['msg']}") from None
+
+
+def _parent(message: PairRequest) -> LayerId | None:
+    return LayerId(message.parent) if message.parent else None
+
+
+async def _activate(_request: web.Request) -> web.Response:
+    return web.json_response({"Implements": ["GraphDriver"]})
+
+
+async def _init(request: web.Request) -> web.Response:
+    message = await _read(request, InitRequest)
+    if message.uid_maps or message.gid_maps:
+        raise UnsupportedError(
+            "user namespaces (userns-remap) are not supported: files in CVMFS cannot change their owners"
+        )
+    await request.app[SESSION].initialise(Path(message.home), message.options or [])
+    return web.json_response({"Err": ""})
+
+
+async def _capabilities(_request: web.Request) -> web.Response:
+    # With false, push and save read the files that the engine has recorded, thin.json among them, through Get.
+    return web.json_response({"Capabilities": {"ReproducesExactDiffs": False}})
+
+
+async def _create(request: web.Request) -> web.Response:
+    return await _create_layer(request, LayerKind.IMAGE)
+
+
+async def _create_read_write(request: web.Request) -> web.Response:
+    return await _create_layer(request, LayerKind.CONTAINER)
+
+
+async def _create_layer(request: web.Request, kind: LayerKind) -> web.Response:
+    message = await _read(request, CreateRequest)
+    if message.storage_opt:
+        raise UnsupportedError(f"--storage-opt {next(iter(message.storage_opt))} is not supported by this driver")
+    await request.app[SESSION].driver.create(LayerId(message.id), _parent(message), kind)
+    return web.json_response({"Err": ""})
+
+
+async def _remove(request: web.Request) -> web.Response:
+    message = await _read(request, LayerRequest)
+    await request.app[SESSION].driver.remove(LayerId(message.id))
+    return web.json_response({"Err": ""})
+
+
+async def _get(request: web.Request) -> web.Response:
+    message = await _read(request, GetRequest)
+    directory = await request.app[SESSION].driver.get(LayerId(message.id), label=message.mount_label)
+    return web.json_response({"Dir": str(directory), "Err": ""})
+
+
+async def _put(request: web.Request) -> web.Response:
+    message = await _read(request, LayerRequest)
+    await request.app[SESSION].driver.put(LayerId(message.id))
+    return web.json_response({"Err": ""})
+
+
+async def _exists(request: web.Request) -> web.Response:
+    message = await _read(request, LayerRequest)
+    return web.json_response({"Exists": await request.app[SESSION].driver.exists(LayerId(message.id))})
+
+
+async def _status(request: web.Request) -> web.Response:
+    return web.json_response({"Status": await request.app[SESSION].driver.status()})
+
+
+async def _metadata(request: web.Request) -> web.Response:
+    message = await _read(request, LayerRequest)
+    return web.json_response({"Metadata": await request.app[SESSION].driver.metadata(LayerId(message.id)), "Err": ""})
+
+
+async def _cleanup(request: web.Request) -> web.Response:
+    await request.app[SESSION].driver.shut_down()
+    return web.json_response({"Err": ""})
+
+
+async def _diff(request: web.Request) -> web.StreamResponse:
+    message = await _read(request, PairRequest)
+    diff = await request.app[SESSION].driver.diff(LayerId(message.id), _parent(message))
+    if isinstance(diff, ThinDescriptor):
+        return web.Response(body=_descriptor_tar(diff), content_type="application/x-tar")
+    return await _stream_tree(request, diff)
+
+
+def _descriptor_tar(descriptor: ThinDescriptor) -> bytes:
+    content = descriptor.encode()
+    member = tarfile.TarInfo(DESCRIPTOR_NAME)
+    member.size = len(content)
+    member.mode = 0o644
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamResponse:
+    def write(sink: BlockingWriter) -> None:
+        pack(diff.tree, sink)
+
+    response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+    async with iterate_writer(write) as chunks:
+        await response.prepare(request)
+        try:
+            async for chunk in chunks:
+                await response.write(chunk)
+        except (SuiteError, OSError):
+            _log.exception("diff_broken_off", tree=os.fspath(diff.tree))
+            if request.transport is not None:
+                request.transport.abort()
+            raise
+    await response.write_eof()
+    return response
+
+
+async def _changes(request: web.Request) -> web.Response:
+    message = await _read(request, PairRequest)
+    found = await request.app[SESSION].driver.changes(LayerId(message.id), _parent(message))
+    # JSON is text; a byte that is no UTF-8 shows as the engine's own encoder shows it, as U+FFFD.
+    changes = [{"Path": change.path.decode(errors="replace"), "Kind": int(change.kind)} for change in found]
+    return web.json_response({"Changes": changes, "Err": ""})
+
+
+async def _apply_diff(request: web.Request) -> web.Response:
+    # The engine does not escape the query; the ids of layers need no escaping.
+    layer_id = LayerId(request.query.get("id", ""))
+    content = await request.app[SESSION].driver.apply(layer_id, request.content.iter_any())
+    for note in content.notes:
+        _log.warning("layer_not_kept_whole", layer=layer_id, note=note)
+    return web.json_response({"Size": content.tree_size, "Err": ""})
+
+
+async def _diff_size(request: web.Request) -> web.Response:
+    message = await _read(request, PairRequest)
+    return web.json_response({"Size": await request.app[SESSION].driver.diff_size(LayerId(message.id)), "Err": ""})

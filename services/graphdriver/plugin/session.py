@@ -1,0 +1,113 @@
+"""The driver of the engine that this plugin serves: none before Init, one ever after, across restarts."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from services.graphdriver.core.driver import Driver
+from services.graphdriver.errors import NotInitialisedError, UnsupportedError
+from services.graphdriver.factory import DriverFactory
+
+__all__ = ["Session"]
+
+_log = structlog.get_logger(__name__)
+
+_STATE: Final = "init.json"
+
+
+class Session:
+    """Remembers what Init said: an engine does not call it again when only the plugin was restarted.
+
+    Parameters
+    ----------
+    state
+        Directory for the memory.
+    factory
+        Builds the driver.
+    """
+
+    def __init__(self, *, state: Path, factory: DriverFactory) -> None:
+        self._state = state
+        self._factory = factory
+        self._driver: Driver | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def driver(self) -> Driver:
+        """The driver.
+
+        Raises
+        ------
+        NotInitialisedError
+            Init has never been called.
+        """
+        if self._driver is None:
+            raise NotInitialisedError("the engine has not initialised this driver yet (no Init)")
+        return self._driver
+
+    async def restore(self) -> None:
+        """Go on where an earlier process of this plugin stopped."""
+        try:
+            text = await asyncio.to_thread((self._state / _STATE).read_bytes)
+        except FileNotFoundError:
+            return
+        await self._start(Path(json.loads(text)["home"]))
+
+    async def initialise(self, home: Path, options: Sequence[str]) -> None:
+        """Serve an engine; calling it again changes nothing for layers in use.
+
+        Parameters
+        ----------
+        home
+            Directory for everything that the driver keeps.
+        options
+            The engine's storage options; there are none for this driver.
+
+        Raises
+        ------
+        UnsupportedError
+            There is an option.
+        """
+        if options:
+            raise UnsupportedError(
+                f"unknown storage option {options[0]!r}: this driver is configured by GRAPHDRIVER_* environment "
+                "variables, remove storage-opts from the engine's configuration"
+            )
+        if not home.is_absolute():
+            raise UnsupportedError(f"the home directory is not an absolute path: {str(home)!r}")
+        async with self._lock:
+            if self._driver is None or self._driver.home != home:
+                await self._start(home)
+            await asyncio.to_thread(self._remember, home)
+
+    async def _start(self, home: Path) -> None:
+        driver = await asyncio.to_thread(self._factory.build, home)
+        await driver.resume()
+        self._driver = driver
+
+    def _remember(self, home: Path) -> None:
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, new = tempfile.mkstemp(dir=self._state)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(json.dumps({"home": str(home)}) + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(new, self._state / _STATE)
+
+    async def keep_house(self, interval: float) -> None:
+        """Do, for ever, what has to be done now and then."""
+        while True:
+            await asyncio.sleep(interval)
+            if self._driver is None:
+                continue
+            try:
+                await self._driver.retire_copies()
+            except Exception:  # noqa: BLE001 - a fault in house-keeping must not end a driver under running containers
+                # The copies stay, so nothing is lost; the next round tries again.
+                _log.exception("house_keeping_failed")
