@@ -1,0 +1,214 @@
+"""The sandbox leaves nothing behind, however it ends. Each test starts one inside the one that the tests run in."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.sandbox import CGROUP_VARIABLE, Sandbox, SandboxError
+
+_ROOT = Path(__file__).parents[2]
+
+_LINGER = """
+import json, os, pathlib, signal, subprocess, sys, time
+workspace, cgroup = os.environ["HARNESS_WORKSPACE"], os.environ["HARNESS_CGROUP"]
+pathlib.Path(workspace, "mounted").mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", workspace + "/mounted"], check=True)
+roots = [pathlib.Path("/sys/fs/cgroup"), *pathlib.Path("/sys/fs/cgroup").glob("*/")]
+root = next(root for root in reversed(roots) if (root / "cgroup.procs").exists())
+group = pathlib.Path(str(root) + cgroup, "inner")
+group.mkdir(parents=True)
+stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stubborn, "MARK"], start_new_session=True)
+(group / "cgroup.procs").write_text(str(child.pid))
+print(json.dumps({"workspace": workspace, "group": str(group)}), flush=True)
+"""
+"""Makes one of everything that could be left: a mount, a control group, a process that does not want to end."""
+
+_WAIT = """
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(5)
+"""
+
+
+class _Run:
+    """A sandbox that has made its things."""
+
+    def __init__(self, script: str, mark: str, temporary: Path) -> None:
+        self.mark = mark.encode()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "harness.sandbox", "--", sys.executable, "-c", script.replace("MARK", mark)],
+            cwd=_ROOT,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read() if self.process.stderr else ""
+        made = json.loads(line)
+        self.workspace, self.group = Path(made["workspace"]), Path(made["group"])
+        assert self.workspace.is_dir()
+        assert self.group.is_dir()
+
+    def left(self) -> list[str]:
+        """Name what is still there."""
+        found = [str(path) for path in (self.workspace, self.group, self.group.parent) if path.exists()]
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if self.mark in entry.read_bytes().split(b"\0"):
+                    found.append(str(entry))
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], _Run]]:
+    runs: list[_Run] = []
+
+    def start_one(script: str) -> _Run:
+        runs.append(_Run(script, f"mark-{os.getpid()}-{time.monotonic_ns()}", tmp_path))
+        return runs[-1]
+
+    yield start_one
+    for run in runs:
+        run.process.kill()
+        run.process.communicate()
+
+
+def _wait_for_nothing(run: _Run) -> None:
+    deadline = time.monotonic() + 10
+    while run.left():
+        assert time.monotonic() < deadline, run.left()
+        time.sleep(0.02)
+
+
+def test_nothing_is_left_when_the_command_ends(start: Callable[[str], _Run]) -> None:
+    run = start(_LINGER + "sys.exit(3)")
+    assert run.process.wait(10) == 3
+    assert run.left() == []
+
+
+def test_nothing_is_left_when_the_command_dies_of_a_signal(start: Callable[[str], _Run]) -> None:
+    run = start(_LINGER + "os.kill(os.getpid(), signal.SIGKILL)")
+    assert run.process.wait(10) == 128 + signal.SIGKILL
+    assert run.left() == []
+
+
+def test_an_interrupt_reaches_the_command_once(start: Callable[[str], _Run]) -> None:
+    run = start(_LINGER + _WAIT)
+    run.process.send_signal(signal.SIGINT)
+    output, errors = run.process.communicate(timeout=10)
+    assert (output, errors, run.process.returncode) == ("interrupted\n", "", 5)
+    assert run.left() == []
+
+
+def test_sigterm_ends_everything(start: Callable[[str], _Run]) -> None:
+    run = start(_LINGER + "time.sleep(600)")
+    run.process.terminate()
+    assert run.process.wait(10) == 128 + signal.SIGTERM
+    assert run.left() == []
+
+
+def test_a_second_signal_ends_a_command_that_ignores_the_first(start: Callable[[str], _Run]) -> None:
+    run = start(_LINGER + "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)")
+    assert run.process.stdout is not None
+    assert run.process.stdout.readline() == "deaf\n"
+    run.process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.process.wait(0.3)
+    run.process.terminate()
+    assert run.process.wait(10) == 128 + signal.SIGKILL
+    assert run.left() == []
+
+
+def test_nothing_is_left_when_the_starter_is_killed(start: Callable[[str], _Run]) -> None:
+    run = start(_LINGER + "time.sleep(600)")
+    run.process.kill()
+    run.process.wait(10)
+    _wait_for_nothing(run)
+
+
+def test_nothing_is_left_when_the_starters_parent_is_killed(tmp_path: Path) -> None:
+    # What make is to the sandbox: a parent that takes no child along when it is killed.
+    inner = [sys.executable, "-m", "harness.sandbox", "--", sys.executable, "-c", _LINGER + "time.sleep(600)"]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess; subprocess.run({inner!r})"],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with parent:
+        assert parent.stdout is not None
+        made = json.loads(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while Path(made["workspace"]).exists() or Path(made["group"]).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_nothing_is_left_when_process_1_is_killed(start: Callable[[str], _Run]) -> None:
+    run = start(_LINGER + "time.sleep(600)")
+    (unshare,) = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+    (init,) = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
+    os.kill(int(init), signal.SIGKILL)
+    assert run.process.wait(10) == 128 + signal.SIGKILL
+    assert run.left() == []
+
+
+def test_the_machines_daemons_are_out_of_reach(tmp_path: Path) -> None:
+    script = (
+        "import json, os, pathlib; print(json.dumps({"
+        "'docker': os.environ.get('DOCKER_HOST'),"
+        "'run': sorted(map(str, pathlib.Path('/run').rglob('*'))),"
+        "'network': [line.split(':')[0].strip() for line in open('/proc/self/net/dev') if ':' in line],"
+        "'processes': sorted(int(name) for name in os.listdir('/proc') if name.isdigit())}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness.sandbox", "--", sys.executable, "-c", script],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path), "DOCKER_HOST": "unix:///run/machine.sock"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(ended.stdout)
+    assert seen["docker"] is None
+    # What systemd-resolved keeps is brought back for daemons that read /etc/resolv.conf.
+    kept = [path for path in seen["run"] if not path.startswith("/run/systemd")]
+    assert kept == ["/run/docker", "/run/docker/plugins", "/run/lock"]
+    assert seen["network"] == ["lo"]
+    assert seen["processes"][0] == 1
+    assert len(seen["processes"]) == 2
+
+
+def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness.sandbox", "--", "no-such-program"],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (127, "sandbox: no-such-program: No such file or directory\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_private_daemons_are_refused_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CGROUP_VARIABLE)
+    with pytest.raises(SandboxError, match="in a sandbox only"):
+        Sandbox.current()
