@@ -1,0 +1,78 @@
+"""Run the publisher: `python -m services.publisher`."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+from aiohttp import web
+
+from services.common.errors import SuiteError
+from services.common.logs import configure_logging
+from services.common.object_store.settings import ObjectStoreSettings
+from services.common.settings import render_help
+from services.publisher.factory import Publisher, build_publisher
+from services.publisher.settings import PublisherSettings
+
+__all__ = ["main"]
+
+_log = structlog.get_logger(__name__)
+
+_PURPOSE = (
+    "Publishes layers to a repository as they arrive in an object store: takes the store's notifications, fetches and "
+    "verifies the layer archives, and publishes them in batches. Runs on the stratum 0, as root, since layers hold "
+    "files of every owner."
+)
+
+
+async def _serve(settings: PublisherSettings, store_settings: ObjectStoreSettings) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with build_publisher(settings, store_settings) as publisher, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(publisher.pipeline.run()), group.create_task(publisher.sweep.run())]
+        await _listen(publisher, settings, stopped)
+        for task in tasks:
+            task.cancel()
+
+
+async def _listen(publisher: Publisher, settings: PublisherSettings, stopped: asyncio.Event) -> None:
+    """Serve requests until told to stop; the ones under way are finished."""
+    runner = web.AppRunner(publisher.app, access_log=None, shutdown_timeout=5)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await site.start()
+        _log.info("listening", addresses=[":".join(map(str, address[:2])) for address in runner.addresses])
+        await stopped.wait()
+        _log.info("stopping")
+    finally:
+        await runner.cleanup()
+
+
+def main() -> int:
+    """Run until SIGTERM; return the exit status."""
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        sys.stdout.write(
+            render_help("python -m services.publisher", _PURPOSE, (PublisherSettings, ObjectStoreSettings))
+        )
+        return 0
+    if sys.argv[1:]:
+        sys.stderr.write("the publisher takes no arguments; --help shows its settings\n")
+        return 2
+    os.umask(0o022)
+    try:
+        settings, store_settings = PublisherSettings.load(), ObjectStoreSettings.load()
+        configure_logging(level=settings.log_level, output=settings.log_format)
+        asyncio.run(_serve(settings, store_settings))
+    except* (SuiteError, OSError) as errors:
+        for error in errors.exceptions:
+            sys.stderr.write(f"the publisher ends: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

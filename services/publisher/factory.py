@@ -1,0 +1,117 @@
+"""Builds the publisher from its settings: every object, once, by keyword arguments."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.store import ObjectStore
+from services.common.repository_name import RepositoryName
+from services.publisher.app import create_app
+from services.publisher.handlers.events import EventsHandler
+from services.publisher.handlers.health import HealthHandler
+from services.publisher.handlers.layers import LayersHandler
+from services.publisher.handlers.token import TokenCheck
+from services.publisher.journal.journal import Journal
+from services.publisher.metrics import Metrics
+from services.publisher.pipeline.batches import BatchPublisher
+from services.publisher.pipeline.failures import Failures, RetryTimes
+from services.publisher.pipeline.fetcher import Fetcher
+from services.publisher.pipeline.pipeline import Pipeline
+from services.publisher.pipeline.ready import BatchLimits, ReadyQueue
+from services.publisher.pipeline.spool import Spool
+from services.publisher.pipeline.sweep import Sweep
+from services.publisher.repository.directory import DirectoryRepository
+from services.publisher.repository.interface import Repository
+from services.publisher.settings import PublisherSettings, RepositoryKind
+
+__all__ = ["Publisher", "build_publisher"]
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """What runs: the HTTP application and the two background services."""
+
+    app: web.Application
+    pipeline: Pipeline
+    sweep: Sweep
+
+
+@asynccontextmanager
+async def build_publisher(settings: PublisherSettings, store_settings: ObjectStoreSettings) -> AsyncIterator[Publisher]:
+    """Build everything; it is closed at the end of the context.
+
+    Raises
+    ------
+    PublisherError
+        The journal or the repository cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
+        store = await stack.enter_async_context(ObjectStore(store_settings))
+        repository = await _repository(settings, stack)
+        metrics = Metrics()
+        times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
+        failures = Failures(journal=journal, metrics=metrics, times=times)
+        spool = Spool(directory=settings.spool, limit=settings.spool_limit)
+        fetcher = Fetcher(
+            journal=journal,
+            store=store,
+            spool=spool,
+            repository=repository,
+            limits=ArchiveLimits(),
+            metrics=metrics,
+        )
+        pipeline = Pipeline(
+            journal=journal,
+            spool=spool,
+            repository=repository,
+            fetcher=fetcher,
+            ready=ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size)),
+            batches=BatchPublisher(journal=journal, repository=repository, failures=failures, metrics=metrics),
+            failures=failures,
+            metrics=metrics,
+            times=times,
+            concurrency=settings.fetch_concurrency,
+            ahead=2 * settings.batch_layers,
+        )
+        sweep = Sweep(
+            store=store,
+            journal=journal,
+            pipeline=pipeline,
+            metrics=metrics,
+            times=times,
+            interval=settings.sweep_interval,
+        )
+        token = TokenCheck(settings.event_token)
+        handlers = (
+            EventsHandler(
+                token=token,
+                journal=journal,
+                pipeline=pipeline,
+                metrics=metrics,
+                bucket=store_settings.bucket,
+                limit=settings.event_limit,
+            ),
+            LayersHandler(token=token, journal=journal, pipeline=pipeline),
+            HealthHandler(
+                checks={"journal": journal.check, "store": store.check, "repository": repository.check},
+                journal=journal,
+                pipeline=pipeline,
+                metrics=metrics,
+            ),
+        )
+        app = create_app(route for handler in handlers for route in handler.routes())
+        yield Publisher(app=app, pipeline=pipeline, sweep=sweep)
+
+
+async def _repository(settings: PublisherSettings, stack: AsyncExitStack) -> Repository:
+    name = RepositoryName(settings.repository)
+    match settings.repository_kind:
+        case RepositoryKind.DIRECTORY if settings.directory is not None:
+            repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout)
+            return await stack.enter_async_context(repository)
+    raise AssertionError("the settings have been checked")

@@ -1,0 +1,1 @@
+"""HTTP: what a request means and what is answered, nothing else."""

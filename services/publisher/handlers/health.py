@@ -1,0 +1,81 @@
+"""`/healthz`, `/readyz` and `/metrics`, for whoever watches the publisher."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from services.common.errors import SuiteError
+from services.publisher.handlers.answers import answer
+from services.publisher.journal.journal import Journal
+from services.publisher.metrics import Metrics
+from services.publisher.pipeline.pipeline import Pipeline
+
+__all__ = ["HealthHandler"]
+
+_PATIENCE: Final = 10
+"""Seconds that one check may take."""
+
+
+class HealthHandler:
+    """Says whether the publisher lives, whether it can work, and what it has done.
+
+    Parameters
+    ----------
+    checks
+        What must be usable for the publisher to be ready, by name; a check raises where it is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        checks: Mapping[str, Callable[[], Awaitable[None]]],
+        journal: Journal,
+        pipeline: Pipeline,
+        metrics: Metrics,
+    ) -> None:
+        self._checks = checks
+        self._journal = journal
+        self._pipeline = pipeline
+        self._metrics = metrics
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give the routes."""
+        return [
+            web.get("/healthz", self.healthz),
+            web.get("/readyz", self.readyz),
+            web.get("/metrics", self.metrics),
+        ]
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        """Answer, which is all there is to it."""
+        return answer({"status": "alive"})
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        """Say of everything that the publisher needs whether it can be used, and what keeps it from publishing."""
+        results = dict(zip(self._checks, await asyncio.gather(*map(_outcome, self._checks.values())), strict=True))
+        ready = not any(results.values())
+        document = {
+            "ready": ready,
+            "checks": {name: problem or "ok" for name, problem in results.items()},
+            "waiting_for": self._pipeline.obstacle,
+        }
+        return answer(document, status=200 if ready else 503)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Give the metrics in Prometheus' text format."""
+        body = self._metrics.render(await self._journal.counts())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _outcome(check: Callable[[], Awaitable[None]]) -> str | None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await check()
+    except SuiteError as error:
+        return str(error)
+    except TimeoutError:
+        return f"no answer within {_PATIENCE} s"
+    return None

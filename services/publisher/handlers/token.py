@@ -1,0 +1,35 @@
+"""Who may announce layers and ask for retries: whoever shows the token."""
+
+import hmac
+from typing import Final
+
+from aiohttp import web
+from pydantic import SecretStr
+
+__all__ = ["TokenCheck"]
+
+_QUERY: Final = "token"
+"""Ceph RGW sends no headers of one's choice; the token is part of the URL that it is given."""
+
+
+class TokenCheck:
+    """Compares what a request shows with the token, in a time that tells nothing about it.
+
+    Parameters
+    ----------
+    token
+        The token. One of two words is a whole Authorization header, as for MinIO's `auth_token`.
+    """
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token.get_secret_value().encode()
+
+    def passes(self, request: web.BaseRequest) -> bool:
+        """Whether the request shows the token, in its Authorization header or in the query of its URL."""
+        header = request.headers.get("Authorization", "")
+        scheme, _, credentials = header.partition(" ")
+        shown = [header, request.query.get(_QUERY, "")]
+        if scheme.lower() == "bearer":
+            shown.append(credentials.strip())
+        # Every one is compared, so that the time does not tell which came close.
+        return sum(hmac.compare_digest(text.encode(errors="surrogateescape"), self._token) for text in shown) > 0

@@ -1,0 +1,309 @@
+"""The journal: one SQLite file, one statement per change.
+
+Every change is a single statement in autocommit mode, so it is atomic, whatever is cancelled or killed around it, and
+it is on the disk (WAL, synchronous=FULL) when the call returns.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiosqlite
+
+from services.common.digest import Digest
+from services.publisher.errors import JournalError
+from services.publisher.journal.model import LayerRecord, LayerState, OpenTransaction
+
+__all__ = ["Journal"]
+
+_VERSION: Final = 1
+"""Version of the schema, kept in the file's user_version."""
+
+_SCHEMA: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE layers (
+    digest       TEXT PRIMARY KEY CHECK (length(digest) = 64),
+    state        TEXT NOT NULL
+                 CHECK (state IN ('announced', 'fetching', 'verified', 'publishing', 'published', 'failed')),
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    share        INTEGER CHECK (share > 0),
+    reason       TEXT,
+    retryable    INTEGER NOT NULL DEFAULT 0,
+    due          REAL NOT NULL DEFAULT 0,
+    revision     INTEGER,
+    announced_at REAL NOT NULL,
+    updated_at   REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX layers_by_state ON layers (state, announced_at);
+CREATE TABLE open_transaction (
+    only_row     INTEGER PRIMARY KEY CHECK (only_row = 1),
+    token        TEXT NOT NULL,
+    process      TEXT
+) STRICT;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+_COLUMNS: Final = "digest, state, attempts, share, reason, retryable, due, revision, announced_at, updated_at"
+_WAITING: Final = "(state = 'announced' OR (state = 'failed' AND retryable))"
+_GIVEN: Final = "digest IN (SELECT value FROM json_each(:digests))"
+
+
+class Journal:
+    """The layers that the publisher knows, and its open transaction.
+
+    Parameters
+    ----------
+    path
+        The SQLite file; it and its directory are made where they do not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stack = AsyncExitStack()
+        self._connection: aiosqlite.Connection
+
+    async def __aenter__(self) -> Self:
+        """Open the file.
+
+        Raises
+        ------
+        JournalError
+            The file is no journal, was written by a newer publisher, or cannot be opened.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._connection = await self._stack.enter_async_context(
+                aiosqlite.connect(self._path, isolation_level=None, timeout=30)
+            )
+            await self._prepare()
+        except sqlite3.Error as error:
+            await self._stack.aclose()
+            raise JournalError(f"the journal {self._path} cannot be opened: {error}") from error
+        except JournalError:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        await self._stack.aclose()
+
+    async def _prepare(self) -> None:
+        connection = self._connection
+        connection.row_factory = sqlite3.Row
+        await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        await connection.execute_fetchall("PRAGMA synchronous = FULL")
+        (version,) = await connection.execute_fetchall("PRAGMA user_version")
+        if version[0] == 0:
+            await connection.executescript(_SCHEMA)
+        elif version[0] != _VERSION:
+            raise JournalError(
+                f"the journal {self._path} has version {version[0]}, this publisher reads {_VERSION}: "
+                "use the publisher that wrote it, or move the file away (a sweep of the bucket fills a new one)"
+            )
+
+    async def announce(self, digests: Iterable[Digest]) -> int:
+        """Record layers as announced: new ones, and failed ones once more. Others stay what they are.
+
+        Returns
+        -------
+        int
+            How many there are to work on that were not before.
+        """
+        return await self._announce(digests, again="layers.state = 'failed'")
+
+    async def announce_found(self, digests: Iterable[Digest]) -> int:
+        """Record layers that a sweep found: as `announce`, but ones that were refused for good stay so."""
+        return await self._announce(digests, again="layers.state = 'failed' AND layers.retryable")
+
+    async def _announce(self, digests: Iterable[Digest], *, again: str) -> int:
+        changed = await self._run(
+            f"""
+            INSERT INTO layers (digest, state, announced_at, updated_at)
+            SELECT DISTINCT value, 'announced', :now, :now FROM json_each(:digests) WHERE true
+            ON CONFLICT (digest) DO UPDATE
+            SET state = 'announced', retryable = 0, due = 0, updated_at = :now WHERE {again}
+            RETURNING digest
+            """,  # noqa: S608 - the condition is one of the two above
+            digests=json.dumps(list(digests)),
+        )
+        return len(changed)
+
+    async def restart(self, digest: Digest) -> LayerRecord | None:
+        """Record that somebody asks to try a failed or published layer again; return it as it is now."""
+        await self._run(
+            """
+            UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now
+            WHERE digest = :digest AND state IN ('failed', 'published') RETURNING digest
+            """,
+            digest=digest,
+        )
+        return await self.get(digest)
+
+    async def claim(self) -> LayerRecord | None:
+        """Take the layer that has waited longest of those that are due, and make it `fetching`."""
+        rows = await self._run(
+            f"""
+            UPDATE layers SET state = 'fetching', retryable = 0, updated_at = :now WHERE digest = (
+                SELECT digest FROM layers WHERE {_WAITING} AND due <= :now ORDER BY announced_at, digest LIMIT 1
+            ) RETURNING {_COLUMNS}
+            """  # noqa: S608 - constants of this module
+        )
+        return _record(rows[0]) if rows else None
+
+    async def next_due(self) -> float | None:
+        """Return when the next layer can be claimed, in seconds since the epoch; nothing if none waits."""
+        (row,) = await self._run(f"SELECT min(due) FROM layers WHERE {_WAITING}")  # noqa: S608 - as above
+        return None if row[0] is None else float(row[0])
+
+    async def advance(self, digests: Iterable[Digest], state: LayerState) -> None:
+        """Move layers to a state that they pass through."""
+        await self._run(
+            f"UPDATE layers SET state = :state, updated_at = :now WHERE {_GIVEN} RETURNING digest",  # noqa: S608
+            digests=json.dumps(list(digests)),
+            state=state,
+        )
+
+    async def published(self, digests: Iterable[Digest], revision: int | None) -> None:
+        """Record layers as published."""
+        await self._run(
+            f"""
+            UPDATE layers SET state = 'published', revision = :revision, reason = NULL, attempts = 0, share = NULL,
+                retryable = 0, due = 0, updated_at = :now WHERE {_GIVEN} RETURNING digest
+            """,  # noqa: S608 - constants of this module
+            digests=json.dumps(list(digests)),
+            revision=revision,
+        )
+
+    async def widen(self) -> None:
+        """Let waiting layers be part of batches twice as large: one that failed has just been published."""
+        await self._run("UPDATE layers SET share = share * 2 WHERE state = 'failed' AND share < 1024 RETURNING digest")
+
+    async def refused(self, digest: Digest, reason: str) -> None:
+        """Record that a layer cannot be published and is not tried again by itself."""
+        await self._run(
+            """
+            UPDATE layers SET state = 'failed', retryable = 0, reason = :reason, attempts = attempts + 1,
+                updated_at = :now WHERE digest = :digest RETURNING digest
+            """,
+            digest=digest,
+            reason=reason,
+        )
+
+    async def failed(self, digest: Digest, reason: str, *, due: float) -> None:
+        """Record that a layer failed alone, and when it is tried again."""
+        await self._run(
+            """
+            UPDATE layers SET state = 'failed', retryable = 1, reason = :reason, attempts = attempts + 1, due = :due,
+                updated_at = :now WHERE digest = :digest RETURNING digest
+            """,
+            digest=digest,
+            reason=reason,
+            due=due,
+        )
+
+    async def failed_together(self, digests: Iterable[Digest], reason: str, *, due: float, share: int) -> None:
+        """Record that a batch failed, nobody knows by which layer: its layers are tried again in smaller batches."""
+        await self._run(
+            f"""
+            UPDATE layers SET state = 'failed', retryable = 1, reason = :reason, due = :due, share = :share,
+                updated_at = :now WHERE {_GIVEN} RETURNING digest
+            """,  # noqa: S608 - constants of this module
+            digests=json.dumps(list(digests)),
+            reason=reason,
+            due=due,
+            share=share,
+        )
+
+    async def interrupted(self) -> tuple[Digest, ...]:
+        """Make what an earlier publisher was working on `announced` again; return which of it was verified."""
+        rows = await self._run("SELECT digest FROM layers WHERE state IN ('verified', 'publishing')")
+        await self._run(
+            """
+            UPDATE layers SET state = 'announced', due = 0, updated_at = :now
+            WHERE state IN ('fetching', 'verified', 'publishing') RETURNING digest
+            """
+        )
+        return tuple(Digest(row["digest"]) for row in rows)
+
+    async def get(self, digest: Digest) -> LayerRecord | None:
+        """Look up one layer."""
+        rows = await self._run(f"SELECT {_COLUMNS} FROM layers WHERE digest = :digest", digest=digest)  # noqa: S608
+        return _record(rows[0]) if rows else None
+
+    async def page(self, state: LayerState | None, *, after: str, limit: int) -> list[LayerRecord]:
+        """List layers in the order of their digests, those after a given one."""
+        rows = await self._run(
+            f"""
+            SELECT {_COLUMNS} FROM layers WHERE digest > :after AND (:state IS NULL OR state = :state)
+            ORDER BY digest LIMIT :limit
+            """,  # noqa: S608 - constants of this module
+            after=after,
+            state=state,
+            limit=limit,
+        )
+        return [_record(row) for row in rows]
+
+    async def counts(self) -> dict[LayerState, int]:
+        """Count the layers in each state."""
+        rows = await self._run("SELECT state, count(*) FROM layers GROUP BY state")
+        return dict.fromkeys(LayerState, 0) | {LayerState(row[0]): row[1] for row in rows}
+
+    async def begin(self, token: str) -> None:
+        """Record that a transaction is about to be opened."""
+        await self._run(
+            "INSERT OR REPLACE INTO open_transaction (only_row, token) VALUES (1, :token) RETURNING 1", token=token
+        )
+
+    async def works_on(self, process: str | None) -> None:
+        """Record which program works on the open transaction, or that none does."""
+        await self._run("UPDATE open_transaction SET process = :process RETURNING 1", process=process)
+
+    async def ended(self) -> None:
+        """Record that no transaction is open any more."""
+        await self._run("DELETE FROM open_transaction RETURNING 1")
+
+    async def open_transaction(self) -> OpenTransaction | None:
+        """Return the transaction that has been begun and not ended."""
+        rows = await self._run("SELECT token, process FROM open_transaction")
+        return OpenTransaction(token=rows[0]["token"], process=rows[0]["process"]) if rows else None
+
+    async def check(self) -> None:
+        """Make sure that the file can be written.
+
+        Raises
+        ------
+        JournalError
+            It cannot.
+        """
+        await self._run("UPDATE layers SET updated_at = updated_at WHERE digest = '' RETURNING 1")
+
+    async def _run(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
+        # One trip to the connection's thread: a cancelled caller never leaves a statement half done.
+        try:
+            return list(await self._connection.execute_fetchall(statement, {"now": time.time(), **parameters}))
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal {self._path} failed: {error}") from error
+
+
+def _record(row: sqlite3.Row) -> LayerRecord:
+    return LayerRecord(
+        digest=Digest(row["digest"]),
+        state=LayerState(row["state"]),
+        attempts=row["attempts"],
+        share=row["share"],
+        reason=row["reason"],
+        retryable=bool(row["retryable"]),
+        due=row["due"],
+        revision=row["revision"],
+        announced_at=row["announced_at"],
+        updated_at=row["updated_at"],
+    )

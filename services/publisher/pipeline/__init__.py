@@ -1,0 +1,1 @@
+"""From an announcement to a revision: fetch, verify, prepare, batch, publish."""

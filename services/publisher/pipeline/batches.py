@@ -1,0 +1,83 @@
+"""One transaction: a batch of prepared layers becomes a revision of the repository."""
+
+import secrets
+import time
+
+import structlog
+
+from services.publisher.errors import ForeignTransactionError, LayerAdditionError, RepositoryError
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.model import LayerState
+from services.publisher.metrics import Metrics
+from services.publisher.pipeline.failures import Failures
+from services.publisher.pipeline.ready import ReadyLayer
+from services.publisher.repository.interface import Repository
+
+__all__ = ["BatchPublisher"]
+
+_log = structlog.get_logger(__name__)
+
+
+class BatchPublisher:
+    """Publishes batches and records what became of each layer."""
+
+    def __init__(self, *, journal: Journal, repository: Repository, failures: Failures, metrics: Metrics) -> None:
+        self._journal = journal
+        self._repository = repository
+        self._failures = failures
+        self._metrics = metrics
+
+    async def publish(self, batch: list[ReadyLayer]) -> None:
+        """Publish a batch; layers that fail are recorded as failed.
+
+        Raises
+        ------
+        ForeignTransactionError
+            Nothing has been done, since somebody else has a transaction open.
+        JournalError
+            The journal failed.
+        """
+        started = time.monotonic()
+        token = secrets.token_hex(16)
+        await self._journal.begin(token)
+        await self._journal.advance([layer.digest for layer in batch], LayerState.PUBLISHING)
+        added: list[ReadyLayer] = []
+        revision = None
+        try:
+            async with self._repository.transaction(token) as transaction:
+                for layer in batch:
+                    try:
+                        await transaction.add(layer.prepared)
+                    except LayerAdditionError as error:
+                        await self._failures.of_layer(layer.record, error)
+                    else:
+                        added.append(layer)
+                if added:
+                    revision = await transaction.publish()
+        except ForeignTransactionError:
+            await self._journal.advance([layer.digest for layer in batch], LayerState.VERIFIED)
+            await self._journal.ended()
+            raise
+        except RepositoryError as error:
+            await self._failures.of_batch([layer.record for layer in added or batch], error)
+        else:
+            await self._succeeded(added, revision, time.monotonic() - started)
+        await self._journal.ended()
+
+    async def _succeeded(self, layers: list[ReadyLayer], revision: int | None, seconds: float) -> None:
+        if not layers:
+            return
+        await self._journal.published([layer.digest for layer in layers], revision)
+        if any(layer.record.share for layer in layers):
+            await self._journal.widen()
+        size = sum(layer.size for layer in layers)
+        self._metrics.publish_seconds.observe(seconds)
+        self._metrics.batch_layers.observe(len(layers))
+        self._metrics.published_bytes.inc(size)
+        _log.info(
+            "published",
+            revision=revision,
+            layers=[layer.digest for layer in layers],
+            bytes=size,
+            seconds=round(seconds, 3),
+        )

@@ -1,0 +1,100 @@
+"""What follows from a failure: refused for good, or tried again, when, and in what company."""
+
+import time
+from typing import Final
+
+import structlog
+
+from services.common.digest import Digest
+from services.common.object_store.errors import ObjectStoreError
+from services.publisher.errors import LayerNotThereError, LayerRefusedError, RepositoryError
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.model import LayerRecord
+from services.publisher.metrics import Metrics
+
+__all__ = ["Failures", "RetryTimes"]
+
+_log = structlog.get_logger(__name__)
+
+_UPLOAD_PAUSE: Final = 0.05
+"""Seconds before an object that is not there is looked for again: its event may come before its upload has ended."""
+_UPLOAD_ATTEMPTS: Final = 12
+"""Attempts after which an object that is not there counts as never uploaded; some three minutes."""
+_REASON_LENGTH: Final = 4000
+
+
+class RetryTimes:
+    """When failed layers are tried again: a pause that doubles up to a bound.
+
+    Parameters
+    ----------
+    first
+        The first pause, in seconds.
+    last
+        The longest, in seconds.
+    """
+
+    def __init__(self, *, first: float, last: float) -> None:
+        self._first = first
+        self._last = last
+
+    def pause(self, attempts: int, *, first: float | None = None) -> float:
+        """Seconds to wait after a failure that `attempts` others went before."""
+        return min((first or self._first) * 2.0 ** min(attempts, 40), self._last)
+
+
+class Failures:
+    """Records failures in the journal, the log and the metrics."""
+
+    def __init__(self, *, journal: Journal, metrics: Metrics, times: RetryTimes) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._times = times
+
+    async def of_layer(self, record: LayerRecord, error: Exception) -> None:
+        """Record that a layer failed by itself."""
+        digest, reason = record.digest, _text(error)
+        match error:
+            case LayerRefusedError():
+                await self._refuse(digest, reason, kind=error.kind)
+            case LayerNotThereError() if record.attempts >= _UPLOAD_ATTEMPTS:
+                await self._refuse(digest, reason, kind="not_there")
+            case LayerNotThereError():
+                await self._retry(record, reason, kind="not_there", first=_UPLOAD_PAUSE)
+            case ObjectStoreError():
+                await self._retry(record, reason, kind="store")
+            case RepositoryError():
+                await self._retry(record, reason, kind="repository")
+            case _:
+                # A defect of the publisher must not stop it: the other layers may be fine.
+                _log.error("layer failed unexpectedly", digest=digest, exc_info=error)
+                await self._retry(record, f"unexpected: {type(error).__name__}: {reason}", kind="unexpected")
+
+    async def of_batch(self, records: list[LayerRecord], error: RepositoryError) -> None:
+        """Record that a transaction failed, for all that is known by any of its layers."""
+        if len(records) == 1:
+            await self.of_layer(records[0], error)
+            return
+        share = (len(records) + 1) // 2
+        digests = [record.digest for record in records]
+        due = time.time() + self._times.pause(0)
+        _log.warning(
+            "batch failed, trying again in smaller ones", layers=len(digests), share=share, reason=_text(error)
+        )
+        self._metrics.failures.labels("batch").inc()
+        await self._journal.failed_together(digests, _text(error), due=due, share=share)
+
+    async def _refuse(self, digest: Digest, reason: str, *, kind: str) -> None:
+        _log.error("layer refused", digest=digest, reason=reason)
+        self._metrics.failures.labels(kind).inc()
+        await self._journal.refused(digest, reason)
+
+    async def _retry(self, record: LayerRecord, reason: str, *, kind: str, first: float | None = None) -> None:
+        pause = self._times.pause(record.attempts, first=first)
+        _log.warning("layer failed, trying again", digest=record.digest, reason=reason, seconds=pause)
+        self._metrics.failures.labels(kind).inc()
+        await self._journal.failed(record.digest, reason, due=time.time() + pause)
+
+
+def _text(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:_REASON_LENGTH]

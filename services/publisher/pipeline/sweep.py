@@ -1,0 +1,86 @@
+"""Finds layers that no notification announced: notifications make it quick, the sweep of the bucket makes it right."""
+
+import asyncio
+import time
+from typing import Final
+
+import structlog
+
+from services.common.digest import Digest
+from services.common.object_store.errors import ObjectStoreError
+from services.common.object_store.store import ObjectStore
+from services.publisher.journal.journal import Journal
+from services.publisher.metrics import Metrics
+from services.publisher.pipeline.failures import RetryTimes
+from services.publisher.pipeline.pipeline import Pipeline
+
+__all__ = ["Sweep"]
+
+_log = structlog.get_logger(__name__)
+
+_PAGE: Final = 1000
+"""Layers that are recorded at once."""
+
+
+class Sweep:
+    """Sweeps the bucket at start and every so often.
+
+    Parameters
+    ----------
+    interval
+        Seconds from the end of one sweep to the start of the next.
+    times
+        Pauses while the store cannot be listed.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        journal: Journal,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        times: RetryTimes,
+        interval: float,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._times = times
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Sweep until cancelled; a store that fails is tried again."""
+        failures = 0
+        while True:
+            try:
+                found = await self.sweep()
+            except ObjectStoreError as error:
+                pause = min(self._times.pause(failures), self._interval)
+                failures += 1
+                self._metrics.failures.labels("sweep").inc()
+                _log.warning("sweep failed, trying again", reason=str(error), seconds=pause)
+            else:
+                pause, failures = self._interval, 0
+                self._metrics.swept_at.set(time.time())
+                _log.info("swept", found=found)
+            await asyncio.sleep(pause)
+
+    async def sweep(self) -> int:
+        """Record every layer in the bucket that the journal does not know; return how many there are to work on."""
+        found = 0
+        page: list[Digest] = []
+        async for layer in self._store.list_layers():
+            page.append(layer.digest)
+            if len(page) == _PAGE:
+                found += await self._announce(page)
+                page.clear()
+        return found + await self._announce(page)
+
+    async def _announce(self, page: list[Digest]) -> int:
+        found = await self._journal.announce_found(page) if page else 0
+        if found:
+            self._metrics.sweep_found.inc(found)
+            self._pipeline.wake()
+        return found

@@ -1,0 +1,88 @@
+"""Settings of the publisher, read from `PUBLISHER_*` environment variables."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.common.layout import LayerLayout
+from services.common.logs import LogFormat, LogLevel
+from services.common.repository_name import RepositoryNameField
+from services.common.settings import Settings
+
+__all__ = ["PublisherSettings", "RepositoryKind"]
+
+_MIN_TOKEN = 16
+
+
+class RepositoryKind(StrEnum):
+    """The kinds of repository that layers can be published to."""
+
+    DIRECTORY = "directory"
+    """A plain directory tree, for machines without CVMFS."""
+    CVMFS_SERVER = "cvmfs_server"
+    """A CVMFS repository on its stratum 0, through the `cvmfs_server` program."""
+
+
+class PublisherSettings(Settings):
+    """Everything that an administrator decides about the publisher."""
+
+    model_config = SettingsConfigDict(env_prefix="PUBLISHER_")
+
+    repository: RepositoryNameField
+    """Name of the repository that layers are published to. Objects whose metadata names another one are refused."""
+    repository_kind: RepositoryKind = RepositoryKind.DIRECTORY
+    """How the repository is written."""
+    directory: Path | None = None
+    """Kind directory: root of the repository's tree, made if it does not exist."""
+    layout: LayerLayout = LayerLayout.FLAT
+    """Paths of layers that thin images name: flat adds a link /DIGEST to every layer's home below /.layers."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Reading needs no token, so this is the bound of who may read."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8480
+    """Port to listen on; 0 takes a free one and logs it."""
+    event_token: SecretStr
+    """Token that object stores and people who ask for a retry must show, at least 16 characters."""
+    event_limit: ByteSize = ByteSize(1 << 20)
+    """Largest notification that is read."""
+
+    log_level: LogLevel = LogLevel.INFO
+    """Least severe events that are logged."""
+    log_format: LogFormat = LogFormat.AUTO
+    """Form of the log on standard error; auto is console on a terminal and json elsewhere."""
+
+    state: Path = Path("/var/lib/cvmfs-thin-publisher")
+    """Directory of the journal."""
+    spool: Path = Path("/var/spool/cvmfs-thin-publisher")
+    """Directory for layer archives that have been fetched and are not published yet."""
+    spool_limit: ByteSize = ByteSize(20 << 30)
+    """Most bytes that the spool may hold; one larger layer is let in alone."""
+
+    fetch_concurrency: PositiveInt = 4
+    """Layers that are fetched and prepared at the same time."""
+    batch_layers: PositiveInt = 64
+    """Most layers that one transaction publishes."""
+    batch_size: ByteSize = ByteSize(16 << 30)
+    """Most uncompressed bytes that one transaction publishes; one larger layer goes alone."""
+    sweep_interval: PositiveFloat = 900
+    """Seconds between two sweeps of the bucket for layers that no notification announced."""
+    retry_first: PositiveFloat = 1
+    """Seconds before a failed layer is tried again; doubled every time."""
+    retry_last: PositiveFloat = 600
+    """Most seconds between two attempts, however many failed."""
+
+    @field_validator("event_token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr) -> SecretStr:
+        if len(token.get_secret_value()) < _MIN_TOKEN:
+            raise ValueError(f"has fewer than {_MIN_TOKEN} characters")  # the value itself is a secret
+        return token
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.repository_kind is RepositoryKind.DIRECTORY and self.directory is None:
+            raise ValueError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
+        return self
