@@ -1,1 +1,31 @@
-"""The object store."""
+"""The S3 bucket that layers are exchanged through; the one place that talks to it."""
+
+from services.common.object_store.errors import (
+    AccessDeniedError,
+    BucketMissingError,
+    ChecksumMismatchError,
+    ObjectConflictError,
+    ObjectMissingError,
+    ObjectStoreError,
+    ObjectTooLargeError,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from services.common.object_store.model import StoredLayer
+from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.store import ObjectStore
+
+__all__ = [
+    "AccessDeniedError",
+    "BucketMissingError",
+    "ChecksumMismatchError",
+    "ObjectConflictError",
+    "ObjectMissingError",
+    "ObjectStore",
+    "ObjectStoreError",
+    "ObjectStoreSettings",
+    "ObjectTooLargeError",
+    "StoreRefusedError",
+    "StoreUnavailableError",
+    "StoredLayer",
+]

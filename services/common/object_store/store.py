@@ -1,0 +1,130 @@
+"""The object store that layers are exchanged through."""
+
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Self
+
+from services.common.archive.model import LayerArchive
+from services.common.digest import Digest
+from services.common.object_store.bucket import Bucket
+from services.common.object_store.download import Downloader
+from services.common.object_store.lookup import check_bucket, list_layers, look_up
+from services.common.object_store.model import StoredLayer
+from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.upload import Uploader
+from services.common.repository_name import RepositoryName
+
+__all__ = ["ObjectStore"]
+
+_LEAST_THREADS = 4
+
+
+class ObjectStore:
+    """The bucket of layers; a context manager that holds the connections.
+
+    Transient failures are met by repetition for `retry_seconds`, every call ends within a time that follows from the
+    settings, and every method raises `ObjectStoreError` (its subclasses say what happened) where it cannot succeed.
+
+    Parameters
+    ----------
+    settings
+        Where the bucket is and how long to wait for it.
+    """
+
+    def __init__(self, *, settings: ObjectStoreSettings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        # Threads of its own: packing and unpacking may occupy the event loop's for minutes.
+        threads = ThreadPoolExecutor(max(_LEAST_THREADS, os.cpu_count() or 1), "object-store")
+        self._stack.callback(threads.shutdown)
+        self._bucket = await self._stack.enter_async_context(Bucket.open(self._settings))
+        self._uploader = Uploader(bucket=self._bucket, threads=threads)
+        self._downloader = Downloader(bucket=self._bucket, threads=threads)
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        await self._stack.aclose()
+
+    async def check(self) -> None:
+        """Raise unless the bucket is there and the user may use it."""
+        await check_bucket(self._bucket)
+
+    async def head(self, digest: Digest) -> StoredLayer | None:
+        """Describe a layer's object; None if there is none.
+
+        Raises
+        ------
+        ObjectConflictError
+            There is one, whose metadata are not those of a layer.
+        """
+        return await look_up(self._bucket, digest)
+
+    async def list_layers(self) -> AsyncIterator[StoredLayer]:
+        """Iterate over the bucket's layers in the order of their digests.
+
+        A listing shows digest, size and time only. Objects that are no layers are logged and left out.
+        """
+        async with aclosing(list_layers(self._bucket)) as layers:
+            async for layer in layers:
+                yield layer
+
+    async def upload(self, archive: LayerArchive, *, repository: RepositoryName) -> bool:
+        """Store a layer archive; one that is there already is left as it is.
+
+        The archive is read from its file as it is sent. Its digest is verified, and the store verifies what arrives.
+
+        Parameters
+        ----------
+        archive
+            The archive.
+        repository
+            The repository that the layer is for.
+
+        Returns
+        -------
+        bool
+            Whether it was stored now; False if it was there already.
+
+        Raises
+        ------
+        ChecksumMismatchError
+            The file is not the archive that it should be, or was damaged on its way.
+        ObjectConflictError
+            An object of this digest is there whose size, diff ID or repository is another.
+        OSError
+            The file cannot be read.
+        """
+        return await self._uploader.upload(archive, repository)
+
+    async def download(self, digest: Digest, destination: Path) -> StoredLayer:
+        """Fetch a layer archive into a file, which appears when it is whole, verified and durable.
+
+        Meanwhile it is in a hidden file beside it, whose name ends in `.part`; one that is left behind by a killed
+        process can be removed.
+
+        Parameters
+        ----------
+        digest
+            The layer.
+        destination
+            The file; one that is there is replaced.
+
+        Raises
+        ------
+        ObjectMissingError
+            There is no such layer.
+        ObjectTooLargeError
+            It is larger than the setting `object_limit`.
+        ChecksumMismatchError
+            Its content does not have the digest.
+        ObjectConflictError
+            Its metadata are not those of a layer, or it was overwritten meanwhile.
+        OSError
+            The file cannot be written.
+        """
+        return await self._downloader.download(digest, destination)
