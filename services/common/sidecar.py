@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 from services.common.digest import DigestField
 from services.common.errors import InvalidValueError
 
-__all__ = ["SIDECAR_LIMIT", "LayerSidecar", "decode_path", "encode_path"]
+__all__ = ["SIDECAR_LIMIT", "LayerSidecar", "decode_directory", "decode_path", "encode_path"]
 
 SIDECAR_LIMIT: Final = 256 << 20
 """Largest sidecar that is read, in bytes: a layer that deletes a million files of long names."""
@@ -42,8 +42,24 @@ def decode_path(text: str) -> bytes:
     return path
 
 
+def decode_directory(text: str) -> bytes:
+    """Read the path of a directory from its printable form; the layer's root is the empty path.
+
+    Raises
+    ------
+    InvalidValueError
+        The path is not one below the layer's root either.
+    """
+    return decode_path(text) if text else b""
+
+
 def _path_text(text: str) -> str:
     decode_path(text)
+    return text
+
+
+def _directory_text(text: str) -> str:
+    decode_directory(text)
     return text
 
 
@@ -70,8 +86,9 @@ class LayerSidecar(BaseModel):
     """Where deletions are: in this document's lists only, or in the tree too, as overlay lowers have them."""
     whiteouts: tuple[Annotated[str, AfterValidator(_path_text)], ...] = ()
     """Paths that the layer deletes, percent-encoded, in byte order."""
-    opaque: tuple[Annotated[str, AfterValidator(_path_text)], ...] = ()
-    """Directories of the layer that hide what lower layers hold there, percent-encoded, in byte order."""
+    opaque: tuple[Annotated[str, AfterValidator(_directory_text)], ...] = ()
+    """Directories of the layer that hide what lower layers hold there, percent-encoded, in byte order; the layer's root
+    is the empty path."""
     notes: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     """What of the archive could not be kept, for people."""
 

@@ -67,9 +67,8 @@ def main() -> int:
         settings, store_settings = PublisherSettings.load(), ObjectStoreSettings.load()
         configure_logging(level=settings.log_level, output=settings.log_format)
         asyncio.run(_serve(settings, store_settings))
-    except* (SuiteError, OSError) as errors:
-        for error in errors.exceptions:
-            sys.stderr.write(f"the publisher ends: {error}\n")
+    except (SuiteError, OSError) as error:
+        sys.stderr.write(f"the publisher ends: {error}\n")
         return 1
     return 0
 

@@ -1,8 +1,10 @@
 """Builds the publisher from its settings: every object, once, by keyword arguments."""
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 
@@ -30,6 +32,9 @@ from services.publisher.settings import PublisherSettings, RepositoryKind
 
 __all__ = ["Publisher", "build_publisher"]
 
+_MORE_THREADS: Final = 2
+"""Threads besides those that prepare layers, so that publishing and look-ups never wait for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
@@ -51,8 +56,10 @@ async def build_publisher(settings: PublisherSettings, store_settings: ObjectSto
     """
     async with AsyncExitStack() as stack:
         journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
-        store = await stack.enter_async_context(ObjectStore(store_settings))
-        repository = await _repository(settings, stack)
+        store = await stack.enter_async_context(ObjectStore(settings=store_settings))
+        threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")
+        stack.callback(threads.shutdown)
+        repository = await _repository(settings, stack, threads)
         metrics = Metrics()
         times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
         failures = Failures(journal=journal, metrics=metrics, times=times)
@@ -108,10 +115,12 @@ async def build_publisher(settings: PublisherSettings, store_settings: ObjectSto
         yield Publisher(app=app, pipeline=pipeline, sweep=sweep)
 
 
-async def _repository(settings: PublisherSettings, stack: AsyncExitStack) -> Repository:
+async def _repository(settings: PublisherSettings, stack: AsyncExitStack, threads: ThreadPoolExecutor) -> Repository:
     name = RepositoryName(settings.repository)
     match settings.repository_kind:
         case RepositoryKind.DIRECTORY if settings.directory is not None:
-            repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout)
+            repository = DirectoryRepository(
+                name=name, root=settings.directory, layout=settings.layout, threads=threads
+            )
             return await stack.enter_async_context(repository)
     raise AssertionError("the settings have been checked")

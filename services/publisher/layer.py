@@ -1,23 +1,23 @@
 """A layer archive on its way through the publisher."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Final
 
-from services.common.archive.compression import open_archive
-from services.common.archive.errors import ArchiveError
+from services.common.archive.compression import ArchiveReader, open_archive
+from services.common.archive.errors import ArchiveError, ArchiveReadError, TreeReadError, TreeWriteError
 from services.common.archive.limits import ArchiveLimits
-from services.common.archive.model import LayerContent
+from services.common.archive.model import ArchiveIdentity, LayerContent
 from services.common.digest import Digest
 from services.common.sidecar import LayerSidecar, encode_path
-from services.publisher.errors import LayerRefusedError
+from services.publisher.errors import LayerRefusedError, RepositoryError
 from services.publisher.threads import Stop
 
-__all__ = ["VerifiedLayer", "describe"]
+__all__ = ["VerifiedLayer"]
 
-_MAX_NOTES = 1000
+_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,24 +34,83 @@ class VerifiedLayer:
     """Size that the uncompressed tar stream must have, in bytes."""
     limits: ArchiveLimits
 
-    @contextmanager
-    def open(self, stop: Stop) -> Iterator[BinaryIO]:
-        """Open the uncompressed tar stream; blocking.
-
-        At the end of the context the rest of the stream is read, and the diff ID and size are checked.
+    def read(self, consume: Callable[[ArchiveReader], LayerContent], *, stop: Stop) -> LayerSidecar:
+        """Give the uncompressed tar stream to a consumer, check all of it, and describe the layer; blocking.
 
         Parameters
         ----------
+        consume
+            Reads the stream; it may unpack it, or write it to a repository's own storage.
         stop
             Ends reading when somebody sets it.
+
+        Returns
+        -------
+        LayerSidecar
+            The description, for a tree that lists the layer's deletions and does not hold them.
 
         Raises
         ------
         LayerRefusedError
             The archive breaks a rule or a limit, or is not what its object's metadata says.
+        RepositoryError
+            What the consumer writes to failed.
+        OSError
+            The spool failed.
         """
         try:
-            with self.path.open("rb") as file, open_archive(file, limits=self.limits) as stream:
-                yield stream
+            with FileIO(self.path) as file:
+                reader = open_archive(_Stoppable(file, stop), limits=self.limits)
+                content = consume(reader)
+                identity = _read_to_end(reader)
+        except (TreeWriteError, TreeReadError) as error:
+            raise RepositoryError(str(error)) from error
+        except ArchiveReadError as error:
+            raise OSError(str(error)) from error
         except ArchiveError as error:
             raise LayerRefusedError(f"the archive is refused: {error}", kind="archive") from error
+        self._compare(identity)
+        return self._describe(content)
+
+    def _compare(self, found: ArchiveIdentity) -> None:
+        for what, announced, actual, kind in (
+            ("digest", self.digest, found.digest, "digest"),
+            ("diff ID", self.diff_id, found.diff_id, "diff_id"),
+            ("uncompressed size", self.uncompressed_size, found.uncompressed_size, "diff_id"),
+        ):
+            if announced != actual:
+                raise LayerRefusedError(f"the archive has the {what} {actual}, announced was {announced}", kind=kind)
+
+    def _describe(self, content: LayerContent) -> LayerSidecar:
+        return LayerSidecar(
+            digest=self.digest,
+            diff_id=self.diff_id,
+            archive_size=self.size,
+            uncompressed_size=self.uncompressed_size,
+            tree_size=content.tree_size,
+            entries=content.entries,
+            deletions="listed",
+            whiteouts=tuple(map(encode_path, content.whiteouts)),
+            opaque=tuple(map(encode_path, content.opaque)),
+            notes=content.notes,
+        )
+
+
+class _Stoppable:
+    """A file whose reading ends early when nobody waits for it any more."""
+
+    def __init__(self, file: FileIO, stop: Stop) -> None:
+        self._file = file
+        self._stop = stop
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        self._stop.check()
+        return self._file.readinto(buffer)
+
+
+def _read_to_end(reader: ArchiveReader) -> ArchiveIdentity:
+    """Read what the consumer left, so that digests and sizes are those of everything."""
+    buffer = memoryview(bytearray(_PIECE))
+    while reader.readinto(buffer):
+        continue
+    return reader.identity()

@@ -1,13 +1,16 @@
-"""Blocking work off the event loop, which is over when the call returns, also when the caller is cancelled."""
+"""Long blocking work in threads, which can be told to stop."""
 
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TypeVar
+
+from services.common.threads import settle
 
 __all__ = ["Stop", "in_thread"]
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 class Stop:
@@ -34,28 +37,24 @@ class Stop:
             raise InterruptedError("the publisher is stopping")
 
 
-async def in_thread(work: Callable[[Stop], Result]) -> Result:
-    """Run blocking work in a thread.
+async def in_thread(threads: Executor, work: Callable[[Stop], _Result]) -> _Result:
+    """Run blocking work that may take minutes.
 
-    A thread cannot be cancelled, and going on while it still writes would race with it. So a cancelled caller asks the
-    work to stop and waits until it has.
+    A thread cannot be cancelled, and what it still writes would race with the cleaning up. So if the caller is
+    cancelled, the work is asked to stop and waited for.
 
     Parameters
     ----------
+    threads
+        Where it runs.
     work
-        Takes the `Stop` that it looks at now and then where it can take long.
+        Takes the `Stop` that it looks at now and then if it can take long.
     """
     stop = Stop()
-    thread = asyncio.ensure_future(asyncio.to_thread(work, stop))
+    future = asyncio.get_running_loop().run_in_executor(threads, work, stop)
     try:
-        return await asyncio.shield(thread)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
         stop.set()
-        while not thread.done():
-            try:
-                await asyncio.wait((thread,))
-            except asyncio.CancelledError:
-                continue  # a second cancellation changes nothing about the thread
-        if not thread.cancelled():
-            thread.exception()  # the work has ended; what it came to interests nobody any more
+        await settle(future)
         raise

@@ -6,7 +6,13 @@ from typing import Final
 import structlog
 
 from services.common.digest import Digest
-from services.common.object_store.errors import ObjectStoreError
+from services.common.object_store.errors import (
+    ChecksumMismatchError,
+    ObjectConflictError,
+    ObjectMissingError,
+    ObjectStoreError,
+    ObjectTooLargeError,
+)
 from services.publisher.errors import LayerNotThereError, LayerRefusedError, RepositoryError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
@@ -57,14 +63,18 @@ class Failures:
         match error:
             case LayerRefusedError():
                 await self._refuse(digest, reason, kind=error.kind)
-            case LayerNotThereError() if record.attempts >= _UPLOAD_ATTEMPTS:
+            case ChecksumMismatchError() | ObjectConflictError() | ObjectTooLargeError():
+                await self._refuse(digest, reason, kind="object")
+            case LayerNotThereError() | ObjectMissingError() if record.attempts >= _UPLOAD_ATTEMPTS:
                 await self._refuse(digest, reason, kind="not_there")
-            case LayerNotThereError():
+            case LayerNotThereError() | ObjectMissingError():
                 await self._retry(record, reason, kind="not_there", first=_UPLOAD_PAUSE)
             case ObjectStoreError():
                 await self._retry(record, reason, kind="store")
             case RepositoryError():
                 await self._retry(record, reason, kind="repository")
+            case OSError():
+                await self._retry(record, f"the spool failed: {reason}", kind="spool")
             case _:
                 # A defect of the publisher must not stop it: the other layers may be fine.
                 _log.error("layer failed unexpectedly", digest=digest, exc_info=error)

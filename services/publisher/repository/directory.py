@@ -13,12 +13,13 @@ Deletions are listed in the sidecars and have nothing in the tree, as in CVMFS, 
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterable
+import stat
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -27,13 +28,12 @@ from typing import Final, Self
 from services.common.archive.ondisk import ListedDeletions
 from services.common.archive.unpack import unpack
 from services.common.digest import Digest
-from services.common.errors import InvalidValueError
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.publisher.durable import sync_directory, sync_tree, write_file
 from services.publisher.errors import LayerAdditionError, RepositoryError
 from services.publisher.journal.model import OpenTransaction
-from services.publisher.layer import VerifiedLayer, describe
+from services.publisher.layer import VerifiedLayer
 from services.publisher.repository.interface import PreparedLayer, Publication
 from services.publisher.threads import Stop, in_thread
 
@@ -56,12 +56,15 @@ class DirectoryRepository:
         Root of its tree.
     layout
         Paths that thin images name.
+    threads
+        Where blocking work runs.
     """
 
-    def __init__(self, *, name: RepositoryName, root: Path, layout: LayerLayout) -> None:
+    def __init__(self, *, name: RepositoryName, root: Path, layout: LayerLayout, threads: Executor) -> None:
         self.name = name
         self._root = root
         self._layout = layout
+        self._threads = threads
         self._batches = root / _BATCHES
         self._turn = asyncio.Lock()
         self._lock: int | None = None
@@ -100,7 +103,7 @@ class DirectoryRepository:
 
     async def recover(self, transaction: OpenTransaction | None) -> None:  # noqa: ARG002 - the lock says that all is our own
         """Remove what an earlier publisher prepared or staged and did not publish."""
-        await in_thread(lambda _stop: self._recover())
+        await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
         for name in os.listdir(self._batches):
@@ -119,7 +122,7 @@ class DirectoryRepository:
             os.rmdir(self._batches / ".probe")
 
         try:
-            await in_thread(probe)
+            await in_thread(self._threads, probe)
         except OSError as error:
             raise RepositoryError(f"{self._batches} cannot be written: {error.strerror}") from error
 
@@ -136,7 +139,7 @@ class DirectoryRepository:
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Unpack a layer where no reader looks, with its sidecar, and bring it to the disk."""
         try:
-            return await in_thread(lambda stop: self._prepare(layer, stop))
+            return await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
         except OSError as error:
             raise RepositoryError(f"cannot unpack the layer below {self._batches}: {error}") from error
 
@@ -146,12 +149,14 @@ class DirectoryRepository:
             shutil.rmtree(home)
         tree = home / "layerfs"
         try:
-            tree.mkdir(parents=True)
-            with layer.open(stop) as stream:
-                content = unpack(stream, tree, deletions=ListedDeletions(), limits=layer.limits)
-            sidecar = describe(layer, content)
+            # Nobody else may reach setuid files and devices before the whole archive has been found good.
+            home.mkdir(0o700)
+            tree.mkdir(0o755)
+            sidecar = layer.read(
+                lambda stream: unpack(stream, tree, deletions=ListedDeletions(), limits=layer.limits), stop=stop
+            )
             write_file(home / "layer.json", sidecar.encode())
-            sync_tree(home, entries=content.entries)
+            sync_tree(home, entries=sidecar.entries)
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             raise
@@ -160,7 +165,7 @@ class DirectoryRepository:
     async def discard(self, prepared: PreparedLayer) -> None:
         """Remove what `prepare` unpacked."""
         home = self._batches / f"{_PREPARED}{prepared.layer.digest}"
-        await in_thread(lambda _stop: shutil.rmtree(home) if home.exists() else None)
+        await in_thread(self._threads, lambda _stop: shutil.rmtree(home) if home.exists() else None)
 
     @asynccontextmanager
     async def transaction(self, token: str) -> AsyncIterator["_Transaction"]:
@@ -168,12 +173,12 @@ class DirectoryRepository:
         async with self._turn:
             staging = self._batches / f"{_STAGING}{token}"
             try:
-                os.mkdir(staging)
-                yield _Transaction(root=self._root, staging=staging, layout=self._layout)
+                os.mkdir(staging, 0o700)
+                yield _Transaction(root=self._root, staging=staging, layout=self._layout, threads=self._threads)
             except OSError as error:
                 raise RepositoryError(f"the transaction failed: {error}") from error
             finally:
-                await in_thread(lambda _stop: self._remove_staging(staging))
+                await in_thread(self._threads, lambda _stop: self._remove_staging(staging))
 
     def _remove_staging(self, staging: Path) -> None:
         """Undo a transaction that has not been published; nothing is left of one that has."""
@@ -189,22 +194,32 @@ class DirectoryRepository:
 
 
 class _Transaction:
-    def __init__(self, *, root: Path, staging: Path, layout: LayerLayout) -> None:
+    """The layers of one batch, in a directory that becomes the batch by its renaming."""
+
+    def __init__(self, *, root: Path, staging: Path, layout: LayerLayout, threads: Executor) -> None:
         self._root = root
         self._staging = staging
         self._layout = layout
+        self._threads = threads
         self._digests: list[Digest] = []
 
     async def add(self, prepared: PreparedLayer) -> None:
+        """Move a prepared layer into the batch."""
         digest = prepared.layer.digest
+        for path in (self._root / layer_home(digest), self._root / digest):
+            if path.exists():
+                raise LayerAdditionError(f"{path} is there already, and is no layer that this publisher knows")
+        home = self._staging / digest
         try:
-            os.rename(self._staging.parent / f"{_PREPARED}{digest}", self._staging / digest)
+            os.rename(self._staging.parent / f"{_PREPARED}{digest}", home)
+            home.chmod(0o755)
         except OSError as error:
             raise LayerAdditionError(f"layer {digest} cannot be staged: {error}") from error
         self._digests.append(digest)
 
     async def publish(self) -> int:
-        return await in_thread(lambda _stop: self._publish())
+        """Make the batch visible by one renaming."""
+        return await in_thread(self._threads, lambda _stop: self._publish())
 
     def _publish(self) -> int:
         batches = self._staging.parent
@@ -212,13 +227,14 @@ class _Transaction:
         changed = {self._staging, self._root}
         for digest in self._digests:
             changed |= self._link(digest, revision)
+        self._staging.chmod(0o755)
         for directory in changed:
             sync_directory(directory)
         os.rename(self._staging, batches / str(revision))
         sync_directory(batches)
         return revision
 
-    def _link(self, digest: Digest, revision: int) -> Iterable[Path]:
+    def _link(self, digest: Digest, revision: int) -> set[Path]:
         home = self._root / layer_home(digest)
         home.parent.mkdir(parents=True, exist_ok=True)
         _replace_link(f"../../{_BATCHES}/{revision}/{digest}", home)
@@ -232,3 +248,19 @@ def _replace_link(target: str, link: Path) -> None:
     if link.is_symlink() and not link.exists():
         link.unlink()
     os.symlink(target, link)
+
+
+def _check_privileges(directory: Path) -> None:
+    """Try what layers need: files of any owner, and devices."""
+    probe = directory / ".privileges"
+    try:
+        probe.unlink(missing_ok=True)
+        os.mknod(probe, stat.S_IFBLK | 0o600, os.makedev(1, 1))
+        os.lchown(probe, 1, 1)
+    except PermissionError as error:
+        raise RepositoryError(
+            f"this process may not make devices and files of other owners in {directory}, and layers hold such files: "
+            "run the publisher as root, in a container with capabilities CHOWN, MKNOD, FOWNER, SETFCAP, DAC_OVERRIDE"
+        ) from error
+    finally:
+        probe.unlink(missing_ok=True)
