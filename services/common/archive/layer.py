@@ -1,0 +1,224 @@
+"""What the entries of a layer do to a tree, whatever kind of tree it is.
+
+Later entries replace earlier ones, as in every container engine. Whiteouts and opaque markers speak of the layers below
+only, wherever they stand in the archive: they are collected and resolved against the finished tree.
+
+- The whiteout of a name that the layer itself has as a directory makes that directory opaque.
+- The whiteout of a name that the layer itself has as anything else says nothing more.
+- Files of the layer survive its own opaque markers.
+"""
+
+from typing import Protocol
+
+from services.common.archive.errors import ArchiveLimitError, UnsafeArchiveError
+from services.common.archive.limits import ArchiveLimits
+from services.common.archive.model import LayerContent
+from services.common.archive.notes import Notes, show
+from services.common.archive.paths import (
+    METADATA_PREFIX,
+    OPAQUE_MARKER,
+    WHITEOUT_PREFIX,
+    normal_path,
+    whiteout_target,
+)
+from services.common.archive.reader import Entry, Kind, TarReader
+from services.common.archive.stream import Source, TarStream
+from services.common.archive.xattrs import LOCAL_XATTRS, is_layer_xattr, xattr_fits
+
+__all__ = ["LayerTree", "read_layer"]
+
+
+class LayerTree(Protocol):
+    """Where the entries of a layer go. Paths are normal and not the root's; parents that are missing are made."""
+
+    @property
+    def size(self) -> int:
+        """Sum of the sizes of the files, hard links counted once, in bytes."""
+
+    def directory(self, path: bytes, entry: Entry) -> None:
+        """Make a directory, or give one that exists new attributes."""
+
+    def file(self, path: bytes, entry: Entry, data: TarReader) -> None:
+        """Make a file in place of what is there, from the data of the reader's current entry."""
+
+    def symlink(self, path: bytes, entry: Entry) -> None:
+        """Make a symbolic link in place of what is there."""
+
+    def node(self, path: bytes, entry: Entry) -> None:
+        """Make a device or fifo in place of what is there."""
+
+    def link(self, path: bytes, target: bytes) -> bool:
+        """Make a hard link in place of what is there; return False, and change nothing, where the target is absent."""
+
+    def vacate(self, path: bytes) -> None:
+        """Remove what is there, if anything, but make its parents."""
+
+    def imply(self, path: bytes) -> None:
+        """Make a directory, which may be the root, unless it exists."""
+
+    def is_directory(self, path: bytes) -> bool | None:
+        """Tell whether a path, which may be the root, is a directory; None where nothing is there."""
+
+    def delete(self, path: bytes) -> None:
+        """Record that the layers below lose a path that does not exist here and whose parent is a directory."""
+
+    def make_opaque(self, path: bytes) -> None:
+        """Record that a directory, which may be the root, hides what the layers below hold there."""
+
+    def finish(self) -> None:
+        """Complete what can be completed only when nothing changes any more."""
+
+
+def read_layer(source: Source, tree: LayerTree, *, limits: ArchiveLimits, notes: Notes) -> LayerContent:
+    """Read a layer's whole stream into an empty tree.
+
+    Raises
+    ------
+    ArchiveError
+        As the archive deserves; the tree is left as it was at that point.
+    """
+    stream = TarStream(source, limits)
+    return _LayerReader(stream, tree, limits, notes).read()
+
+
+class _LayerReader:
+    """One reading of a layer."""
+
+    def __init__(self, stream: TarStream, tree: LayerTree, limits: ArchiveLimits, notes: Notes) -> None:
+        self._stream = stream
+        self._tree = tree
+        self._limits = limits
+        self._notes = notes
+        self._entries = TarReader(stream, limits)
+        self._whiteouts: set[bytes] = set()
+        self._opaque: set[bytes] = set()
+        self._waiting: dict[bytes, bytes] = {}
+        """Hard links whose target has not come yet, by path."""
+
+    def read(self) -> LayerContent:
+        while (entry := self._entries.next()) is not None:
+            path = normal_path(entry.name, self._limits)
+            if b".wh." in path and self._take_deletion(path):
+                continue
+            self._place(path, entry)
+        self._link_waiting()
+        whiteouts, opaque = self._resolve_deletions()
+        self._tree.finish()
+        return LayerContent(
+            entries=self._entries.entries,
+            tree_size=self._tree.size,
+            stream_size=self._stream.position,
+            whiteouts=whiteouts,
+            opaque=opaque,
+            notes=self._notes.collected(),
+        )
+
+    def _place(self, path: bytes, entry: Entry) -> None:
+        kind = entry.kind
+        if entry.xattrs:
+            entry.xattrs = self._kept_xattrs(path, entry)
+        if not path:
+            # A layer's root is the engine's own; like Docker, no attribute of it is taken from an archive.
+            if kind is not Kind.DIRECTORY:
+                raise UnsafeArchiveError(f"{show(entry.name)} is the layer's root and cannot be a {kind.value}")
+        elif kind is Kind.FILE:
+            if self._tree.size + entry.size > self._limits.tree_size:
+                raise ArchiveLimitError(
+                    f"with {show(path)} the files are larger than {self._limits.tree_size} bytes (limit tree_size)"
+                )
+            self._tree.file(path, entry, self._entries)
+        elif kind is Kind.DIRECTORY:
+            self._tree.directory(path, entry)
+        elif kind is Kind.SYMLINK:
+            self._tree.symlink(path, entry)
+        elif kind is Kind.LINK:
+            self._link(path, entry)
+        elif kind is Kind.CHARACTER and entry.major == entry.minor == 0:
+            # What overlayfs takes for a whiteout must not come in as a device that happens to be one.
+            self._notes.add(f"{show(path)}: the device 0:0 is a deletion")
+            self._tree.vacate(path)
+            self._whiteouts.add(path)
+        else:
+            self._tree.node(path, entry)
+
+    def _kept_xattrs(self, path: bytes, entry: Entry) -> dict[bytes, bytes]:
+        kept = {}
+        for name, value in entry.xattrs.items():
+            if entry.kind is Kind.LINK:
+                pass  # they are those of the target's own entry
+            elif not is_layer_xattr(name):
+                if name not in LOCAL_XATTRS:
+                    self._notes.add(
+                        f"{show(path)}: the attribute {show(name)} is not one that a layer carries, skipped"
+                    )
+            elif not xattr_fits(name, regular=entry.kind is Kind.FILE, directory=entry.kind is Kind.DIRECTORY):
+                self._notes.add(f"{show(path)}: a {entry.kind.value} cannot have the attribute {show(name)}, skipped")
+            else:
+                kept[name] = value
+        return kept
+
+    def _take_deletion(self, path: bytes) -> bool:
+        """Keep a whiteout or opaque marker in mind; return whether the entry is dealt with."""
+        parent, _, name = path.rpartition(b"/")
+        for part in parent.split(b"/"):
+            if part.startswith(METADATA_PREFIX):
+                self._notes.add(f"{show(path)}: below a directory of AUFS's own, skipped")
+                return True
+            if part.startswith(WHITEOUT_PREFIX):
+                raise UnsafeArchiveError(f"{show(path)} lies below a whiteout")
+        if name == OPAQUE_MARKER:
+            self._tree.imply(parent)
+            self._opaque.add(parent)
+        elif name.startswith(METADATA_PREFIX):
+            self._notes.add(f"{show(path)}: a file of AUFS's own, skipped")
+        elif name.startswith(WHITEOUT_PREFIX):
+            target = whiteout_target(path)
+            self._tree.imply(parent)
+            self._whiteouts.add(target)
+        else:
+            return False
+        return True
+
+    def _link(self, path: bytes, entry: Entry) -> None:
+        target = normal_path(entry.link, self._limits)
+        if not target or target == path:
+            raise UnsafeArchiveError(
+                f"{show(path)} is a hard link to {'itself' if target else 'the root of the layer'}"
+            )
+        self._waiting.pop(path, None)
+        if not self._tree.link(path, target):
+            self._tree.vacate(path)
+            self._waiting[path] = target
+
+    def _link_waiting(self) -> None:
+        """Make the hard links to what came after them, each chain from its end."""
+        waiting = {path: target for path, target in self._waiting.items() if self._tree.is_directory(path) is None}
+        while waiting:
+            self._stream.check_time()
+            path, target = waiting.popitem()
+            chain = {path: target}
+            while target in waiting:
+                path, target = target, waiting.pop(target)
+                chain[path] = target
+            for link in reversed(chain):
+                if not self._tree.link(link, chain[link]):
+                    raise UnsafeArchiveError(
+                        f"{show(link)} is a hard link to {show(chain[link])}, which this layer does not hold"
+                    )
+
+    def _resolve_deletions(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        whiteouts: list[bytes] = []
+        opaque = {path for path in self._opaque if self._tree.is_directory(path)}
+        for path in sorted(self._whiteouts):
+            self._stream.check_time()
+            present = self._tree.is_directory(path)
+            if present is None:
+                # Where a later entry has replaced the parent, everything below it is gone already.
+                if self._tree.is_directory(path.rpartition(b"/")[0]):
+                    self._tree.delete(path)
+                    whiteouts.append(path)
+            elif present:
+                opaque.add(path)
+        for path in sorted(opaque):
+            self._tree.make_opaque(path)
+        return tuple(whiteouts), tuple(sorted(opaque))

@@ -1,0 +1,27 @@
+"""Which extended attributes a layer carries."""
+
+from typing import Final
+
+__all__ = ["CAPABILITY", "LOCAL_XATTRS", "OVERLAY_PREFIX", "is_layer_xattr", "xattr_fits"]
+
+CAPABILITY: Final = b"security.capability"
+"""File capabilities; they are part of what a program can do and are never lost silently."""
+
+OVERLAY_PREFIX: Final = b"trusted.overlay."
+"""overlayfs's own attributes. In an archive they would make the kernel look for files elsewhere: never honoured."""
+
+LOCAL_XATTRS: Final = frozenset((b"security.selinux", b"security.ima", b"security.evm"))
+"""Attributes that a machine gives files by its own policy; they mean nothing on another one."""
+
+_USER: Final = b"user."
+_USER_OVERLAY: Final = b"user.overlay."
+
+
+def is_layer_xattr(name: bytes) -> bool:
+    """Tell whether an attribute is part of a layer: file capabilities and the users' own."""
+    return name == CAPABILITY or (name.startswith(_USER) and not name.startswith(_USER_OVERLAY))
+
+
+def xattr_fits(name: bytes, *, regular: bool, directory: bool) -> bool:
+    """Tell whether a file of a type can have a layer's attribute (xattr(7), capabilities(7))."""
+    return regular or (directory and name != CAPABILITY)
