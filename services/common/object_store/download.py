@@ -185,7 +185,7 @@ class _Transfer:
 
     async def _read(self, stream: Any, queue: asyncio.Queue[list[bytes]]) -> StoreUnavailableError | None:  # noqa: ANN401
         batch: list[bytes] = []
-        failure = None
+        size, failure = 0, None
         while True:
             try:
                 with self._bucket.failures(doing="downloading", key=self._key):
@@ -193,9 +193,10 @@ class _Transfer:
             except StoreUnavailableError as error:
                 chunk, failure = b"", error
             batch.append(chunk)
-            if not chunk or sum(map(len, batch)) >= _BATCH:
+            size += len(chunk)
+            if not chunk or size >= _BATCH:
                 await queue.put(batch)
-                batch = []
+                batch, size = [], 0
             if not chunk:
                 return failure
 
