@@ -25,8 +25,8 @@ __all__ = ["main"]
 _log = structlog.get_logger(__name__)
 
 _PURPOSE = (
-    "The Docker graphdriver plugin for thin images: serves the plugin protocol on a unix socket. Start it as root before "
-    "the engine, which then runs with `--experimental -s NAME`, NAME being the socket's file name without .sock. "
+    "The Docker graphdriver plugin for thin images: serves the plugin protocol on a unix socket. Start it as root "
+    "before the engine, which then runs with `--experimental -s NAME`: NAME is the socket's file name without .sock. "
     "Without LAYER_STORE_ENDPOINT regular and thin images run, but commits of thin containers fail."
 )
 
@@ -48,13 +48,13 @@ def main() -> int:
         return 2
     configure_logging(level=settings.log_level, output=settings.log_format)
     os.umask(0o022)
+    status = 0
     try:
         asyncio.run(_run(settings, store))
     except* SuiteError as group:
-        for error in group.exceptions:
-            sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+        sys.stderr.writelines(f"{failure}\n" for failure in group.exceptions)
+        status = 1
+    return status
 
 
 async def _run(settings: GraphDriverSettings, store_settings: ObjectStoreSettings | None) -> None:

@@ -1,21 +1,21 @@
 """Commit of a thin container: every local layer of its lineage is uploaded, and the descriptor names them all."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from services.common.archive.compression import write_archive
+from services.common.archive.pack import has_changes
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
 from services.common.errors import SuiteError
 from services.common.layout import LayerLayout
 from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
+from services.common.streams import run_in_thread
 from services.graphdriver.core.layers import Layer
 from services.graphdriver.core.lineage import Lineage
 from services.graphdriver.core.local_copies import LocalCopies, LocalCopy
@@ -98,7 +98,7 @@ class Committer:
         repository = self._target(descriptor)
         spool = await asyncio.to_thread(self._copies.new_spool)
         try:
-            archive = await asyncio.to_thread(write_archive, part.layer.diff, spool / "new", exclude=part.exclude)
+            archive = await run_in_thread(lambda: write_archive(part.layer.diff, spool / "new", exclude=part.exclude))
             url = LayerUrl.of(repository, archive.digest, self._layout)
             log = _log.bind(layer=part.layer.id, digest=archive.digest, repository=repository)
             created = await self._store.upload(archive, repository=repository)
@@ -127,9 +127,4 @@ def _parts(layer: Layer, lineage: Lineage) -> Sequence[_Part]:
     if lineage.thin is not None and lineage.thin_has_files:
         parts.insert(0, _Part(lineage.thin, _DESCRIPTOR))
     parts.append(_Part(layer, _NOTHING))
-    return [part for part in parts if _has_entries(part.layer.diff)]
-
-
-def _has_entries(tree: Path) -> bool:
-    with os.scandir(tree) as entries:
-        return any(True for _ in entries)
+    return [part for part in parts if has_changes(part.layer.diff, exclude=part.exclude)]

@@ -18,7 +18,7 @@ from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.unpack import unpack
 from services.common.descriptor import ThinDescriptor
 from services.common.errors import SuiteError
-from services.common.streams import BlockingReader, run_reader
+from services.common.streams import BlockingReader, run_in_thread, run_reader
 from services.graphdriver.core.changes import Change, changes
 from services.graphdriver.core.commit import Committer
 from services.graphdriver.core.cvmfs import LayerFinder, Repositories
@@ -123,7 +123,7 @@ class Driver:
             if await asyncio.to_thread(self._layers.exists, layer_id):
                 await self._unions.discard(await self._find(layer_id))
                 self._forget_use(layer_id)
-            await asyncio.to_thread(self._layers.remove, layer_id)
+            await run_in_thread(lambda: self._layers.remove(layer_id))
 
     async def exists(self, layer_id: LayerId) -> bool:
         """Return whether there is a layer of that id."""
@@ -226,18 +226,18 @@ class Driver:
         """Return what a layer changes in its parent's view."""
         layer, lineage = await self._diffed(layer_id, parent)
         if layer.parent is None:
-            return await asyncio.to_thread(changes, layer.diff, None)
+            return await run_in_thread(lambda: changes(layer.diff, None))
         holder = f"{layer_id}.changes"
         try:
             async with self._builder.view(lineage, holder=holder) as view:
-                return await asyncio.to_thread(changes, layer.diff, view)
+                return await run_in_thread(lambda: changes(layer.diff, view))
         finally:
             self._forget_use(holder)
 
     async def diff_size(self, layer_id: LayerId) -> int:
         """Return the sum of the sizes of a layer's own files, hard links counted once, in bytes."""
         layer = await self._find(layer_id)
-        return await asyncio.to_thread(_tree_size, layer.diff)
+        return await run_in_thread(lambda: _tree_size(layer.diff))
 
     async def metadata(self, layer_id: LayerId) -> dict[str, str]:
         """Return a layer's directories and what its union is made of, for people."""
@@ -257,7 +257,7 @@ class Driver:
     async def status(self) -> list[tuple[str, str]]:
         """Return what an administrator wants to know, as pairs of a name and a value."""
         copies = self._copies.all()
-        cached = await asyncio.to_thread(lambda: sum(_tree_size(copy.archive.path.parent) for copy in copies))
+        cached = await run_in_thread(lambda: sum(_tree_size(copy.archive.path.parent) for copy in copies))
         in_use = self._repositories.in_use()
         return [
             ("Home", str(self.home)),

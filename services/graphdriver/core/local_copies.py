@@ -27,6 +27,7 @@ from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.unpack import unpack
 from services.common.descriptor import LayerUrl
 from services.common.digest import Digest
+from services.common.streams import run_in_thread
 
 __all__ = ["LocalCopies", "LocalCopy"]
 
@@ -156,7 +157,7 @@ class LocalCopies:
             copy = self._index[digest]
             tree = copy.tree
             if not await asyncio.to_thread(tree.is_dir):
-                await asyncio.to_thread(self._extract, copy, tree)
+                await run_in_thread(lambda: self._extract(copy, tree))
             self._users[digest].add(holder)
             return tree
 
@@ -173,7 +174,8 @@ class LocalCopies:
         new = tree.with_name("tree.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o755)
-        with open_archive(copy.archive.path, limits=self._limits) as source:
+        with open(copy.archive.path, "rb", buffering=0) as file:
+            source = open_archive(file, limits=self._limits)
             unpack(source, new, deletions=OverlayDeletions(), limits=self._limits)
         new.rename(tree)
 
@@ -191,7 +193,7 @@ class LocalCopies:
                 return
             del self._index[digest]
             del self._users[digest]
-            await asyncio.to_thread(self._delete, copy.archive.path.parent)
+            await run_in_thread(lambda: self._delete(copy.archive.path.parent))
 
     def _delete(self, directory: Path) -> None:
         grave = self.new_spool()
