@@ -9,7 +9,9 @@ Tree::
     ├── LayerRefusedError        this layer cannot be published, now or later; its neighbours can
     ├── LayerNotThereError       the store does not hold the announced object (yet)
     └── RepositoryError          the repository failed, whatever the layer
-        ├── ForeignTransactionError   somebody else has a transaction open
+        ├── NoTransactionError        no transaction can be opened now
+        │   └── ForeignTransactionError   somebody else has one open
+        ├── TransactionLeftOpenError  a transaction could neither be published nor aborted
         └── LayerAdditionError        one layer of a transaction could not be added; the transaction is as before
 """
 
@@ -21,9 +23,11 @@ __all__ = [
     "LayerAdditionError",
     "LayerNotThereError",
     "LayerRefusedError",
+    "NoTransactionError",
     "NotificationError",
     "PublisherError",
     "RepositoryError",
+    "TransactionLeftOpenError",
     "UnknownDialectError",
 ]
 
@@ -66,8 +70,16 @@ class RepositoryError(PublisherError):
     """The repository failed, for a reason that no single layer is known to have caused."""
 
 
-class ForeignTransactionError(RepositoryError):
+class NoTransactionError(RepositoryError):
+    """No transaction can be opened now, whatever its layers would be."""
+
+
+class ForeignTransactionError(NoTransactionError):
     """Somebody else has a transaction open; it is waited for, never aborted."""
+
+
+class TransactionLeftOpenError(RepositoryError):
+    """A transaction could neither be published nor aborted; it is the publisher's own and is aborted later."""
 
 
 class LayerAdditionError(RepositoryError):

@@ -12,6 +12,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
+from services.common.settings import SettingsError
 from services.publisher.app import create_app
 from services.publisher.handlers.events import EventsHandler
 from services.publisher.handlers.health import HealthHandler
@@ -26,6 +27,8 @@ from services.publisher.pipeline.pipeline import Pipeline
 from services.publisher.pipeline.ready import BatchLimits, ReadyQueue
 from services.publisher.pipeline.spool import Spool
 from services.publisher.pipeline.sweep import Sweep
+from services.publisher.repository.cvmfs_server import CvmfsServerRepository
+from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.directory import DirectoryRepository
 from services.publisher.repository.interface import Repository
 from services.publisher.settings import PublisherSettings, RepositoryKind
@@ -51,6 +54,8 @@ async def build_publisher(settings: PublisherSettings, store_settings: ObjectSto
 
     Raises
     ------
+    SettingsError
+        A setting is missing.
     PublisherError
         The journal or the repository cannot be used.
     """
@@ -59,7 +64,7 @@ async def build_publisher(settings: PublisherSettings, store_settings: ObjectSto
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
         threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")
         stack.callback(threads.shutdown)
-        repository = await _repository(settings, stack, threads)
+        repository = await _repository(settings, stack, threads, journal)
         metrics = Metrics()
         times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
         failures = Failures(journal=journal, metrics=metrics, times=times)
@@ -115,12 +120,30 @@ async def build_publisher(settings: PublisherSettings, store_settings: ObjectSto
         yield Publisher(app=app, pipeline=pipeline, sweep=sweep)
 
 
-async def _repository(settings: PublisherSettings, stack: AsyncExitStack, threads: ThreadPoolExecutor) -> Repository:
+async def _repository(
+    settings: PublisherSettings, stack: AsyncExitStack, threads: ThreadPoolExecutor, journal: Journal
+) -> Repository:
     name = RepositoryName(settings.repository)
-    match settings.repository_kind:
-        case RepositoryKind.DIRECTORY if settings.directory is not None:
-            repository = DirectoryRepository(
-                name=name, root=settings.directory, layout=settings.layout, threads=threads
-            )
-            return await stack.enter_async_context(repository)
-    raise AssertionError("the settings have been checked")
+    if settings.repository_kind is RepositoryKind.CVMFS_SERVER:
+        tool = CvmfsServer(
+            repository=name,
+            timeouts=ToolTimeouts(
+                transaction=settings.cvmfs_transaction_timeout,
+                publish=settings.cvmfs_publish_timeout,
+                abort=settings.cvmfs_abort_timeout,
+            ),
+            record_process=journal.works_on,
+        )
+        return CvmfsServerRepository(
+            name=name,
+            mount=settings.cvmfs_mount,
+            spool=settings.cvmfs_spool,
+            layout=settings.layout,
+            tool=tool,
+            patience=settings.cvmfs_publish_timeout,
+            threads=threads,
+        )
+    if settings.directory is None:
+        raise SettingsError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
+    repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout, threads=threads)
+    return await stack.enter_async_context(repository)

@@ -2,9 +2,9 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.layout import LayerLayout
@@ -36,7 +36,17 @@ class PublisherSettings(Settings):
     repository_kind: RepositoryKind = RepositoryKind.DIRECTORY
     """How the repository is written."""
     directory: Path | None = None
-    """Kind directory: root of the repository's tree, made if it does not exist."""
+    """Kind directory: root of the repository's tree, made if it does not exist; must be set."""
+    cvmfs_mount: Path = Path("/cvmfs")
+    """Kind cvmfs_server: directory that repositories are mounted in for writing."""
+    cvmfs_spool: Path = Path("/var/spool/cvmfs")
+    """Kind cvmfs_server: directory of the program's own state."""
+    cvmfs_transaction_timeout: PositiveFloat = 600
+    """Kind cvmfs_server: most seconds that opening a transaction may take."""
+    cvmfs_publish_timeout: PositiveFloat = 7200
+    """Kind cvmfs_server: most seconds that publishing may take; after that it is killed and the transaction aborted."""
+    cvmfs_abort_timeout: PositiveFloat = 600
+    """Kind cvmfs_server: most seconds that aborting may take."""
     layout: LayerLayout = LayerLayout.FLAT
     """Paths of layers that thin images name: flat adds a link /DIGEST to every layer's home below /.layers."""
 
@@ -80,9 +90,3 @@ class PublisherSettings(Settings):
         if len(token.get_secret_value()) < _MIN_TOKEN:
             raise ValueError(f"has fewer than {_MIN_TOKEN} characters")  # the value itself is a secret
         return token
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.repository_kind is RepositoryKind.DIRECTORY and self.directory is None:
-            raise ValueError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
-        return self

@@ -17,7 +17,7 @@ import aiosqlite
 
 from services.common.digest import Digest
 from services.publisher.errors import JournalError
-from services.publisher.journal.model import LayerRecord, LayerState, OpenTransaction
+from services.publisher.journal.model import LayerRecord, LayerState, OwnTransaction
 
 __all__ = ["Journal"]
 
@@ -40,11 +40,10 @@ CREATE TABLE layers (
     updated_at   REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX layers_by_state ON layers (state, announced_at);
-CREATE TABLE open_transaction (
-    only_row     INTEGER PRIMARY KEY CHECK (only_row = 1),
-    token        TEXT NOT NULL,
+CREATE TABLE transactions (
+    token        TEXT PRIMARY KEY,
     process      TEXT
-) STRICT;
+) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 1;
 COMMIT;
 """
@@ -55,7 +54,7 @@ _GIVEN: Final = "digest IN (SELECT value FROM json_each(:digests))"
 
 
 class Journal:
-    """The layers that the publisher knows, and its open transaction.
+    """The layers that the publisher knows, and its transactions.
 
     Parameters
     ----------
@@ -259,22 +258,20 @@ class Journal:
 
     async def begin(self, token: str) -> None:
         """Record that a transaction is about to be opened."""
-        await self._run(
-            "INSERT OR REPLACE INTO open_transaction (only_row, token) VALUES (1, :token) RETURNING 1", token=token
-        )
+        await self._run("INSERT INTO transactions (token) VALUES (:token) RETURNING 1", token=token)
 
     async def works_on(self, process: str | None) -> None:
-        """Record which program works on the open transaction, or that none does."""
-        await self._run("UPDATE open_transaction SET process = :process RETURNING 1", process=process)
+        """Record which program works on a transaction, or that none does."""
+        await self._run("UPDATE transactions SET process = :process RETURNING 1", process=process)
 
-    async def ended(self) -> None:
-        """Record that no transaction is open any more."""
-        await self._run("DELETE FROM open_transaction RETURNING 1")
+    async def none_open(self) -> None:
+        """Record that no transaction of the publisher's is open."""
+        await self._run("DELETE FROM transactions RETURNING 1")
 
-    async def open_transaction(self) -> OpenTransaction | None:
-        """Return the transaction that has been begun and not ended."""
-        rows = await self._run("SELECT token, process FROM open_transaction")
-        return OpenTransaction(token=rows[0]["token"], process=rows[0]["process"]) if rows else None
+    async def transactions(self) -> tuple[OwnTransaction, ...]:
+        """Return the transactions that have been begun and of which nobody has seen the end."""
+        rows = await self._run("SELECT token, process FROM transactions")
+        return tuple(OwnTransaction(token=row["token"], process=row["process"]) for row in rows)
 
     async def check(self) -> None:
         """Make sure that the file can be written.
@@ -284,7 +281,8 @@ class Journal:
         JournalError
             It cannot.
         """
-        await self._run("UPDATE layers SET updated_at = updated_at WHERE digest = '' RETURNING 1")
+        # Writing the number that is there already writes a page, and fails as any other write would.
+        await self._run(f"PRAGMA user_version = {_VERSION}")
 
     async def _run(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
         # One trip to the connection's thread: a cancelled caller never leaves a statement half done.

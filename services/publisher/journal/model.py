@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from services.common.digest import Digest
 
-__all__ = ["LayerRecord", "LayerState", "OpenTransaction"]
+__all__ = ["LayerRecord", "LayerState", "OwnTransaction"]
 
 
 class LayerState(StrEnum):
@@ -55,10 +55,10 @@ class LayerRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenTransaction:
+class OwnTransaction:
     """A transaction that the publisher opened, or was about to open, and has not seen the end of."""
 
     token: str
-    """Names the transaction; the repository's own mark of it holds the same."""
+    """Names the transaction; the mark of it in the repository holds the same."""
     process: str | None
     """The program that works on the transaction, as `<pid>/<start time>`, while it runs."""

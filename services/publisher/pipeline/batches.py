@@ -5,13 +5,19 @@ import time
 
 import structlog
 
-from services.publisher.errors import ForeignTransactionError, LayerAdditionError, RepositoryError
+from services.publisher.errors import (
+    JournalError,
+    LayerAdditionError,
+    LayerRefusedError,
+    NoTransactionError,
+    TransactionLeftOpenError,
+)
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.ready import ReadyLayer
-from services.publisher.repository.interface import Repository
+from services.publisher.repository.interface import Repository, Transaction
 
 __all__ = ["BatchPublisher"]
 
@@ -32,8 +38,8 @@ class BatchPublisher:
 
         Raises
         ------
-        ForeignTransactionError
-            Nothing has been done, since somebody else has a transaction open.
+        NoTransactionError
+            Nothing has been done, since no transaction could be opened; the batch can be tried again as it is.
         JournalError
             The journal failed.
         """
@@ -45,24 +51,34 @@ class BatchPublisher:
         revision = None
         try:
             async with self._repository.transaction(token) as transaction:
-                for layer in batch:
-                    try:
-                        await transaction.add(layer.prepared)
-                    except LayerAdditionError as error:
-                        await self._failures.of_layer(layer.record, error)
-                    else:
-                        added.append(layer)
+                added = await self._add(batch, transaction)
                 if added:
                     revision = await transaction.publish()
-        except ForeignTransactionError:
+        except NoTransactionError:
             await self._journal.advance([layer.digest for layer in batch], LayerState.VERIFIED)
-            await self._journal.ended()
+            raise  # the journal keeps the token: what was left open of the attempt is aborted by the next one
+        except TransactionLeftOpenError as error:
+            await self._failures.of_batch([layer.record for layer in added or batch], error)
+            return  # the journal keeps the token here as well
+        except JournalError:
             raise
-        except RepositoryError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the layers are tried again
             await self._failures.of_batch([layer.record for layer in added or batch], error)
         else:
             await self._succeeded(added, revision, time.monotonic() - started)
-        await self._journal.ended()
+        await self._journal.none_open()
+
+    async def _add(self, batch: list[ReadyLayer], transaction: Transaction) -> list[ReadyLayer]:
+        """Add layers; one that fails is recorded as failed and left out."""
+        added = []
+        for layer in batch:
+            try:
+                await transaction.add(layer.prepared)
+            except (LayerAdditionError, LayerRefusedError) as error:
+                await self._failures.of_layer(layer.record, error)
+            else:
+                added.append(layer)
+        return added
 
     async def _succeeded(self, layers: list[ReadyLayer], revision: int | None, seconds: float) -> None:
         if not layers:

@@ -80,7 +80,7 @@ class Failures:
                 _log.error("layer failed unexpectedly", digest=digest, exc_info=error)
                 await self._retry(record, f"unexpected: {type(error).__name__}: {reason}", kind="unexpected")
 
-    async def of_batch(self, records: list[LayerRecord], error: RepositoryError) -> None:
+    async def of_batch(self, records: list[LayerRecord], error: Exception) -> None:
         """Record that a transaction failed, for all that is known by any of its layers."""
         if len(records) == 1:
             await self.of_layer(records[0], error)
@@ -89,7 +89,11 @@ class Failures:
         digests = [record.digest for record in records]
         due = time.time() + self._times.pause(0)
         _log.warning(
-            "batch failed, trying again in smaller ones", layers=len(digests), share=share, reason=_text(error)
+            "batch failed, trying again in smaller ones",
+            layers=len(digests),
+            share=share,
+            reason=_text(error),
+            exc_info=None if isinstance(error, RepositoryError) else error,
         )
         self._metrics.failures.labels("batch").inc()
         await self._journal.failed_together(digests, _text(error), due=due, share=share)

@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from services.publisher.errors import ForeignTransactionError, JournalError, RepositoryError
+from services.publisher.errors import ForeignTransactionError, JournalError, NoTransactionError, RepositoryError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.metrics import Metrics
@@ -89,7 +89,7 @@ class Pipeline:
         attempts = 0
         while True:
             try:
-                await self._repository.recover(await self._journal.open_transaction())
+                await self._repository.recover(await self._journal.transactions())
             except RepositoryError as error:
                 self.obstacle = str(error)
                 pause = self._times.pause(attempts)
@@ -97,7 +97,7 @@ class Pipeline:
                 attempts += 1
                 await asyncio.sleep(pause)
             else:
-                await self._journal.ended()
+                await self._journal.none_open()
                 self.obstacle = None
                 return
 
@@ -148,10 +148,10 @@ class Pipeline:
             batch = await self._ready.take()
             try:
                 await self._batches.publish(batch)
-            except ForeignTransactionError as error:
+            except NoTransactionError as error:
                 since = since if waited else time.monotonic()
                 self._ready.put_back(batch)
-                await self._wait_for_foreign(error, waited, since)
+                await self._wait_for_transaction(error, waited, since)
                 waited += 1
             else:
                 waited = 0
@@ -159,12 +159,15 @@ class Pipeline:
                 self._metrics.foreign_transaction_seconds.set(0)
                 await self._settle(batch)
 
-    async def _wait_for_foreign(self, error: ForeignTransactionError, waited: int, since: float) -> None:
+    async def _wait_for_transaction(self, error: NoTransactionError, waited: int, since: float) -> None:
         self.obstacle = str(error)
         pause = self._times.pause(waited)
         seconds = time.monotonic() - since
-        self._metrics.foreign_transaction_seconds.set(seconds)
-        _log.warning("waiting for a foreign transaction", reason=str(error), waited=round(seconds, 1), seconds=pause)
+        if isinstance(error, ForeignTransactionError):
+            self._metrics.foreign_transaction_seconds.set(seconds)
+        else:
+            self._metrics.failures.labels("transaction").inc()
+        _log.warning("no transaction can be opened", reason=str(error), waited=round(seconds, 1), seconds=pause)
         await asyncio.sleep(pause)
 
     async def _settle(self, batch: list[ReadyLayer]) -> None:

@@ -2,7 +2,7 @@
 
 Every call has a time-out, after which its whole process group is killed. What it wrote goes to the log, and its end to
 the error. What the program does is described in its own source (CernVM-FS, cvmfs/server/*.sh) and was measured with
-version 2.12. Whether a transaction is open is asked for by `list`: exit codes and texts differ between versions.
+version 2.12.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from typing import Final, Self
 import structlog
 
 from services.common.repository_name import RepositoryName
-from services.publisher.errors import ForeignTransactionError, RepositoryError
+from services.publisher.errors import RepositoryError
 
-__all__ = ["CvmfsServer", "ToolTimeouts", "process_identity"]
+__all__ = ["CvmfsServer", "ToolTimeouts", "outlive"]
 
 _log = structlog.get_logger(__name__)
 
@@ -30,6 +30,8 @@ _KEPT_OUTPUT: Final = 64 << 10
 """Bytes of a call's output that are kept, from its end; a program gone wild can write without end."""
 _SHOWN_OUTPUT: Final = 1500
 """Characters of it that an error shows, from its end."""
+_QUERY_TIMEOUT: Final = 120
+"""Seconds that `list` may take: it looks at every repository of the machine, over HTTP."""
 _DRAIN: Final = 1
 """Seconds to wait for the last output of a program that has ended."""
 _GRACE: Final = 5
@@ -45,7 +47,6 @@ class ToolTimeouts:
     transaction: float
     publish: float
     abort: float
-    query: float
 
 
 class CvmfsServer:
@@ -78,18 +79,11 @@ class CvmfsServer:
 
         Raises
         ------
-        ForeignTransactionError
-            One is open already.
         RepositoryError
-            None could be opened.
+            None could be opened, or the time was up, in which case it is not known.
         """
         opener = [sys.executable, "-m", "services.publisher.repository.cvmfs_opener", str(marker), token]
-        try:
-            await self._change([*opener, _PROGRAM, "transaction", self._repository], self._timeouts.transaction)
-        except RepositoryError as error:
-            if await self.is_in_transaction() and not _holds(marker, token):
-                raise ForeignTransactionError(f"somebody else has a transaction of {self._repository} open") from error
-            raise
+        await self._change([*opener, _PROGRAM, "transaction", self._repository], self._timeouts.transaction)
 
     async def publish(self, message: str) -> None:
         """Publish the open transaction.
@@ -113,16 +107,6 @@ class CvmfsServer:
         """
         await self._change([_PROGRAM, "abort", "-f", self._repository], self._timeouts.abort)
 
-    async def is_in_transaction(self) -> bool:
-        """Ask whether a transaction is open, whosoever it is.
-
-        Raises
-        ------
-        RepositoryError
-            The program failed, or does not know the repository.
-        """
-        return " - in transaction" in await self._status()
-
     async def check(self) -> None:
         """Make sure that the program works and the repository is fit to be published to.
 
@@ -131,17 +115,15 @@ class CvmfsServer:
         RepositoryError
             It is not; the text says what the program says of it.
         """
-        status = await self._status()
-        for problem in ("whitelist expired", "unhealthy"):
-            if problem in status:
-                raise RepositoryError(f"cvmfs_server calls the repository {problem}: {status.strip()}")
-
-    async def _status(self) -> str:
-        output = await self._run([_PROGRAM, "list"], self._timeouts.query, started=None)
+        output = await self._run([_PROGRAM, "list"], _QUERY_TIMEOUT, started=None)
         for line in output.splitlines():
             if line.startswith(f"{self._repository} ("):
-                return line
-        raise RepositoryError(f"cvmfs_server knows no repository {self._repository}: {_end(output) or 'it lists none'}")
+                break
+        else:
+            raise RepositoryError(f"cvmfs_server knows no repository {self._repository}; it lists: {_end(output)}")
+        for problem in ("whitelist expired", "unhealthy"):
+            if problem in line:
+                raise RepositoryError(f"cvmfs_server calls the repository {problem}: {line.strip()}")
 
     async def _change(self, argv: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - enforced by killing
         try:
@@ -172,7 +154,7 @@ class CvmfsServer:
                 raise RepositoryError(f"{name} cannot be started: {error.strerror}") from error
             try:
                 if started is not None:
-                    await started(process_identity(process.pid))
+                    await started(_process_identity(process.pid))
                 async with asyncio.timeout(timeout):
                     status = await process.wait()
             except asyncio.CancelledError:
@@ -236,7 +218,7 @@ class _Output:
             del self._kept[:-_KEPT_OUTPUT]
 
 
-def process_identity(pid: int) -> str | None:
+def _process_identity(pid: int) -> str | None:
     """Name a living process so that no later one of the same number is taken for it; nothing if there is none."""
     try:
         with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
@@ -247,19 +229,46 @@ def process_identity(pid: int) -> str | None:
     return None if state in "ZX" else f"{pid}/{start_time}"
 
 
+async def outlive(identity: str, patience: float) -> None:
+    """Wait until a process that an earlier publisher started has ended; kill it when the patience is over.
+
+    Parameters
+    ----------
+    identity
+        As it was given to `record_process`.
+    patience
+        Seconds.
+    """
+    pid = int(identity.partition("/")[0])
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if _process_identity(pid) != identity:
+            return
+        _log.warning("waiting for a program that an earlier publisher started", pid=pid)
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await asyncio.wait_for(ended.wait(), patience)
+        except TimeoutError:
+            _log.error("killing a program that an earlier publisher started", pid=pid, seconds=patience)
+            os.killpg(pid, signal.SIGKILL)
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 async def _kill(process: asyncio.subprocess.Process) -> None:
     """End what is left of a call: the program itself, or what it has left running."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-def _holds(marker: Path, token: str) -> bool:
-    try:
-        return marker.read_text() == token
-    except OSError:
-        return False
 
 
 def _end(text: str) -> str:

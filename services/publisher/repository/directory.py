@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,8 +31,8 @@ from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.publisher.durable import sync_directory, sync_tree, write_file
-from services.publisher.errors import LayerAdditionError, RepositoryError
-from services.publisher.journal.model import OpenTransaction
+from services.publisher.errors import LayerAdditionError, NoTransactionError, RepositoryError
+from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
 from services.publisher.repository.interface import PreparedLayer, Publication
 from services.publisher.threads import Stop, in_thread
@@ -101,7 +101,7 @@ class DirectoryRepository:
             os.close(self._lock)
             self._lock = None
 
-    async def recover(self, transaction: OpenTransaction | None) -> None:  # noqa: ARG002 - the lock says that all is our own
+    async def recover(self, transactions: Sequence[OwnTransaction]) -> None:  # noqa: ARG002 - whatever is there is our own
         """Remove what an earlier publisher prepared or staged and did not publish."""
         await in_thread(self._threads, lambda _stop: self._recover())
 
@@ -174,6 +174,9 @@ class DirectoryRepository:
             staging = self._batches / f"{_STAGING}{token}"
             try:
                 os.mkdir(staging, 0o700)
+            except OSError as error:
+                raise NoTransactionError(f"no batch can be begun in {self._batches}: {error}") from error
+            try:
                 yield _Transaction(root=self._root, staging=staging, layout=self._layout, threads=self._threads)
             except OSError as error:
                 raise RepositoryError(f"the transaction failed: {error}") from error

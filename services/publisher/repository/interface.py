@@ -5,6 +5,7 @@ prepared layers are added, and the transaction is published or aborted. Layers a
 repository that writes its own storage format needs no directory in between.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,7 @@ from typing import Protocol
 from services.common.digest import Digest
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
-from services.publisher.journal.model import OpenTransaction
+from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
 
 __all__ = ["PreparedLayer", "Publication", "Repository", "Transaction"]
@@ -42,7 +43,7 @@ class Transaction(Protocol):
 
         Raises
         ------
-        LayerAdditionError
+        LayerAdditionError, LayerRefusedError
             The layer could not be added; the transaction is as if it had never been tried.
         """
 
@@ -61,8 +62,8 @@ class Repository(Protocol):
 
     name: RepositoryName
 
-    async def recover(self, transaction: OpenTransaction | None) -> None:
-        """Clean up what an earlier publisher left, whose journal says which transaction was its own.
+    async def recover(self, transactions: Sequence[OwnTransaction]) -> None:
+        """Clean up what an earlier publisher left, whose journal says which transactions were its own.
 
         Raises
         ------
@@ -108,6 +109,8 @@ class Repository(Protocol):
         ------
         ForeignTransactionError
             Somebody else has one open.
-        RepositoryError
-            None can be opened.
+        TransactionLeftOpenError
+            At the end of the context: it could be neither published nor aborted.
+        NoTransactionError
+            None can be opened for another reason.
         """

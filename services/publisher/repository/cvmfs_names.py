@@ -1,0 +1,116 @@
+"""Names that mean something to CVMFS wherever they lie, and what else of a layer CVMFS does not keep.
+
+- `.cvmfsgraft-NAME` replaces the content of NAME by whatever hash it holds, and one that is malformed makes the whole
+  publish fail (CernVM-FS, cvmfs/sync_item.cc). A layer with such a file is refused: its files would not be what the
+  layer's digest says.
+- `.cvmfscatalog`, as a file, makes its directory a nested catalog; the file itself is kept. As anything else it is
+  refused.
+- Clients expand `$(NAME)` in the targets of symbolic links, and hard links become files of their own.
+
+Names that begin with `.wh.` never get here: to the reader of archives they are deletions.
+"""
+
+from typing import Final
+
+from services.common.archive.errors import UnsafeArchiveError
+from services.common.archive.layer import LayerTree
+from services.common.archive.notes import Notes, show
+from services.common.archive.reader import Entry, TarReader
+from services.common.layout import CATALOG_MARKER
+
+__all__ = ["CvmfsNames"]
+
+_GRAFT_PREFIX: Final = b".cvmfsgraft-"
+_CATALOG: Final = CATALOG_MARKER.encode()
+_VARIANT: Final = b"$("
+
+
+class CvmfsNames:
+    """A layer's tree that looks at the names of what goes into another one.
+
+    Parameters
+    ----------
+    tree
+        The other one.
+    notes
+        Told what CVMFS does not keep.
+    """
+
+    def __init__(self, tree: LayerTree, notes: Notes) -> None:
+        self._tree = tree
+        self._notes = notes
+        self._links = 0
+
+    @property
+    def size(self) -> int:
+        """Size of the other tree."""
+        return self._tree.size
+
+    def directory(self, path: bytes, entry: Entry) -> None:
+        """Make a directory."""
+        _refuse_reserved(path)
+        self._tree.directory(path, entry)
+
+    def file(self, path: bytes, entry: Entry, data: TarReader) -> None:
+        """Make a file."""
+        if _name(path) == _CATALOG:
+            self._notes.add(f"{show(path)}: makes its directory a nested catalog")
+        else:
+            _refuse_reserved(path)
+        self._tree.file(path, entry, data)
+
+    def symlink(self, path: bytes, entry: Entry) -> None:
+        """Make a symbolic link."""
+        _refuse_reserved(path)
+        if _VARIANT in entry.link:
+            self._notes.add(f"{show(path)}: clients of CVMFS expand the variable in its target {show(entry.link)}")
+        self._tree.symlink(path, entry)
+
+    def node(self, path: bytes, entry: Entry) -> None:
+        """Make a device or fifo."""
+        _refuse_reserved(path)
+        self._tree.node(path, entry)
+
+    def link(self, path: bytes, target: bytes) -> bool:
+        """Make a hard link."""
+        _refuse_reserved(path)
+        made = self._tree.link(path, target)
+        self._links += made
+        return made
+
+    def vacate(self, path: bytes) -> None:
+        """Remove what is there."""
+        self._tree.vacate(path)
+
+    def imply(self, path: bytes) -> None:
+        """Make a directory unless it exists."""
+        self._tree.imply(path)
+
+    def is_directory(self, path: bytes) -> bool | None:
+        """Tell whether a path is a directory."""
+        return self._tree.is_directory(path)
+
+    def delete(self, path: bytes) -> None:
+        """Record a deletion."""
+        self._tree.delete(path)
+
+    def make_opaque(self, path: bytes) -> None:
+        """Record an opaque directory."""
+        self._tree.make_opaque(path)
+
+    def finish(self) -> None:
+        """Complete the tree."""
+        self._tree.finish()
+        if self._links:
+            self._notes.add(f"{self._links} hard links become files of their own")
+
+
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
+
+
+def _refuse_reserved(path: bytes) -> None:
+    # Of a file that is only implied as a parent the name is checked as well.
+    for name in path.split(b"/"):
+        if name == _CATALOG or name.startswith(_GRAFT_PREFIX):
+            raise UnsafeArchiveError(f"{show(path)}: the name {show(name)} is reserved by CVMFS")

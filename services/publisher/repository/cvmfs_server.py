@@ -1,0 +1,295 @@
+"""A CVMFS repository on its stratum 0, written through the real `cvmfs_server`.
+
+A transaction makes `/cvmfs/REPOSITORY` writable, a union of what is published and what has been changed; `publish`
+turns it into a new revision, all at once. Layers are unpacked straight into it, since everything in it is read again
+and compressed by `publish` anyway. Their deletions go to the sidecars, since the union could not hold them as devices.
+
+Somebody else's transaction is never touched. The publisher's own carries a marker file with a token that the journal
+knows. The marker is published along; so a token that is in the published tree names a transaction that has succeeded,
+whatever the program's exit status was.
+"""
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from services.common.archive.layer import read_layer
+from services.common.archive.memorytree import MemoryTree
+from services.common.archive.notes import Notes
+from services.common.archive.ondisk import ListedDeletions
+from services.common.archive.unpack import unpack
+from services.common.digest import Digest
+from services.common.layout import (
+    CATALOG_MARKER,
+    LAYERS_DIRECTORY,
+    LayerLayout,
+    layer_home,
+    layer_tree,
+    sidecar_path,
+)
+from services.common.repository_name import RepositoryName
+from services.common.sidecar import LayerSidecar
+from services.publisher.durable import write_file
+from services.publisher.errors import (
+    ForeignTransactionError,
+    LayerAdditionError,
+    LayerRefusedError,
+    NoTransactionError,
+    RepositoryError,
+    TransactionLeftOpenError,
+)
+from services.publisher.journal.model import OwnTransaction
+from services.publisher.layer import VerifiedLayer
+from services.publisher.repository.cvmfs_names import CvmfsNames
+from services.publisher.repository.cvmfs_tool import CvmfsServer, outlive
+from services.publisher.repository.interface import PreparedLayer, Publication
+from services.publisher.threads import Stop, in_thread
+
+__all__ = ["CvmfsServerRepository"]
+
+_log = structlog.get_logger(__name__)
+
+_MARKER: Final = f"{LAYERS_DIRECTORY}/.publisher-transaction"
+_REVISION: Final = "user.revision"
+"""Extended attribute of a mounted repository's root: the number of the revision."""
+
+
+class CvmfsServerRepository:
+    """One repository.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    mount
+        Directory that repositories are mounted in for writing, `/cvmfs`.
+    spool
+        Directory of the program's own state, `/var/spool/cvmfs`.
+    layout
+        Paths that thin images name.
+    tool
+        The program.
+    patience
+        How long a program that an earlier publisher started may go on, in seconds.
+    threads
+        Where blocking work runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: RepositoryName,
+        mount: Path,
+        spool: Path,
+        layout: LayerLayout,
+        tool: CvmfsServer,
+        patience: float,
+        threads: Executor,
+    ) -> None:
+        self.name = name
+        self._area = mount / name
+        self._published = spool / name / "rdonly"
+        self._flag = spool / name / "in_transaction.lock"
+        self._layout = layout
+        self._tool = tool
+        self._patience = patience
+        self._threads = threads
+        self._turn = asyncio.Lock()
+        self._own: set[str] = set()
+
+    async def recover(self, transactions: Sequence[OwnTransaction]) -> None:
+        """Wait for a program that an earlier publisher started; abort the transaction that it left."""
+        await self._tool.check()
+        for transaction in transactions:
+            if transaction.process is not None:
+                await outlive(transaction.process, self._patience)
+            self._own.add(transaction.token)
+        async with self._turn:
+            await self._abort_own()
+
+    async def check(self) -> None:
+        """Make sure that the repository is there."""
+
+        def probe(_stop: Stop) -> None:
+            os.listdir(self._published)
+            os.listdir(self._area)
+
+        try:
+            await in_thread(self._threads, probe)
+        except OSError as error:
+            raise RepositoryError(f"repository {self.name} is not mounted: {error}") from error
+
+    async def lookup(self, digest: Digest) -> Publication | None:
+        """Find a layer in the published tree, which a transaction does not change."""
+
+        def look(_stop: Stop) -> bool:
+            try:
+                return stat.S_ISREG(os.stat(self._published / sidecar_path(digest)).st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
+        try:
+            found = await in_thread(self._threads, look)
+        except OSError as error:
+            raise RepositoryError(f"the published tree of {self.name} cannot be read: {error}") from error
+        return Publication(revision=None) if found else None
+
+    async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
+        """Read a layer to its end and check all of it; nothing is written before the transaction."""
+
+        def survey(stop: Stop) -> LayerSidecar:
+            notes = Notes()
+            tree = CvmfsNames(MemoryTree(), notes)
+            return layer.read(lambda stream: read_layer(stream, tree, limits=layer.limits, notes=notes), stop=stop)
+
+        return PreparedLayer(layer=layer, sidecar=await in_thread(self._threads, survey))
+
+    async def discard(self, prepared: PreparedLayer) -> None:
+        """Do nothing: nothing was made."""
+
+    @asynccontextmanager
+    async def transaction(self, token: str) -> AsyncIterator["_Transaction"]:
+        """Open a transaction; a foreign one is an error, one of the publisher's own that was left open is aborted."""
+        async with self._turn:
+            self._own.add(token)
+            await self._open(token)
+            try:
+                yield _Transaction(
+                    area=self._area,
+                    published=self._published,
+                    layout=self._layout,
+                    tool=self._tool,
+                    token=token,
+                    threads=self._threads,
+                )
+            finally:
+                await self._end()
+
+    async def _open(self, token: str) -> None:
+        # What this leaves open if it fails is aborted by the next one: it carries a token of the publisher's own, or
+        # cannot be told from a foreign one.
+        try:
+            await self._abort_own()
+            if not self._flag.exists():
+                await self._tool.transaction(marker=self._area / _MARKER, token=token)
+                return
+        except RepositoryError as error:
+            if not self._flag.exists() or _read_marker(self._area) in self._own:
+                raise NoTransactionError(f"no transaction of {self.name} can be opened: {error}") from error
+        raise ForeignTransactionError(f"somebody else has a transaction of {self.name} open")
+
+    async def _end(self) -> None:
+        try:
+            await self._abort_own()
+        except RepositoryError as error:
+            raise TransactionLeftOpenError(f"a transaction could not be aborted: {error}") from error
+        self._own.clear()
+
+    async def _abort_own(self) -> None:
+        """Abort the open transaction if it is the publisher's own and has not been published.
+
+        Raises
+        ------
+        RepositoryError
+            It could not be aborted.
+        """
+        if not self._flag.exists():
+            return
+        token = _read_marker(self._area)
+        if token in self._own and token != _read_marker(self._published):
+            _log.warning("aborting a transaction of the publisher's own", repository=self.name)
+            await self._tool.abort()
+
+
+class _Transaction:
+    """An open transaction; the repository aborts it at the end unless it has been published."""
+
+    def __init__(
+        self,
+        *,
+        area: Path,
+        published: Path,
+        layout: LayerLayout,
+        tool: CvmfsServer,
+        token: str,
+        threads: Executor,
+    ) -> None:
+        self._area = area
+        self._published = published
+        self._layout = layout
+        self._tool = tool
+        self._token = token
+        self._threads = threads
+
+    async def add(self, prepared: PreparedLayer) -> None:
+        """Unpack a layer into the transaction's area, with its sidecar and catalog marker."""
+        await in_thread(self._threads, lambda stop: self._add(prepared, stop))
+
+    def _add(self, prepared: PreparedLayer, stop: Stop) -> None:
+        digest = prepared.layer.digest
+        home = self._area / layer_home(digest)
+        if (self._area / sidecar_path(digest)).exists():
+            return  # the published tree was being remounted when it was looked for
+        link = self._area / digest if self._layout is LayerLayout.FLAT else None
+        if os.path.lexists(self._published / layer_home(digest)) or (link is not None and os.path.lexists(link)):
+            raise LayerRefusedError(
+                f"something that this suite has not published is in the place of {digest}", kind="place"
+            )
+        try:
+            if home.exists():
+                shutil.rmtree(home)
+            self._fill(home, prepared, stop)
+            if link is not None:
+                link.symlink_to(layer_tree(digest))
+        except BaseException as error:
+            shutil.rmtree(home, ignore_errors=True)
+            if isinstance(error, OSError | RepositoryError):
+                raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
+            raise
+
+    def _fill(self, home: Path, prepared: PreparedLayer, stop: Stop) -> None:
+        # Nobody else may reach setuid files and devices before the layer is whole.
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.mkdir(0o700)
+        tree = home / "layerfs"
+        tree.mkdir(0o755)
+        layer = prepared.layer
+        unpacked = layer.read(
+            lambda stream: unpack(stream, tree, deletions=ListedDeletions(), limits=layer.limits), stop=stop
+        )
+        notes = tuple(dict.fromkeys((*prepared.sidecar.notes, *unpacked.notes)))
+        write_file(home / CATALOG_MARKER, b"")
+        write_file(home / "layer.json", unpacked.model_copy(update={"notes": notes}).encode())
+        home.chmod(0o755)
+
+    async def publish(self) -> int | None:
+        """Publish; a failure after which the token is in the published tree was none."""
+        try:
+            await self._tool.publish(f"publisher-{self._token}")
+        except RepositoryError as error:
+            if _read_marker(self._published) != self._token:
+                raise
+            _log.error("publishing failed after it had succeeded", reason=str(error))
+        return self._revision()
+
+    def _revision(self) -> int | None:
+        try:
+            return int(os.getxattr(self._published, _REVISION))
+        except (OSError, ValueError) as error:
+            _log.warning("the revision is not known", reason=str(error))
+            return None
+
+
+def _read_marker(tree: Path) -> str | None:
+    try:
+        return (tree / _MARKER).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
