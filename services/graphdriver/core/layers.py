@@ -122,6 +122,10 @@ class LayerStore:
             shutil.rmtree(leftover)
         for leftover in self._layers.glob(".new-*"):
             shutil.rmtree(leftover)
+        for link in (self.home / "l").iterdir():
+            # Those into repositories are absolute; a look along one could mount the repository, or hang.
+            if not link.readlink().is_absolute() and not link.exists():
+                link.unlink()
 
     def create(self, layer_id: LayerId, parent: LayerId | None, kind: LayerKind) -> Layer:
         """Make an empty layer.
@@ -145,8 +149,12 @@ class LayerStore:
         (new / "work").mkdir(mode=0o700)
         record = {"id": layer_id, "parent": parent, "kind": kind}
         (new / "record.json").write_text(json.dumps(record) + "\n")
+        try:
+            self.ensure_link(layer.link, layer.diff)
+        except LineageError:
+            shutil.rmtree(new)
+            raise
         new.rename(layer.directory)
-        self.ensure_link(layer.link, layer.diff)
         self._records[layer_id] = layer
         return layer
 
@@ -179,20 +187,25 @@ class LayerStore:
         ------
         UnknownLayerError
             There is none.
+        LineageError
+            The record is damaged.
         """
         if layer_id not in self._records:
-            directory = self._layers / layer_id
-            try:
-                record = json.loads((directory / "record.json").read_bytes())
-            except FileNotFoundError:
-                raise UnknownLayerError(f"no layer {layer_id} below {self.home}") from None
-            except ValueError as error:
-                raise LineageError(f"{directory}/record.json is damaged: {error}") from error
-            parent = record["parent"]
-            layer = Layer(layer_id, LayerId(parent) if parent else None, LayerKind(record["kind"]), directory)
+            layer = self._read(layer_id)
             self.ensure_link(layer.link, layer.diff)
             self._records[layer_id] = layer
         return self._records[layer_id]
+
+    def _read(self, layer_id: LayerId) -> Layer:
+        directory = self._layers / layer_id
+        try:
+            record = json.loads((directory / "record.json").read_bytes())
+            parent = None if record["parent"] is None else LayerId(record["parent"])
+            return Layer(layer_id, parent, LayerKind(record["kind"]), directory)
+        except FileNotFoundError:
+            raise UnknownLayerError(f"no layer {layer_id} below {self.home}") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise LineageError(f"{directory}/record.json is damaged: {error}") from error
 
     def chain(self, layer_id: LayerId) -> list[Layer]:
         """Return a layer and its ancestors, top first.

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.common.descriptor import DESCRIPTOR_NAME
-from services.common.sidecar import LayerSidecar, decode_path
+from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.graphdriver.errors import RepositoryError
 
 __all__ = ["MaskStore"]
@@ -50,19 +50,15 @@ class MaskStore:
         Raises
         ------
         RepositoryError
-            The sidecar contradicts itself, say by deleting a path and another one below it.
+            The sidecar contradicts itself, say by deleting a path and another one below it, or the local file system
+            cannot hold the mask.
         """
-        try:
-            return self._ensure(
-                sidecar.digest,
-                whiteouts=[decode_path(path) for path in sidecar.whiteouts],
-                opaque=[decode_path(path) for path in sidecar.opaque],
-            )
-        except (FileExistsError, NotADirectoryError) as error:
-            raise RepositoryError(
-                f"the sidecar of layer {sidecar.digest} deletes a path and something at or below it: "
-                f"{os.fsdecode(error.filename)}"
-            ) from error
+        return self._ensure(
+            sidecar.digest,
+            whiteouts=[decode_path(path) for path in sidecar.whiteouts],
+            # overlayfs knows no opaque root: the roots of all layers are merged, under every driver.
+            opaque=[decode_path(path) for path in sidecar.opaque if path],
+        )
 
     def hiding_descriptor(self) -> Path:
         """Return the mask that hides a thin.json."""
@@ -76,19 +72,42 @@ class MaskStore:
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._masks))
         try:
             new.chmod(0o755)
-            root = os.fsencode(new)
-            for path in opaque:
-                directory = os.path.join(root, path)
-                os.makedirs(directory, exist_ok=True)
-                os.setxattr(directory, "trusted.overlay.opaque", b"y")
-            for path in whiteouts:
-                place = os.path.join(root, path)
-                os.makedirs(os.path.dirname(place), exist_ok=True)
-                os.mknod(place, stat.S_IFCHR, os.makedev(0, 0))
+            _fill(new, owner, whiteouts=whiteouts, opaque=opaque)
             new.rename(mask)
-        except OSError as error:
+        except (OSError, RepositoryError) as error:
             shutil.rmtree(new)
             # Another Get of the same layer may have been quicker.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not mask.is_dir():
+            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and mask.is_dir()):
                 raise
         return mask
+
+
+def _fill(mask: Path, owner: str, *, whiteouts: Sequence[bytes], opaque: Sequence[bytes]) -> None:
+    root = os.fsencode(mask)
+    for make, paths in ((_make_opaque, opaque), (_make_whiteout, whiteouts)):
+        for path in paths:
+            try:
+                make(os.path.join(root, path))
+            except (FileExistsError, NotADirectoryError) as error:
+                raise RepositoryError(
+                    f"the sidecar of layer {owner} deletes a path and something at or below it: {_shown(path)}"
+                ) from error
+            except OSError as error:
+                raise RepositoryError(
+                    f"the deletions of layer {owner} cannot be kept below {mask.parent}: {_shown(path)}: "
+                    f"{error.strerror}"
+                ) from error
+
+
+def _make_opaque(place: bytes) -> None:
+    os.makedirs(place, exist_ok=True)
+    os.setxattr(place, "trusted.overlay.opaque", b"y")
+
+
+def _make_whiteout(place: bytes) -> None:
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    os.mknod(place, stat.S_IFCHR, os.makedev(0, 0))
+
+
+def _shown(path: bytes) -> str:
+    return encode_path(path[:200])

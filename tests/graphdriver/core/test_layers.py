@@ -1,0 +1,211 @@
+"""Layers on disk: ids, records, chains, and what a kill at any point leaves behind."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from services.common.errors import InvalidValueError
+from services.graphdriver.core.layers import LayerId, LayerKind, LayerStore, short_link
+from services.graphdriver.errors import LayerExistsError, LineageError, UnknownLayerError
+
+
+@pytest.fixture
+def store(home: Path) -> LayerStore:
+    return LayerStore(home)
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "4f" * 32,  # an image layer
+        "4f" * 32 + "-init",
+        "ofvtjmwdxa1n1ip2k0dj7kjc4",  # a key of BuildKit's
+        "a.b_c-d",
+        "x" * 192,
+    ],
+)
+def test_ids_of_the_engine_are_accepted(value: str) -> None:
+    assert LayerId(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/etc",
+        ".new-x",
+        "-x",
+        "_x",
+        "a b",
+        "a\n",
+        "a\0b",
+        "a:b",
+        "a,b",
+        "ä",
+        "x" * 193,
+    ],
+)
+def test_what_cannot_be_a_directory_name_is_no_id(value: str) -> None:
+    with pytest.raises(InvalidValueError, match="not a layer id"):
+        LayerId(value)
+
+
+def test_a_layer_is_found_by_the_next_process(store: LayerStore) -> None:
+    base = store.create(LayerId("base"), None, LayerKind.IMAGE)
+    store.create(LayerId("top"), base.id, LayerKind.CONTAINER)
+    again = LayerStore(store.home)
+    assert again.find(LayerId("top")) == store.find(LayerId("top"))
+    assert again.find(LayerId("top")).kind is LayerKind.CONTAINER
+    assert again.find(LayerId("base")).parent is None
+    assert sorted(again.ids()) == ["base", "top"]
+    assert again.exists(LayerId("top"))
+    assert not again.exists(LayerId("other"))
+
+
+def test_a_new_layer_is_empty_and_has_the_attributes_that_overlay2_gives_it(store: LayerStore) -> None:
+    previous = os.umask(0o077)
+    try:
+        layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    finally:
+        os.umask(previous)
+    assert _names(layer.diff) == []
+    assert stat.S_IMODE(layer.diff.stat().st_mode) == 0o755  # what the container has as its /
+    assert stat.S_IMODE(layer.directory.stat().st_mode) == 0o710
+    assert stat.S_IMODE(store.home.stat().st_mode) == 0o710
+
+
+def test_a_second_layer_of_an_id_is_refused_and_the_first_kept(store: LayerStore) -> None:
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (layer.diff / "file").write_text("content")
+    with pytest.raises(LayerExistsError, match="layer a exists already"):
+        store.create(LayerId("a"), None, LayerKind.CONTAINER)
+    assert (store.find(LayerId("a")).diff / "file").read_text() == "content"
+    assert _names(store.home / "layers") == ["a"]
+
+
+def test_a_layer_on_nothing_known_is_refused(store: LayerStore) -> None:
+    with pytest.raises(UnknownLayerError, match="no layer base"):
+        store.create(LayerId("a"), LayerId("base"), LayerKind.IMAGE)
+    assert _names(store.home / "layers") == []
+
+
+def test_the_chain_is_top_first(store: LayerStore) -> None:
+    parent = None
+    for name in ("base", "middle", "top"):
+        parent = store.create(LayerId(name), parent, LayerKind.IMAGE).id
+    assert [layer.id for layer in store.chain(LayerId("top"))] == ["top", "middle", "base"]
+
+
+def test_a_missing_ancestor_is_named(store: LayerStore) -> None:
+    store.create(LayerId("base"), None, LayerKind.IMAGE)
+    store.create(LayerId("top"), LayerId("base"), LayerKind.IMAGE)
+    store.remove(LayerId("base"))
+    with pytest.raises(LineageError, match="layer base, an ancestor of top, is missing"):
+        store.chain(LayerId("top"))
+    with pytest.raises(UnknownLayerError, match="no layer base"):
+        store.chain(LayerId("base"))
+
+
+def test_records_that_form_a_loop_are_an_error(store: LayerStore) -> None:
+    store.create(LayerId("a"), None, LayerKind.IMAGE)
+    store.create(LayerId("b"), LayerId("a"), LayerKind.IMAGE)
+    record = store.home / "layers/a/record.json"
+    record.write_text(record.read_text().replace("null", '"b"'))
+    with pytest.raises(LineageError, match="its records form a loop"):
+        LayerStore(store.home).chain(LayerId("b"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", "{}", '{"id": "a", "parent": null}', '{"id": "a", "parent": "../x", "kind": "image"}',
+     '{"id": "a", "parent": null, "kind": "volume"}', '{"id": "a", "parent": 7, "kind": "image"}'],
+)  # fmt: skip
+def test_a_damaged_record_is_named(store: LayerStore, content: str) -> None:
+    store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (store.home / "layers/a/record.json").write_text(content)
+    with pytest.raises(LineageError, match=r"layers/a/record\.json is damaged"):
+        LayerStore(store.home).find(LayerId("a"))
+
+
+def test_removal_leaves_nothing_and_can_be_repeated(store: LayerStore) -> None:
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (layer.diff / "file").write_text("content")
+    for _ in range(2):
+        store.remove(layer.id)
+        assert not store.exists(layer.id)
+        assert {name: _names(store.home / name) for name in ("layers", "l", "trash")} == {
+            "layers": [],
+            "l": [],
+            "trash": [],
+        }
+    with pytest.raises(UnknownLayerError):
+        store.find(layer.id)
+    assert store.create(layer.id, None, LayerKind.IMAGE).parent is None
+
+
+def test_what_a_kill_left_half_made_or_half_deleted_is_removed_at_the_next_start(store: LayerStore) -> None:
+    store.create(LayerId("whole"), None, LayerKind.IMAGE)
+    half_made = store.home / "layers/.new-abc"
+    (half_made / "diff").mkdir(parents=True)
+    half_deleted = store.home / "trash/tmpabc/layer/diff"
+    half_deleted.mkdir(parents=True)
+    (half_deleted / "file").write_text("content")
+    again = LayerStore(store.home)
+    assert _names(store.home / "layers") == ["whole"]
+    assert _names(store.home / "trash") == []
+    assert list(again.ids()) == ["whole"]
+
+
+def test_a_kill_between_a_layers_appearance_and_its_link_is_made_good(store: LayerStore) -> None:
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (store.home / layer.link).unlink()
+    found = LayerStore(store.home).find(LayerId("a"))
+    assert (store.home / found.link).resolve() == found.diff
+
+
+def test_links_of_layers_that_a_kill_kept_from_appearing_or_outliving_are_removed(store: LayerStore) -> None:
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (store.home / short_link("never appeared")).symlink_to("../layers/never appeared/diff")
+    (store.home / short_link("in a repository")).symlink_to("/cvmfs/test.example.org/not published any more")
+    LayerStore(store.home)
+    assert _names(store.home / "l") == sorted(
+        link.removeprefix("l/") for link in (layer.link, short_link("in a repository"))
+    )
+
+
+def test_links_still_lead_to_the_layers_where_the_home_has_another_path(store: LayerStore, tmp_path: Path) -> None:
+    # A managed plugin sees the home under another path than the engine.
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (layer.diff / "file").write_text("content")
+    store.home.rename(tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / layer.link / "file").read_text() == "content"
+
+
+def test_a_link_that_is_taken_refuses_the_new_layer_and_keeps_the_old_one(store: LayerStore) -> None:
+    # As if the hashes of two ids collided.
+    old = store.create(LayerId("old"), None, LayerKind.IMAGE)
+    link = store.home / short_link("new")
+    link.symlink_to((store.home / old.link).readlink())
+    with pytest.raises(LineageError, match="points to"):
+        store.create(LayerId("new"), None, LayerKind.IMAGE)
+    assert list(store.ids()) == ["old"]
+    assert not store.exists(LayerId("new"))
+    store.remove(LayerId("new"))
+    assert link.resolve() == old.diff
+
+
+def test_short_links_differ_and_are_short() -> None:
+    links = {short_link(f"layer-{number}") for number in range(10_000)}
+    assert len(links) == 10_000
+    # 500 layers of 13 bytes would be more than the page of mount options; 300 fit.
+    assert {len(link) for link in links} == {12}

@@ -1,0 +1,24 @@
+"""What is mounted where, read independently of the code under test."""
+
+import subprocess
+from pathlib import Path
+
+__all__ = ["mount", "mounts_below", "unmount_all_below"]
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Return the mount points below a directory, in the order in which they were mounted."""
+    prefix = f"{directory.resolve()}/"
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in points if point.startswith(prefix)]
+
+
+def unmount_all_below(directory: Path) -> None:
+    """Detach everything that is mounted below a directory, the last mount first."""
+    for point in reversed(mounts_below(directory)):
+        subprocess.run(["umount", "--lazy", point], check=True)
+
+
+def mount(*arguments: str | Path) -> None:
+    """Run mount(8)."""
+    subprocess.run(["mount", *map(str, arguments)], check=True)
