@@ -1,0 +1,109 @@
+"""The directories and mounts of a repository on its stratum 0."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+__all__ = ["Area"]
+
+
+class Area:
+    """One repository's state, named as the real program names it.
+
+    Parameters
+    ----------
+    root
+        `$CVMFS_STANDIN`.
+    name
+        The repository.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.name = name
+        self.union = root / "mount" / name
+        spool = root / "spool" / name
+        self.rdonly = spool / "rdonly"
+        self.upper = spool / "scratch" / "current"
+        self._work = spool / "scratch" / "work"
+        self.transaction_flag = spool / "in_transaction.lock"
+        self._publishing_lock = spool / "is_publishing.lock"
+        self.revisions = root / "storage" / name / "revisions"
+        self.current = root / "storage" / name / "current"
+        self.control = root / "control" / name
+        self._held: int | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a repository."""
+        return self.current.exists()
+
+    @property
+    def revision(self) -> int:
+        """Number of the published revision."""
+        return int(os.readlink(self.current).rpartition("/")[2])
+
+    def create(self) -> None:
+        """Make an empty repository, as `mkfs` does."""
+        for directory in (self.union, self.rdonly, self.upper, self._work, self.revisions / "1", self.control):
+            directory.mkdir(parents=True)
+        os.setxattr(self.revisions / "1", "user.revision", b"1")
+        self.current.symlink_to("revisions/1")
+        self.mount()
+
+    def lock_publishing(self) -> bool:
+        """Take the lock that a publish holds while it lives; False if another one does."""
+        self._held = os.open(self._publishing_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._held)
+            return False
+        return True
+
+    def unlock_publishing(self) -> None:
+        """Give the lock back."""
+        if self._held is not None:
+            os.close(self._held)
+
+    def mount(self) -> None:
+        """Mount the published revision, and the union over it, read-only."""
+        _run("mount", "--bind", self.revisions / str(self.revision), self.rdonly)
+        _run("mount", "-o", "remount,bind,ro", self.rdonly)
+        options = f"lowerdir={self.rdonly},upperdir={self.upper},workdir={self._work}"
+        _run("mount", "-t", "overlay", f"overlay_{self.name}", "-o", options, self.union)
+        _run("mount", "-o", "remount,bind,ro", self.union)
+
+    def open(self) -> None:
+        """Make the union writable."""
+        self.transaction_flag.touch()
+        _run("mount", "-o", "remount,bind,rw", self.union)
+
+    def close(self) -> None:
+        """Drop what has been changed and mount what is published now."""
+        for mounted in (self.union, self.rdonly):
+            # A kill between the two, or before, leaves one that is not mounted.
+            if os.path.ismount(mounted):
+                _run("umount", "--lazy", mounted)
+        for directory in (self.upper, self._work):
+            shutil.rmtree(directory)
+            directory.mkdir()
+        self.mount()
+        self.transaction_flag.unlink()
+
+    def has_writers(self) -> bool:
+        """Whether a process has a file of the union open for writing."""
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            try:
+                target = os.readlink(link)
+                flags = (link.parent.parent / "fdinfo" / link.name).read_text().split("flags:")[1].split()[0]
+            except OSError:
+                continue
+            if target.startswith(f"{self.union}/") and int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                return True
+        return False
+
+
+def _run(*argv: str | Path) -> None:
+    subprocess.run([str(argument) for argument in argv], check=True)

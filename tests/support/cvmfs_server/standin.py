@@ -1,0 +1,111 @@
+"""The stand-in as a test uses it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.processes import wait_until
+from tests.support.cvmfs_server.area import Area
+from tests.support.cvmfs_server.control import POINTS
+
+__all__ = ["StandIn"]
+
+_PROJECT = Path(__file__).parents[3]
+
+
+class StandIn:
+    """A machine with `cvmfs_server` and one repository.
+
+    Parameters
+    ----------
+    root
+        Directory for everything.
+    name
+        The repository.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root = root
+        self.name = name
+        self._area = Area(root, name)
+        self._bin = root / "bin"
+
+    def create(self) -> None:
+        """Install the program and make the repository."""
+        self._bin.mkdir(parents=True)
+        program = self._bin / "cvmfs_server"
+        program.write_text(
+            f'#!/bin/sh\nPYTHONPATH="{_PROJECT}" exec "{sys.executable}" -m tests.support.cvmfs_server "$@"\n'
+        )
+        program.chmod(0o755)
+        self.run("mkfs", self.name)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What makes a program find the stand-in and its directories."""
+        return {
+            "PATH": f"{self._bin}:{os.environ['PATH']}",
+            "CVMFS_STANDIN": str(self._root),
+        }
+
+    @property
+    def mount(self) -> Path:
+        """What the real program calls `/cvmfs`."""
+        return self._root / "mount"
+
+    @property
+    def spool(self) -> Path:
+        """What the real program calls `/var/spool/cvmfs`."""
+        return self._root / "spool"
+
+    @property
+    def area(self) -> Path:
+        """The repository as it is on the stratum 0, a transaction's changes included."""
+        return self._area.union
+
+    @property
+    def published(self) -> Path:
+        """The repository as its clients see it."""
+        return self._area.current
+
+    @property
+    def revision(self) -> int:
+        """Number of the published revision."""
+        return self._area.revision
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._area.transaction_flag.exists()
+
+    def run(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the program as an operator does."""
+        done = subprocess.run(
+            ["cvmfs_server", *arguments],
+            check=False,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **self.environment},
+            cwd="/",
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def want(self, name: str, text: str = "") -> None:
+        """Put a control file where the program looks; see `control.py`."""
+        assert "." not in name or name.startswith("garbage.") or name.partition(".")[2] in POINTS, name
+        (self._area.control / name).write_text(text)
+
+    def no_longer(self, name: str) -> None:
+        """Take a control file away."""
+        (self._area.control / name).unlink()
+
+    async def reached(self, point: str) -> None:
+        """Wait until the program hangs at a point."""
+        reached = self._area.control / f"reached.{point}"
+        await wait_until(lambda: asyncio.sleep(0, reached.exists()), timeout=20, what=f"{point} is reached")
+        reached.unlink()
