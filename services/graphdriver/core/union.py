@@ -6,6 +6,7 @@ descriptor's layers, last listed first, each with its mask directly below it.
 
 import asyncio
 import contextlib
+import os
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,12 +16,14 @@ from pathlib import Path
 import structlog
 
 from services.common.descriptor import ThinDescriptor
+from services.common.errors import InvalidValueError
 from services.graphdriver.core.cvmfs import LayerFinder
 from services.graphdriver.core.layers import Layer, LayerId, LayerStore, short_link
 from services.graphdriver.core.lineage import Lineage
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import MountThread, OverlaySource, mount_overlay, mount_table, unmount
+from services.graphdriver.errors import LineageError, UnknownLayerError
 
 __all__ = ["MountedUnions", "UnionBuilder"]
 
@@ -186,15 +189,20 @@ class MountedUnions:
         """
         table = await asyncio.to_thread(lambda: list(mount_table()))
         adopted = {}
-        prefix = str(self._layers.home / "layers") + "/"
+        # The mount table has real paths, the home may have been given by way of a link.
+        prefix = await asyncio.to_thread(os.path.realpath, self._layers.home / "layers") + "/"
         for mount in table:
             if mount.kind == "overlay" and mount.point.startswith(prefix) and mount.point.endswith("/merged"):
                 name = mount.point.removeprefix(prefix).removesuffix("/merged")
-                layer_id = next((known for known in self._layers.ids() if known == name), None)
-                if layer_id is None:
+                try:
+                    layer = await asyncio.to_thread(self._layers.find, LayerId(name))
+                except (UnknownLayerError, InvalidValueError):
                     await asyncio.to_thread(unmount, mount.point)
                     continue
-                layer = self._layers.find(layer_id)
+                except LineageError as error:
+                    # Somebody may be working in it.
+                    _log.error("mounted_layer_unknown", mount_point=mount.point, error=str(error))
+                    continue
                 self._counts[layer.id] = 1
                 adopted[layer] = _lowers(mount.options)
         return adopted

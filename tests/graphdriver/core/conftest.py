@@ -1,0 +1,116 @@
+"""The parts of a driver, put together as its factory does, each within reach of a test."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl
+from services.common.repository_name import RepositoryName
+from services.graphdriver.core.cvmfs import HostRepositories, LayerFinder, Repositories, RepositoryIo
+from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore
+from services.graphdriver.core.lineage import Lineage, trace
+from services.graphdriver.core.local_copies import LocalCopies
+from services.graphdriver.core.masks import MaskStore
+from services.graphdriver.core.mounts import MountThread
+from services.graphdriver.core.union import MountedUnions, UnionBuilder
+from tests.support.repositories import Repository, thin_json
+
+LOOKUP_TIMEOUT = 2.0
+
+
+@dataclass(kw_only=True)
+class Core:
+    """What works below one home directory, in one process of the driver."""
+
+    home: Path
+    io: RepositoryIo
+    mount_thread: MountThread
+    repositories: Repositories
+    allowed: tuple[str, ...] = ("test.example.org", "other.example.org")
+    wait: float = 0
+    talk_command: str = "cvmfs_talk-that-is-not-installed"
+    layers: LayerStore = field(init=False)
+    masks: MaskStore = field(init=False)
+    copies: LocalCopies = field(init=False)
+    finder: LayerFinder = field(init=False)
+    builder: UnionBuilder = field(init=False)
+    unions: MountedUnions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layers = LayerStore(self.home)
+        self.masks = MaskStore(self.home)
+        self.copies = LocalCopies(home=self.home, limits=ArchiveLimits())
+        self.finder = LayerFinder(
+            repositories=self.repositories,
+            allowed=[RepositoryName(name) for name in self.allowed],
+            masks=self.masks,
+            io=self.io,
+            talk_command=self.talk_command,
+        )
+        self.builder = UnionBuilder(
+            layers=self.layers,
+            masks=self.masks,
+            copies=self.copies,
+            finder=self.finder,
+            mount_thread=self.mount_thread,
+            wait=self.wait,
+        )
+        self.unions = MountedUnions(layers=self.layers, builder=self.builder)
+
+    def add(
+        self, name: str, parent: str | None = None, files: Mapping[str, str] | None = None, *, container: bool = False
+    ) -> Layer:
+        """Make a layer with files at its root."""
+        kind = LayerKind.CONTAINER if container else LayerKind.IMAGE
+        layer = self.layers.create(LayerId(name), LayerId(parent) if parent else None, kind)
+        for file, content in (files or {}).items():
+            (layer.diff / file).write_text(content)
+        return layer
+
+    def add_thin(
+        self, name: str, parent: str | None, urls: Sequence[str], files: Mapping[str, str] | None = None
+    ) -> Layer:
+        """Make the layer of a thin image of published layers, base first."""
+        layer = self.add(name, parent, files)
+        (layer.diff / DESCRIPTOR_NAME).write_bytes(thin_json(*map(LayerUrl, urls)))
+        return layer
+
+    def lineage(self, layer: Layer) -> Lineage:
+        """Return what lies below a layer."""
+        return trace(self.layers.chain(layer.id)[1:])
+
+    async def mount(self, layer: Layer, *, label: str = "") -> Path:
+        """Return a layer's union, mounted."""
+        return await self.unions.acquire(layer, self.lineage(layer), label=label)
+
+
+@pytest.fixture
+def io() -> Iterator[RepositoryIo]:
+    io = RepositoryIo(timeout=LOOKUP_TIMEOUT)
+    yield io
+    io.close()
+
+
+@pytest.fixture
+def mount_thread() -> Iterator[MountThread]:
+    with MountThread() as thread:
+        yield thread
+
+
+@pytest.fixture
+def core(home: Path, cvmfs_root: Path, io: RepositoryIo, mount_thread: MountThread) -> Core:
+    repositories = HostRepositories(root=cvmfs_root, io=io)
+    return Core(home=home, io=io, mount_thread=mount_thread, repositories=repositories)
+
+
+@pytest.fixture
+def repository(cvmfs_root: Path) -> Repository:
+    return Repository(cvmfs_root)
+
+
+@pytest.fixture
+def other_repository(cvmfs_root: Path) -> Repository:
+    return Repository(cvmfs_root, "other.example.org")

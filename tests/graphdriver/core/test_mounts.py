@@ -1,0 +1,144 @@
+"""The calls to the kernel: option strings and their limit, the mount table, unmounting."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.graphdriver.core.mounts import MountThread, OverlaySource, mount_overlay, mount_table, unmount
+from services.graphdriver.errors import MountError
+from tests.support.mounts import mount, mounts_below
+
+
+@pytest.fixture
+def thread() -> Iterator[MountThread]:
+    with MountThread() as thread:
+        yield thread
+
+
+def _option(source: OverlaySource, name: str) -> str:
+    [value] = [part.partition("=")[2] for part in source.options().split(",") if part.startswith(f"{name}=")]
+    return value
+
+
+def test_layers_are_listed_top_first() -> None:
+    source = OverlaySource(lowers=["l/TOP", "l/BASE"], upper="layers/c/diff", work="layers/c/work")
+    assert _option(source, "lowerdir") == "l/TOP:l/BASE"
+    assert _option(source, "upperdir") == "layers/c/diff"
+    assert _option(source, "workdir") == "layers/c/work"
+
+
+def test_a_union_without_upper_directory_names_none() -> None:
+    options = OverlaySource(lowers=["a", "b"]).options()
+    assert "upperdir" not in options
+    assert "workdir" not in options
+    assert "context" not in options
+
+
+def test_what_a_layer_could_point_elsewhere_with_is_off() -> None:
+    # Where the kernel has the features, which this one may not.
+    options = OverlaySource(lowers=["a"], upper="b", work="c").options().split(",")
+    for parameter, option in {"redirect_dir": "redirect_dir=nofollow", "metacopy": "metacopy=off"}.items():
+        assert (option in options) == Path(f"/sys/module/overlay/parameters/{parameter}").exists()
+
+
+def test_a_label_is_quoted_since_it_holds_commas() -> None:
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    options = OverlaySource(lowers=["a"], upper="b", work="c", label=label).options()
+    assert options.endswith(f',context="{label}"')
+
+
+def test_more_layers_than_the_page_of_options_takes_are_refused_by_their_number(tmp_path: Path) -> None:
+    (tmp_path / "point").mkdir()
+    lowers = [f"l/{number:010}" for number in range(400)]
+    with pytest.raises(MountError, match=r"400 layers are more than one overlay mount takes.*flatten the image"):
+        mount_overlay(OverlaySource(lowers=lowers, upper="u", work="w"), "point", directory=tmp_path)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_the_limit_is_the_kernels_own(tmp_path: Path, thread: MountThread) -> None:
+    """Options of 4,095 bytes are mounted, one byte more is refused."""
+    for name in ("upper", "work", "point"):
+        (tmp_path / name).mkdir()
+    empty = OverlaySource(lowers=[], upper="upper", work="work")
+    room = 4095 - len(empty.options())
+    # Paths of 19 bytes and a colon, the last one as long as is left.
+    names = [f"{number:019}" for number in range(room // 20 - 1)]
+    names.append("x" * (room - 20 * len(names)))
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"of-{name}").touch()
+    largest = OverlaySource(lowers=names, upper="upper", work="work")
+    assert len(largest.options()) == 4095
+    thread.call(mount_overlay, largest, "point", directory=tmp_path)
+    assert len(os.listdir(tmp_path / "point")) == len(names)
+    assert unmount(tmp_path / "point")
+    (tmp_path / (names[-1] + "x")).mkdir()
+    too_large = OverlaySource(lowers=[*names[:-1], names[-1] + "x"], upper="upper", work="work")
+    with pytest.raises(MountError, match=r"4096 bytes of options, the kernel's limit is 4095"):
+        thread.call(mount_overlay, too_large, "point", directory=tmp_path)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_a_refusal_names_the_union_and_the_reason(tmp_path: Path, thread: MountThread) -> None:
+    (tmp_path / "point").mkdir()
+    source = OverlaySource(lowers=["missing"], upper="upper", work="work")
+    with pytest.raises(
+        MountError, match=r"overlay point of 1 layers: .*a layer directory is missing.*lowerdir=missing"
+    ):
+        thread.call(mount_overlay, source, "point", directory=tmp_path)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_mounting_by_relative_path_leaves_the_process_where_it_is(tmp_path: Path, thread: MountThread) -> None:
+    for name in ("lower", "upper", "work", "point"):
+        (tmp_path / name).mkdir()
+    before = Path.cwd()
+    source = OverlaySource(lowers=["lower"], upper="upper", work="work")
+    thread.call(mount_overlay, source, "point", directory=tmp_path)
+    assert Path.cwd() == before
+    [found] = [entry for entry in mount_table() if entry.point == str(tmp_path / "point")]
+    assert found.kind == "overlay"
+    assert "lowerdir=lower" in found.options
+    unmount(tmp_path / "point")
+
+
+@pytest.mark.usefixtures("mounting")
+@pytest.mark.parametrize(
+    "name",
+    [b"with space", b"tab\there", b"new\nline", b"back\\slash", b"\\040", b"#hash", b"\xff\xfe", "größe".encode(),
+     b"a - b", b"comma,colon:"],
+)  # fmt: skip
+def test_the_mount_table_gives_every_name_as_it_is(tmp_path: Path, name: bytes) -> None:
+    point = tmp_path / os.fsdecode(name)
+    point.mkdir()
+    mount("-t", "tmpfs", os.fsdecode(name), point)
+    [found] = [entry for entry in mount_table() if entry.point.startswith(f"{tmp_path}/")]
+    assert found.point == str(point)
+    assert (found.kind, found.source) == ("tmpfs", os.fsdecode(name))
+    assert unmount(found.point)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_unmounting_takes_off_every_mount_of_a_stack_and_can_be_repeated(tmp_path: Path) -> None:
+    point = tmp_path / "point"
+    point.mkdir()
+    for _ in range(3):
+        mount("-t", "tmpfs", "tmpfs", point)
+    with (point / "busy").open("w"):
+        assert unmount(point)
+    assert mounts_below(tmp_path) == []
+    assert not unmount(point)
+    assert not unmount(tmp_path / "missing")
+
+
+@pytest.mark.usefixtures("mounting")
+def test_unmounting_follows_no_link(tmp_path: Path) -> None:
+    point, link = tmp_path / "point", tmp_path / "link"
+    point.mkdir()
+    link.symlink_to(point)
+    mount("-t", "tmpfs", "tmpfs", point)
+    assert not unmount(link)
+    assert mounts_below(tmp_path) == [str(point)]
+    assert unmount(point)

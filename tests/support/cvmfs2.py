@@ -1,0 +1,111 @@
+"""A stand-in for `cvmfs2`, the CVMFS client: takes its arguments, mounts by Debian's bindfs.
+
+Like the client it leaves a process behind that serves a FUSE mount, so a killed or stopped one gives what a dead or
+hung client gives: ENOTCONN, or no answer. Unlike the client's, its directories report a proper name length, so
+ENAMETOOLONG from a union of repository directories alone cannot be had here.
+
+The repositories are the directories below `--source`. `<repository>.behaviour` beside one makes it misbehave: `fail`,
+`hang` (before mounting), `lie` (end well with nothing mounted). Every call is appended to `calls.jsonl`, and
+`<repository>.pid` holds the number of the process that serves it.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+__all__ = ["calls", "install", "serving_process"]
+
+_OPTIONS: Final = {"fsname", "allow_other", "grab_mountpoint", "cvmfs_suid", "nodev", "ro", "config", "uid", "gid"}
+"""Options of `-o` that the client knows, of the many that there are."""
+
+
+def install(directory: Path, source: Path) -> Path:
+    """Write the program `cvmfs2` into a directory and return its path."""
+    program = directory / "cvmfs2"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} --source {source} -- "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+def calls(source: Path) -> list[list[str]]:
+    """Return the arguments of every call so far."""
+    log = source / "calls.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def serving_process(source: Path, repository: str) -> int:
+    """Return the number of the process that serves a repository."""
+    return int((source / f"{repository}.pid").read_text())
+
+
+def _say(text: str) -> None:
+    os.write(2, f"{text}\n".encode())
+
+
+def main() -> int:
+    """Mount a repository as `cvmfs2 -o OPTIONS REPOSITORY MOUNTPOINT` does."""
+    own = argparse.ArgumentParser()
+    own.add_argument("--source", type=Path, required=True)
+    mine, theirs = own.parse_known_args(sys.argv[1 : sys.argv.index("--")])[0], sys.argv[sys.argv.index("--") + 1 :]
+    source: Path = mine.source
+    with (source / "calls.jsonl").open("a") as log:
+        log.write(json.dumps(theirs) + "\n")
+    client = argparse.ArgumentParser(prog="cvmfs2")
+    client.add_argument("-o", dest="options", default="")
+    client.add_argument("repository")
+    client.add_argument("mountpoint", type=Path)
+    arguments = client.parse_args(theirs)
+    options = dict(option.partition("=")[::2] for option in arguments.options.split(",") if option)
+    if unknown := options.keys() - _OPTIONS:
+        _say(f"fuse: unknown option(s): {' '.join(sorted(unknown))}")
+        return 1
+    return _mount(source, arguments.repository, arguments.mountpoint, options)
+
+
+def _mount(source: Path, repository: str, point: Path, options: dict[str, str]) -> int:
+    _say("CernVM-FS: running in fuse mode")
+    behaviour = source / f"{repository}.behaviour"
+    match behaviour.read_text().strip() if behaviour.exists() else "":
+        case "fail":
+            _say("Failed to initialize root file catalog (16 - file catalog failure)")
+            return 9
+        case "hang":
+            signal.pause()
+        case "lie":
+            return 0
+    if not (source / repository).is_dir():
+        _say(f"failed to load configuration of {repository} (7 - not found)")
+        return 7
+    if not point.is_dir():
+        _say(f"failed to access mountpoint {point} ({point} - no such directory)")
+        return 4
+    _say(f"CernVM-FS: loading Fuse module... done\nCernVM-FS: mounted cvmfs on {point}")
+    return _serve(source, repository, point, options)
+
+
+def _serve(source: Path, repository: str, point: Path, options: dict[str, str]) -> int:
+    fuse = ["ro", f"fsname={options.get('fsname', 'cvmfs2')}"]
+    if "cvmfs_suid" in options:
+        fuse.append("suid")
+    command = ["bindfs", "-f", "--xattr-ro", "-o", ",".join(fuse), str(source / repository), str(point)]
+    if "allow_other" not in options:
+        command.insert(1, "--no-allow-other")
+    # It keeps the output open, as the client does in the background.
+    server = subprocess.Popen(command, start_new_session=True)
+    (source / f"{repository}.pid").write_text(str(server.pid))
+    deadline = time.monotonic() + 20
+    while not os.path.ismount(point):
+        if server.poll() is not None or time.monotonic() > deadline:
+            return 1
+        time.sleep(0.005)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
