@@ -34,6 +34,12 @@ _JOB_SIZE: Final = 2 << 20
 # isal's stub has its exception as an instance.
 _CORRUPT: Final[tuple[type[Exception], ...]] = (ZstdError, IsalError)  # type: ignore[assignment]
 
+_TOO_MUCH_MEMORY: Final = "too much memory"
+"""How libzstd words an error that has no class of its own."""
+
+_MAX_WORKERS: Final = 8
+"""More threads would wait for the hash of the uncompressed stream, and each costs some 6 MiB."""
+
 _PIECE: Final = 256 << 10
 _MAGIC_SIZE: Final = 6
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -60,8 +66,9 @@ def write_archive(tree: Path, destination: Path, *, exclude: Collection[bytes] =
         As `pack` does, or the destination cannot be written. No file is left then.
     """
     partial = destination.with_name(f"{destination.name}.partial")
+    # One that is left of a killed attempt is overwritten.
     try:
-        with partial.open("xb", buffering=0) as file:
+        with partial.open("wb", buffering=0) as file:
             sink = _CompressingSink(file)
             pack(tree, sink, exclude=exclude)
             identity = sink.finish()
@@ -101,7 +108,7 @@ class _CompressingSink:
             options={
                 CompressionParameter.compression_level: _LEVEL,
                 CompressionParameter.checksum_flag: 1,
-                CompressionParameter.nb_workers: len(os.sched_getaffinity(0)),
+                CompressionParameter.nb_workers: min(_MAX_WORKERS, len(os.sched_getaffinity(0))),
                 CompressionParameter.job_size: _JOB_SIZE,
             }
         )
@@ -318,6 +325,10 @@ class _Members:
             try:
                 output = self._current.decompress(data, len(buffer))
             except _CORRUPT as error:
+                if _TOO_MUCH_MEMORY in str(error):
+                    raise ArchiveLimitError(
+                        f"the {self._name} stream needs a larger window than the limit zstd_window_log allows"
+                    ) from error
                 raise CompressionError(
                     f"the {self._name} stream is corrupt before its byte {self._stored.size}: {error}"
                 ) from error

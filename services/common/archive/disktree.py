@@ -286,10 +286,9 @@ class DiskTree:
 
     def _find(self, path: bytes) -> int | None:
         """Return a new descriptor of a directory that exists, without making anything."""
-        descriptor = os.dup(self._root)
         if path == self._parent:
-            os.close(descriptor)
             return os.dup(self._descriptor)
+        descriptor = os.dup(self._root)
         for name in path.split(b"/") if path else ():
             try:
                 following = os.open(name, _DIRECTORY, dir_fd=descriptor)

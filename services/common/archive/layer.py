@@ -96,7 +96,13 @@ class _LayerReader:
         """Hard links whose target has not come yet, by path."""
 
     def read(self) -> LayerContent:
+        names_left = self._limits.names_size
         while (entry := self._entries.next()) is not None:
+            names_left -= len(entry.name) + len(entry.link)
+            if names_left < 0:
+                raise ArchiveLimitError(
+                    f"the names of the entries are longer than {self._limits.names_size} bytes (limit names_size)"
+                )
             path = normal_path(entry.name, self._limits)
             if b".wh." in path and self._take_deletion(path):
                 continue
@@ -151,7 +157,7 @@ class _LayerReader:
                     self._notes.add(
                         f"{show(path)}: the attribute {show(name)} is not one that a layer carries, skipped"
                     )
-            elif not xattr_fits(name, regular=entry.kind is Kind.FILE, directory=entry.kind is Kind.DIRECTORY):
+            elif not xattr_fits(name, entry.kind):
                 self._notes.add(f"{show(path)}: a {entry.kind.value} cannot have the attribute {show(name)}, skipped")
             else:
                 kept[name] = value
@@ -181,10 +187,10 @@ class _LayerReader:
 
     def _link(self, path: bytes, entry: Entry) -> None:
         target = normal_path(entry.link, self._limits)
-        if not target or target == path:
-            raise UnsafeArchiveError(
-                f"{show(path)} is a hard link to {'itself' if target else 'the root of the layer'}"
-            )
+        if not target:
+            raise UnsafeArchiveError(f"{show(path)} is a hard link to the root of the layer")
+        if target == path or target.startswith(path + b"/"):
+            raise UnsafeArchiveError(f"{show(path)} is a hard link to itself or into itself")
         self._waiting.pop(path, None)
         if not self._tree.link(path, target):
             self._tree.vacate(path)

@@ -24,8 +24,10 @@ class ArchiveLimits:
     """Uncompressed size over compressed size, once `ratio_free_size` is passed."""
     ratio_free_size: int = 8 * _GIB
     """Uncompressed size up to which any ratio passes: a file of zeros compresses 30,000 times and is no attack."""
-    entries: int = 5_000_000
+    entries: int = 2_000_000
     """Number of entries."""
+    names_size: int = 256 * _MIB
+    """Sum of the lengths of the entries' names and targets: what of an archive may have to be remembered."""
     path_length: int = 4095
     """Length of a path, as PATH_MAX leaves it."""
     path_depth: int = 256

@@ -16,21 +16,23 @@ from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
 from services.common.archive.paths import OPAQUE_MARKER, WHITEOUT_PREFIX
+from services.common.archive.reader import Kind
 from services.common.archive.tarwriter import Sink, TarWriter
 from services.common.archive.xattrs import LOCAL_XATTRS, OVERLAY_PREFIX, is_layer_xattr, xattr_fits
 
 __all__ = ["has_changes", "pack"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_CONTENT: Final = os.O_RDONLY | os.O_CLOEXEC
 _SMALL: Final = 128 << 10
 """Files up to this size are read in one piece."""
 _PIECE: Final = 1 << 20
 _SPARSE: Final = 1 << 20
 """Files from this size on are looked at for holes."""
 _WHITEOUT_MODE: Final = 0o600
-_GONE: Final = (errno.ENOENT, errno.ESTALE)
-_NO_XATTRS: Final = (errno.EOPNOTSUPP, errno.ENODATA)
+_PATH_LENGTH: Final = 4095
+_PATH_DEPTH: Final = 256
 
 
 def has_changes(tree: Path, *, exclude: Collection[bytes] = ()) -> bool:
@@ -84,25 +86,35 @@ def pack(tree: Path, sink: Sink, *, exclude: Collection[bytes] = ()) -> LayerCon
     """
     writer = TarWriter(sink)
     packer = _Packer(writer, frozenset(exclude))
-    try:
-        root = os.open(tree, _DIRECTORY)
-    except OSError as error:
-        raise TreeReadError(f"{tree} cannot be read: {error.strerror}") from error
-    try:
-        packer.children(root, b"")
-    finally:
-        os.close(root)
+    packer.pack(tree)
     writer.close()
     return packer.content()
 
 
+class _Level:
+    """A directory that is being packed."""
+
+    __slots__ = ("descriptor", "names", "path")
+
+    def __init__(self, descriptor: int, path: bytes) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        # In byte order, which is not the order of the decoded names.
+        self.names = iter(sorted(map(os.fsencode, os.listdir(descriptor))))
+
+
 class _Packer:
-    """One packing of a tree."""
+    """One packing of a tree.
+
+    Everything is held by a descriptor of its own while it is looked at, opened with O_PATH first: what a container puts
+    in a file's place meanwhile is not opened, and opening a device could have effects.
+    """
 
     def __init__(self, writer: TarWriter, exclude: frozenset[bytes]) -> None:
         self._writer = writer
         self._exclude = exclude
         self._notes = Notes()
+        self._levels: list[_Level] = []
         self._links: dict[tuple[int, int], bytes] = {}
         """First path of each file of several links."""
         self._entries = 0
@@ -120,51 +132,79 @@ class _Packer:
             notes=self._notes.collected(),
         )
 
-    def children(self, directory: int, path: bytes) -> None:
-        """Pack what is in an open directory."""
-        prefix = path + b"/" if path else b""
+    def pack(self, tree: Path) -> None:
         try:
-            with os.scandir(directory) as entries:
-                names = sorted([(os.fsencode(entry.name), entry.is_file(follow_symlinks=False)) for entry in entries])
+            root = os.open(tree, _DIRECTORY)
+        except OSError as error:
+            raise TreeReadError(f"{tree} cannot be read: {error.strerror}") from error
+        try:
+            self._open_root(root)
+            while self._levels:
+                self._next()
+        finally:
+            for level in self._levels:
+                os.close(level.descriptor)
+
+    def _open_root(self, root: int) -> None:
+        try:
+            self._levels.append(_Level(root, b""))
+            self._xattrs(root, b"", Kind.DIRECTORY)
+        except OSError as error:
+            os.close(root)
+            raise _failed(b"", error) from error
+        if self._opaque:
+            self._opaque_marker(b"")
+
+    def _next(self) -> None:
+        """Pack the next name of the innermost directory, or leave that."""
+        level = self._levels[-1]
+        name = next(level.names, None)
+        if name is None:
+            os.close(self._levels.pop().descriptor)
+            return
+        path = b"%s/%s" % (level.path, name) if level.path else name
+        if path in self._exclude:
+            return
+        if name.startswith(WHITEOUT_PREFIX):
+            raise UnsupportedTreeError(
+                f"{show(path)}: a layer archive cannot hold a name that starts with .wh., which means a deletion"
+            )
+        try:
+            handle = os.open(name, _HANDLE, dir_fd=level.descriptor)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise _failed(path, error) from error
-        for name, regular in names:
-            inner = prefix + name
-            if inner in self._exclude:
-                continue
-            if name.startswith(WHITEOUT_PREFIX):
-                raise UnsupportedTreeError(
-                    f"{show(inner)}: a layer archive cannot hold a name that starts with .wh., which means a deletion"
-                )
-            try:
-                if regular:
-                    self._file(directory, name, inner)
-                else:
-                    self._other(directory, name, inner)
-            except OSError as error:
-                if error.errno in _GONE:
-                    continue
-                raise _failed(inner, error) from error
-
-    def _file(self, directory: int, name: bytes, path: bytes) -> None:
         try:
-            descriptor = os.open(name, _FILE, dir_fd=directory)
+            self._pack(handle, os.fstat(handle), path)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):
-                # It has become something else since the directory was listed.
-                self._other(directory, name, path)
-                return
-            raise
+            raise _failed(path, error) from error
+        finally:
+            os.close(handle)
+
+    def _pack(self, handle: int, status: os.stat_result, path: bytes) -> None:
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            self._directory(handle, status, path)
+        elif kind == stat.S_IFCHR and status.st_rdev == 0:
+            self._whiteout(path)
+        elif kind == stat.S_IFSOCK:
+            self._notes.add(f"{show(path)}: a socket, which no archive can hold, skipped")
+        elif status.st_nlink > 1 and self._linked(status, path):
+            return
+        elif kind == stat.S_IFREG:
+            self._file(handle, path)
+        else:
+            self._special(handle, status, path)
+
+    def _file(self, handle: int, path: bytes) -> None:
+        descriptor = os.open(_held(handle), _CONTENT)
         try:
+            # Again: it may have grown since, and what is read must be what its header says.
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                self._other(directory, name, path)
-                return
-            if status.st_nlink > 1 and self._linked(status, path):
-                return
             size = status.st_size
-            xattrs = self._xattrs(descriptor, path, regular=True, directory=False)
-            content = self._read_small(descriptor, size, path) if size <= _SMALL else None
+            xattrs = self._xattrs(descriptor, path, Kind.FILE)
+            content = _read_small(descriptor, size, path) if size <= _SMALL else None
             self._entry(path, b"0", status, size=size, xattrs=xattrs)
             self._tree_size += size
             if content is None:
@@ -173,17 +213,6 @@ class _Packer:
                 self._writer.small(content)
         finally:
             os.close(descriptor)
-
-    def _read_small(self, descriptor: int, size: int, path: bytes) -> bytes:
-        if not size:
-            return b""
-        content = os.read(descriptor, size)
-        while len(content) < size:
-            piece = os.read(descriptor, size - len(content))
-            if not piece:
-                raise _shorter(path)
-            content += piece
-        return content
 
     def _copy(self, descriptor: int, status: os.stat_result, path: bytes) -> None:
         size = status.st_size
@@ -200,47 +229,42 @@ class _Packer:
                     raise _shorter(path)
                 self._writer.data(piece)
                 position += len(piece)
+        if holes and os.fstat(descriptor).st_size < size:
+            # What was cut off looks like a hole.
+            raise _shorter(path)
         self._writer.pad(size)
 
-    def _other(self, directory: int, name: bytes, path: bytes) -> None:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFDIR:
-            self._directory(directory, name, path)
-        elif kind == stat.S_IFCHR and status.st_rdev == 0:
-            self._whiteout(path)
-        elif kind == stat.S_IFSOCK:
-            self._notes.add(f"{show(path)}: a socket, which no archive can hold, skipped")
-        elif kind == stat.S_IFREG:
-            raise TreeChangedError(f"{show(path)} was replaced while it was read")
-        elif not (status.st_nlink > 1 and self._linked(status, path)):
-            self._special(directory, name, path, status)
-
-    def _special(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
-        held = b"/proc/self/fd/%d/%s" % (directory, name)
-        xattrs = self._xattrs(held, path, regular=False, directory=False)
+    def _special(self, handle: int, status: os.stat_result, path: bytes) -> None:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFLNK:
-            link = os.readlink(name, dir_fd=directory)
-            self._entry(path, b"2", status, link=link, xattrs=xattrs)
-        elif kind == stat.S_IFIFO:
-            self._entry(path, b"6", status, xattrs=xattrs)
-        else:
-            typeflag = b"3" if kind == stat.S_IFCHR else b"4"
-            self._entry(path, typeflag, status, device=status.st_rdev, xattrs=xattrs)
+            xattrs = self._xattrs(_held(handle), path, Kind.SYMLINK)
+            self._entry(path, b"2", status, link=os.readlink(b"", dir_fd=handle), xattrs=xattrs)
+            return
+        typeflag, name = _SPECIAL[kind]
+        self._entry(path, typeflag, status, device=status.st_rdev, xattrs=self._xattrs(_held(handle), path, name))
 
-    def _directory(self, directory: int, name: bytes, path: bytes) -> None:
-        descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
+    def _directory(self, handle: int, status: os.stat_result, path: bytes) -> None:
+        if len(self._levels) > _PATH_DEPTH:
+            raise UnsupportedTreeError(f"{show(path)} is deeper than {_PATH_DEPTH} directories")
+        descriptor = os.open(b".", _DIRECTORY, dir_fd=handle)
         try:
-            status = os.fstat(descriptor)
-            xattrs = self._xattrs(descriptor, path, regular=False, directory=True)
-            self._entry(path + b"/", b"5", status, xattrs=xattrs)
-            if self._opaque and self._opaque[-1] == path:
-                self._entries += 1
-                self._writer.entry(path + b"/" + OPAQUE_MARKER, b"0", mode=_WHITEOUT_MODE)
-            self.children(descriptor, path)
-        finally:
+            xattrs = self._xattrs(descriptor, path, Kind.DIRECTORY)
+            level = _Level(descriptor, path)
+        except FileNotFoundError:
+            # It has been removed meanwhile.
             os.close(descriptor)
+            return
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._levels.append(level)
+        self._entry(path + b"/", b"5", status, xattrs=xattrs)
+        if self._opaque and self._opaque[-1] == path:
+            self._opaque_marker(path + b"/")
+
+    def _opaque_marker(self, prefix: bytes) -> None:
+        self._entries += 1
+        self._writer.entry(prefix + OPAQUE_MARKER, b"0", mode=_WHITEOUT_MODE)
 
     def _whiteout(self, path: bytes) -> None:
         parent, slash, name = path.rpartition(b"/")
@@ -267,6 +291,8 @@ class _Packer:
         device: int = 0,
         xattrs: dict[bytes, bytes] | None = None,
     ) -> None:
+        if len(name) > _PATH_LENGTH:
+            raise UnsupportedTreeError(f"{show(name)} is a path of more than {_PATH_LENGTH} bytes")
         self._entries += 1
         self._writer.entry(
             name,
@@ -282,11 +308,12 @@ class _Packer:
             xattrs=xattrs,
         )
 
-    def _xattrs(self, target: int | bytes, path: bytes, *, regular: bool, directory: bool) -> dict[bytes, bytes] | None:
+    def _xattrs(self, target: int | bytes, path: bytes, kind: Kind) -> dict[bytes, bytes] | None:
+        """Read the attributes that the layer carries, and find out what overlayfs has noted down."""
         try:
-            names = os.listxattr(target, follow_symlinks=isinstance(target, int))
+            names = os.listxattr(target)
         except OSError as error:
-            if error.errno in _NO_XATTRS:
+            if error.errno == errno.EOPNOTSUPP:
                 return None
             raise
         if not names:
@@ -295,25 +322,52 @@ class _Packer:
         for text in names:
             name = os.fsencode(text)
             if name.startswith(OVERLAY_PREFIX):
-                self._overlay_xattr(target, name, path, directory=directory)
-            elif is_layer_xattr(name) and xattr_fits(name, regular=regular, directory=directory):
-                kept[name] = os.getxattr(target, name, follow_symlinks=isinstance(target, int))
+                self._overlay_xattr(target, name, path, kind)
+            elif b"=" in name:
+                self._notes.add(f"{show(path)}: no archive can hold an attribute of the name {show(name)}, skipped")
+            elif is_layer_xattr(name) and xattr_fits(name, kind):
+                kept[name] = os.getxattr(target, text)
             elif name not in LOCAL_XATTRS:
                 self._notes.add(f"{show(path)}: the attribute {show(name)} is not one that a layer carries, skipped")
         return kept
 
-    def _overlay_xattr(self, target: int | bytes, name: bytes, path: bytes, *, directory: bool) -> None:
+    def _overlay_xattr(self, target: int | bytes, name: bytes, path: bytes, kind: Kind) -> None:
         if name in _ELSEWHERE:
             raise UnsupportedTreeError(
                 f"{show(path)} has the attribute {show(name)}: overlayfs keeps a part of it elsewhere; "
                 "mount without redirect_dir and metacopy"
             )
-        if name == os.fsencode(OPAQUE_XATTR) and directory and os.getxattr(target, name) == OPAQUE_VALUE:
+        if name == _OPAQUE and kind is Kind.DIRECTORY and os.getxattr(target, name) == OPAQUE_VALUE:
             self._opaque.append(path)
 
 
+_OPAQUE: Final = os.fsencode(OPAQUE_XATTR)
+
 _ELSEWHERE: Final = tuple(OVERLAY_PREFIX + name for name in (b"redirect", b"metacopy", b"whiteout"))
 """overlayfs's attributes of what is whole only together with the layers below."""
+
+_SPECIAL: Final = {
+    stat.S_IFIFO: (b"6", Kind.FIFO),
+    stat.S_IFCHR: (b"3", Kind.CHARACTER),
+    stat.S_IFBLK: (b"4", Kind.BLOCK),
+}
+
+
+def _held(handle: int) -> bytes:
+    """Return the path of what a descriptor holds, which a change of names does not touch (proc(5))."""
+    return b"/proc/self/fd/%d" % handle
+
+
+def _read_small(descriptor: int, size: int, path: bytes) -> bytes:
+    if not size:
+        return b""
+    content = os.read(descriptor, size)
+    while len(content) < size:
+        piece = os.read(descriptor, size - len(content))
+        if not piece:
+            raise _shorter(path)
+        content += piece
+    return content
 
 
 def _next_data(descriptor: int, position: int, size: int) -> tuple[int, int]:

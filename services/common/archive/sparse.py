@@ -46,6 +46,8 @@ def gnu_sparse(block: bytes, stream: TarStream, limits: ArchiveLimits) -> Sparse
         if len(extents) > limits.sparse_extents:
             raise _too_many(limits)
         extension = bytes(stream.take(BLOCK))
+        if not extension[0]:
+            raise MalformedArchiveError("a sparse file's map goes on without extents")
         _read_descriptors(extension, _IN_EXTENSION, extents)
         continues = extension[_EXTENSION_CONTINUES]
     return SparseFile(size=number(block[_REAL_SIZE], "real size"), extents=extents)

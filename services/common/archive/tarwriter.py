@@ -3,7 +3,8 @@
 import zlib
 from typing import Final, Protocol
 
-from services.common.archive.errors import ArchiveWriteError
+from services.common.archive.errors import ArchiveWriteError, UnsupportedTreeError
+from services.common.archive.notes import show
 from services.common.archive.pax import XATTR_PREFIX
 from services.common.archive.stream import BLOCK
 
@@ -13,6 +14,8 @@ _FLUSH: Final = 512 << 10
 """Bytes that are collected before they are handed on."""
 
 _ZEROS: Final = bytes(1 << 20)
+_MAX_RECORDS: Final = 1 << 20
+"""Size of PAX records that Go's archive/tar, and so Docker, reads at most."""
 _END: Final = bytes(2 * BLOCK)
 _MAX_OCTAL_7: Final = 0o7777777
 _MAX_OCTAL_11: Final = 0o77777777777
@@ -83,6 +86,11 @@ class TarWriter:
         if xattrs:
             records += b"".join([_record(XATTR_PREFIX + key, xattrs[key]) for key in sorted(xattrs)])
         if records:
+            if len(records) > _MAX_RECORDS:
+                raise UnsupportedTreeError(
+                    f"{show(name)} has extended attributes of {len(records)} bytes; no reader of layers takes more than "
+                    f"{_MAX_RECORDS}"
+                )
             self._put(_extended_header(len(records)))
             self._put(records + _ZEROS[: -len(records) % BLOCK])
         self._put(

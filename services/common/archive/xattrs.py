@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from services.common.archive.reader import Kind
+
 __all__ = ["CAPABILITY", "LOCAL_XATTRS", "OVERLAY_PREFIX", "is_layer_xattr", "xattr_fits"]
 
 CAPABILITY: Final = b"security.capability"
@@ -22,6 +24,6 @@ def is_layer_xattr(name: bytes) -> bool:
     return name == CAPABILITY or (name.startswith(_USER) and not name.startswith(_USER_OVERLAY))
 
 
-def xattr_fits(name: bytes, *, regular: bool, directory: bool) -> bool:
+def xattr_fits(name: bytes, kind: Kind) -> bool:
     """Tell whether a file of a type can have a layer's attribute (xattr(7), capabilities(7))."""
-    return regular or (directory and name != CAPABILITY)
+    return kind is Kind.FILE or (kind is Kind.DIRECTORY and name != CAPABILITY)
