@@ -34,7 +34,7 @@ _PURPOSE = (
 def main() -> int:
     """Run the plugin until SIGTERM or SIGINT; return the exit status."""
     if sys.argv[1:] in (["--help"], ["-h"]):
-        groups = (GraphDriverSettings, ObjectStoreSettings)
+        groups = (GraphDriverSettings, ObjectStoreSettings, ArchiveLimits)
         sys.stdout.write(render_help("python -m services.graphdriver", _PURPOSE, groups))
         return 0
     if sys.argv[1:]:
@@ -42,6 +42,7 @@ def main() -> int:
         return 2
     try:
         settings = GraphDriverSettings.load()
+        limits = ArchiveLimits.load()
         store = ObjectStoreSettings.load() if "LAYER_STORE_ENDPOINT" in os.environ else None
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
@@ -50,14 +51,16 @@ def main() -> int:
     os.umask(0o022)
     status = 0
     try:
-        asyncio.run(_run(settings, store))
+        asyncio.run(_run(settings, limits, store))
     except* SuiteError as group:
         sys.stderr.writelines(f"{failure}\n" for failure in group.exceptions)
         status = 1
     return status
 
 
-async def _run(settings: GraphDriverSettings, store_settings: ObjectStoreSettings | None) -> None:
+async def _run(
+    settings: GraphDriverSettings, limits: ArchiveLimits, store_settings: ObjectStoreSettings | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +70,7 @@ async def _run(settings: GraphDriverSettings, store_settings: ObjectStoreSetting
         store = None
         if store_settings is not None:
             store = await stack.enter_async_context(ObjectStore(settings=store_settings))
-        factory = DriverFactory(settings=settings, limits=ArchiveLimits(), store=store, mount_thread=mount_thread)
+        factory = DriverFactory(settings=settings, limits=limits, store=store, mount_thread=mount_thread)
         stack.callback(factory.close)
         session = Session(state=settings.state, factory=factory)
         await session.restore()

@@ -8,6 +8,7 @@ import sys
 import structlog
 from aiohttp import web
 
+from services.common.archive.limits import ArchiveLimits
 from services.common.errors import SuiteError
 from services.common.logs import configure_logging
 from services.common.object_store.settings import ObjectStoreSettings
@@ -26,12 +27,12 @@ _PURPOSE = (
 )
 
 
-async def _serve(settings: PublisherSettings, store_settings: ObjectStoreSettings) -> None:
+async def _serve(settings: PublisherSettings, store_settings: ObjectStoreSettings, limits: ArchiveLimits) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with build_publisher(settings, store_settings) as publisher, asyncio.TaskGroup() as group:
+    async with build_publisher(settings, store_settings, limits) as publisher, asyncio.TaskGroup() as group:
         tasks = [group.create_task(publisher.pipeline.run()), group.create_task(publisher.sweep.run())]
         await _listen(publisher, settings, stopped)
         for task in tasks:
@@ -56,7 +57,9 @@ def main() -> int:
     """Run until SIGTERM; return the exit status."""
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(
-            render_help("python -m services.publisher", _PURPOSE, (PublisherSettings, ObjectStoreSettings))
+            render_help(
+                "python -m services.publisher", _PURPOSE, (PublisherSettings, ObjectStoreSettings, ArchiveLimits)
+            )
         )
         return 0
     if sys.argv[1:]:
@@ -65,8 +68,9 @@ def main() -> int:
     os.umask(0o022)
     try:
         settings, store_settings = PublisherSettings.load(), ObjectStoreSettings.load()
+        limits = ArchiveLimits.load()
         configure_logging(level=settings.log_level, output=settings.log_format)
-        asyncio.run(_serve(settings, store_settings))
+        asyncio.run(_serve(settings, store_settings, limits))
     except (SuiteError, OSError) as error:
         sys.stderr.write(f"the publisher ends: {error}\n")
         return 1

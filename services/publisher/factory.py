@@ -49,7 +49,9 @@ class Publisher:
 
 
 @asynccontextmanager
-async def build_publisher(settings: PublisherSettings, store_settings: ObjectStoreSettings) -> AsyncIterator[Publisher]:
+async def build_publisher(
+    settings: PublisherSettings, store_settings: ObjectStoreSettings, limits: ArchiveLimits
+) -> AsyncIterator[Publisher]:
     """Build everything; it is closed at the end of the context.
 
     Raises
@@ -74,7 +76,7 @@ async def build_publisher(settings: PublisherSettings, store_settings: ObjectSto
             store=store,
             spool=spool,
             repository=repository,
-            limits=ArchiveLimits(),
+            limits=limits,
             metrics=metrics,
         )
         pipeline = Pipeline(

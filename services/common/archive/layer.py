@@ -96,7 +96,7 @@ class _LayerReader:
         """Hard links whose target has not come yet, by path."""
 
     def read(self) -> LayerContent:
-        names_left = self._limits.names_size
+        names_left: int = self._limits.names_size
         while (entry := self._entries.next()) is not None:
             names_left -= len(entry.name) + len(entry.link)
             if names_left < 0:

@@ -1,0 +1,45 @@
+"""A publisher's HTTP interface in this process; nothing is fetched or published."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import HttpUrl, SecretStr
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.object_store.settings import ObjectStoreSettings
+from services.publisher.factory import build_publisher
+from services.publisher.settings import PublisherSettings
+from tests.support.publisher import REPOSITORY, TOKEN
+
+Client = TestClient[Any, Any]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> PublisherSettings:
+    """Settings of a publisher to a directory."""
+    return PublisherSettings(
+        repository=REPOSITORY,
+        directory=tmp_path / "repository",
+        state=tmp_path / "state",
+        spool=tmp_path / "spool",
+        event_token=SecretStr(TOKEN),
+    )
+
+
+@pytest.fixture
+async def client(settings: PublisherSettings) -> AsyncIterator[Client]:
+    """A client of a publisher whose store is out of reach."""
+    store = ObjectStoreSettings(
+        endpoint=HttpUrl("http://127.0.0.1:9"),
+        access_key=SecretStr("key"),
+        secret_key=SecretStr("secret"),
+        retry_seconds=0.01,
+    )
+    async with (
+        build_publisher(settings, store, ArchiveLimits()) as publisher,
+        TestClient(TestServer(publisher.app)) as client,
+    ):
+        yield client
