@@ -17,7 +17,7 @@ from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.mounts import MountThread
+from services.graphdriver.core.mounts import MountThread, check_overlay
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
 
@@ -58,9 +58,16 @@ class DriverFactory:
         self._io.close()
 
     def build(self, home: Path) -> Driver:
-        """Build the driver for a home directory. Blocks."""
+        """Build the driver for a home directory. Blocks.
+
+        Raises
+        ------
+        MountError
+            Containers cannot have their writable layers there.
+        """
         settings = self._settings
         layers = LayerStore(home)
+        check_overlay(home)
         masks = MaskStore(home)
         copies = LocalCopies(home=home, limits=self._limits)
         repositories = self._repositories(home)

@@ -7,6 +7,8 @@ import ctypes
 import errno
 import os
 import re
+import stat
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import Final, ParamSpec, Self, TypeVar
 
 from services.graphdriver.errors import MountError
 
-__all__ = ["Mount", "MountThread", "OverlaySource", "mount_overlay", "mount_table", "unmount"]
+__all__ = ["Mount", "MountThread", "OverlaySource", "check_overlay", "mount_overlay", "mount_table", "unmount"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -117,6 +119,36 @@ def _hint(code: int) -> str:
             return ": a layer directory is missing"
         case _:
             return ""
+
+
+def check_overlay(directory: Path) -> None:
+    """Try a whole overlay below a directory: better a clear error at start than a strange one in a container.
+
+    Raises
+    ------
+    MountError
+        The kernel has no overlay, or the directory's file system cannot hold an upper directory.
+    """
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".check-") as name, MountThread() as thread:
+        place = Path(name)
+        for part in ("lower", "upper", "work", "merged"):
+            (place / part).mkdir()
+        (place / "lower" / "file").touch()
+        source = OverlaySource(lowers=["lower"], upper="upper", work="work")
+        try:
+            thread.call(mount_overlay, source, "merged", directory=place)
+            try:
+                (place / "merged" / "file").unlink()
+            finally:
+                unmount(place / "merged")
+            whiteout = os.lstat(place / "upper" / "file")
+        except (MountError, OSError) as error:
+            raise MountError(
+                f"{directory} cannot hold the writable layers of containers: {error}; "
+                "it needs a file system such as ext4 or xfs (with ftype=1), and must not lie on an overlay itself"
+            ) from error
+        if not stat.S_ISCHR(whiteout.st_mode):
+            raise MountError(f"the kernel marks deletions in {directory} in an unknown way: mode {whiteout.st_mode:o}")
 
 
 def unmount(point: str | Path) -> bool:
