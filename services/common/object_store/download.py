@@ -141,9 +141,11 @@ class _Transfer:
             await self._copy(stream)
 
     async def _request(self) -> Mapping[str, Any]:
-        condition: dict[str, Any] = (
-            {} if self._layer is None else {"Range": f"bytes={self._sink.size}-", "IfMatch": self._etag}
-        )
+        condition: dict[str, Any] = {}
+        if self._layer is not None:
+            condition["IfMatch"] = self._etag
+        if self._sink.size:
+            condition["Range"] = f"bytes={self._sink.size}-"
         try:
             return await self._bucket.request_once("get_object", doing="downloading", key=self._key, **condition)
         except PreconditionFailedError:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, SSLError
+from botocore.exceptions import ConnectionError as EndpointError
 from botocore.parsers import ResponseParserError
 
 from services.common.errors import SuiteError
@@ -156,7 +157,7 @@ def translate(error: Exception, *, doing: str, place: Place) -> ObjectStoreError
         return _translate_answer(error.response, what=what, place=place)
     if isinstance(error, SSLError):
         return StoreRefusedError(f"{what}: no secure connection: {_cause(error)}: check the server's certificate")
-    if isinstance(error, HTTPClientError | IncompleteReadError | aiohttp.ClientError):
+    if isinstance(error, EndpointError | HTTPClientError | IncompleteReadError | aiohttp.ClientError):
         return StoreUnavailableError(f"{what}: the connection failed: {_cause(error)}: is the server up and reachable?")
     if isinstance(error, ResponseParserError):
         return StoreRefusedError(f"{what}: the answer is not S3: check LAYER_STORE_ENDPOINT")
