@@ -25,10 +25,13 @@ class TokenCheck:
         self._token = token.get_secret_value().encode()
 
     def passes(self, request: web.BaseRequest) -> bool:
-        """Whether the request shows the token, in its Authorization header or in the query of its URL."""
-        header = request.headers.get("Authorization", "")
+        """Whether a request shows the token, in its Authorization header or in the query of its URL."""
+        return self.accepts(request.headers.get("Authorization", ""), request.query.get(_QUERY, ""))
+
+    def accepts(self, header: str, query: str) -> bool:
+        """Whether an Authorization header or the token of a query is right."""
         scheme, _, credentials = header.partition(" ")
-        shown = [header, request.query.get(_QUERY, "")]
+        shown = [header, query]
         if scheme.lower() == "bearer":
             shown.append(credentials.strip())
         # Every one is compared, so that the time does not tell which came close.

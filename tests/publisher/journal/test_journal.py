@@ -1,0 +1,212 @@
+"""The journal remembers every layer's state, whatever happens around it."""
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.digest import Digest
+from services.publisher.errors import JournalError
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.model import LayerRecord, LayerState, OwnTransaction
+from tests.support.mounts import mount, unmount_all_below
+
+
+def _digest(number: int) -> Digest:
+    return Digest(f"{number:064x}")
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    async with Journal(tmp_path / "state" / "journal.sqlite") as journal:
+        yield journal
+
+
+async def _record(journal: Journal, digest: Digest) -> LayerRecord:
+    record = await journal.get(digest)
+    assert record is not None
+    return record
+
+
+async def test_announced_layers_are_claimed_in_their_order(journal: Journal) -> None:
+    for number in (3, 1, 2):
+        assert await journal.announce([_digest(number)]) == 1
+    claimed = [await journal.claim() for _ in range(4)]
+    assert [record and record.digest for record in claimed] == [_digest(3), _digest(1), _digest(2), None]
+    assert {record.state for record in claimed if record} == {LayerState.FETCHING}
+
+
+async def test_a_repeated_announcement_changes_nothing(journal: Journal) -> None:
+    assert await journal.announce([_digest(1), _digest(1), _digest(2)]) == 2
+    assert await journal.announce([_digest(2), _digest(1)]) == 0
+    await journal.published([_digest(1)], 7)
+    await journal.claim()
+    assert await journal.announce([_digest(1), _digest(2)]) == 0
+    assert (await _record(journal, _digest(1))).state is LayerState.PUBLISHED
+    assert (await _record(journal, _digest(2))).state is LayerState.FETCHING
+
+
+async def test_an_announcement_makes_failed_layers_due_at_once(journal: Journal) -> None:
+    await journal.announce([_digest(1), _digest(2)])
+    await journal.failed(_digest(1), "the store is down", due=time.time() + 1000)
+    await journal.refused(_digest(2), "forged")
+    assert await journal.claim() is None
+    assert await journal.announce([_digest(1), _digest(2)]) == 2
+    assert await journal.claim() is not None
+    assert await journal.claim() is not None
+
+
+async def test_a_sweep_does_not_bring_refused_layers_back(journal: Journal) -> None:
+    await journal.announce([_digest(1), _digest(2)])
+    await journal.failed(_digest(1), "the store is down", due=time.time() + 1000)
+    await journal.refused(_digest(2), "forged")
+    assert await journal.announce_found([_digest(1), _digest(2), _digest(3)]) == 2
+    assert (await _record(journal, _digest(2))).state is LayerState.FAILED
+
+
+async def test_a_failed_layer_waits_until_it_is_due(journal: Journal) -> None:
+    await journal.announce([_digest(1)])
+    due = time.time() + 0.2
+    await journal.failed(_digest(1), "the store is down", due=due)
+    assert await journal.claim() is None
+    assert await journal.next_due() == due
+    await asyncio.sleep(due - time.time())
+    record = await journal.claim()
+    assert record is not None
+    assert (record.attempts, record.reason) == (1, "the store is down")
+    assert await journal.next_due() is None
+
+
+async def test_failures_of_a_batch_count_for_none_of_its_layers(journal: Journal) -> None:
+    await journal.announce([_digest(1), _digest(2)])
+    await journal.failed_together([_digest(1), _digest(2)], "publishing failed", due=0, share=1)
+    record = await journal.claim()
+    assert record is not None
+    assert (record.attempts, record.share) == (0, 1)
+    await journal.widen()
+    assert (await _record(journal, _digest(2))).share == 2
+    await journal.published([record.digest], 3)
+    record = await _record(journal, record.digest)
+    assert (record.state, record.revision, record.share, record.reason) == (LayerState.PUBLISHED, 3, None, None)
+
+
+async def test_what_was_interrupted_is_announced_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with Journal(path) as journal:
+        await journal.announce(map(_digest, range(6)))
+        await journal.advance([_digest(1)], LayerState.FETCHING)
+        await journal.advance([_digest(2)], LayerState.VERIFIED)
+        await journal.advance([_digest(3)], LayerState.PUBLISHING)
+        await journal.published([_digest(4)], 1)
+        await journal.refused(_digest(5), "forged")
+    async with Journal(path) as journal:
+        assert set(await journal.interrupted()) == {_digest(2), _digest(3)}
+        states = [(await _record(journal, _digest(number))).state for number in range(6)]
+    assert states == [LayerState.ANNOUNCED] * 4 + [LayerState.PUBLISHED, LayerState.FAILED]
+
+
+async def test_a_retry_brings_failed_and_published_layers_back(journal: Journal) -> None:
+    await journal.announce([_digest(1), _digest(2), _digest(3)])
+    await journal.refused(_digest(1), "forged")
+    await journal.published([_digest(2)], 1)
+    await journal.advance([_digest(3)], LayerState.PUBLISHING)
+    records = [await journal.restart(_digest(number)) for number in range(1, 5)]
+    assert [record and record.state for record in records] == [
+        LayerState.ANNOUNCED,
+        LayerState.ANNOUNCED,
+        LayerState.PUBLISHING,
+        None,
+    ]
+
+
+async def test_pages_and_counts(journal: Journal) -> None:
+    await journal.announce(map(_digest, range(5)))
+    await journal.published([_digest(0), _digest(3)], 1)
+    page = await journal.page(None, after="", limit=3)
+    assert [record.digest for record in page] == [_digest(0), _digest(1), _digest(2)]
+    assert [record.digest for record in await journal.page(None, after=page[-1].digest, limit=3)] == [
+        _digest(3),
+        _digest(4),
+    ]
+    assert [record.digest for record in await journal.page(LayerState.PUBLISHED, after="", limit=9)] == [
+        _digest(0),
+        _digest(3),
+    ]
+    counts = await journal.counts()
+    assert (counts[LayerState.ANNOUNCED], counts[LayerState.PUBLISHED], counts[LayerState.FAILED]) == (3, 2, 0)
+
+
+async def test_transactions_are_remembered_until_none_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with Journal(path) as journal:
+        await journal.begin("one")
+        await journal.begin("two")
+        await journal.works_on("12/34")
+    async with Journal(path) as journal:
+        assert await journal.transactions() == (
+            OwnTransaction(token="one", process="12/34"),  # noqa: S106
+            OwnTransaction(token="two", process="12/34"),  # noqa: S106
+        )
+        await journal.none_open()
+        assert await journal.transactions() == ()
+
+
+async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> None:
+    announcing = asyncio.create_task(journal.announce(map(_digest, range(20_000))))
+    await asyncio.sleep(0)
+    announcing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await announcing
+    counted = (await journal.counts())[LayerState.ANNOUNCED]
+    assert counted in (0, 20_000)
+    assert await journal.announce([_digest(20_000)]) == 1
+
+
+async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with pytest.raises(JournalError, match=r"journal\.sqlite has version 2, this publisher reads 1: use the publisher"):
+        async with Journal(path):
+            pass
+
+
+async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"this is a text, and it is longer than one might think" * 100)
+    with pytest.raises(JournalError, match=r"journal\.sqlite cannot be opened: file is not a database"):
+        async with Journal(path):
+            pass
+
+
+async def test_a_full_disk_is_an_error_that_the_check_sees(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", state)
+    try:
+        async with Journal(state / "journal.sqlite") as journal:
+            await journal.check()
+            with pytest.raises(JournalError, match=r"journal\.sqlite failed: database or disk is full"):
+                await journal.announce(map(_digest, range(5000)))
+            assert (await journal.counts())[LayerState.ANNOUNCED] == 0
+            (state / "rest").write_bytes(bytes(shutil.disk_usage(state).free))
+            with pytest.raises(JournalError):
+                await _check_many_times(journal)
+    finally:
+        unmount_all_below(tmp_path)
+
+
+async def _check_many_times(journal: Journal) -> None:
+    # Pages that are in use already can be written again.
+    for _ in range(100):
+        await journal.check()
+
+
+async def test_the_file_is_for_its_owner_only(journal: Journal, tmp_path: Path) -> None:
+    await journal.check()
+    assert (tmp_path / "state").stat().st_mode & 0o077 == 0

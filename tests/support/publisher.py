@@ -1,0 +1,158 @@
+"""A publisher as a process of its own, its HTTP interface, and layers to feed it with."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from harness.ports import free_ports
+from harness.processes import Daemon, wait_until
+from harness.s3 import S3Access
+from services.common.archive.compression import write_archive
+from services.common.archive.model import LayerArchive
+from services.common.digest import Digest
+from services.common.object_store.store import ObjectStore
+from services.common.repository_name import RepositoryName
+
+__all__ = ["REPOSITORY", "TOKEN", "PublisherProcess", "make_layer", "upload"]
+
+REPOSITORY = RepositoryName("test.cern.ch")
+TOKEN = "a-token-of-the-tests"  # noqa: S105
+
+
+def make_layer(directory: Path, name: str, files: Mapping[str, str | bytes] | None = None) -> LayerArchive:
+    """Write a layer archive of some files; without any, of one that makes it unique."""
+    tree = directory / f"{name}.tree"
+    tree.mkdir(parents=True)
+    for path, content in (files or {"name": name}).items():
+        target = tree / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+    return write_archive(tree, directory / f"{name}.tar.zst")
+
+
+async def upload(access: S3Access, *archives: LayerArchive, repository: RepositoryName = REPOSITORY) -> None:
+    """Upload layers as the driver does."""
+    async with ObjectStore(settings=access.settings) as store:
+        for archive in archives:
+            await store.upload(archive, repository=repository)
+
+
+class PublisherProcess:
+    """`python -m services.publisher`, which can be stopped, killed and started again.
+
+    Parameters
+    ----------
+    directory
+        Where its state, spool, repository and log are.
+    access
+        The bucket.
+    settings
+        Further environment variables; they win.
+    """
+
+    def __init__(self, directory: Path, access: S3Access, settings: Mapping[str, str] | None = None) -> None:
+        (self.port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.root = directory / "repository"
+        self.state = directory / "state"
+        self.spool = directory / "spool"
+        self.environment = {
+            **access.environment,
+            "PUBLISHER_REPOSITORY": REPOSITORY,
+            "PUBLISHER_DIRECTORY": str(self.root),
+            "PUBLISHER_STATE": str(self.state),
+            "PUBLISHER_SPOOL": str(self.spool),
+            "PUBLISHER_EVENT_TOKEN": TOKEN,
+            "PUBLISHER_PORT": str(self.port),
+            "PUBLISHER_RETRY_FIRST": "0.1",
+            "PUBLISHER_RETRY_LAST": "1",
+            **(settings or {}),
+        }
+        self.daemon = Daemon(
+            "publisher",
+            [sys.executable, "-m", "services.publisher"],
+            log=directory / "publisher.log",
+            env=self.environment,
+        )
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+
+        async def answers() -> bool:
+            try:
+                await self.get("/healthz")
+            except aiohttp.ClientError:
+                return False
+            return True
+
+        await self.daemon.start(answers)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["PublisherProcess"]:
+        """Run it; at the end of the context it must end orderly."""
+        await self.start()
+        try:
+            yield self
+            assert await self.daemon.stop() == 0, self.daemon.tail()
+        finally:
+            await self.daemon.kill()
+
+    async def kill(self) -> None:
+        """End it at once; programs that it has started go on, since they are in sessions of their own."""
+        await self.daemon.kill()
+
+    async def get(self, path: str) -> Any:  # noqa: ANN401 - a JSON document
+        """Ask for a document."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}{path}") as response:
+            return await response.json()
+
+    async def metrics(self) -> dict[str, float]:
+        """Read the metrics."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
+            text = await response.text()
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
+
+    async def announce(self, body: bytes, *, token: str = TOKEN) -> int:
+        """Post a notification; return the status of the answer."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.url}/v1/events", data=body, headers=headers) as response,
+        ):
+            return response.status
+
+    async def retry(self, digest: Digest) -> int:
+        """Ask for a retry; return the status of the answer."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.url}/v1/layers/{digest}/retry", headers=headers) as response,
+        ):
+            return response.status
+
+    async def layer(self, digest: Digest) -> Any:  # noqa: ANN401 - a JSON document
+        """What the publisher says of a layer."""
+        return await self.get(f"/v1/layers/{digest}")
+
+    async def becomes(self, digest: Digest, *states: str, timeout: float = 30) -> Any:  # noqa: ANN401, ASYNC109
+        """Wait until a layer is in one of the states; return what the publisher says of it then."""
+
+        async def there() -> bool:
+            return (await self.layer(digest)).get("state") in states
+
+        try:
+            await wait_until(there, timeout=timeout, what=f"{digest} becomes {states}")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; it is {await self.layer(digest)}\n{self.daemon.tail()}") from None
+        return await self.layer(digest)
+
+    async def published(self, *archives: LayerArchive, timeout: float = 30) -> list[int | None]:  # noqa: ASYNC109
+        """Wait until layers are published; return their revisions."""
+        shown = await asyncio.gather(*(self.becomes(item.digest, "published", timeout=timeout) for item in archives))
+        return [layer["revision"] for layer in shown]
