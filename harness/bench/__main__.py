@@ -1,0 +1,67 @@
+"""`make bench`: run the rows, print the table, write bench.json."""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from harness.bench import memory, rows
+from harness.bench.measure import Row
+from harness.bench.report import closing_note, table, write_json
+from harness.bench.rig import open_rig
+from harness.disk import mount_disk
+from harness.sandbox import Sandbox
+
+__all__: list[str] = []
+
+_ROOT: Final = Path(__file__).parents[2]
+_ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
+_ROWS: Final = ("load", "start", "commit", "build", "visible", "memory")
+
+_Work = Callable[[], Awaitable[list[Row]]]
+
+
+def _only(text: str) -> list[str]:
+    chosen = text.split(",")
+    if unknown := set(chosen) - set(_ROWS):
+        raise argparse.ArgumentTypeError(f"no such row: {', '.join(sorted(unknown))} (there are {', '.join(_ROWS)})")
+    return chosen
+
+
+async def _run(only: Sequence[str], runs: int) -> None:
+    workspace = Sandbox.current().workspace
+    directory = workspace / "disk"
+    await mount_disk(workspace / "disk.img", directory)
+    result: list[Row] = []
+    async with open_rig(directory, rootfs=_ROOTFS, variants=runs + 1) as rig:
+        work: dict[str, _Work] = {
+            "load": lambda: rows.load(rig.regular, rig.material, runs),
+            "start": lambda: rows.start([*rig.regular, rig.thin], runs),
+            "commit": lambda: rows.commit([*rig.regular, rig.thin], rig.regular, runs),
+            "build": lambda: rows.build(rig.regular, directory, runs),
+            "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
+            "memory": lambda: memory.peak(rig),
+        }
+        for name, row in work.items():
+            if name in only:
+                started = time.perf_counter()
+                result += await row()
+                print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        docker = (await rig.plain.docker("version", "--format={{.Server.Version}}")).text
+    print(f"\nDocker {docker}\n\n{table(result)}\n\n{closing_note(result)}")
+    write_json(result, docker=docker, destination=_ROOT / "bench.json")
+
+
+def main() -> None:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="python -m harness.bench", description=__doc__)
+    parser.add_argument("--only", type=_only, default=_ROWS, help=f"rows, by commas: {', '.join(_ROWS)}")
+    parser.add_argument("--runs", type=int, default=5, help="figures that make a median")
+    arguments = parser.parse_args()
+    asyncio.run(_run(arguments.only, arguments.runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The stratum-0 side on one machine: object store, publisher, and a repository that is a directory."""
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from harness.ports import free_ports
+from harness.processes import Daemon
+from harness.seaweedfs import SeaweedFS
+from services.common.digest import Digest
+from services.common.layout import LAYERS_DIRECTORY, layer_home, sidecar_path
+from services.common.repository_name import RepositoryName
+
+__all__ = ["Stratum0"]
+
+_POLL: Final = 0.002
+"""Seconds between two looks at the repository; it bounds the error of measured times."""
+
+
+class Stratum0:
+    """SeaweedFS, which announces uploads to a publisher, which writes a `directory` repository.
+
+    Parameters
+    ----------
+    directory
+        Directory on a real file system that gets everything they keep and log.
+    repository
+        Name of the repository.
+    """
+
+    def __init__(self, *, directory: Path, repository: RepositoryName) -> None:
+        self.directory = directory
+        self.repository = repository
+        self.cvmfs_root = directory / "cvmfs"
+        """What a node has as `/cvmfs`."""
+        self.tree = self.cvmfs_root / repository
+        """Root of the repository."""
+        self.store = SeaweedFS(directory / "seaweedfs")
+        (self._port,) = free_ports(1)
+        self._token = secrets.token_urlsafe(24)
+        self.publisher = Daemon(
+            "publisher",
+            [sys.executable, "-m", "services.publisher"],
+            log=directory / "publisher.log",
+            env={
+                **self.store.environment,
+                "PUBLISHER_REPOSITORY": repository,
+                "PUBLISHER_REPOSITORY_KIND": "directory",
+                "PUBLISHER_DIRECTORY": str(self.tree),
+                "PUBLISHER_STATE": str(directory / "publisher"),
+                "PUBLISHER_SPOOL": str(directory / "spool"),
+                "PUBLISHER_PORT": str(self._port),
+                "PUBLISHER_EVENT_TOKEN": self._token,
+            },
+        )
+
+    @property
+    def url(self) -> str:
+        """URL of the publisher."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def node_settings(self) -> dict[str, str]:
+        """Settings of a node that uses this repository."""
+        return {
+            **self.store.environment,
+            "GRAPHDRIVER_REPOSITORIES": self.repository,
+            "GRAPHDRIVER_UPLOAD_REPOSITORY": self.repository,
+        }
+
+    async def start(self) -> None:
+        """Start the object store and the publisher.
+
+        Raises
+        ------
+        DaemonError
+            One of them ended, or was not ready in time.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        await self.store.start(webhook_url=f"{self.url}/v1/events", webhook_token=self._token)
+        await self.start_publisher()
+
+    async def start_publisher(self) -> None:
+        """Start the publisher and wait until it is ready."""
+        await self.publisher.start(self._ready)
+
+    async def _ready(self) -> bool:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as response:
+                return response.ok
+        except aiohttp.ClientError:
+            return False
+
+    async def close(self) -> None:
+        """End both."""
+        await self.publisher.stop()
+        await self.store.kill()
+
+    async def layer(self, digest: Digest) -> dict[str, Any]:
+        """Return what the publisher says about a layer."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/v1/layers/{digest}") as response:
+            document: dict[str, Any] = json.loads(await response.read())
+            return document
+
+    async def visible(self, digest: Digest, *, timeout: float = 120) -> None:  # noqa: ASYNC109 - a time-out is the point
+        """Wait until the repository shows a layer, which it does whole or not at all.
+
+        Raises
+        ------
+        TimeoutError
+            It does not within `timeout` seconds; the text ends with what the publisher says.
+        """
+        sidecar = self.tree / sidecar_path(digest)
+        try:
+            async with asyncio.timeout(timeout):
+                while not sidecar.exists():  # noqa: ASYNC110 - another process makes the file
+                    await asyncio.sleep(_POLL)
+        except TimeoutError:
+            state = await self.layer(digest)
+            raise TimeoutError(f"layer {digest} does not appear in {self.tree} within {timeout:g} s: {state}") from None
+
+    async def next_layer(self) -> Digest:
+        """Wait for the next layer that the repository shows, and return its digest."""
+        before = set(self._digests())
+        while True:
+            for digest in set(self._digests()) - before:
+                if (self.tree / sidecar_path(digest)).exists():
+                    return digest
+            await asyncio.sleep(_POLL)
+
+    def _digests(self) -> Iterator[Digest]:
+        """Return the layers that the repository has, or is about to have."""
+        return (Digest(path.name) for path in (self.tree / LAYERS_DIRECTORY).glob("??/*"))
+
+    def home(self, digest: Digest) -> Path:
+        """Directory of a published layer."""
+        return self.tree / layer_home(digest)
