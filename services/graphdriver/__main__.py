@@ -71,7 +71,6 @@ async def _run(
         if store_settings is not None:
             store = await stack.enter_async_context(ObjectStore(settings=store_settings))
         factory = DriverFactory(settings=settings, limits=limits, store=store, mount_thread=mount_thread)
-        stack.callback(factory.close)
         session = Session(state=settings.state, factory=factory)
         await session.restore()
         async with asyncio.TaskGroup() as tasks:

@@ -11,13 +11,13 @@ from services.graphdriver.core.cvmfs import (
     HostRepositories,
     LayerFinder,
     Repositories,
-    RepositoryIo,
 )
 from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import MountThread, check_overlay
+from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
 
@@ -52,10 +52,6 @@ class DriverFactory:
         self._store = store
         self._mount_thread = mount_thread
         self._io = RepositoryIo(timeout=settings.lookup_timeout)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._io.close()
 
     def build(self, home: Path) -> Driver:
         """Build the driver for a home directory. Blocks.

@@ -11,13 +11,14 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import structlog
 
@@ -28,6 +29,7 @@ from services.common.repository_name import RepositoryName
 from services.common.sidecar import SIDECAR_LIMIT, LayerSidecar
 from services.graphdriver.core import mounts
 from services.graphdriver.core.masks import MaskStore
+from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.errors import LayerNotPublishedError, MountError, RepositoryError
 
 __all__ = [
@@ -37,10 +39,7 @@ __all__ = [
     "LayerFinder",
     "PublishedLayer",
     "Repositories",
-    "RepositoryIo",
 ]
-
-_T = TypeVar("_T")
 
 _DEAD: Final = (errno.ENOTCONN, errno.ESTALE, errno.ECONNABORTED)
 """What a look-up gives when the process behind a FUSE mount is gone."""
@@ -48,6 +47,8 @@ _MOUNT_OPTIONS: Final = "fsname=cvmfs2,allow_other,grab_mountpoint,cvmfs_suid"
 """As the client's own mount helper sets them; `cvmfs_suid` keeps setuid and capability binaries working."""
 _REFRESH_INTERVAL: Final = 5.0
 """Seconds between two requests to a client to look for a new revision."""
+_REFRESH_TIMEOUT: Final = 60
+"""Seconds that such a request may take: the client lets the kernel's caches run out."""
 _OUTPUT_LIMIT: Final = 2000
 """Bytes of a program's output that an error quotes."""
 
@@ -72,40 +73,6 @@ class Findings:
     """The layers that are there, whole."""
     errors: dict[RepositoryName, RepositoryError]
     """The repositories that could not be looked into; their layers are neither found nor known to be missing."""
-
-
-class RepositoryIo:
-    """Threads for file operations on repositories, apart from all others so that a hung one blocks only its like.
-
-    Parameters
-    ----------
-    timeout
-        Longest time for one look-up, in seconds.
-    """
-
-    def __init__(self, *, timeout: float) -> None:
-        self._timeout = timeout
-        self._executor = ThreadPoolExecutor(max_workers=16, thread_name_prefix="cvmfs")
-
-    async def run(self, function: Callable[[], _T], *, what: str) -> _T:
-        """Run a blocking look-up.
-
-        Raises
-        ------
-        RepositoryError
-            It did not end in time.
-        """
-        future = asyncio.get_running_loop().run_in_executor(self._executor, function)
-        try:
-            return await asyncio.wait_for(future, self._timeout)
-        except TimeoutError:
-            raise RepositoryError(
-                f"{what} does not answer within {self._timeout:g} s: the CVMFS client hangs"
-            ) from None
-
-    def close(self) -> None:
-        """Let the threads go; one that hangs is not waited for."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class Repositories(Protocol):
@@ -179,7 +146,7 @@ class HostRepositories:
         """Look the repository up, which may be what mounts it."""
         path = self._root / name
         try:
-            await self._io.run(lambda: os.stat(path / "."), what=f"repository {name}")
+            await self._io.run(lambda: os.statvfs(path / "."), repository=name)
         except OSError as error:
             raise RepositoryError(
                 f"repository {name} is not usable at {path}: {os.strerror(error.errno or 0)}; "
@@ -253,10 +220,11 @@ class ClientRepositories:
     async def _alive(self, name: RepositoryName, point: Path) -> bool:
         def look() -> bool:
             try:
-                # ismount before stat: an empty directory that nothing is mounted on answers every stat.
+                # ismount first: an empty directory that nothing is mounted on answers everything.
                 if not os.path.ismount(point):
                     return False
-                os.stat(point / ".")
+                # Unlike the attributes of a file, this is in no cache of the kernel's: the client itself answers.
+                os.statvfs(point / ".")
             except OSError as error:
                 if error.errno not in (*_DEAD, errno.ENOENT):
                     raise
@@ -264,7 +232,7 @@ class ClientRepositories:
             return True
 
         try:
-            return await self._io.run(look, what=f"repository {name}")
+            return await self._io.run(look, repository=name)
         except OSError as error:
             raise RepositoryError(f"repository {name} is not usable at {point}: {error.strerror}") from error
 
@@ -398,7 +366,7 @@ class LayerFinder:
             return {url: published for url, published in looks if published is not None}
 
         try:
-            found = await self._io.run(look_all, what=f"repository {name}")
+            found = await self._io.run(look_all, repository=name)
         except OSError as error:
             raise RepositoryError(f"cannot read repository {name} below {root}: {error.strerror}") from error
         self._found.update(found)
@@ -421,36 +389,55 @@ class LayerFinder:
         """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + timeout, 0.05
-        found: dict[LayerUrl, PublishedLayer] = {}
-        while missing := [url for url in urls if url not in found]:
-            findings = await self.find(missing, holder=holder)
-            for error in findings.errors.values():
-                raise error
-            found |= findings.found
-            missing = [url for url in missing if url not in found]
-            if not missing:
-                break
-            if loop.time() + pause > deadline:
-                raise LayerNotPublishedError(
-                    f"{len(missing)} of {len(urls)} layers did not show within {timeout:g} s, the first one is "
-                    f"{missing[0]}: ask the publisher about it (GET /v1/layers/{missing[0].digest}), "
-                    "or try again when the CVMFS client has seen the new revision"
-                )
-            for name in {url.repository for url in missing}:
-                await self._refresh(name)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 1.0)
+        found = await self._find_surely(urls, holder=holder)
+        if len(found) == len(set(urls)):
+            return found
+        async with self._refreshing({url.repository for url in urls if url not in found}):
+            while missing := [url for url in urls if url not in found]:
+                if loop.time() + pause > deadline:
+                    raise LayerNotPublishedError(
+                        f"{len(missing)} of {len(urls)} layers did not show within {timeout:g} s, the first one is "
+                        f"{missing[0]}: ask the publisher about it (GET /v1/layers/{missing[0].digest}), "
+                        "or try again when the CVMFS client has seen the new revision"
+                    )
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
+                found |= await self._find_surely(missing, holder=holder)
         return found
 
-    async def _refresh(self, name: RepositoryName) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._refreshed.get(name, -_REFRESH_INTERVAL) < _REFRESH_INTERVAL:
-            return
-        self._refreshed[name] = now
-        if shutil.which(self._talk_command) is None:
-            return
+    async def _find_surely(self, urls: Sequence[LayerUrl], *, holder: str) -> dict[LayerUrl, PublishedLayer]:
+        findings = await self.find(urls, holder=holder)
+        for error in findings.errors.values():
+            raise error
+        return findings.found
+
+    @asynccontextmanager
+    async def _refreshing(self, names: Collection[RepositoryName]) -> AsyncIterator[None]:
+        """Keep asking the clients for the newest revisions; one that hangs holds nobody up."""
+        tasks = [asyncio.create_task(self._keep_fresh(name)) for name in names]
         try:
-            await _run(self._talk_command, "-i", name, "remount", "sync", timeout=30, what=f"refresh of {name}")
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _keep_fresh(self, name: RepositoryName) -> None:
+        loop = asyncio.get_running_loop()
+        while shutil.which(self._talk_command) is not None:
+            # Another wait may have asked just now.
+            if loop.time() - self._refreshed.get(name, -_REFRESH_INTERVAL) >= _REFRESH_INTERVAL:
+                self._refreshed[name] = loop.time()
+                await self._refresh(name)
+            await asyncio.sleep(_REFRESH_INTERVAL)
+
+    async def _refresh(self, name: RepositoryName) -> None:
+        try:
+            await _run(
+                *(self._talk_command, "-i", name, "remount", "sync"),
+                timeout=_REFRESH_TIMEOUT,
+                what=f"refresh of {name}",
+            )
         except RepositoryError as error:
             # The new revision will show without it, when the catalog's time to live ends.
             _log.info("refresh_failed", repository=name, error=str(error))
@@ -458,7 +445,10 @@ class LayerFinder:
     def _look(self, root: Path, url: LayerUrl, known: PublishedLayer | None) -> PublishedLayer | None:
         real_root = os.path.realpath(root)
         tree = os.path.realpath(os.path.join(real_root, url.path))
-        if not os.path.isdir(tree):
+        try:
+            if not stat.S_ISDIR(os.stat(tree).st_mode):
+                return None
+        except (FileNotFoundError, NotADirectoryError):
             return None
         # The overlay resolves symbolic links when it is mounted; one in a repository must not lead to the host's files.
         if not tree.startswith(real_root + "/"):

@@ -9,12 +9,13 @@ import pytest
 from services.common.archive.limits import ArchiveLimits
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl
 from services.common.repository_name import RepositoryName
-from services.graphdriver.core.cvmfs import HostRepositories, LayerFinder, Repositories, RepositoryIo
+from services.graphdriver.core.cvmfs import HostRepositories, LayerFinder, Repositories
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore
 from services.graphdriver.core.lineage import Lineage, trace
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import MountThread
+from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
 from tests.support.repositories import Repository, thin_json
 
@@ -88,10 +89,8 @@ class Core:
 
 
 @pytest.fixture
-def io() -> Iterator[RepositoryIo]:
-    io = RepositoryIo(timeout=LOOKUP_TIMEOUT)
-    yield io
-    io.close()
+def io() -> RepositoryIo:
+    return RepositoryIo(timeout=LOOKUP_TIMEOUT)
 
 
 @pytest.fixture

@@ -1,0 +1,395 @@
+"""Looking layers up in repositories that the machine has mounted, which may be absent, dead, hung or hostile."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.processes import wait_until
+from services.common.descriptor import LayerUrl
+from services.common.layout import LayerLayout, layer_home, sidecar_path
+from services.graphdriver.core.cvmfs import HostRepositories
+from services.graphdriver.core.repository_io import RepositoryIo
+from services.graphdriver.errors import LayerNotPublishedError, RepositoryError
+from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT, Core
+from tests.support.autofs import automounted
+from tests.support.repositories import Repository, digest_of
+
+
+async def _find(core: Core, *urls: LayerUrl) -> dict[LayerUrl, Path]:
+    findings = await core.finder.find(urls, holder="test")
+    for error in findings.errors.values():
+        raise error
+    return {url: found.tree for url, found in findings.found.items()}
+
+
+async def _wait(core: Core, *urls: LayerUrl, seconds: float) -> None:
+    await core.finder.wait(urls, holder="test", timeout=seconds)
+
+
+# What is there
+
+
+async def test_a_published_layer_is_found_under_its_real_path(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"})
+    assert await _find(core, url) == {url: repository.tree("one")}
+    assert core.repositories.in_use() == {"test.example.org": 1}
+    core.repositories.release(holder="test")
+    assert core.repositories.in_use() == {}
+
+
+async def test_a_mask_is_made_for_deletions_only(core: Core, repository: Repository) -> None:
+    plain = repository.publish("one", {"a": "one"})
+    deleting = repository.publish("two", {"b": "two"}, whiteouts=[b"a"])
+    findings = await core.finder.find([plain, deleting], holder="test")
+    assert findings.found[plain].mask is None
+    mask = findings.found[deleting].mask
+    assert mask is not None
+    assert os.listdir(mask) == ["a"]
+
+
+async def test_deletions_that_the_tree_holds_itself_need_no_mask(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"}, whiteouts=[b"x"])
+    place = repository.root / sidecar_path(digest_of("one"))
+    place.write_text(place.read_text().replace('"listed"', '"in-tree"'))
+    assert (await core.finder.find([url], holder="test")).found[url].mask is None
+
+
+async def test_a_layer_without_sidecar_is_not_whole_yet(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"})
+    sidecar = repository.root / sidecar_path(digest_of("one"))
+    content = sidecar.read_bytes()
+    sidecar.unlink()
+    assert await _find(core, url) == {}
+    sidecar.write_bytes(content)
+    assert await _find(core, url) == {url: repository.tree("one")}
+
+
+async def test_a_converters_layer_needs_no_sidecar(core: Core, repository: Repository) -> None:
+    """What is in unpacked.cern.ch runs as it is: `.layers/XX/DIGEST/layerfs`, metadata in a directory of its own."""
+    url = repository.publish("one", {"a": "one"}, layout=LayerLayout.DUCC)
+    (repository.root / sidecar_path(digest_of("one"))).unlink()
+    (repository.root / layer_home(digest_of("one")) / ".metadata").mkdir()
+    assert await _find(core, url) == {url: repository.tree("one")}
+
+
+async def test_a_sidecar_counts_whatever_the_layout(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"}, whiteouts=[b"x"], layout=LayerLayout.DUCC)
+    assert (await core.finder.find([url], holder="test")).found[url].mask is not None
+
+
+async def test_a_layer_that_is_gone_again_is_not_found(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"})
+    assert await _find(core, url)
+    (repository.root / digest_of("one")).unlink()
+    assert await _find(core, url) == {}
+
+
+async def test_a_file_in_a_layers_place_is_no_layer(core: Core, repository: Repository) -> None:
+    url = repository.url("one")
+    (repository.root / digest_of("one")).write_text("not a directory")
+    assert await _find(core, url) == {}
+
+
+# What is refused
+
+
+async def test_a_repository_that_is_not_allowed_is_not_even_looked_at(core: Core, cvmfs_root: Path) -> None:
+    secret = Repository(cvmfs_root, "secret.example.org")
+    url = secret.publish("one", {"a": "one"})
+    with pytest.raises(
+        RepositoryError,
+        match=r"secret\.example\.org is not among those allowed here \(other\.example\.org, test\.example\.org\): "
+        "add it to GRAPHDRIVER_REPOSITORIES",
+    ):
+        await _find(core, url)
+    assert core.repositories.in_use() == {}
+
+
+async def test_one_bad_repository_does_not_hide_the_others(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"})
+    findings = await core.finder.find([LayerUrl(f"cvmfs://nowhere.org/{digest_of('x')}"), url], holder="test")
+    assert list(findings.found) == [url]
+    assert list(findings.errors) == ["nowhere.org"]
+
+
+async def test_a_repository_that_is_not_there_says_what_to_try(core: Core) -> None:
+    with pytest.raises(RepositoryError, match=r"other\.example\.org is not usable at .*cvmfs_config probe other\.exa"):
+        await _find(core, LayerUrl(f"cvmfs://other.example.org/{digest_of('x')}"))
+    assert core.repositories.in_use() == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"{", "not a layer sidecar"),
+        (b"", "not a layer sidecar"),
+        (b'{"version": "2"}', "not a layer sidecar: version"),
+        (b"x" * 1001, "is larger than 1000 bytes"),
+    ],
+)
+async def test_an_unusable_sidecar_is_an_error_and_no_missing_layer(
+    core: Core, repository: Repository, monkeypatch: pytest.MonkeyPatch, content: bytes, complaint: str
+) -> None:
+    monkeypatch.setattr("services.graphdriver.core.cvmfs.SIDECAR_LIMIT", 1000)
+    url = repository.publish("one")
+    (repository.root / sidecar_path(digest_of("one"))).write_bytes(content)
+    with pytest.raises(RepositoryError, match=complaint) as caught:
+        await _wait(core, url, seconds=60)
+    assert url in str(caught.value)
+
+
+async def test_the_sidecar_of_another_layer_is_refused(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"})
+    (repository.root / sidecar_path(digest_of("one"))).write_bytes(repository.sidecar("two").encode())
+    with pytest.raises(RepositoryError, match=f"sidecar of layer {url} is that of layer {digest_of('two')}"):
+        await _find(core, url)
+
+
+async def test_a_sidecar_that_contradicts_itself_is_refused(core: Core, repository: Repository) -> None:
+    url = repository.publish("one", {"a": "one"})
+    sidecar = repository.sidecar("one", whiteouts=[b"x", b"x/y"])
+    (repository.root / sidecar_path(digest_of("one"))).write_bytes(sidecar.encode())
+    with pytest.raises(RepositoryError, match="deletes a path and something at or below it: x/y"):
+        await _find(core, url)
+
+
+@pytest.mark.parametrize("target", ["/etc", "../../etc", "../test.example.org-evil", "../other.example.org"])
+async def test_a_link_that_leads_outside_its_repository_is_refused(
+    core: Core, repository: Repository, cvmfs_root: Path, target: str
+) -> None:
+    for name in ("test.example.org-evil", "other.example.org"):
+        (cvmfs_root / name).mkdir()
+    (cvmfs_root.parent / "etc").mkdir()
+    url = repository.publish("one", {"a": "one"})
+    link = repository.root / digest_of("one")
+    link.unlink()
+    link.symlink_to(target)
+    with pytest.raises(RepositoryError, match=f"layer {url} leads outside its repository"):
+        await _find(core, url)
+
+
+async def test_a_link_within_the_layers_home_that_leads_outside_is_refused(core: Core, repository: Repository) -> None:
+    url = repository.publish("one")
+    repository.tree("one").rmdir()
+    repository.tree("one").symlink_to("/etc")
+    with pytest.raises(RepositoryError, match="leads outside its repository, to /etc"):
+        await _find(core, url)
+
+
+async def test_the_root_of_a_repository_is_no_layer(core: Core, repository: Repository) -> None:
+    url = repository.publish("one")
+    link = repository.root / digest_of("one")
+    link.unlink()
+    link.symlink_to(".")
+    with pytest.raises(RepositoryError, match="leads outside its repository"):
+        await _find(core, url)
+
+
+async def test_a_loop_of_links_is_an_error_and_no_missing_layer(core: Core, repository: Repository) -> None:
+    url = repository.publish("one")
+    link = repository.root / digest_of("one")
+    link.unlink()
+    link.symlink_to(digest_of("one"))
+    with pytest.raises(RepositoryError, match=r"cannot read repository test\.example\.org .*symbolic links"):
+        await _wait(core, url, seconds=60)
+
+
+# Waiting
+
+
+async def test_waiting_ends_with_the_time_and_says_what_is_missing(core: Core, repository: Repository) -> None:
+    present, missing, third = repository.publish("one"), repository.url("two"), repository.url("three")
+    start = time.monotonic()
+    with pytest.raises(LayerNotPublishedError) as caught:
+        await _wait(core, present, missing, third, seconds=0.3)
+    assert 0.15 < time.monotonic() - start < 1
+    assert str(caught.value) == (
+        f"2 of 3 layers did not show within 0.3 s, the first one is {missing}: ask the publisher about it "
+        f"(GET /v1/layers/{missing.digest}), or try again when the CVMFS client has seen the new revision"
+    )
+
+
+async def test_no_wait_is_one_look(core: Core, repository: Repository) -> None:
+    with pytest.raises(LayerNotPublishedError):
+        await _wait(core, repository.url("one"), seconds=0)
+    await _wait(core, repository.publish("one"), seconds=0)
+
+
+async def test_a_layer_that_shows_meanwhile_ends_the_wait(core: Core, repository: Repository) -> None:
+    urls = [repository.publish("one"), repository.url("two")]
+    waiting = asyncio.create_task(core.finder.wait(urls, holder="test", timeout=60))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    repository.publish("two")
+    assert set(await asyncio.wait_for(waiting, 2)) == set(urls)
+
+
+def _talk(directory: Path, script: str) -> str:
+    program = directory / "cvmfs_talk"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {directory}/talked\n{script}\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+async def test_the_client_is_asked_for_the_new_revision(
+    home: Path, core: Core, repository: Repository, tmp_path: Path
+) -> None:
+    published = tmp_path / "published"
+    url = repository.publish("one", {"a": "one"})
+    (repository.root / digest_of("one")).rename(published)
+    talk = _talk(tmp_path, f"exec mv {published} {repository.root / digest_of('one')}")
+    asking = Core(
+        home=home, io=core.io, mount_thread=core.mount_thread, repositories=core.repositories, talk_command=talk
+    )
+    await _wait(asking, url, seconds=60)
+    assert (tmp_path / "talked").read_text() == "-i test.example.org remount sync\n"
+
+
+@pytest.mark.parametrize("script", ["exit 1", "exec sleep 60"])
+async def test_a_control_program_that_fails_or_hangs_prolongs_no_wait(
+    home: Path, core: Core, repository: Repository, tmp_path: Path, script: str
+) -> None:
+    asking = Core(
+        home=home,
+        io=core.io,
+        mount_thread=core.mount_thread,
+        repositories=core.repositories,
+        talk_command=_talk(tmp_path, script),
+    )
+    start = time.monotonic()
+    with pytest.raises(LayerNotPublishedError):
+        await _wait(asking, repository.url("one"), seconds=0.5)
+    assert time.monotonic() - start < 2
+    assert (tmp_path / "talked").read_text().count("\n") == 1
+
+
+# Mounts that come late, hang, or die
+
+
+@contextmanager
+def _served(source: Path, point: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve a directory by FUSE, as the client of a repository does."""
+    point.mkdir(exist_ok=True)
+    with subprocess.Popen(["bindfs", "-f", "-o", "ro", str(source), str(point)]) as server:
+        try:
+            deadline = time.monotonic() + 10
+            while not os.path.ismount(point):
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            yield server
+        finally:
+            server.kill()
+            subprocess.run(["umount", "--lazy", str(point)], check=True)
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_the_look_up_is_what_mounts_a_repository(core: Core, cvmfs_root: Path, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "source")
+    url = repository.publish("one", {"a": "one"})
+    with automounted(cvmfs_root, tmp_path / "source", delay=0.2):
+        assert os.listdir(cvmfs_root) == []
+        found = await _find(core, url)
+        assert (found[url] / "a").read_text() == "one"
+        assert found[url].is_relative_to(cvmfs_root)
+        with pytest.raises(RepositoryError, match=r"other\.example\.org is not usable"):
+            await _find(core, LayerUrl(f"cvmfs://other.example.org/{digest_of('x')}"))
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_an_automounter_that_takes_too_long_is_not_waited_for(
+    core: Core, cvmfs_root: Path, tmp_path: Path
+) -> None:
+    repository = Repository(tmp_path / "source")
+    url = repository.publish("one", {"a": "one"})
+    with automounted(cvmfs_root, tmp_path / "source", delay=LOOKUP_TIMEOUT + 1):
+        start = time.monotonic()
+        with pytest.raises(RepositoryError, match=r"test\.example\.org does not answer within 2 s"):
+            await _wait(core, url, seconds=60)
+        assert time.monotonic() - start < LOOKUP_TIMEOUT + 0.5
+        # When it has come, it is used.
+
+        async def mounted() -> bool:
+            return os.path.ismount(cvmfs_root / "test.example.org")
+
+        await wait_until(mounted, timeout=10, what="the repository is mounted")
+        assert await _find(core, url)
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_a_dead_mount_of_the_machines_is_named_as_such(core: Core, cvmfs_root: Path, tmp_path: Path) -> None:
+    source = Repository(tmp_path / "source")
+    url = source.publish("one", {"a": "one"})
+    with _served(source.root, cvmfs_root / "test.example.org") as server:
+        assert await _find(core, url)
+        server.kill()
+        server.wait()
+        with pytest.raises(RepositoryError, match=r"not usable at .*its client process is gone"):
+            await _find(core, url)
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_a_repository_that_hangs_blocks_only_its_like(
+    core: Core, cvmfs_root: Path, tmp_path: Path, other_repository: Repository
+) -> None:
+    source = Repository(tmp_path / "source")
+    hung, good = source.publish("one", {"a": "one"}), other_repository.publish("two", {"b": "two"})
+    with _served(source.root, cvmfs_root / "test.example.org") as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        start = time.monotonic()
+        # More than any pool of threads for all repositories together would have.
+        failures = await asyncio.gather(*(_find(core, hung) for _ in range(40)), return_exceptions=True)
+        assert time.monotonic() - start < LOOKUP_TIMEOUT + 1
+        assert {type(failure) for failure in failures} == {RepositoryError}
+        assert {str(failure) for failure in failures} == {
+            "repository test.example.org does not answer within 2 s: the CVMFS client hangs"
+        }
+        start = time.monotonic()
+        assert await _find(core, good)
+        assert time.monotonic() - start < 0.5
+        os.kill(server.pid, signal.SIGCONT)
+        assert await _find(core, hung)
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_a_process_ends_while_a_look_up_hangs(tmp_path: Path) -> None:
+    """A driver that is told to stop does not wait for a client that never answers."""
+    (tmp_path / "source").mkdir()
+    with _served(tmp_path / "source", tmp_path / "hung") as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        program = f"""
+import asyncio, pathlib
+from services.common.repository_name import RepositoryName
+from services.graphdriver.core.cvmfs import HostRepositories
+from services.graphdriver.core.repository_io import RepositoryIo
+async def look():
+    io = RepositoryIo(timeout=0.1)
+    try:
+        await HostRepositories(root=pathlib.Path({str(tmp_path)!r}), io=io).ensure(RepositoryName("hung"), holder="x")
+    except Exception as error:
+        print(error)
+asyncio.run(look())
+"""
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+        output, _ = await asyncio.wait_for(process.communicate(), 10)
+        assert output == b"repository hung does not answer within 0.1 s: the CVMFS client hangs\n"
+        assert process.returncode == 0
+
+
+async def test_a_use_is_noted_once_per_holder(cvmfs_root: Path, io: RepositoryIo, repository: Repository) -> None:
+    repositories = HostRepositories(root=cvmfs_root, io=io)
+    for holder in ("a", "a", "b"):
+        await repositories.ensure(repository.name, holder=holder)
+    repositories.claim(repository.name, holder="b")
+    assert repositories.in_use() == {"test.example.org": 2}
+    repositories.release(holder="a")
+    repositories.release(holder="a")
+    repositories.release(holder="never held")
+    assert repositories.in_use() == {"test.example.org": 1}
