@@ -88,13 +88,13 @@ class MemoryTree:
     def _enter(self, path: bytes) -> tuple[_Directory, bytes]:
         *parents, name = path.split(b"/")
         directory = self._root
-        for part in parents:
+        for depth, part in enumerate(parents):
             if not part:
                 continue
             following = directory.setdefault(part, {})
             if not isinstance(following, dict):
                 raise UnsafeArchiveError(
-                    f"{show(b'/'.join(parents))} is no directory, but the archive has something below it"
+                    f"{show(b'/'.join(parents[: depth + 1]))} is no directory, but the archive has something below it"
                 )
             directory = following
         return directory, name

@@ -88,8 +88,8 @@ class TarWriter:
         if records:
             if len(records) > _MAX_RECORDS:
                 raise UnsupportedTreeError(
-                    f"{show(name)} has extended attributes of {len(records)} bytes; no reader of layers takes more than "
-                    f"{_MAX_RECORDS}"
+                    f"{show(name)} has extended attributes of {len(records)} bytes; "
+                    f"readers of layers take no more than {_MAX_RECORDS}"
                 )
             self._put(_extended_header(len(records)))
             self._put(records + _ZEROS[: -len(records) % BLOCK])
