@@ -260,8 +260,9 @@ class ClientRepositories:
         """Take over what an earlier process of this program left mounted, once the users are known again."""
         if self._directory.is_dir():
             for point in self._directory.iterdir():
-                if (name := RepositoryName(point.name)) not in self._holders.counts():
-                    self._schedule_unmount(name)
+                with contextlib.suppress(InvalidValueError):  # somebody else's, such as lost+found
+                    if (name := RepositoryName(point.name)) not in self._holders.counts():
+                        self._schedule_unmount(name)
 
     def _schedule_unmount(self, name: RepositoryName) -> None:
         self._timers[name] = asyncio.get_running_loop().call_later(self._linger, self._expire, name)
