@@ -89,7 +89,7 @@ def test_deletions_below_what_a_later_entry_has_replaced_are_done(tree: Path, pu
     assert sorted(path.name for path in tree.iterdir()) == ["d", "e"]
 
 
-def test_deletions_names_that_merely_resemble(tree: Path, put: Put) -> None:
+def test_names_that_merely_resemble_a_deletion(tree: Path, put: Put) -> None:
     content = put(archive(member(b"a.wh.b", b""), member(b".wh", b""), member(b"x.wh..wh..opq", b"")))
     assert sorted(path.name for path in tree.iterdir()) == [".wh", "a.wh.b", "x.wh..wh..opq"]
     assert (content.whiteouts, content.opaque) == ((), ())
@@ -100,7 +100,7 @@ def test_deletions_of_names_that_begin_with_dots(put: Put) -> None:
     assert content.whiteouts == (b"...", b".x")[::1]
 
 
-def test_deletions_aufs_files_are_skipped_with_a_note(tree: Path, put: Put) -> None:
+def test_aufs_files_are_skipped_with_a_note(tree: Path, put: Put) -> None:
     content = put(
         archive(
             member(b".wh..wh.plnk/", b"", b"5"),
@@ -114,7 +114,7 @@ def test_deletions_aufs_files_are_skipped_with_a_note(tree: Path, put: Put) -> N
     assert "AUFS" in content.notes[0]
 
 
-def test_deletions_a_device_that_looks_like_one_is_one(tree: Path, put: Put) -> None:
+def test_a_device_that_looks_like_a_deletion_is_one(tree: Path, put: Put) -> None:
     content = put(archive(member(b"d/x", b"1"), member(b"d/x", typeflag=b"3")), deletions=ListedDeletions())
     assert content.whiteouts == (b"d/x",)
     assert list((tree / "d").iterdir()) == []

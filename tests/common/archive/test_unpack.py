@@ -379,7 +379,7 @@ def test_a_source_that_fails_is_no_fault_of_the_archive(tree: Path) -> None:
             raise ConnectionResetError(104, "Connection reset by peer")
 
     with pytest.raises(ArchiveReadError, match="Connection reset") as caught:
-        unpack(Broken(), tree, deletions=OverlayDeletions(), limits=ArchiveLimits())  # type: ignore[arg-type]
+        unpack(Broken(), tree, deletions=OverlayDeletions(), limits=ArchiveLimits())
     assert isinstance(caught.value.__cause__, ConnectionResetError)
 
 

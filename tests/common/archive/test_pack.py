@@ -1,0 +1,338 @@
+"""What a tree becomes as an archive; Python's tarfile reads it as the independent judge."""
+
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.trees import differences, read_directory
+from services.common.archive.errors import (
+    ArchiveWriteError,
+    TreeReadError,
+    UnsupportedTreeError,
+)
+from services.common.archive.limits import ArchiveLimits
+from services.common.archive.model import LayerContent
+from services.common.archive.ondisk import OverlayDeletions
+from services.common.archive.pack import has_changes, pack
+from services.common.archive.survey import survey
+from services.common.archive.unpack import unpack
+
+CAPABILITY = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
+
+
+def packed(tree: Path, **options: frozenset[bytes]) -> tuple[bytes, LayerContent]:
+    """Pack a tree; a survey of the archive must say the same of it as its writer."""
+    sink = io.BytesIO()
+    content = pack(tree, sink, **options)
+    surveyed = survey(io.BytesIO(sink.getvalue()), limits=ArchiveLimits())
+    assert (content.entries, content.tree_size, content.stream_size, content.whiteouts, content.opaque) == (
+        surveyed.entries,
+        surveyed.tree_size,
+        surveyed.stream_size,
+        surveyed.whiteouts,
+        surveyed.opaque,
+    )
+    assert surveyed.notes == ()
+    return sink.getvalue(), content
+
+
+def members(content: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(content), errors="surrogateescape") as tar:
+        return {info.name: info for info in tar}
+
+
+def names(content: bytes) -> list[str]:
+    return list(members(content))
+
+
+def test_every_type_survives_the_way_there_and_back(tree: Path, tmp_path: Path) -> None:
+    (tree / "d").mkdir(mode=0o1777)
+    (tree / "d/file").write_bytes(b"content")
+    (tree / "d/file").chmod(0o6751)
+    os.chown(tree / "d/file", 3_000_000, (1 << 32) - 2)
+    (tree / "d/file").chmod(0o6751)
+    os.link(tree / "d/file", tree / "a link")
+    (tree / "secret").write_bytes(b"x")
+    (tree / "secret").chmod(0)
+    (tree / "s").symlink_to("../nowhere")
+    os.link(tree / "s", tree / "s2", follow_symlinks=False)
+    os.chown(tree / "s", 5, 6, follow_symlinks=False)
+    os.mkfifo(tree / "fifo", 0o622)
+    os.mknod(tree / "char", 0o020640, os.makedev(1, 3))
+    os.mknod(tree / "block", 0o060660, os.makedev(259, 70_000))
+    (tree / "caps").write_bytes(b"#!")
+    os.setxattr(tree / "caps", "security.capability", CAPABILITY)
+    os.setxattr(tree / "caps", "user.note", b"\0\n=\xff")
+    os.setxattr(tree / "d", "user.empty", b"")
+    os.mknod(tree / "d/gone", 0o020000, 0)
+    os.setxattr(tree / "d", "trusted.overlay.opaque", b"y")
+    os.utime(tree / "caps", ns=(0, -1_500_000_001))
+    os.utime(tree / "fifo", ns=(0, 8_600_000_000_123_456_789))
+    os.utime(tree / "s", ns=(0, 999_999_999), follow_symlinks=False)
+    os.utime(tree / "d", ns=(0, 7))
+
+    content, layer = packed(tree)
+    assert (layer.whiteouts, layer.opaque, layer.notes) == ((b"d/gone",), (b"d",), ())
+    again = tmp_path / "again"
+    again.mkdir()
+    assert unpack(io.BytesIO(content), again, deletions=OverlayDeletions(), limits=ArchiveLimits()) == layer
+    before, after = read_directory(tree), read_directory(again)
+    del before[b"."], after[b"."]
+    # A whiteout's own attributes are nobody's.
+    del before[b"d/gone"], after[b"d/gone"]
+    assert differences(before, after) == []
+    assert packed(again)[0] == content
+
+
+def test_the_order_is_that_of_bytes_and_parents_come_first(tree: Path) -> None:
+    for name in (b"b", b"a.x", b"a-x", b"\xff", "\U0001f600".encode(), b"\xc3\xa9"):
+        (tree / os.fsdecode(name)).write_bytes(b"")
+    (tree / "a").mkdir()
+    (tree / "a/z").write_bytes(b"")
+    (tree / "a/A").write_bytes(b"")
+    content, _ = packed(tree)
+    order = [os.fsencode(name) for name in names(content)]
+    assert order == [b"a", b"a/A", b"a/z", b"a-x", b"a.x", b"b", b"\xc3\xa9", b"\xf0\x9f\x98\x80", b"\xff"]
+
+
+def test_the_same_tree_gives_the_same_bytes(tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for root, order in ((tree, 1), (other, -1)):
+        for number in list(range(50))[::order]:
+            (root / f"f{number}").write_bytes(b"%d" % number)
+            os.utime(root / f"f{number}", ns=(number, number))
+    assert packed(tree)[0] == packed(other)[0]
+
+
+def test_nothing_of_the_machine_is_in_it(tree: Path) -> None:
+    (tree / "f").write_bytes(b"")
+    info = members(packed(tree)[0])["f"]
+    assert (info.uname, info.gname) == ("", "")
+    assert set(info.pax_headers) == {"mtime"}
+
+
+def test_whole_seconds_need_no_extended_header(tree: Path) -> None:
+    (tree / "f").write_bytes(b"x")
+    os.utime(tree / "f", (5, 5))
+    assert len(packed(tree)[0]) == 4 * 512
+
+
+def test_an_empty_tree(tree: Path) -> None:
+    assert packed(tree)[0] == bytes(1024)
+    assert not has_changes(tree)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "n" * 100,
+        "n" * 101,
+        "d/" * 80 + "f",
+        "\u00fc" * 60,
+        os.fsdecode(b"\xff" * 101),
+        os.fsdecode(b"\xe9" + b"/\xe9" * 60),
+        "/".join(["n" * 200] * 19),
+    ],
+)
+def test_names_are_kept_exactly(tree: Path, name: str) -> None:
+    path = tree / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    os.link(path, tree / "0")
+    (tree / "1").symlink_to(name[:4000])
+    content, _ = packed(tree)
+    found = members(content)
+    assert found[name].linkname == "0"
+    assert found["1"].linkname == name[:4000]
+
+
+def test_large_numbers(tree: Path) -> None:
+    (tree / "f").write_bytes(b"")
+    os.truncate(tree / "f", (8 << 30) + 5)
+    os.chown(tree / "f", 1 << 21, (1 << 21) - 1)
+
+    class Size:
+        size = 0
+        head = b""
+
+        def write(self, data: bytes) -> None:
+            self.size += len(data)
+            self.head = self.head or data[:2048]
+
+    sink = Size()
+    layer = pack(tree, sink)
+    assert layer.stream_size == sink.size == 3 * 512 + (8 << 30) + 512 + 1024
+    with tarfile.open(fileobj=io.BytesIO(sink.head)) as tar:
+        info = tar.next()
+    assert info is not None
+    assert (info.size, info.uid, info.gid) == ((8 << 30) + 5, 1 << 21, (1 << 21) - 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [((0, b"x"),), ((4 << 20, b"y"),), ((1 << 20, b"z" * 5000), (3 << 20, b"w"))],
+    ids=["first", "last", "inner"],
+)
+def test_holes_are_zeros(tree: Path, data: tuple[tuple[int, bytes], ...]) -> None:
+    size = (4 << 20) + 1
+    with (tree / "f").open("wb") as file:
+        for offset, piece in data:
+            file.seek(offset)
+            file.write(piece)
+        file.truncate(size)
+    content, layer = packed(tree)
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        member = tar.extractfile("f")
+        assert member is not None
+        assert member.read() == (tree / "f").read_bytes()
+    assert layer.tree_size == size
+
+
+def test_holes_are_not_read(tree: Path) -> None:
+    with (tree / "f").open("wb") as file:
+        file.truncate(1 << 40)
+
+    class Enough(Exception):  # noqa: N818 - no error
+        pass
+
+    class Some:
+        size = 0
+
+        def write(self, data: bytes) -> None:
+            self.size += len(data)
+            if self.size > 4 << 30:
+                raise Enough
+
+    before = bytes_read()
+    with pytest.raises(Enough):
+        pack(tree, Some())
+    assert bytes_read() - before < 1 << 20
+
+
+def bytes_read() -> int:
+    """Return what this process has asked the kernel to read, in bytes (proc(5))."""
+    return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
+
+
+def test_exclusions(tree: Path) -> None:
+    (tree / "thin.json").write_bytes(b"")
+    (tree / "d/e").mkdir(parents=True)
+    (tree / "d/e/f").write_bytes(b"")
+    (tree / "d/g").write_bytes(b"")
+    content, _ = packed(tree, exclude=frozenset({b"thin.json", b"d/e"}))
+    assert names(content) == ["d", "d/g"]
+    assert has_changes(tree, exclude={b"thin.json"})
+    assert not has_changes(tree, exclude={b"thin.json", b"d"})
+
+
+def test_whiteouts_that_share_an_inode_as_the_kernel_makes_them(tree: Path) -> None:
+    os.mknod(tree / "a", 0o020000, 0)
+    os.link(tree / "a", tree / "b")
+    content, layer = packed(tree)
+    assert names(content) == [".wh.a", ".wh.b"]
+    assert layer.whiteouts == (b"a", b"b")
+
+
+def test_the_marker_follows_its_directory(tree: Path) -> None:
+    (tree / "o").mkdir()
+    (tree / "o/-").write_bytes(b"")
+    os.setxattr(tree / "o", "trusted.overlay.opaque", b"y")
+    assert names(packed(tree)[0]) == ["o", "o/.wh..wh..opq", "o/-"]
+
+
+def test_an_opaque_root(tree: Path) -> None:
+    os.setxattr(tree, "trusted.overlay.opaque", b"y")
+    content, layer = packed(tree)
+    assert names(content) == [".wh..wh..opq"]
+    assert layer.opaque == (b"",)
+
+
+def test_sockets_are_left_out_with_a_note(tree: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tree / "s"))
+        content, layer = packed(tree)
+    assert names(content) == []
+    assert layer.notes == ("'s': a socket, which no archive can hold, skipped",)
+
+
+def test_attributes_that_no_layer_carries_are_left_out(tree: Path) -> None:
+    (tree / "f").write_bytes(b"")
+    os.setxattr(tree / "f", "trusted.mine", b"1")
+    os.setxattr(tree / "f", "trusted.overlay.origin", b"1")
+    os.setxattr(tree / "f", "trusted.overlay.overlay.opaque", b"y")
+    os.setxattr(tree / "f", "user.overlay.opaque", b"y")
+    os.setxattr(tree / "f", "user.a=b", b"1")
+    os.setxattr(tree / "f", "user.kept", b"1")
+    content, layer = packed(tree)
+    kept = [key for key in members(content)["f"].pax_headers if key.startswith("SCHILY")]
+    assert kept == ["SCHILY.xattr.user.kept"]
+    assert len(layer.notes) == 3
+    assert all("skipped" in note for note in layer.notes)
+
+
+@pytest.mark.parametrize("attribute", ["redirect", "metacopy", "whiteout"])
+def test_what_is_whole_only_with_the_layers_below_is_refused(tree: Path, attribute: str) -> None:
+    (tree / "d").mkdir()
+    (tree / "d/f").write_bytes(b"")
+    os.setxattr(tree / "d/f", f"trusted.overlay.{attribute}", b"x")
+    with pytest.raises(UnsupportedTreeError, match=f"'d/f' has the attribute 'trusted.overlay.{attribute}'"):
+        pack(tree, io.BytesIO())
+
+
+@pytest.mark.parametrize("name", [".wh.x", ".wh..wh..opq", ".wh."])
+def test_a_name_that_would_be_a_deletion_is_refused(tree: Path, name: str) -> None:
+    (tree / "d").mkdir()
+    (tree / "d" / name).write_bytes(b"")
+    with pytest.raises(UnsupportedTreeError, match=r"'d/\.wh\..*which means a deletion"):
+        pack(tree, io.BytesIO())
+
+
+def test_a_tree_deeper_than_a_layer_is_refused(tree: Path) -> None:
+    directory = os.open(tree, os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d", dir_fd=directory)
+        following = os.open("d", os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = following
+    os.close(directory)
+    with pytest.raises(UnsupportedTreeError, match="is deeper than 256 directories"):
+        pack(tree, io.BytesIO())
+
+
+def test_the_deepest_tree_that_passes_is_read_again(tree: Path) -> None:
+    (tree / ("d/" * 255)).mkdir(parents=True)
+    (tree / ("d/" * 255) / "f").write_bytes(b"x")
+    assert packed(tree)[1].entries == 256
+
+
+def test_no_tree(tree: Path) -> None:
+    with pytest.raises(TreeReadError, match=r"none cannot be read: No such file"):
+        pack(tree / "none", io.BytesIO())
+    with pytest.raises(TreeReadError, match=r"none cannot be read: No such file"):
+        has_changes(tree / "none")
+
+
+def test_a_sink_that_fails(tree: Path) -> None:
+    (tree / "f").write_bytes(b"")
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(ArchiveWriteError, match="cannot be written on after 0 bytes: .*No space left on device"),
+    ):
+        pack(tree, full)
+
+
+def test_no_descriptor_is_lost(tree: Path, open_descriptors: Callable[[], int]) -> None:
+    (tree / "a/b/c").mkdir(parents=True)
+    (tree / "a/b/c/.wh.x").write_bytes(b"")
+    before = open_descriptors()
+    with pytest.raises(UnsupportedTreeError):
+        pack(tree, io.BytesIO())
+    (tree / "a/b/c/.wh.x").unlink()
+    pack(tree, io.BytesIO())
+    assert open_descriptors() == before
