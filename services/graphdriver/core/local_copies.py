@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from services.common.archive.compression import open_archive
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive, MediaType
@@ -32,6 +34,8 @@ from services.common.streams import run_in_thread
 __all__ = ["LocalCopies", "LocalCopy"]
 
 _RECORD: Final = "record.json"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +79,17 @@ class LocalCopies:
         for leftover in self._spool.iterdir():
             shutil.rmtree(leftover)
         for directory in self._copies.iterdir():
-            copy = self._read(directory)
-            if copy is None:
-                # Not uploaded: the commit it belongs to has failed, and the container still holds the changes.
-                shutil.rmtree(directory)
-            else:
-                shutil.rmtree(directory / "tree.new", ignore_errors=True)
-                self._index[copy.archive.digest] = copy
+            try:
+                copy = self._read(directory)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                # A union may stand on its tree, so it stays; the layer itself is in the object store.
+                _log.error("local_copy_damaged", directory=str(directory), error=repr(error))
+                continue
+            shutil.rmtree(directory / "tree.new", ignore_errors=True)
+            self._index[copy.archive.digest] = copy
 
-    def _read(self, directory: Path) -> LocalCopy | None:
-        try:
-            record = json.loads((directory / _RECORD).read_bytes())
-        except FileNotFoundError:
-            return None
+    def _read(self, directory: Path) -> LocalCopy:
+        record = json.loads((directory / _RECORD).read_bytes())
         archive = LayerArchive(
             path=directory / "archive",
             digest=Digest(directory.name),
@@ -131,9 +133,7 @@ class LocalCopies:
                 raise
             # The same changes were committed before.
             shutil.rmtree(spool)
-        kept = self._read(place)
-        if kept is not None:
-            self._index[archive.digest] = kept
+        self._index[archive.digest] = self._read(place)
 
     def __contains__(self, digest: Digest) -> bool:
         """Return whether there is a copy of the layer."""
@@ -143,18 +143,20 @@ class LocalCopies:
         """Return all copies."""
         return list(self._index.values())
 
-    async def tree(self, digest: Digest, *, holder: str) -> Path:
+    async def tree(self, digest: Digest, *, holder: str) -> Path | None:
         """Return the layer's files, extracted at first use, and note that `holder` uses them.
+
+        None if there is no copy of the layer, or none any more since it shows in its repository.
 
         Raises
         ------
-        KeyError
-            There is no copy of the layer.
         ArchiveError
             The archive breaks a limit.
         """
         async with self._locks[digest]:
-            copy = self._index[digest]
+            copy = self._index.get(digest)
+            if copy is None:
+                return None
             tree = copy.tree
             if not await asyncio.to_thread(tree.is_dir):
                 await run_in_thread(lambda: self._extract(copy, tree))

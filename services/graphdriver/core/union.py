@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from services.common.descriptor import ThinDescriptor
+from services.common.descriptor import LayerUrl, ThinDescriptor
 from services.common.errors import InvalidValueError
 from services.graphdriver.core.cvmfs import LayerFinder
 from services.graphdriver.core.layers import Layer, LayerId, LayerStore, short_link
@@ -108,11 +108,12 @@ class UnionBuilder:
         findings = await self._finder.find([layer.location for layer in kept], holder=holder)
         for error in findings.errors.values():
             _log.warning("local_copy_stands_in", reason=str(error))
-        stand_ins = {
-            layer.location: await self._copies.tree(layer.id, holder=holder)
-            for layer in kept
-            if layer.location not in findings.found
-        }
+        stand_ins: dict[LayerUrl, Path] = {}
+        for layer in kept:
+            if layer.location not in findings.found:
+                tree = await self._copies.tree(layer.id, holder=holder)
+                if tree is not None:
+                    stand_ins[layer.location] = tree
         rest = [layer.location for layer in layers if layer.location not in stand_ins]
         published = await self._finder.wait(rest, holder=holder, timeout=self._wait)
         directories: list[Path] = []
