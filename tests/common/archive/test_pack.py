@@ -322,7 +322,7 @@ def test_a_sink_that_fails(tree: Path) -> None:
     (tree / "f").write_bytes(b"")
     with (
         open("/dev/full", "wb", buffering=0) as full,
-        pytest.raises(ArchiveWriteError, match="cannot be written on after 0 bytes: .*No space left on device"),
+        pytest.raises(ArchiveWriteError, match=r"cannot be written on after 0 bytes: .*No space left on device"),
     ):
         pack(tree, full)
 
