@@ -5,6 +5,7 @@ a path is modified if its metadata or content differ (for directories, their siz
 is listed as modified if anything in it is, and of a deleted directory only the directory itself is listed.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -47,25 +48,37 @@ def changes(upper: Path, view: Path | None) -> list[Change]:
     list of Change
         In byte order.
     """
-    found = list(_compare(os.fsencode(upper), os.fsencode(view) if view is not None else None, b""))
+    lower = os.fsencode(view) if view is not None else None
+    found = list(_compare(os.fsencode(upper), lower, b"", hidden=False))
     return sorted(found, key=lambda change: change.path)
 
 
-def _compare(upper: bytes, view: bytes | None, path: bytes) -> Iterator[Change]:
+def _compare(upper: bytes, view: bytes | None, path: bytes, *, hidden: bool) -> Iterator[Change]:
+    """Compare a directory that both have; `hidden` if an opaque one above hides all of the view's."""
     directory = upper + path
-    with os.scandir(directory) as scan:
-        entries = list(scan)
+    try:
+        with os.scandir(directory) as scan:
+            entries = list(scan)
+    except FileNotFoundError:
+        # A container may be at work in it; but the layer itself has to be there.
+        if not path:
+            raise
+        return
     names = {entry.name for entry in entries}
-    if view is not None and path and _is_opaque(directory):
+    hidden = hidden or (bool(path) and _is_opaque(directory))
+    if view is not None and hidden:
         for name in os.listdir(view + path):
             if name not in names:
                 yield Change(path + b"/" + name, ChangeKind.DELETE)
     for entry in entries:
-        yield from _compare_entry(upper, view, path + b"/" + entry.name, entry)
+        with contextlib.suppress(FileNotFoundError):
+            new = entry.stat(follow_symlinks=False)
+            yield from _compare_entry(upper, view, path + b"/" + entry.name, new, hidden=hidden)
 
 
-def _compare_entry(upper: bytes, view: bytes | None, path: bytes, entry: os.DirEntry[bytes]) -> Iterator[Change]:
-    new = entry.stat(follow_symlinks=False)
+def _compare_entry(
+    upper: bytes, view: bytes | None, path: bytes, new: os.stat_result, *, hidden: bool
+) -> Iterator[Change]:
     old = _lstat(view + path) if view is not None else None
     if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:
         if old is not None:
@@ -79,9 +92,9 @@ def _compare_entry(upper: bytes, view: bytes | None, path: bytes, entry: os.DirE
         return
     if old is None or not stat.S_ISDIR(old.st_mode):
         yield Change(path, ChangeKind.ADD if old is None else ChangeKind.MODIFY)
-        yield from _compare(upper, None, path)
+        yield from _compare(upper, None, path, hidden=hidden)
         return
-    inside = list(_compare(upper, view, path))
+    inside = list(_compare(upper, view, path, hidden=hidden))
     if inside or _differs(new, old):
         yield Change(path, ChangeKind.MODIFY)
     yield from inside
