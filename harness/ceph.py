@@ -1,7 +1,7 @@
 """A single-node Ceph with an S3 gateway (RGW), from Debian's packages `ceph-mon ceph-osd radosgw ceph-common`.
 
-One monitor, one storage daemon that keeps everything in memory, one gateway, no manager, no authentication between them.
-It is up in a second and gone without a trace.
+One monitor, one storage daemon that keeps everything in memory, one gateway; no manager, and no authentication between
+them. It is up in a second and gone without a trace.
 """
 
 import asyncio

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import HttpUrl, SecretStr
 
@@ -49,6 +50,12 @@ class S3Access:
         )
 
 
+@cache
+def _session() -> AioSession:
+    """One session for all clients: it keeps the description of S3, which takes a tenth of a second to read."""
+    return AioSession()
+
+
 @asynccontextmanager
 async def s3_client(access: S3Access, service: str = "s3") -> AsyncIterator[Any]:
     """Open a client that neither waits long nor repeats anything; `service` is the name of the API."""
@@ -61,7 +68,7 @@ async def s3_client(access: S3Access, service: str = "s3") -> AsyncIterator[Any]
         response_checksum_validation="when_required",
         retries={"total_max_attempts": 1},
     )
-    async with get_session().create_client(
+    async with _session().create_client(
         service,
         endpoint_url=access.endpoint,
         region_name="us-east-1",

@@ -1,0 +1,42 @@
+"""A program that uploads and downloads archives of given sizes and prints its peak memory after each, in bytes.
+
+usage: python -m tests.support.transfer_memory DIRECTORY SIZE..., with the object store's settings in the environment
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.repository_name import RepositoryName
+from tests.support.layer_files import sparse_archive
+
+__all__ = ["main"]
+
+
+def _peak() -> int:
+    # getrusage would include the peak of the process that started this one.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("every Linux process has a VmHWM")
+
+
+async def main(directory: Path, sizes: list[int]) -> list[int]:
+    """Transfer archives and return the peak of memory after each one."""
+    peaks = []
+    async with ObjectStore(settings=ObjectStoreSettings.load()) as store:
+        for size in sizes:
+            archive = sparse_archive(directory / "archive", size)
+            if not await store.upload(archive, repository=RepositoryName("test.cern.ch")):
+                raise AssertionError("the archive is new")
+            layer = await store.download(archive.digest, directory / "copy")
+            if layer.size != size:
+                raise AssertionError("the store has another size")
+            peaks.append(_peak())
+    return peaks
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:]]))))  # noqa: T201
