@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 import structlog
 from aiohttp import web
@@ -66,15 +67,25 @@ def main() -> int:
         sys.stderr.write("the publisher takes no arguments; --help shows its settings\n")
         return 2
     os.umask(0o022)
+    status = 0
     try:
         settings, store_settings = PublisherSettings.load(), ObjectStoreSettings.load()
         limits = ArchiveLimits.load()
         configure_logging(level=settings.log_level, output=settings.log_format)
         asyncio.run(_serve(settings, store_settings, limits))
-    except (SuiteError, OSError) as error:
-        sys.stderr.write(f"the publisher ends: {error}\n")
-        return 1
-    return 0
+    except* (SuiteError, OSError) as errors:
+        for error in _leaves(errors):
+            sys.stderr.write(f"the publisher ends: {error}\n")
+        status = 1
+    return status
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 if __name__ == "__main__":

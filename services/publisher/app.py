@@ -33,6 +33,6 @@ async def _errors(
     except SuiteError as error:
         _log.error("request failed", path=request.path, reason=str(error))
         return failure(503, str(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 - a defect is answered in the form of any other error
         _log.exception("request failed unexpectedly", path=request.path)
         return failure(500, "the publisher has a defect, which its log describes")

@@ -68,7 +68,7 @@ class Pipeline:
         """Why nothing is being published at the moment; nothing if it is."""
 
     def wake(self) -> None:
-        """Look at the journal: there is something new in it."""
+        """Look at the journal: there is something new in it, or something is due at another time."""
         self._announced.set()
 
     async def run(self) -> None:
@@ -131,6 +131,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - one layer's failure, whatever it is, stays its own
             await self._failures.of_layer(record, error)
             self._ahead.release()
+            self.wake()
         else:
             if isinstance(result, Publication):
                 await self._journal.published([record.digest], result.revision)
@@ -177,3 +178,4 @@ class Pipeline:
             await self._spool.release(layer.digest, layer.prepared.layer.size)
             self._ahead.release()
         self._metrics.spool_bytes.set(self._spool.used)
+        self.wake()

@@ -67,6 +67,7 @@ class DirectoryRepository:
         self._threads = threads
         self._batches = root / _BATCHES
         self._turn = asyncio.Lock()
+        self._revision = 0
         self._lock: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -106,7 +107,9 @@ class DirectoryRepository:
         await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
-        for name in os.listdir(self._batches):
+        names = os.listdir(self._batches)
+        self._revision = max((int(name) for name in names if name.isdecimal()), default=0)
+        for name in names:
             path = self._batches / name
             if name.startswith(_STAGING):
                 self._remove_staging(path)
@@ -177,16 +180,26 @@ class DirectoryRepository:
             except OSError as error:
                 raise NoTransactionError(f"no batch can be begun in {self._batches}: {error}") from error
             try:
-                yield _Transaction(root=self._root, staging=staging, layout=self._layout, threads=self._threads)
+                yield _Transaction(
+                    root=self._root,
+                    staging=staging,
+                    revision=self._revision + 1,
+                    layout=self._layout,
+                    threads=self._threads,
+                )
             except OSError as error:
                 raise RepositoryError(f"the transaction failed: {error}") from error
             finally:
-                await in_thread(self._threads, lambda _stop: self._remove_staging(staging))
+                await in_thread(self._threads, lambda _stop: self._end(staging))
+
+    def _end(self, staging: Path) -> None:
+        if staging.exists():
+            self._remove_staging(staging)
+        else:
+            self._revision += 1
 
     def _remove_staging(self, staging: Path) -> None:
-        """Undo a transaction that has not been published; nothing is left of one that has."""
-        if not staging.exists():
-            return
+        """Undo a transaction that has not been published."""
         for name in os.listdir(staging):
             digest = Digest(name)
             for link in (self._root / layer_home(digest), self._root / digest):
@@ -199,9 +212,10 @@ class DirectoryRepository:
 class _Transaction:
     """The layers of one batch, in a directory that becomes the batch by its renaming."""
 
-    def __init__(self, *, root: Path, staging: Path, layout: LayerLayout, threads: Executor) -> None:
+    def __init__(self, *, root: Path, staging: Path, revision: int, layout: LayerLayout, threads: Executor) -> None:
         self._root = root
         self._staging = staging
+        self._revision = revision
         self._layout = layout
         self._threads = threads
         self._digests: list[Digest] = []
@@ -210,7 +224,7 @@ class _Transaction:
         """Move a prepared layer into the batch."""
         digest = prepared.layer.digest
         for path in (self._root / layer_home(digest), self._root / digest):
-            if path.exists():
+            if path.exists():  # a link that leads nowhere is of an earlier attempt, and does not
                 raise LayerAdditionError(f"{path} is there already, and is no layer that this publisher knows")
         home = self._staging / digest
         try:
@@ -226,21 +240,20 @@ class _Transaction:
 
     def _publish(self) -> int:
         batches = self._staging.parent
-        revision = 1 + max((int(name) for name in os.listdir(batches) if name.isdecimal()), default=0)
         changed = {self._staging, self._root}
         for digest in self._digests:
-            changed |= self._link(digest, revision)
+            changed |= self._link(digest)
         self._staging.chmod(0o755)
         for directory in changed:
             sync_directory(directory)
-        os.rename(self._staging, batches / str(revision))
+        os.rename(self._staging, batches / str(self._revision))
         sync_directory(batches)
-        return revision
+        return self._revision
 
-    def _link(self, digest: Digest, revision: int) -> set[Path]:
+    def _link(self, digest: Digest) -> set[Path]:
         home = self._root / layer_home(digest)
         home.parent.mkdir(parents=True, exist_ok=True)
-        _replace_link(f"../../{_BATCHES}/{revision}/{digest}", home)
+        _replace_link(f"../../{_BATCHES}/{self._revision}/{digest}", home)
         if self._layout is LayerLayout.FLAT:
             _replace_link(layer_tree(digest), self._root / digest)
         return {home.parent, home.parent.parent}
