@@ -1,0 +1,50 @@
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from services.common.threads import run_to_end, settle
+
+
+async def test_the_result_or_failure_of_the_work_comes_back() -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert await run_to_end(threads, lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            await run_to_end(threads, lambda: 1 // 0)
+
+
+async def test_a_cancelled_caller_goes_on_when_the_work_is_over() -> None:
+    started, finish = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    ended = []
+
+    def work() -> None:
+        loop.call_soon_threadsafe(started.set)
+        finish.wait(10)
+        ended.append(True)
+
+    with ThreadPoolExecutor(1) as threads:
+        task = asyncio.create_task(run_to_end(threads, work))
+        await started.wait()
+        for _ in range(3):  # however often it is cancelled
+            task.cancel()
+            await asyncio.wait((task,), timeout=0.02)
+            assert not task.done()
+        finish.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == [True]
+
+
+async def test_settling_waits_for_whatever_the_future_comes_to() -> None:
+    loop = asyncio.get_running_loop()
+    failed: asyncio.Future[None] = loop.create_future()
+    loop.call_soon(failed.set_exception, ValueError())
+    await settle(failed)
+    assert failed.done()
+
+    cancelled: asyncio.Future[None] = loop.create_future()
+    loop.call_soon(cancelled.cancel)
+    await settle(cancelled)
+    assert cancelled.cancelled()
