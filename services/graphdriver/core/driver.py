@@ -1,6 +1,7 @@
 """The driver: what a front end can ask for, in terms of layers."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -309,13 +310,17 @@ def _replace_tree(tree: Path, new: Path) -> None:
 
 
 def _tree_size(tree: Path) -> int:
+    """Add up the sizes of what is not a directory, hard links once; what vanishes meanwhile does not count."""
     total = 0
     seen: set[tuple[int, int]] = set()
     pending = [os.fsencode(tree)]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
             for entry in entries:
-                status = entry.stat(follow_symlinks=False)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
                 if stat.S_ISDIR(status.st_mode):
                     pending.append(entry.path)
                     continue
