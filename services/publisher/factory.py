@@ -70,7 +70,7 @@ async def build_publisher(
         metrics = Metrics()
         times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
         failures = Failures(journal=journal, metrics=metrics, times=times)
-        spool = Spool(directory=settings.spool, limit=settings.spool_limit)
+        spool = Spool(directory=settings.spool, limit=settings.spool_limit, threads=threads)
         fetcher = Fetcher(
             journal=journal,
             store=store,

@@ -72,8 +72,7 @@ class Fetcher:
             raise LayerNotThereError("the store does not hold the object")
         layer = self._accepted(stored)
         async with self._spool.room(digest, layer.size):
-            # What is in the spool was verified before it got its name; preparing it reads it to the end once more.
-            if not layer.path.exists():
+            if not await self._spool.holds(digest):
                 await self._store.download(digest, layer.path)
                 self._metrics.fetched_bytes.inc(layer.size)
             await self._journal.advance([digest], LayerState.VERIFIED)

@@ -1,14 +1,20 @@
 """The spool: layer archives on local disk between the object store and the repository."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from services.common.digest import Digest
+from services.publisher.threads import Stop, in_thread
 
 __all__ = ["Spool"]
+
+_PIECE: Final = 1 << 20
 
 
 class Spool:
@@ -20,11 +26,14 @@ class Spool:
         Where they are; made if it does not exist.
     limit
         Most bytes of all archives together. One that is larger is let in when it is alone.
+    threads
+        Where blocking work runs.
     """
 
-    def __init__(self, *, directory: Path, limit: int) -> None:
+    def __init__(self, *, directory: Path, limit: int, threads: Executor) -> None:
         self._directory = directory
         self._limit = limit
+        self._threads = threads
         self._used = 0
         self._entry = asyncio.Lock()
         self._changed = asyncio.Condition()
@@ -44,6 +53,11 @@ class Spool:
         self._directory.chmod(0o700)
         for name in set(os.listdir(self._directory)).difference(keep):
             os.unlink(self._directory / name)
+
+    async def holds(self, digest: Digest) -> bool:
+        """Whether an earlier publisher has left a layer's archive here that is still what it was."""
+        path = self.path(digest)
+        return path.exists() and await in_thread(self._threads, lambda stop: _sha256(path, stop)) == digest
 
     async def reserve(self, size: int) -> None:
         """Wait, in the order of arrival, until there is room for `size` bytes, and take it."""
@@ -67,3 +81,13 @@ class Spool:
         except Exception:
             await self.release(digest, size)
             raise
+
+
+def _sha256(path: Path, stop: Stop) -> str:
+    hasher = hashlib.sha256()
+    buffer = memoryview(bytearray(_PIECE))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            hasher.update(buffer[:count])
+            stop.check()
+    return hasher.hexdigest()

@@ -21,7 +21,7 @@ import structlog
 from services.common.repository_name import RepositoryName
 from services.publisher.errors import RepositoryError
 
-__all__ = ["CvmfsServer", "ToolTimeouts", "outlive"]
+__all__ = ["CvmfsServer", "ToolTimeouts", "outlive", "process_identity"]
 
 _log = structlog.get_logger(__name__)
 
@@ -154,7 +154,7 @@ class CvmfsServer:
                 raise RepositoryError(f"{name} cannot be started: {error.strerror}") from error
             try:
                 if started is not None:
-                    await started(_process_identity(process.pid))
+                    await started(process_identity(process.pid))
                 async with asyncio.timeout(timeout):
                     status = await process.wait()
             except asyncio.CancelledError:
@@ -218,7 +218,7 @@ class _Output:
             del self._kept[:-_KEPT_OUTPUT]
 
 
-def _process_identity(pid: int) -> str | None:
+def process_identity(pid: int) -> str | None:
     """Name a living process so that no later one of the same number is taken for it; nothing if there is none."""
     try:
         with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
@@ -245,7 +245,7 @@ async def outlive(identity: str, patience: float) -> None:
     except ProcessLookupError:
         return
     try:
-        if _process_identity(pid) != identity:
+        if process_identity(pid) != identity:
             return
         _log.warning("waiting for a program that an earlier publisher started", pid=pid)
         ended = asyncio.Event()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -103,6 +104,22 @@ class StandIn:
     def no_longer(self, name: str) -> None:
         """Take a control file away."""
         (self._area.control / name).unlink()
+
+    async def kill_programs(self) -> None:
+        """Kill every running call of the program, as a power failure does, and wait until it is gone."""
+        running = [path.parent for path in Path("/proc").glob("[0-9]*/environ") if self._is_program(path.parent)]
+        for process in running:
+            os.kill(int(process.name), signal.SIGKILL)
+        gone = lambda: asyncio.sleep(0, not any(map(self._is_program, running)))  # noqa: E731 - a condition
+        await wait_until(gone, timeout=10, what="the programs are gone")
+
+    def _is_program(self, process: Path) -> bool:
+        try:
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            mine = f"CVMFS_STANDIN={self._root}".encode() in (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return mine and any(b"cvmfs_server" in argument for argument in arguments)
 
     async def reached(self, point: str) -> None:
         """Wait until the program hangs at a point."""

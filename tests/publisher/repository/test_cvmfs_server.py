@@ -1,0 +1,422 @@
+"""A repository behind `cvmfs_server`: what is published, whose transaction is whose, and what survives its failures."""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from services.common.archive.model import LayerArchive
+from services.common.layout import LayerLayout, layer_home, sidecar_path
+from services.common.sidecar import LayerSidecar
+from services.publisher.errors import (
+    ForeignTransactionError,
+    LayerAdditionError,
+    LayerRefusedError,
+    NoTransactionError,
+    RepositoryError,
+    TransactionLeftOpenError,
+)
+from services.publisher.journal.model import OwnTransaction
+from services.publisher.repository.cvmfs_server import CvmfsServerRepository
+from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
+from services.publisher.repository.interface import Publication
+from tests.support.cvmfs_server.standin import StandIn
+from tests.support.publisher import REPOSITORY, make_layer, verified
+
+_PATIENT = ToolTimeouts(transaction=30, publish=30, abort=30)
+
+
+@pytest.fixture(autouse=True)
+def environment(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in standin.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+@pytest.fixture
+def processes() -> list[str | None]:
+    """What the repository says about the programs that it runs."""
+    return []
+
+
+Build = Callable[..., CvmfsServerRepository]
+
+
+@pytest.fixture
+def build(standin: StandIn, threads: ThreadPoolExecutor, processes: list[str | None]) -> Build:
+    """Build a repository, as a publisher does when it starts."""
+
+    def build(timeouts: ToolTimeouts = _PATIENT, layout: LayerLayout = LayerLayout.FLAT) -> CvmfsServerRepository:
+        async def record(process: str | None) -> None:
+            processes.append(process)
+
+        return CvmfsServerRepository(
+            name=REPOSITORY,
+            mount=standin.mount,
+            spool=standin.spool,
+            layout=layout,
+            tool=CvmfsServer(repository=REPOSITORY, timeouts=timeouts, record_process=record),
+            patience=0.3,
+            threads=threads,
+        )
+
+    return build
+
+
+@pytest.fixture
+def repository(build: Build) -> CvmfsServerRepository:
+    return build()
+
+
+async def _publish(repository: CvmfsServerRepository, *archives: LayerArchive, token: str = "token") -> int | None:  # noqa: S107
+    prepared = [await repository.prepare(verified(archive)) for archive in archives]
+    async with repository.transaction(token) as transaction:
+        for layer in prepared:
+            await transaction.add(layer)
+        return await transaction.publish()
+
+
+@asynccontextmanager
+async def _hanging(standin: StandIn, point: str) -> AsyncIterator[None]:
+    """Let the program hang at a point until the context ends."""
+    standin.want(f"hang.{point}")
+    try:
+        yield
+    finally:
+        standin.no_longer(f"hang.{point}")
+
+
+async def test_a_batch_becomes_a_revision(repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path) -> None:
+    one, two = make_layer(tmp_path, "one", {"a/b": "content"}), make_layer(tmp_path, "two")
+    await repository.recover(())
+    await repository.check()
+    assert await repository.lookup(one.digest) is None
+    assert await _publish(repository, one, two) == 2
+    assert not standin.in_transaction
+    assert (standin.published / one.digest / "a" / "b").read_text() == "content"
+    home = standin.published / layer_home(two.digest)
+    assert sorted(os.listdir(home)) == [".cvmfscatalog", "layer.json", "layerfs"]
+    assert (home / ".cvmfscatalog").stat().st_size == 0
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+    assert (home / "layerfs" / "name").read_text() == "two"
+    assert LayerSidecar.parse((home / "layer.json").read_bytes(), where="").diff_id == two.diff_id
+    assert await repository.lookup(one.digest) == Publication(revision=None)
+    assert await _publish(repository, make_layer(tmp_path, "three")) == 3
+
+
+async def test_the_ducc_layout_links_nothing_at_the_root(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    archive = make_layer(tmp_path, "one")
+    await _publish(build(layout=LayerLayout.DUCC), archive)
+    assert os.listdir(standin.published) == [".layers"]
+    assert (standin.published / LayerLayout.DUCC.path(archive.digest) / "name").read_text() == "one"
+
+
+async def test_a_layer_keeps_what_cvmfs_can_keep_and_lists_its_deletions(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    standin.want("include-xattrs")
+    tree = tmp_path / "layer.tree"
+    (tree / "replaced").mkdir(parents=True)
+    os.setxattr(tree / "replaced", "trusted.overlay.opaque", b"y")
+    os.mknod(tree / "deleted", stat.S_IFCHR, os.makedev(0, 0))
+    (tree / "program").write_bytes(b"#!")
+    os.chown(tree / "program", 1234, 5678)
+    (tree / "program").chmod(0o4755)
+    os.setxattr(tree / "program", "user.name", b"value")
+    (tree / "link").hardlink_to(tree / "program")
+    os.mknod(tree / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (tree / "variant").symlink_to("$(HOME)/x")
+    archive = make_layer(tmp_path, "layer", {})
+    await _publish(repository, archive)
+    published = standin.published / archive.digest
+    assert sorted(os.listdir(published)) == ["link", "null", "program", "replaced", "variant"]
+    status = (published / "program").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o4755, 1234, 5678)
+    assert os.getxattr(published / "program", "user.name") == b"value"
+    assert (published / "link").read_bytes() == b"#!"
+    sidecar = LayerSidecar.parse((standin.published / sidecar_path(archive.digest)).read_bytes(), where="")
+    assert (sidecar.whiteouts, sidecar.opaque, sidecar.deletions) == (("deleted",), ("replaced",), "listed")
+    assert "1 hard links become files of their own" in sidecar.notes
+    assert "'variant': clients of CVMFS expand the variable in its target '$(HOME)/x'" in sidecar.notes
+
+
+@pytest.mark.parametrize("name", [".cvmfsgraft-file", "a/.cvmfsgraft-", ".cvmfscatalog/file", "a/.cvmfsgraft-x/y"])
+async def test_a_name_that_is_reserved_by_cvmfs_is_refused(
+    repository: CvmfsServerRepository, tmp_path: Path, name: str
+) -> None:
+    layer = verified(make_layer(tmp_path, "one", {name: "size=1\nchecksum=0"}))
+    with pytest.raises(LayerRefusedError, match="is reserved by CVMFS") as caught:
+        await repository.prepare(layer)
+    assert caught.value.kind == "archive"
+
+
+async def test_a_catalog_marker_in_a_layer_is_kept_and_noted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one", {".cvmfscatalog": "", "a/.cvmfsdirtab": "/*"})
+    await _publish(repository, archive)
+    assert sorted(os.listdir(standin.published / archive.digest)) == [".cvmfscatalog", "a"]
+    sidecar = LayerSidecar.parse((standin.published / sidecar_path(archive.digest)).read_bytes(), where="")
+    assert sidecar.notes == ("'.cvmfscatalog': makes its directory a nested catalog",)
+
+
+async def test_an_archive_that_breaks_a_rule_never_sees_a_transaction(
+    repository: CvmfsServerRepository, tmp_path: Path
+) -> None:
+    layer = verified(make_layer(tmp_path, "one"))
+    layer.path.write_bytes(layer.path.read_bytes()[:-20])
+    with pytest.raises(LayerRefusedError, match="cut short"):
+        await repository.prepare(layer)
+
+
+async def test_what_is_not_published_is_aborted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    prepared = await repository.prepare(verified(make_layer(tmp_path, "one")))
+    async with repository.transaction("token") as transaction:
+        await transaction.add(prepared)
+        assert standin.in_transaction
+        assert await repository.lookup(prepared.layer.digest) is None
+    assert not standin.in_transaction
+    assert standin.revision == 1
+    assert await repository.lookup(prepared.layer.digest) is None
+
+
+async def test_half_a_layer_of_another_attempt_is_cleaned_away(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    prepared = await repository.prepare(verified(archive))
+    async with repository.transaction("token") as transaction:
+        left = standin.area / layer_home(archive.digest) / "layerfs" / "left"
+        left.parent.mkdir(parents=True)
+        left.touch()
+        await transaction.add(prepared)
+        await transaction.publish()
+    assert os.listdir(standin.published / archive.digest) == ["name"]
+
+
+async def test_a_layer_that_is_there_already_is_added_without_work(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    # A look-up can miss a layer while the published tree is being remounted.
+    archive = make_layer(tmp_path, "one")
+    await _publish(repository, archive)
+    before = (standin.published / sidecar_path(archive.digest)).stat().st_mtime_ns
+    await _publish(repository, archive)
+    assert (standin.published / sidecar_path(archive.digest)).stat().st_mtime_ns == before
+
+
+async def test_a_place_that_somebody_else_has_filled_is_left_alone(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive, other = make_layer(tmp_path, "one"), make_layer(tmp_path, "other")
+    standin.run("transaction", REPOSITORY)
+    (standin.area / layer_home(archive.digest) / "layerfs").mkdir(parents=True)
+    standin.run("publish", REPOSITORY)
+    prepared = [await repository.prepare(verified(item)) for item in (archive, other)]
+    async with repository.transaction("token") as transaction:
+        with pytest.raises(LayerRefusedError, match="something that this suite has not published is in the place of"):
+            await transaction.add(prepared[0])
+        await transaction.add(prepared[1])
+        await transaction.publish()
+    assert os.listdir(standin.published / layer_home(archive.digest)) == ["layerfs"]
+    assert (standin.published / other.digest / "name").read_text() == "other"
+
+
+async def test_a_layer_that_cannot_be_written_fails_alone(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    one, two = make_layer(tmp_path, "one"), make_layer(tmp_path, "two")
+    prepared = [await repository.prepare(verified(archive)) for archive in (one, two)]
+    two_s_directory = standin.area / layer_home(two.digest)
+    async with repository.transaction("token") as transaction:
+        await transaction.add(prepared[0])
+        two_s_directory.parent.parent.mkdir(exist_ok=True)
+        two_s_directory.parent.write_text("in the way")
+        with pytest.raises(LayerAdditionError, match=f"layer {two.digest} cannot be added: .*File exists"):
+            await transaction.add(prepared[1])
+        two_s_directory.parent.unlink()
+        await transaction.publish()
+    assert await repository.lookup(one.digest) is not None
+    assert await repository.lookup(two.digest) is None
+
+
+async def test_a_foreign_transaction_is_never_touched(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.run("transaction", REPOSITORY)
+    (standin.area / "somebody's").touch()
+    for _ in range(2):
+        with pytest.raises(ForeignTransactionError, match=r"somebody else has a transaction of test\.cern\.ch open"):
+            await _publish(repository, archive)
+    await repository.recover((OwnTransaction(token="another", process=None),))  # noqa: S106
+    assert (standin.area / "somebody's").exists()
+    standin.run("publish", REPOSITORY)
+    assert await _publish(repository, archive) == 3
+    assert (standin.published / "somebody's").exists()
+
+
+async def test_a_foreign_transaction_that_comes_between_is_not_touched_either(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    async with _hanging(standin, "transaction.begin"):
+        publishing = asyncio.create_task(_publish(repository, archive))
+        await standin.reached("transaction.begin")
+        (standin.spool / REPOSITORY / "in_transaction.lock").touch()
+    with pytest.raises(ForeignTransactionError):
+        await publishing
+    assert standin.in_transaction
+
+
+async def test_a_foreign_transaction_after_a_publish_is_not_taken_for_the_published_one(
+    build: Build, standin: StandIn, tmp_path: Path
+) -> None:
+    # The publisher was killed after its publish had succeeded; its journal still has the token, which is in the tree.
+    await _publish(build(), make_layer(tmp_path, "one"), token="first")  # noqa: S106
+    standin.run("transaction", REPOSITORY)
+    (standin.area / "somebody's").touch()
+    await build().recover((OwnTransaction(token="first", process=None),))  # noqa: S106
+    assert standin.in_transaction
+    assert (standin.area / "somebody's").exists()
+
+
+async def test_the_transaction_of_a_killed_publisher_is_aborted(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    await _publish(build(), make_layer(tmp_path, "one"), token="first")  # noqa: S106
+    standin.run("transaction", REPOSITORY)
+    (standin.area / ".layers" / ".publisher-transaction").write_text("second")
+    await build().recover(tuple(OwnTransaction(token=token, process=None) for token in ("first", "second", "third")))
+    assert not standin.in_transaction
+
+
+async def test_a_program_of_a_killed_publisher_is_ended_when_it_hangs(
+    build: Build, standin: StandIn, processes: list[str | None], tmp_path: Path
+) -> None:
+    async with _hanging(standin, "publish.sync"):
+        publishing = asyncio.create_task(_publish(build(), make_layer(tmp_path, "one"), token="first"))  # noqa: S106
+        await standin.reached("publish.sync")
+        await build().recover((OwnTransaction(token="first", process=processes[-1]),))  # noqa: S106
+    assert not standin.in_transaction
+    with pytest.raises(RepositoryError):
+        await publishing  # in this test the earlier publisher lives on, and sees its program die
+
+
+@pytest.mark.parametrize("point", ["publish.begin", "publish.sync"])
+async def test_a_publish_that_hangs_is_killed_and_aborted(
+    build: Build, standin: StandIn, tmp_path: Path, point: str
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    repository = build(ToolTimeouts(transaction=30, publish=0.5, abort=30))
+    async with _hanging(standin, point):
+        with pytest.raises(RepositoryError, match=r"cvmfs_server publish .* took longer than 0\.5 s and was killed"):
+            await _publish(repository, archive)
+    assert not standin.in_transaction
+    assert await repository.lookup(archive.digest) is None
+    assert await _publish(build(), archive) == 2
+
+
+async def test_a_transaction_that_hangs_is_killed(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    archive = make_layer(tmp_path, "one")
+    repository = build(ToolTimeouts(transaction=0.5, publish=30, abort=30))
+    async with _hanging(standin, "transaction.begin"):
+        with pytest.raises(NoTransactionError, match=r"cvmfs_server transaction .* took longer than 0\.5 s"):
+            await _publish(repository, archive)
+    assert await _publish(build(), archive) == 2
+
+
+async def test_an_abort_that_fails_is_made_good_later(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    archive = make_layer(tmp_path, "one")
+    repository = build()
+    standin.want("fail.publish.sync", "no space left on device")
+    standin.want("fail.abort.begin", "cannot unmount")
+    with pytest.raises(TransactionLeftOpenError, match=r"could not be aborted: .*cannot unmount"):
+        await _publish(repository, archive)
+    assert standin.in_transaction
+    with pytest.raises(NoTransactionError, match="cannot unmount"):
+        await _publish(repository, archive, token="later")  # noqa: S106
+    standin.no_longer("fail.abort.begin")
+    standin.no_longer("fail.publish.sync")
+    assert await _publish(repository, archive, token="latest") == 2  # noqa: S106
+
+
+@pytest.mark.parametrize("point", ["publish.committed", "publish.closed"])
+async def test_a_publish_that_fails_after_it_has_succeeded_is_not_repeated(
+    build: Build, standin: StandIn, tmp_path: Path, point: str
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.want(f"fail.{point}", "the remount failed")
+    repository = build()
+    if point == "publish.closed":
+        assert await _publish(repository, archive) == 2
+    else:
+        # The new revision is not mounted, so nobody here can know; after the abort the layer is found.
+        with pytest.raises(RepositoryError, match="the remount failed"):
+            await _publish(repository, archive)
+        assert await repository.lookup(archive.digest) is not None
+    assert (standin.revision, standin.in_transaction) == (2, False)
+
+
+async def test_what_the_program_says_is_in_the_error_but_not_all_of_it(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    standin.want("garbage.publish", "3000000")
+    standin.want("fail.publish.begin", "Repository whitelist for test.cern.ch is expired!")
+    with pytest.raises(RepositoryError, match=r"Repository whitelist for test\.cern\.ch is expired!$") as caught:
+        await _publish(repository, make_layer(tmp_path, "one"))
+    assert 1000 < len(str(caught.value)) < 2000
+    assert not standin.in_transaction
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (" - whitelist expired", "cvmfs_server calls the repository whitelist expired"),
+        (" - unhealthy", "cvmfs_server calls the repository unhealthy"),
+    ],
+)
+async def test_a_repository_that_is_not_fit_is_named_at_start(
+    repository: CvmfsServerRepository, standin: StandIn, status: str, problem: str
+) -> None:
+    standin.want("status", status)
+    with pytest.raises(RepositoryError, match=problem):
+        await repository.recover(())
+
+
+async def test_a_program_that_is_not_there_is_named(
+    repository: CvmfsServerRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RepositoryError, match="cvmfs_server list cannot be started: No such file or directory"):
+        await repository.recover(())
+
+
+async def test_a_repository_that_is_not_there_is_named(standin: StandIn, threads: ThreadPoolExecutor) -> None:
+    async def record(_process: str | None) -> None:
+        pass
+
+    name = type(REPOSITORY)("other.cern.ch")
+    repository = CvmfsServerRepository(
+        name=name,
+        mount=standin.mount,
+        spool=standin.spool,
+        layout=LayerLayout.FLAT,
+        tool=CvmfsServer(repository=name, timeouts=_PATIENT, record_process=record),
+        patience=1,
+        threads=threads,
+    )
+    with pytest.raises(RepositoryError, match=r"knows no repository other\.cern\.ch; it lists: test\.cern\.ch"):
+        await repository.recover(())
+    with pytest.raises(RepositoryError, match=r"repository other\.cern\.ch is not mounted"):
+        await repository.check()

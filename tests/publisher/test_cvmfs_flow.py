@@ -1,0 +1,164 @@
+"""A publisher process and `cvmfs_server`: foreign transactions, poison, hangs, and kills at every point."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from harness.processes import wait_until
+from harness.s3 import S3Access
+from services.common.archive.model import LayerArchive
+from tests.support.cvmfs_server.standin import StandIn
+from tests.support.notifications import ceph_event
+from tests.support.publisher import REPOSITORY, PublisherProcess, make_layer, upload
+
+_POINTS = (
+    "transaction.begin",
+    "transaction.opened",
+    "publish.begin",
+    "publish.sync",
+    "publish.committed",
+    "publish.closed",
+)
+
+
+def _publisher(tmp_path: Path, bucket: S3Access, standin: StandIn, **settings: str) -> PublisherProcess:
+    environment = {
+        **standin.environment,
+        "PUBLISHER_REPOSITORY_KIND": "cvmfs_server",
+        "PUBLISHER_CVMFS_MOUNT": str(standin.mount),
+        "PUBLISHER_CVMFS_SPOOL": str(standin.spool),
+        **{f"PUBLISHER_{name.upper()}": value for name, value in settings.items()},
+    }
+    return PublisherProcess(tmp_path / "publisher", bucket, environment)
+
+
+def _names(standin: StandIn, *archives: LayerArchive) -> list[str]:
+    return [(standin.published / archive.digest / "name").read_text() for archive in archives]
+
+
+async def test_a_foreign_transaction_is_waited_for(bucket: S3Access, standin: StandIn, tmp_path: Path) -> None:
+    publisher = _publisher(tmp_path, bucket, standin)
+    one, two = make_layer(tmp_path, "one"), make_layer(tmp_path, "two")
+    async with publisher.running():
+        standin.run("transaction", REPOSITORY)
+        (standin.area / "somebody's").touch()
+        await upload(bucket, one)
+        await publisher.announce(ceph_event(bucket.bucket, f"sha256/{one.digest}"))
+
+        async def waiting() -> bool:
+            return (await publisher.metrics())["publisher_foreign_transaction_seconds"] > 0.3
+
+        await wait_until(waiting, timeout=20, what="the publisher waits")
+        ready = await publisher.get("/readyz")
+        assert ready["waiting_for"] == "somebody else has a transaction of test.cern.ch open"
+        assert (await publisher.layer(one.digest))["state"] == "verified"
+        # What comes meanwhile is fetched and prepared, and goes into the same transaction.
+        await upload(bucket, two)
+        await publisher.announce(ceph_event(bucket.bucket, f"sha256/{two.digest}"))
+        await publisher.becomes(two.digest, "verified")
+        assert (standin.area / "somebody's").exists()
+        standin.run("publish", REPOSITORY)
+        assert await publisher.published(one, two) == [3, 3]
+        assert (await publisher.metrics())["publisher_foreign_transaction_seconds"] == 0
+        assert (await publisher.get("/readyz"))["waiting_for"] is None
+    assert (standin.published / "somebody's").exists()
+    assert _names(standin, one, two) == ["one", "two"]
+
+
+async def test_a_layer_that_makes_publishing_fail_is_isolated(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = _publisher(tmp_path, bucket, standin)
+    standin.want("poison", "poisonous")
+    good = [make_layer(tmp_path, str(number)) for number in range(7)]
+    poison = make_layer(tmp_path, "poison", {"poisonous": "", "name": "poison"})
+    await upload(bucket, *good[:4], poison, *good[4:])
+    async with publisher.running():
+        await publisher.published(*good)
+        layer = await publisher.becomes(poison.digest, "failed")
+        assert "poisonous: cannot be added" in layer["reason"]
+        assert layer["retryable"] is True
+        assert {(await publisher.layer(archive.digest))["attempts"] for archive in good} == {0}
+        standin.no_longer("poison")
+        await publisher.published(poison)
+    assert _names(standin, *good) == [str(number) for number in range(7)]
+
+
+async def test_a_publish_that_hangs_is_killed_aborted_and_repeated(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = _publisher(tmp_path, bucket, standin, cvmfs_publish_timeout="1")
+    archive = make_layer(tmp_path, "one")
+    await upload(bucket, archive)
+    standin.want("hang.publish.sync")
+    async with publisher.running():
+        await standin.reached("publish.sync")
+        layer = await publisher.becomes(archive.digest, "failed")
+        assert "took longer than 1 s and was killed" in layer["reason"]
+        assert (standin.revision, layer["attempts"]) == (1, 1)
+        standin.no_longer("hang.publish.sync")
+        assert await publisher.published(archive) == [2]
+    assert not standin.in_transaction
+
+
+@pytest.mark.parametrize("point", _POINTS)
+async def test_a_publisher_that_is_killed_publishes_when_it_is_started_again(
+    bucket: S3Access, standin: StandIn, tmp_path: Path, point: str
+) -> None:
+    publisher = _publisher(tmp_path, bucket, standin)
+    archive = make_layer(tmp_path, "one")
+    await upload(bucket, archive)
+    standin.want(f"hang.{point}")
+    await publisher.start()
+    await standin.reached(point)
+    await publisher.kill()
+    # The program that it had started goes on, as after a real kill, and ends while the next publisher waits for it.
+    async with publisher.running():
+        state = (await publisher.layer(archive.digest))["state"]
+        assert state in ("announced", "publishing")
+        standin.no_longer(f"hang.{point}")
+        await publisher.published(archive)
+        assert (await publisher.get("/readyz"))["waiting_for"] is None
+    assert _names(standin, archive) == ["one"]
+    assert (standin.revision, standin.in_transaction) == (2, False)
+
+
+async def test_a_machine_that_loses_power_while_it_publishes_starts_again(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = _publisher(tmp_path, bucket, standin)
+    archive = make_layer(tmp_path, "one")
+    await upload(bucket, archive)
+    standin.want("hang.publish.sync")
+    await publisher.start()
+    await standin.reached("publish.sync")
+    await publisher.kill()
+    await standin.kill_programs()
+    assert standin.in_transaction
+    async with publisher.running():
+        standin.no_longer("hang.publish.sync")
+        assert await publisher.published(archive) == [2]
+    assert not standin.in_transaction
+
+
+async def test_a_publisher_that_is_told_to_stop_lets_a_publish_end(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = _publisher(tmp_path, bucket, standin)
+    archive = make_layer(tmp_path, "one")
+    await upload(bucket, archive)
+    standin.want("hang.publish.sync")
+    await publisher.start()
+    await standin.reached("publish.sync")
+    stopping = asyncio.create_task(publisher.daemon.stop())
+    await wait_until(
+        lambda: asyncio.sleep(0, '"stopping"' in publisher.daemon.tail()), timeout=10, what="the publisher stops"
+    )
+    standin.no_longer("hang.publish.sync")
+    assert await stopping == 0
+    assert _names(standin, archive) == ["one"]
+    assert not standin.in_transaction
+    async with publisher.running():
+        await publisher.published(archive)
+    assert standin.revision == 2

@@ -1,0 +1,39 @@
+"""A large layer passes the publisher in constant memory."""
+
+import os
+import re
+from pathlib import Path
+
+from harness.s3 import S3Access
+from services.common.archive.compression import write_archive
+from tests.support.publisher import PublisherProcess, upload
+
+_SIZE = 2 << 30
+_RANDOM = 256 << 20
+_LIMIT = 150 << 20
+
+
+async def test_a_layer_of_2_gb_takes_less_than_150_mb(
+    publisher: PublisherProcess, bucket: S3Access, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    zeros = bytes(16 << 20)
+    with (tree / "large").open("wb", buffering=0) as file:
+        for _ in range(_RANDOM >> 20):
+            file.write(os.urandom(1 << 20))
+        for _ in range((_SIZE - _RANDOM) // len(zeros)):
+            file.write(zeros)
+    archive = write_archive(tree, tmp_path / "large.tar.zst")
+    (tree / "large").unlink()
+    assert archive.uncompressed_size > _SIZE
+    assert archive.size > _RANDOM
+    await upload(bucket, archive)
+    archive.path.unlink()
+    async with publisher.running():
+        await publisher.published(archive, timeout=120)
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{publisher.daemon.pid}/status").read_text())
+    assert (publisher.root / archive.digest / "large").stat().st_size == _SIZE
+    (publisher.root / archive.digest / "large").unlink()
+    assert peak is not None
+    assert int(peak[1]) << 10 < _LIMIT

@@ -1,0 +1,105 @@
+"""A publisher to a directory that is killed at any moment loses nothing and shows nothing half."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from harness.processes import wait_until
+from harness.s3 import S3Access
+from services.common.archive.model import LayerArchive
+from services.common.layout import layer_home, sidecar_path
+from tests.support.notifications import ceph_event
+from tests.support.publisher import PublisherProcess, make_layer, upload
+
+_LAYERS = 40
+_FILES = 10
+
+
+def _layers(tmp_path: Path) -> list[LayerArchive]:
+    return [
+        make_layer(tmp_path, str(number), {f"file-{file}": f"{number}" for file in range(_FILES)})
+        for number in range(_LAYERS)
+    ]
+
+
+def _check_what_is_visible(root: Path, archives: list[LayerArchive]) -> int:
+    """Whatever a reader can see must be whole; return how many layers that are."""
+    visible = [archive for archive in archives if (root / sidecar_path(archive.digest)).exists()]
+    batches: dict[str, set[str]] = {}
+    for archive in visible:
+        number = str(archives.index(archive))
+        tree = root / archive.digest
+        assert {(tree / name).read_text() for name in os.listdir(tree)} == {number}
+        assert len(os.listdir(tree)) == _FILES
+        assert json.loads((root / sidecar_path(archive.digest)).read_bytes())["digest"] == archive.digest
+        batches.setdefault((root / layer_home(archive.digest)).readlink().parts[-2], set()).add(archive.digest)
+    # All of a batch, or none of it.
+    for revision, digests in batches.items():
+        assert digests == set(os.listdir(root / ".batches" / revision))
+    return len(visible)
+
+
+async def test_kills_in_the_middle_of_batches_lose_and_show_nothing(bucket: S3Access, tmp_path: Path) -> None:
+    publisher = PublisherProcess(tmp_path / "publisher", bucket, {"PUBLISHER_BATCH_LAYERS": "8"})
+    archives = _layers(tmp_path)
+    await upload(bucket, *archives)
+    batches = publisher.root / ".batches"
+    progress = []
+    for _ in range(4):
+        await publisher.start()
+        staging = lambda: asyncio.sleep(0, any(batches.glob(".staging-*/*")))  # noqa: E731 - a condition
+        await wait_until(staging, timeout=20, what="a batch is being published")
+        await publisher.kill()
+        progress.append(_check_what_is_visible(publisher.root, archives))
+    assert progress == sorted(progress)
+    async with publisher.running():
+        await publisher.published(*archives)
+    assert _check_what_is_visible(publisher.root, archives) == _LAYERS
+    assert [name for name in os.listdir(batches) if name.startswith((".staging", ".prepared"))] == []
+    assert os.listdir(publisher.spool) == []
+
+
+async def test_an_event_that_was_answered_survives_a_kill(bucket: S3Access, tmp_path: Path) -> None:
+    # No sweep can help: the object is uploaded after the last one.
+    publisher = PublisherProcess(tmp_path / "publisher", bucket, {"PUBLISHER_SWEEP_INTERVAL": "3600"})
+    archive = make_layer(tmp_path, "one")
+    await publisher.start()
+    assert await publisher.announce(ceph_event(bucket.bucket, f"sha256/{archive.digest}")) == 204
+    await publisher.kill()
+    async with publisher.running():
+        await publisher.becomes(archive.digest, "failed")
+        await upload(bucket, archive)
+        await publisher.published(archive)
+
+
+async def test_a_verified_archive_is_not_fetched_again(bucket: S3Access, tmp_path: Path) -> None:
+    settings = {"PUBLISHER_FETCH_CONCURRENCY": "1"}
+    publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)
+    archive = make_layer(tmp_path, "large", {f"file-{number}": os.urandom(1 << 20) for number in range(100)})
+    await upload(bucket, archive)
+    (publisher.spool / "left-over").mkdir(parents=True)
+    (publisher.spool / "left-over").rmdir()
+    (publisher.spool / f".{archive.digest}.1234.part").touch()
+    await publisher.start()
+    await publisher.becomes(archive.digest, "verified")
+    await publisher.kill()
+    assert os.listdir(publisher.spool) == [archive.digest]
+    async with publisher.running():
+        await publisher.published(archive)
+        assert (await publisher.metrics())["publisher_fetched_bytes_total"] == 0
+
+
+async def test_an_archive_that_was_damaged_in_the_spool_is_fetched_again(bucket: S3Access, tmp_path: Path) -> None:
+    publisher = PublisherProcess(tmp_path / "publisher", bucket)
+    archive = make_layer(tmp_path, "large", {f"file-{number}": os.urandom(1 << 20) for number in range(100)})
+    await upload(bucket, archive)
+    await publisher.start()
+    await publisher.becomes(archive.digest, "verified")
+    await publisher.kill()
+    with (publisher.spool / archive.digest).open("r+b") as file:
+        file.seek(archive.size // 2)
+        file.write(b"damaged")
+    async with publisher.running():
+        await publisher.published(archive)
+        assert (await publisher.metrics())["publisher_fetched_bytes_total"] == archive.size
