@@ -6,6 +6,7 @@ only, wherever they stand in the archive: they are collected and resolved agains
 - The whiteout of a name that the layer itself has as a directory makes that directory opaque.
 - The whiteout of a name that the layer itself has as anything else says nothing more.
 - Files of the layer survive its own opaque markers.
+- Whiteouts inside an opaque directory say nothing more either, and are left out: overlayfs would list their names.
 """
 
 from typing import Protocol
@@ -213,18 +214,32 @@ class _LayerReader:
                     )
 
     def _resolve_deletions(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        whiteouts: list[bytes] = []
         opaque = {path for path in self._opaque if self._tree.is_directory(path)}
+        absent = []
         for path in sorted(self._whiteouts):
             self._stream.check_time()
             present = self._tree.is_directory(path)
-            if present is None:
-                # Where a later entry has replaced the parent, everything below it is gone already.
-                if self._tree.is_directory(path.rpartition(b"/")[0]):
-                    self._tree.delete(path)
-                    whiteouts.append(path)
-            elif present:
+            if present:
                 opaque.add(path)
+            # Where a later entry has replaced the parent, everything below it is gone already.
+            elif present is None and self._tree.is_directory(path.rpartition(b"/")[0]):
+                absent.append(path)
+        # The root is not looked at: overlayfs merges the roots of all layers, opaque or not.
+        hiding = opaque - {b""}
+        whiteouts = tuple(path for path in absent if not _lies_in_one(path, hiding))
+        for path in whiteouts:
+            self._tree.delete(path)
         for path in sorted(opaque):
             self._tree.make_opaque(path)
-        return tuple(whiteouts), tuple(sorted(opaque))
+        return whiteouts, tuple(sorted(opaque))
+
+
+def _lies_in_one(path: bytes, directories: set[bytes]) -> bool:
+    """Tell whether a path lies below one of the directories."""
+    if not directories:
+        return False
+    while path:
+        path = path.rpartition(b"/")[0]
+        if path in directories:
+            return True
+    return False
