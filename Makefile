@@ -19,9 +19,13 @@ help:
 	@echo
 	@echo 'Each installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
 
+# A file is a docker archive; anything else is fetched first, since there is no network in the sandbox.
+IMAGE_ARCHIVE = $(if $(wildcard $(IMAGE)),$(IMAGE),.cache/image.tar)
+
 demo:
 	@harness/bootstrap.sh demo
-	@$(SANDBOX) $(PYTHON) -m harness.demo $(if $(IMAGE),--image '$(IMAGE)')
+	$(if $(IMAGE),$(if $(wildcard $(IMAGE)),,@harness/bootstrap.sh fetch '$(IMAGE)' $(IMAGE_ARCHIVE)))
+	@$(SANDBOX) $(PYTHON) -m harness.demo $(if $(IMAGE),--image '$(IMAGE_ARCHIVE)')
 
 test: lint
 	@harness/bootstrap.sh test

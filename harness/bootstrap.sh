@@ -3,6 +3,7 @@
 # It must run where neither Python nor any package of the project is there yet, hence a shell script.
 #
 # usage: harness/bootstrap.sh lint|demo|bench|test
+#        harness/bootstrap.sh fetch REFERENCE FILE    (an image of a registry, as a docker archive)
 set -eu
 
 target=$1
@@ -65,6 +66,7 @@ find_missing() {
     need docker-buildx /usr/libexec/docker/cli-plugins/docker-buildx /usr/lib/docker/cli-plugins/docker-buildx \
         /usr/local/lib/docker/cli-plugins/docker-buildx
     need mmdebstrap mmdebstrap
+    [ "$target" != fetch ] || need skopeo skopeo
     [ "$target" = test ] || return 0
     need docker-registry docker-registry
     need skopeo skopeo
@@ -188,4 +190,9 @@ sync_environment
 if [ "$target" != lint ]; then
     check_docker
     make_rootfs
+fi
+if [ "$target" = fetch ]; then
+    say "fetching $2"
+    rm -f "$3"
+    skopeo copy --quiet "docker://$2" "docker-archive:$3:$2" || fail "skopeo could not fetch $2"
 fi

@@ -5,7 +5,6 @@ Nothing is removed between runs, for the reason that `Material` gives.
 
 import asyncio
 import itertools
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Final
 from harness.bench.material import LARGE_FILE, SMALL_FILES, Material
 from harness.bench.measure import Row, Target, compare
 from harness.bench.subjects import Subject, bound, within
+from harness.containers import time_start
 from harness.stratum0 import Stratum0
 
 __all__ = ["build", "commit", "load", "start", "visible"]
@@ -60,15 +60,10 @@ async def _load_one(name: str, regular: Sequence[Subject], archives: list[Path],
 
 
 async def start(subjects: Sequence[Subject], runs: int) -> list[Row]:
-    """Create, start and remove a container by the Engine API, without the cost of client processes."""
+    """Create, start and remove a container."""
 
     async def once(subject: Subject) -> float:
-        config = {"Image": subject.image, "Cmd": ["sleep", "600"], "HostConfig": {"NetworkMode": "none"}}
-        started = time.perf_counter()
-        created = json.loads(await subject.engine.api("POST", "/containers/create", json=config))
-        await subject.engine.api("POST", f"/containers/{created['Id']}/start")
-        await subject.engine.api("DELETE", f"/containers/{created['Id']}?force=true")
-        return time.perf_counter() - started
+        return await time_start(subject.engine, subject.image)
 
     # A start is short, so that more of them give a steadier median at no cost.
     row = await compare("create + start + remove", bound(subjects, once), runs=3 * runs, targets=within(subjects, 1.15))

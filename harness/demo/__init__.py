@@ -1,0 +1,1 @@
+"""The demonstration: the whole circle on one machine, checked to the last attribute."""

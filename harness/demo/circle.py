@@ -1,0 +1,239 @@
+"""The steps of the demonstration."""
+
+import asyncio
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from harness.commands import run
+from harness.containers import Container, run_container, time_start
+from harness.demo.image import BaseImage, flatten
+from harness.demo.narrator import Narrator
+from harness.demo.playground import CHANGES, write_playground
+from harness.engine import Engine
+from harness.images import write_image
+from harness.node import Node
+from harness.stratum0 import Stratum0
+from harness.thin_images import publish_layer, read_descriptor, write_thin_image
+from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
+from services.common.descriptor import ThinDescriptor
+from services.common.object_store import ObjectStore
+
+__all__ = ["Circle", "DifferenceError"]
+
+_REGULAR: Final = "demo:regular"
+_THIN: Final = "demo:thin"
+_COMMITTED: Final = "demo:committed"
+
+_STARTS: Final = 5
+"""Starts that make a median."""
+
+_SHOWN: Final = 40
+"""Differences that are printed of one comparison."""
+
+
+class DifferenceError(Exception):
+    """File systems that must be equal are not; the differences have been printed."""
+
+
+class Circle:
+    """One run of the demonstration, on daemons of its own.
+
+    Parameters
+    ----------
+    stratum0
+        Where layers are published.
+    node_a
+        The node that changes the image and commits it.
+    node_b
+        The node that gets nothing but the descriptor.
+    plain
+        The same Docker with overlay2.
+    directory
+        Existing directory for archives.
+    """
+
+    def __init__(
+        self, *, stratum0: Stratum0, node_a: Node, node_b: Node, plain: Engine, directory: Path, narrator: Narrator
+    ) -> None:
+        self._stratum0 = stratum0
+        self._a = node_a.engine
+        self._b = node_b.engine
+        self._plain = plain
+        self._nodes = (node_a, node_b)
+        self._directory = directory
+        self._narrator = narrator
+        self._table: dict[str, str] = {}
+
+    async def run(self, base: BaseImage | Path) -> None:
+        """Go through all steps; `base` is the image, or a docker archive of it.
+
+        Raises
+        ------
+        DifferenceError
+            The comparison found differences.
+        """
+        await self._start()
+        await self._publish(base)
+        changed = await self._change_and_commit()
+        committed = await self._run_elsewhere()
+        await self._compare(changed, committed)
+        await self._close_with_table()
+
+    async def _start(self) -> None:
+        self._narrator.step("Private daemons: object store, publisher, two nodes, and a plain Docker to compare with")
+        with self._narrator.timed("SeaweedFS, and the publisher of a directory repository"):
+            await self._stratum0.start()
+        for node in self._nodes:
+            with self._narrator.timed(f"node {node.name}: graphdriver, containerd, dockerd"):
+                await node.start()
+        with self._narrator.timed("plain: containerd, dockerd with overlay2"):
+            await self._plain.start()
+        version = (await self._plain.docker("version", "--format={{.Server.Version}}")).text
+        self._narrator.say(f"Docker {version}")
+
+    async def _publish(self, base: BaseImage | Path) -> None:
+        self._narrator.step("The image becomes published layers and a thin image")
+        if isinstance(base, Path):
+            with self._narrator.timed(f"the file system of {base.name}, in one piece"):
+                base = await flatten(base, self._plain, self._directory)
+        playground = self._directory / "playground.tar"
+        write_playground(playground)
+        layers = []
+        for what, tar in (
+            ("the image's file system", base.rootfs),
+            ("a small layer with things to change", playground),
+        ):
+            started = time.perf_counter()
+            published = await publish_layer(tar, self._stratum0, self._directory)
+            size = f"{_bytes(published.archive.uncompressed_size)}, {_bytes(published.archive.size)} compressed"
+            self._narrator.say(
+                f"{what}: packed, uploaded, announced, published ({size})", time.perf_counter() - started
+            )
+            layers.append(published.thin)
+        descriptor = ThinDescriptor(layers=tuple(layers))
+        thin, regular = self._directory / "thin.tar", self._directory / "regular.tar"
+        write_thin_image(thin, name=_THIN, descriptor=descriptor, config=base.config)
+        with self._narrator.timed(f"{_THIN} loaded on node {self._a.name}"):
+            await self._a.docker("load", input=thin)
+        write_image(regular, name=_REGULAR, layers=[base.rootfs, playground], config=base.config)
+        with self._narrator.timed(f"{_REGULAR}, the same as an ordinary image, loaded on plain"):
+            await self._plain.docker("load", input=regular)
+        inspected = await self._plain.docker("image", "inspect", "--format={{.Size}}", _REGULAR)
+        self._table["size of the ordinary image"] = _bytes(int(inspected.text))
+        self._table["size of the thin image's descriptor"] = _bytes(len(descriptor.encode()))
+
+    async def _change_and_commit(self) -> Mapping[str, Tree]:
+        self._narrator.step("Node A runs the thin image, changes it and commits")
+        with self._narrator.timed(f"container of {_THIN} on node A"):
+            container = await run_container(self._a, _THIN)
+        with self._narrator.timed("its process:"):
+            await _change(container)
+        for change in CHANGES:
+            self._narrator.say(f"  {change}")
+        with self._narrator.timed("the same changes in a container under overlay2"):
+            ordinary = await run_container(self._plain, _REGULAR)
+            await _change(ordinary)
+        with self._narrator.timed("both file systems read completely"):
+            trees = {"A's container": await _read(container), "overlay2's container": await _read(ordinary)}
+        started = time.perf_counter()
+        appeared = asyncio.create_task(self._stratum0.next_layer())
+        await self._a.docker("commit", container.id, _COMMITTED)
+        self._narrator.say("docker commit on node A: packed, compressed, uploaded", time.perf_counter() - started)
+        with self._narrator.timed("node A runs the committed image at once"):
+            again = await run_container(self._a, _COMMITTED)
+        digest = await asyncio.wait_for(appeared, 120)
+        seconds = time.perf_counter() - started
+        self._narrator.say(f"layer {digest.short} visible in the repository, counted from the commit", seconds)
+        self._table["from docker commit to visible"] = f"{seconds:.2f} s"
+        with self._narrator.timed("docker commit under overlay2"):
+            await self._plain.docker("commit", ordinary.id, _COMMITTED)
+        with self._narrator.timed("file system of the committed image read completely"):
+            trees["A's committed image"] = await _read(again)
+        return trees
+
+    async def _run_elsewhere(self) -> Mapping[str, Tree]:
+        self._narrator.step("Node B, which has only the descriptor, runs the committed image")
+        archive = self._directory / "committed.tar"
+        with self._narrator.timed("docker save on A, docker load on B"):
+            await self._a.docker("save", _COMMITTED, output=archive)
+            await self._b.docker("load", input=archive)
+        self._narrator.say(f"the archive has {_bytes(archive.stat().st_size)}")
+        with self._narrator.timed(f"container of {_COMMITTED} on node B"):
+            container = await run_container(self._b, _COMMITTED)
+        ordinary = await run_container(self._plain, _COMMITTED)
+        with self._narrator.timed("file systems of B and of overlay2's committed image read completely"):
+            return {"B's container": await _read(container), "overlay2's committed image": await _read(ordinary)}
+
+    async def _compare(self, changed: Mapping[str, Tree], committed: Mapping[str, Tree]) -> None:
+        self._narrator.step("Complete comparison of the file systems")
+        trees = {**changed, **committed}
+        trees["A's committed image, as Docker keeps it"] = _as_docker_keeps(trees["A's committed image"])
+        different = False
+        for left, right in (
+            ("A's container", "overlay2's container"),
+            ("A's container", "A's committed image"),
+            ("A's committed image", "B's container"),
+            ("A's committed image, as Docker keeps it", "overlay2's committed image"),
+        ):
+            lines = differences(trees[left], trees[right], names=(left, right))
+            verdict = f"{len(lines)} DIFFERENCES" if lines else f"equal ({len(trees[left]):,} files)"
+            self._narrator.say(f"{left} and {right}: {verdict}")
+            for line in lines[:_SHOWN]:
+                self._narrator.say(f"  {line}")
+            different |= bool(lines)
+        if different:
+            raise DifferenceError("file systems that must be equal are not")
+        lost = len(differences(trees["overlay2's container"], trees["overlay2's committed image"]))
+        self._narrator.say(
+            f"(overlay2's own commit lost {lost} attributes: parts of seconds, times before 1970, user.* attributes)"
+        )
+
+    async def _close_with_table(self) -> None:
+        self._narrator.step("In figures")
+        descriptor = await read_descriptor(self._a, _COMMITTED, self._directory)
+        self._table["size of the committed image's descriptor"] = _bytes(len(descriptor.encode()))
+        async with ObjectStore(settings=self._stratum0.store.access.settings) as store:
+            stored = [await store.head(layer.id) for layer in descriptor.layers]
+        sizes = [layer.size for layer in stored if layer is not None]
+        self._table["uploaded for the commit"] = _bytes(sizes[-1])
+        self._table["uploaded in all"] = _bytes(sum(sizes))
+        for what, engine, image in (
+            ("start of the thin image on B", self._b, _COMMITTED),
+            ("start of the ordinary image, overlay2", self._plain, _COMMITTED),
+        ):
+            seconds = [await time_start(engine, image) for _ in range(_STARTS)]
+            self._table[what] = f"{statistics.median(seconds) * 1000:.0f} ms"
+        for what, value in self._table.items():
+            self._narrator.say(f"{what:<42}{value:>12}")
+
+
+def _bytes(count: int) -> str:
+    """Write a size for people."""
+    units = ("bytes", "kB", "MB", "GB")
+    power = min((len(str(count)) - 1) // 3, len(units) - 1)
+    return f"{count} bytes" if power == 0 else f"{count / 1000**power:.1f} {units[power]}"
+
+
+async def _change(container: Container) -> None:
+    await run(sys.executable, "-m", "harness.demo.playground", str(container.pid))
+
+
+async def _read(container: Container) -> Tree:
+    return await asyncio.to_thread(read_directory, container.root, exclusions=CONTAINER_EXCLUSIONS)
+
+
+def _as_docker_keeps(tree: Tree) -> Tree:
+    """Leave out what Docker's own archives do not hold: parts of seconds, times before 1970, most attributes."""
+    return {
+        path: dataclasses.replace(
+            entry,
+            mtime=None if entry.mtime is None else max(0, entry.mtime // 10**9 * 10**9),
+            xattrs={key: value for key, value in entry.xattrs.items() if key == "security.capability"},
+        )
+        for path, entry in tree.items()
+    }
