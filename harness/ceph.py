@@ -22,6 +22,7 @@ __all__ = ["CephRGW"]
 _BUCKET: Final = "layers"
 _PACKAGES: Final = "ceph-mon ceph-osd radosgw ceph-common"
 _COMMAND_TIMEOUT: Final = 30
+_NOBODY: Final = "http://127.0.0.1:9"
 _MEMORY: Final = 6 << 30
 """Capacity of the storage daemon, in bytes; memory is taken only as objects come."""
 
@@ -65,7 +66,7 @@ log file = {directory}/$name.log
 class CephRGW:
     """One cluster with the bucket `layers` and one user, on the loopback interface.
 
-    The gateway can be restarted; stopping the cluster loses its objects, since they are in memory.
+    Stopping it loses its objects, since they are in memory.
 
     Parameters
     ----------
@@ -113,6 +114,7 @@ class CephRGW:
                     return await create_bucket(client, _BUCKET) and await accepts_objects(client, _BUCKET)
 
                 await wait_until(bucket_made, timeout=30, what="the gateway takes objects")
+            await self.persistent_topic(_NOBODY)
         except BaseException:
             await self.kill()
             raise
@@ -129,31 +131,28 @@ class CephRGW:
             await self._running[-1].kill()
             self._running.pop()
 
-    async def restart_gateway(self) -> None:
-        """Start the gateway anew.
-
-        A gateway looks for new persistent topics every 30 seconds only, but once at its start.
-        """
-        await self._running.pop().stop()
-        await self._start_gateway()
-
-    async def create_topic(self, name: str, push_endpoint: str, *, persistent: bool) -> str:
-        """Make a topic whose events are posted to a URL, and return its ARN.
+    async def plain_topic(self, push_endpoint: str) -> str:
+        """Make the topic whose events are posted once, while the uploader waits, and return its ARN.
 
         Parameters
         ----------
-        name
-            Name of the topic.
         push_endpoint
-            The URL; a token, if the receiver asks for one, is part of it.
-        persistent
-            Whether events are queued and repeated until the receiver takes them. The gateway serves the queue from its
-            next start on, or half a minute later.
+            URL that events are posted to; a token, if the receiver asks for one, is part of it.
         """
-        attributes = {"push-endpoint": push_endpoint, "persistent": str(persistent).lower()}
-        async with s3_client(self.access, "sns") as client:
-            answer = await client.create_topic(Name=name, Attributes=attributes)
-        return str(answer["TopicArn"])
+        return await self._topic("plain", push_endpoint, persistent="false")
+
+    async def persistent_topic(self, push_endpoint: str) -> str:
+        """Make the topic whose events are queued and posted until the receiver takes them, and return its ARN.
+
+        A gateway looks for new queues every 30 seconds only, so this one exists from the start and is redirected here.
+        The first event that is ever queued is posted half a minute after the start at the latest, any other at once.
+
+        Parameters
+        ----------
+        push_endpoint
+            URL that events are posted to; a token, if the receiver asks for one, is part of it.
+        """
+        return await self._topic("persistent", push_endpoint, persistent="true")
 
     async def announce_uploads(self, topics: Sequence[str]) -> None:
         """Have new layers announced to these topics, given by ARN, and to no others."""
@@ -172,6 +171,12 @@ class CephRGW:
                 await client.put_bucket_notification_configuration(
                     Bucket=_BUCKET, NotificationConfiguration={"TopicConfigurations": wanted}
                 )
+
+    async def _topic(self, name: str, push_endpoint: str, *, persistent: str) -> str:
+        attributes = {"push-endpoint": push_endpoint, "persistent": persistent}
+        async with s3_client(self.access, "sns") as client:
+            answer = await client.create_topic(Name=name, Attributes=attributes)
+        return str(answer["TopicArn"])
 
     async def _start_storage(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)

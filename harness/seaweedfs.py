@@ -59,6 +59,13 @@ class SeaweedFS:
         return self.access.secret_key
 
     @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self._daemon is None:
+            raise DaemonError("seaweedfs is not running")
+        return self._daemon.pid
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """The settings of a service that uses the bucket."""
         return self.access.environment
