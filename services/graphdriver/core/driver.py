@@ -170,7 +170,8 @@ class Driver:
         layer = await self._find(layer_id)
         if layer.parent != parent:
             raise UnsupportedError(
-                f"layer {layer_id} can be compared with its parent {layer.parent or '(none)'} only, not with {parent}"
+                f"layer {layer_id} can be compared with its parent {layer.parent or '(none)'} only, not with "
+                f"{parent or 'nothing'}"
             )
         return layer, await self._lineage(layer)
 

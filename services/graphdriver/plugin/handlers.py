@@ -8,7 +8,7 @@ takes a cut tar for a whole one.
 import io
 import os
 import tarfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -72,24 +72,32 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     with structlog.contextvars.bound_contextvars(operation=operation):
         try:
             return await handler(request)
-        except web.HTTPException:
-            raise
-        except (InvalidValueError, UnsupportedError) as error:
-            return _failure(400, error)
-        except UnknownLayerError as error:
-            return _failure(404, error)
-        except NotInitialisedError as error:
-            return _failure(503, error)
+        except web.HTTPException as error:
+            return _failure(error.status, str(error))
         except SuiteError as error:
-            _log.error("operation_failed", error=str(error))
-            return _failure(500, error)
+            status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
+            if status == 500:  # noqa: PLR2004 - as everybody knows it
+                _log.error("operation_failed", error=str(error))
+            return _failure(status, str(error))
         except OSError as error:
             _log.exception("operation_failed")
-            return _failure(500, error)
+            return _failure(500, str(error))
+        except Exception as error:  # noqa: BLE001 - the engine shows its user what it is told, and nothing else
+            _log.exception("operation_failed")
+            return _failure(500, f"a fault of the graphdriver, see its log: {error!r}")
 
 
-def _failure(status: int, error: Exception) -> web.Response:
-    return web.json_response({"Err": str(error)}, status=status)
+_STATUSES: Final[Mapping[type[SuiteError], int]] = {
+    InvalidValueError: 400,
+    UnsupportedError: 400,
+    UnknownLayerError: 404,
+    NotInitialisedError: 503,
+}
+"""Statuses of errors that are not the plugin's own."""
+
+
+def _failure(status: int, text: str) -> web.Response:
+    return web.json_response({"Err": text}, status=status)
 
 
 async def _read(request: web.Request, message: type[_Message]) -> _Message:
@@ -205,16 +213,21 @@ async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamRespon
 
     response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
     async with iterate_writer(write) as chunks:
+        # Waited for before the head is sent, so that what fails at once fails with a status.
+        first = await anext(chunks, b"")
         await response.prepare(request)
         try:
+            await response.write(first)
             async for chunk in chunks:
                 await response.write(chunk)
-        except (SuiteError, OSError):
-            _log.exception("diff_broken_off", tree=os.fspath(diff.tree))
+            await response.write_eof()
+        except BaseException as error:
+            # Without its closing chunk the engine does not take the tar for a whole one.
             if request.transport is not None:
                 request.transport.abort()
-            raise
-    await response.write_eof()
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("diff_broken_off", tree=os.fspath(diff.tree))
     return response
 
 

@@ -20,6 +20,9 @@ _KEEP_ALIVE: Final = 10 * 365 * 86400.0
 _READ_BUFFER: Final = 1 << 20
 """Bytes of a request body that are read ahead."""
 
+_SHUTDOWN_TIMEOUT: Final = 8
+"""Seconds for requests to end at the end of the program: an engine kills a managed plugin after ten."""
+
 
 @asynccontextmanager
 async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
@@ -31,10 +34,16 @@ async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
         Another process listens on the socket.
     """
     listener = await asyncio.to_thread(_listen, path)
-    runner = web.AppRunner(app, keepalive_timeout=_KEEP_ALIVE, read_bufsize=_READ_BUFFER, access_log=None)
+    runner = web.AppRunner(
+        app,
+        keepalive_timeout=_KEEP_ALIVE,
+        read_bufsize=_READ_BUFFER,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_TIMEOUT,
+    )
     await runner.setup()
     try:
-        await web.SockSite(runner, listener, shutdown_timeout=8).start()
+        await web.SockSite(runner, listener).start()
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
