@@ -1,6 +1,7 @@
 """Requests to the bucket: signing, time-outs, repetitions, and errors in the suite's own terms."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Self
@@ -18,6 +19,14 @@ __all__ = ["Bucket"]
 
 _CONNECTIONS: Final = 64
 """Most connections to the server at a time."""
+
+_SESSION_VARIABLES: Final = {
+    # The settings decide; the profiles of whoever started the program have no say.
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""Name in configuration files, environment variable, default and conversion of some of botocore's own settings."""
 
 _SIGNER: Final = "s3v4-known-payload"
 
@@ -70,8 +79,7 @@ class Bucket:
             # Repetitions are decided here, not in two places.
             retries={"total_max_attempts": 1},
         )
-        session = AioSession()
-        async with session.create_client(
+        async with AioSession(session_vars=_SESSION_VARIABLES).create_client(
             "s3",
             endpoint_url=str(settings.endpoint).rstrip("/"),
             region_name=settings.region,
@@ -100,6 +108,7 @@ class Bucket:
         doing: str,
         key: str | None = None,
         body: FilePart | None = None,
+        transferring: int | None = None,
         **parameters: object,
     ) -> Mapping[str, Any]:
         """Send a request, again if need be, and return the answer.
@@ -114,6 +123,8 @@ class Bucket:
             Key of the object; None if it is about the bucket.
         body
             What to send.
+        transferring
+            Bytes that are on their way to the server at the same time, this body's included; its own if not given.
         parameters
             Further parameters of the method.
 
@@ -126,7 +137,9 @@ class Bucket:
         """
         async for attempt in self.attempts():
             with attempt:
-                return await self.request_once(operation, doing=doing, key=key, body=body, **parameters)
+                return await self.request_once(
+                    operation, doing=doing, key=key, body=body, transferring=transferring, **parameters
+                )
         raise AssertionError("the last attempt returns or raises")
 
     async def request_once(
@@ -136,6 +149,7 @@ class Bucket:
         doing: str,
         key: str | None = None,
         body: FilePart | None = None,
+        transferring: int | None = None,
         **parameters: object,
     ) -> Mapping[str, Any]:
         """Send a request once; otherwise as `request`."""
@@ -143,11 +157,12 @@ class Bucket:
             parameters["Key"] = key
         reader = None
         if body is not None:
+            transferring = body.size if transferring is None else transferring
             reader = body.reader()
             parameters |= {"Body": reader, "ContentLength": body.size, "ChecksumSHA256": body.checksum}
         with self.failures(doing=doing, key=key, reader=reader):
             # The read time-out of the client does not cover a server that stops reading.
-            async with asyncio.timeout(self.settings.allowance(0 if body is None else body.size)):
+            async with asyncio.timeout(self.settings.allowance(transferring or 0)):
                 answer: Mapping[str, Any] = await getattr(self._client, operation)(
                     Bucket=self.settings.bucket, **parameters
                 )

@@ -36,15 +36,16 @@ class ObjectStore:
 
     def __init__(self, *, settings: ObjectStoreSettings) -> None:
         self._settings = settings
-        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        # Threads of its own: packing and unpacking may occupy the event loop's for minutes.
-        threads = ThreadPoolExecutor(max(_LEAST_THREADS, os.cpu_count() or 1), "object-store")
-        self._stack.callback(threads.shutdown)
-        self._bucket = await self._stack.enter_async_context(Bucket.open(self._settings))
-        self._uploader = Uploader(bucket=self._bucket, threads=threads)
-        self._downloader = Downloader(bucket=self._bucket, threads=threads)
+        async with AsyncExitStack() as stack:
+            # Threads of its own: packing and unpacking may occupy the event loop's for minutes.
+            threads = ThreadPoolExecutor(max(_LEAST_THREADS, os.cpu_count() or 1), "object-store")
+            stack.callback(threads.shutdown)
+            self._bucket = await stack.enter_async_context(Bucket.open(self._settings))
+            self._uploader = Uploader(bucket=self._bucket, threads=threads)
+            self._downloader = Downloader(bucket=self._bucket, threads=threads)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_failure: object) -> None:

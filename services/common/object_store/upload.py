@@ -127,6 +127,7 @@ class Uploader:
         try:
             answer = await asyncio.shield(creation)
         except asyncio.CancelledError:
+            asyncio.get_running_loop().call_later(_ABORT_SECONDS, creation.cancel)
             await settle(creation)
             if not creation.cancelled() and creation.exception() is None:
                 await self._abort_surely(upload, creation.result()["UploadId"])
@@ -137,6 +138,7 @@ class Uploader:
         """Send the archive in parts, hashing ahead of sending; return what the completion must list."""
         queue: asyncio.Queue[tuple[int, FilePart] | None] = asyncio.Queue(maxsize=1)
         sent: dict[int, dict[str, object]] = {}
+        size = self._part_size(upload.archive.size)
 
         async def send() -> None:
             while (item := await queue.get()) is not None:
@@ -146,13 +148,13 @@ class Uploader:
                     doing=f"uploading part {number} of",
                     key=upload.key,
                     body=part,
+                    transferring=size * self._settings.parallel_parts,
                     UploadId=upload_id,
                     PartNumber=number,
                 )
                 sent[number] = {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": part.checksum}
 
         whole = hashlib.sha256()
-        size = self._part_size(upload.archive.size)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._settings.parallel_parts):

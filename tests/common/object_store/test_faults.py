@@ -132,6 +132,24 @@ async def test_a_completion_whose_answer_was_lost_is_found_done(
     assert await uploads_in_progress(s3_access, archive) == []
 
 
+async def test_parts_that_share_a_slow_network_get_their_time(
+    s3_access: S3Access, store: ObjectStore, tmp_path: Path
+) -> None:
+    archive = random_archive(tmp_path / "archive", LARGE)
+
+    async def late(position: int, data: bytes) -> bytes:
+        await asyncio.sleep(1.2 if position == 0 else 0)
+        return data
+
+    # A part alone would have 0.8 seconds.
+    limits = {"minimum_rate": 16 << 20, "connect_timeout": 0.2, "read_timeout": 0.3, "parallel_parts": 4}
+    async with behind_faults(s3_access, Fault("partNumber=", times=99, response=late), **limits) as (faulty, proxy):
+        assert await faulty.upload(archive, repository=REPOSITORY)
+
+    assert proxy.seen("partNumber=") == 3
+    assert await is_whole(store, archive, tmp_path / "copy")
+
+
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["whole", "in parts"])
 async def test_the_server_finds_damage_on_the_way_up(
     s3_access: S3Access, store: ObjectStore, tmp_path: Path, size: int

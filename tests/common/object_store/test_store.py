@@ -248,6 +248,19 @@ async def test_wrong_keys_are_refused_and_not_shown(s3_access: S3Access, archive
             assert access.access_key not in shown
 
 
+async def test_the_profiles_of_who_started_the_program_have_no_say(
+    s3_access: S3Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://127.0.0.1:9\nregion = mars-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "missing"))
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    async with ObjectStore(settings=impatient(s3_access)) as store:
+        await store.check()
+
+
 async def _put(access: S3Access, digest: Digest, content: bytes, **metadata: str) -> None:
     async with s3_client(access) as client:
         await client.put_object(Bucket=access.bucket, Key=f"sha256/{digest}", Body=content, Metadata=metadata)
