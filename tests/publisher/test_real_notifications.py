@@ -63,17 +63,15 @@ async def _recorded(publisher: PublisherProcess, least: int) -> bool:
 async def test_ceph_announces_plainly_and_persistently(ceph: CephRGW, tmp_path: Path) -> None:
     publisher = PublisherProcess(tmp_path / "publisher", ceph.access, _NO_SWEEP)
     hook = f"{publisher.url}/v1/events?token={TOKEN}"
-    plain = await ceph.plain_topic(hook)
-    persistent = await ceph.persistent_topic(hook)
     try:
-        await ceph.announce_uploads([plain])
+        await ceph.announce_uploads([await ceph.plain_topic(hook)])
         one, two, three = (make_layer(tmp_path, name) for name in ("one", "two", "three"))
         async with publisher.running():
             await wait_until(lambda: _swept(publisher), timeout=20, what="the sweep at start is over")
             await upload(ceph.access, one)
             await publisher.published(one)
         # From here on the publisher is down while a layer is uploaded; the gateway repeats what nobody took.
-        await ceph.announce_uploads([persistent])
+        await ceph.announce_uploads([await ceph.persistent_topic(hook)])
         await upload(ceph.access, two)
         async with publisher.running():
             # The sweep at start may have found the layer first; the notification comes nevertheless.

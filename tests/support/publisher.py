@@ -13,26 +13,40 @@ from harness.ports import free_ports
 from harness.processes import Daemon, wait_until
 from harness.s3 import S3Access
 from services.common.archive.compression import write_archive
+from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
+from services.publisher.layer import VerifiedLayer
 
-__all__ = ["REPOSITORY", "TOKEN", "PublisherProcess", "make_layer", "upload"]
+__all__ = ["REPOSITORY", "TOKEN", "PublisherProcess", "make_layer", "upload", "verified"]
 
 REPOSITORY = RepositoryName("test.cern.ch")
 TOKEN = "a-token-of-the-tests"  # noqa: S105
 
 
 def make_layer(directory: Path, name: str, files: Mapping[str, str | bytes] | None = None) -> LayerArchive:
-    """Write a layer archive of some files; without any, of one that makes it unique."""
+    """Write a layer archive of some files, or of one that makes it unique; `<name>.tree` may hold others already."""
     tree = directory / f"{name}.tree"
-    tree.mkdir(parents=True)
-    for path, content in (files or {"name": name}).items():
+    tree.mkdir(parents=True, exist_ok=True)
+    for path, content in ({"name": name} if files is None else files).items():
         target = tree / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content.encode() if isinstance(content, str) else content)
     return write_archive(tree, directory / f"{name}.tar.zst")
+
+
+def verified(archive: LayerArchive) -> VerifiedLayer:
+    """What the publisher makes of an archive that it has fetched."""
+    return VerifiedLayer(
+        path=archive.path,
+        digest=archive.digest,
+        diff_id=archive.diff_id,
+        size=archive.size,
+        uncompressed_size=archive.uncompressed_size,
+        limits=ArchiveLimits(),
+    )
 
 
 async def upload(access: S3Access, *archives: LayerArchive, repository: RepositoryName = REPOSITORY) -> None:

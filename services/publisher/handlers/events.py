@@ -1,9 +1,12 @@
 """`/v1/events`: object stores announce layers here.
 
-Answers: 204 once the layers are on the disk; 400 for what is no JSON, 422 for JSON that is no notification, 401, 413;
-503 while the journal fails, so that a store that retries does. HEAD is how older MinIO releases see whether somebody
-is there.
+Answers: 204 once the layers are on the disk; 400 for what is no JSON, 422 for JSON that is no notification, 401, 408,
+or 413; 503 while the journal fails, so that a store that retries does. HEAD is how older MinIO releases see whether
+somebody is there.
 """
+
+import asyncio
+from collections.abc import Mapping
 
 import structlog
 from aiohttp import web
@@ -13,12 +16,16 @@ from services.publisher.handlers.answers import failure
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
+from services.publisher.notification.model import ObjectCreated
 from services.publisher.notification.parse import parse_notification
 from services.publisher.pipeline.pipeline import Pipeline
 
 __all__ = ["EventsHandler"]
 
 _log = structlog.get_logger(__name__)
+
+_BODY_SECONDS = 30
+"""Seconds that a body may take to arrive."""
 
 
 class EventsHandler:
@@ -52,38 +59,53 @@ class EventsHandler:
 
     async def post(self, request: web.Request) -> web.Response:
         """Take a notification."""
-        if not self._token.passes(request):
-            return self._refused(401, "the token is missing or wrong", headers={"WWW-Authenticate": "Bearer"})
-        body = await self._body(request)
-        if body is None:
-            return self._refused(413, f"a notification has at most {self._limit} bytes")
         try:
-            events = parse_notification(body, bucket=self._bucket)
-        except UnknownDialectError as error:
-            return self._refused(422, str(error))
-        except NotificationError as error:
-            return self._refused(400, str(error))
-        try:
+            events = await self._read(request)
             fresh = await self._journal.announce([event.digest for event in events]) if events else 0
+        except _RefusalError as refusal:
+            return self._refused(refusal.status, str(refusal), refusal.headers)
         except JournalError as error:
-            _log.error("notification not recorded", reason=str(error))
-            return self._refused(503, str(error), headers={"Retry-After": "5"})
+            return self._refused(503, str(error), {"Retry-After": "5"})
         self._metrics.notifications.labels("recorded" if events else "ignored").inc()
         if fresh:
             self._pipeline.wake()
         return web.Response(status=204)
 
-    async def _body(self, request: web.Request) -> bytes | None:
-        if request.content_length is not None and request.content_length > self._limit:
-            return None
-        body = bytearray()
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > self._limit:
-                return None
-        return bytes(body)
+    async def _read(self, request: web.Request) -> tuple[ObjectCreated, ...]:
+        if not self._token.passes(request):
+            raise _RefusalError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await self._body(request)
+            return parse_notification(body, bucket=self._bucket)
+        except TimeoutError:
+            raise _RefusalError(408, f"the notification did not arrive within {_BODY_SECONDS} s") from None
+        except UnknownDialectError as error:
+            raise _RefusalError(422, str(error)) from None
+        except NotificationError as error:
+            raise _RefusalError(400, str(error)) from None
 
-    def _refused(self, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    async def _body(self, request: web.Request) -> bytes:
+        body = bytearray()
+        if request.content_length is None or request.content_length <= self._limit:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > self._limit:
+                    break
+            else:
+                return bytes(body)
+        raise _RefusalError(413, f"a notification has at most {self._limit} bytes")
+
+    def _refused(self, status: int, text: str, headers: Mapping[str, str]) -> web.Response:
         self._metrics.notifications.labels("refused").inc()
         _log.warning("notification refused", status=status, reason=text)
         return failure(status, text, headers=headers)
+
+
+class _RefusalError(Exception):
+    """The request is not a notification that is taken."""
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers or {}

@@ -1,0 +1,103 @@
+"""The spool bounds the disk that archives take, fairly."""
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from services.common.digest import Digest
+from services.publisher.pipeline.spool import Spool
+
+_DIGEST = Digest(hashlib.sha256(b"content").hexdigest())
+_OTHER = Digest(hashlib.sha256(b"other").hexdigest())
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with ThreadPoolExecutor(1) as threads:
+        spool = Spool(directory=tmp_path / "spool", limit=100, threads=threads)
+        spool.clean(keep=())
+        yield spool
+
+
+async def _settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_room_is_given_in_the_order_of_asking(spool: Spool) -> None:
+    await spool.reserve(60)
+    order: list[int] = []
+
+    async def ask(size: int) -> None:
+        await spool.reserve(size)
+        order.append(size)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask(70))
+        await _settled()
+        group.create_task(ask(10))  # would fit, but came later
+        await _settled()
+        assert order == []
+        await spool.release(_DIGEST, 60)
+    assert order == [70, 10]
+    assert spool.used == 80
+
+
+async def test_one_that_is_larger_than_the_spool_goes_in_alone(spool: Spool) -> None:
+    await spool.reserve(1)
+    large = asyncio.create_task(spool.reserve(1000))
+    await _settled()
+    assert not large.done()
+    await spool.release(_DIGEST, 1)
+    await large
+    assert spool.used == 1000
+
+
+async def test_whoever_gives_up_waiting_keeps_nobody_waiting(spool: Spool) -> None:
+    await spool.reserve(60)
+    waiting = [asyncio.create_task(spool.reserve(size)) for size in (90, 40)]
+    await _settled()
+    waiting[0].cancel()
+    await waiting[1]
+    assert spool.used == 100
+
+
+async def test_room_of_a_failure_is_given_back_with_its_file(spool: Spool) -> None:
+    async def fail() -> None:
+        async with spool.room(_DIGEST, 50):
+            spool.path(_DIGEST).write_bytes(b"content")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert (spool.used, spool.path(_DIGEST).exists()) == (0, False)
+    async with spool.room(_DIGEST, 50):
+        pass
+    assert spool.used == 50
+
+
+async def test_only_verified_archives_survive_a_restart(spool: Spool, tmp_path: Path) -> None:
+    spool.path(_DIGEST).write_bytes(b"content")
+    spool.path(_OTHER).write_bytes(b"other")
+    (tmp_path / "spool" / f".{_DIGEST}.part").touch()
+    spool.clean(keep=(_DIGEST,))
+    assert os.listdir(tmp_path / "spool") == [_DIGEST]
+
+
+async def test_an_archive_counts_only_while_it_is_what_it_was(spool: Spool) -> None:
+    assert not await spool.holds(_DIGEST)
+    spool.path(_DIGEST).write_bytes(b"content")
+    assert await spool.holds(_DIGEST)
+    spool.path(_DIGEST).write_bytes(b"changed")
+    assert not await spool.holds(_DIGEST)
+
+
+def test_nobody_else_can_read_it(spool: Spool, tmp_path: Path) -> None:
+    del spool
+    assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
