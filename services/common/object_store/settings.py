@@ -47,7 +47,7 @@ class ObjectStoreSettings(Settings):
     """Longest wait for a connection, in seconds."""
     read_timeout: Annotated[float, Field(gt=0, le=3600)] = 30
     """Longest silence of the server, in seconds."""
-    retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 60
+    retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
     """How long a request that meets a transient failure is repeated, in seconds, counted from its last progress."""
     minimum_rate: Annotated[ByteSize, Field(ge=1)] = ByteSize(1 * _MIB)
     """Slowest transfer that is put up with, in bytes per second; it bounds the time of an upload or download."""

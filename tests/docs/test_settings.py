@@ -1,0 +1,15 @@
+from pathlib import Path
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.object_store import ObjectStoreSettings
+from services.graphdriver.settings import GraphDriverSettings
+from services.publisher.settings import PublisherSettings
+from tests.support.documentation import settings_discrepancies
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "SETTINGS.md"
+
+
+def test_the_documented_settings_are_those_of_the_code() -> None:
+    groups = (GraphDriverSettings, PublisherSettings, ObjectStoreSettings, ArchiveLimits)
+
+    assert settings_discrepancies(DOCUMENT, groups) == []
