@@ -17,7 +17,7 @@ from services.graphdriver.core.mounts import MountThread
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.plugin.handlers import build_app
 from services.graphdriver.plugin.server import serve
-from services.graphdriver.plugin.session import Session
+from services.graphdriver.plugin.session import Session, only_process
 from services.graphdriver.settings import GraphDriverSettings
 
 __all__ = ["main"]
@@ -43,7 +43,7 @@ def main() -> int:
     try:
         settings = GraphDriverSettings.load()
         limits = ArchiveLimits.load()
-        store = ObjectStoreSettings.load() if "LAYER_STORE_ENDPOINT" in os.environ else None
+        store = ObjectStoreSettings.load() if _has_store() else None
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -58,6 +58,11 @@ def main() -> int:
     return status
 
 
+def _has_store() -> bool:
+    """Whether anything is said about an object store; what is missing then, its settings tell."""
+    return any(name.upper().startswith("LAYER_STORE_") and value for name, value in os.environ.items())
+
+
 async def _run(
     settings: GraphDriverSettings, limits: ArchiveLimits, store_settings: ObjectStoreSettings | None
 ) -> None:
@@ -66,6 +71,7 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(only_process(settings.state))
         mount_thread = stack.enter_context(MountThread())
         store = None
         if store_settings is not None:

@@ -1,24 +1,54 @@
 """The driver of the engine that this plugin serves: none before Init, one ever after, across restarts."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from services.graphdriver.core.driver import Driver
-from services.graphdriver.errors import NotInitialisedError, UnsupportedError
+from services.graphdriver.errors import GraphDriverError, NotInitialisedError, UnsupportedError
 from services.graphdriver.factory import DriverFactory
 
-__all__ = ["Session"]
+__all__ = ["Session", "only_process"]
 
 _log = structlog.get_logger(__name__)
 
 _STATE: Final = "init.json"
+
+
+@contextlib.contextmanager
+def only_process(state: Path) -> Iterator[None]:
+    """Keep other processes of this program from the same home, where each would count its own mounts.
+
+    Parameters
+    ----------
+    state
+        The directory that a session remembers things in.
+
+    Raises
+    ------
+    GraphDriverError
+        There is one already, or the directory cannot be made.
+    """
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise GraphDriverError(f"cannot use {state}: {error.strerror}: set GRAPHDRIVER_STATE") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise GraphDriverError(f"another process uses {state}: stop it, or set GRAPHDRIVER_STATE") from None
+    finally:
+        os.close(descriptor)
 
 
 class Session:
@@ -52,12 +82,27 @@ class Session:
         return self._driver
 
     async def restore(self) -> None:
-        """Go on where an earlier process of this plugin stopped."""
+        """Go on where an earlier process of this plugin stopped.
+
+        Raises
+        ------
+        GraphDriverError
+            What it remembered is damaged.
+        """
+        place = self._state / _STATE
         try:
-            text = await asyncio.to_thread((self._state / _STATE).read_bytes)
+            home = Path(json.loads(await asyncio.to_thread(place.read_bytes))["home"])
         except FileNotFoundError:
             return
-        await self._start(Path(json.loads(text)["home"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise GraphDriverError(
+                f"{place} is damaged: {error}: remove it, and restart the engine, which has it written anew"
+            ) from error
+        if not await asyncio.to_thread(home.is_dir):
+            # Its file system is not mounted yet, or the engine is gone; one that comes calls Init.
+            _log.warning("home_missing", home=str(home))
+            return
+        await self._start(home)
 
     async def initialise(self, home: Path, options: Sequence[str]) -> None:
         """Serve an engine; calling it again changes nothing for layers in use.

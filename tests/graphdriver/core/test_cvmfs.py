@@ -3,11 +3,8 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.errors import LayerNotPublishedError, RepositoryError
 from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT, Core
 from tests.support.autofs import automounted
+from tests.support.fuse import served
 from tests.support.repositories import Repository, digest_of
 
 
@@ -274,22 +272,6 @@ async def test_a_control_program_that_fails_or_hangs_prolongs_no_wait(
 # Mounts that come late, hang, or die
 
 
-@contextmanager
-def _served(source: Path, point: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve a directory by FUSE, as the client of a repository does."""
-    point.mkdir(exist_ok=True)
-    with subprocess.Popen(["bindfs", "-f", "-o", "ro", str(source), str(point)]) as server:
-        try:
-            deadline = time.monotonic() + 10
-            while not os.path.ismount(point):
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-            yield server
-        finally:
-            server.kill()
-            subprocess.run(["umount", "--lazy", str(point)], check=True)
-
-
 @pytest.mark.usefixtures("mounting")
 async def test_the_look_up_is_what_mounts_a_repository(core: Core, cvmfs_root: Path, tmp_path: Path) -> None:
     repository = Repository(tmp_path / "source")
@@ -327,7 +309,7 @@ async def test_an_automounter_that_takes_too_long_is_not_waited_for(
 async def test_a_dead_mount_of_the_machines_is_named_as_such(core: Core, cvmfs_root: Path, tmp_path: Path) -> None:
     source = Repository(tmp_path / "source")
     url = source.publish("one", {"a": "one"})
-    with _served(source.root, cvmfs_root / "test.example.org") as server:
+    with served(source.root, cvmfs_root / "test.example.org") as server:
         assert await _find(core, url)
         server.kill()
         server.wait()
@@ -341,7 +323,7 @@ async def test_a_repository_that_hangs_blocks_only_its_like(
 ) -> None:
     source = Repository(tmp_path / "source")
     hung, good = source.publish("one", {"a": "one"}), other_repository.publish("two", {"b": "two"})
-    with _served(source.root, cvmfs_root / "test.example.org") as server:
+    with served(source.root, cvmfs_root / "test.example.org") as server:
         os.kill(server.pid, signal.SIGSTOP)
         start = time.monotonic()
         # More than any pool of threads for all repositories together would have.
@@ -362,7 +344,7 @@ async def test_a_repository_that_hangs_blocks_only_its_like(
 async def test_a_process_ends_while_a_look_up_hangs(tmp_path: Path) -> None:
     """A driver that is told to stop does not wait for a client that never answers."""
     (tmp_path / "source").mkdir()
-    with _served(tmp_path / "source", tmp_path / "hung") as server:
+    with served(tmp_path / "source", tmp_path / "hung") as server:
         os.kill(server.pid, signal.SIGSTOP)
         program = f"""
 import asyncio, pathlib

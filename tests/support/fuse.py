@@ -1,0 +1,26 @@
+"""A directory served by FUSE, whose server can be stopped and killed."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["served"]
+
+
+@contextmanager
+def served(source: Path, point: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve a directory read-only at a mount point by Debian's bindfs, as the client of a repository does."""
+    point.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(["bindfs", "-f", "-o", "ro", str(source), str(point)]) as server:
+        try:
+            deadline = time.monotonic() + 10
+            while not os.path.ismount(point):
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            yield server
+        finally:
+            server.kill()
+            subprocess.run(["umount", "--lazy", str(point)], check=True)
