@@ -3,7 +3,6 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -18,21 +17,12 @@ SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY"  # noqa: S105 - what must never be sho
 SECRET_END = "bPxRfiCY"  # noqa: S105 - the end of it, as its start may be hidden only
 
 
+pytestmark = pytest.mark.usefixtures("own_logging")
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """Put the process's logging back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    structlog.reset_defaults()
-    logging.captureWarnings(capture=False)
-    root.handlers = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture

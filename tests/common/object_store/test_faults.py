@@ -1,5 +1,8 @@
 import asyncio
+import io
+import secrets
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +13,7 @@ import pytest
 from harness.ports import free_ports
 from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive
+from services.common.logs import LogLevel, configure_logging
 from services.common.object_store import (
     AccessDeniedError,
     ChecksumMismatchError,
@@ -390,6 +394,32 @@ async def test_an_archive_cut_off_while_it_is_sent_is_named(s3_access: S3Access,
             await faulty.upload(archive, repository=REPOSITORY)
 
     assert proxy.seen("PUT ") <= 2  # aiohttp itself tries an idempotent request twice
+
+
+@pytest.mark.usefixtures("own_logging")
+async def test_neither_logs_nor_errors_show_credentials(s3_access: S3Access, tmp_path: Path) -> None:
+    archive = random_archive(tmp_path / "archive", LARGE)
+    output = io.StringIO()
+    configure_logging(level=LogLevel.DEBUG, stream=output)
+    faults = (
+        Fault("partNumber=1", answer=SLOW_DOWN),
+        Fault("partNumber=2", request=cut(1_000_000)),
+        Fault("GET ", response=cut(2_000_000)),
+    )
+
+    async with behind_faults(s3_access, *faults) as (faulty, _):
+        await faulty.upload(archive, repository=REPOSITORY)
+        await faulty.download(archive.digest, tmp_path / "copy")
+    wrong = replace(s3_access, secret_key=secrets.token_hex(20))
+    async with behind_faults(wrong) as (faulty, _):
+        with pytest.raises(AccessDeniedError) as refusal:
+            await faulty.upload(archive, repository=REPOSITORY)
+
+    shown = output.getvalue() + "".join(traceback.format_exception(refusal.value))
+    assert "stamina.retry_scheduled" in shown
+    assert "download interrupted" in shown
+    for secret in (s3_access.secret_key, wrong.secret_key, s3_access.access_key):
+        assert secret not in shown
 
 
 async def stored(store: ObjectStore, directory: Path, size: int) -> LayerArchive:
