@@ -1,0 +1,1 @@
+"""Commits of thin containers: uploaded, run at once, published, run elsewhere."""

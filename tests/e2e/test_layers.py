@@ -1,0 +1,1 @@
+"""Layers as docker load under overlay2 unpacks them, against unpack."""

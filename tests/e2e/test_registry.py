@@ -1,0 +1,1 @@
+"""Push and pull through a registry, save and load."""

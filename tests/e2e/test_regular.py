@@ -1,0 +1,1 @@
+"""Regular images behave as under overlay2: every operation, compared with a second engine."""

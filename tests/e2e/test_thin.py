@@ -1,0 +1,1 @@
+"""Thin images run: order, deletions, two repositories, waiting, what is allowed."""
