@@ -1,0 +1,42 @@
+"""The README says what is so."""
+
+import re
+import tomllib
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+_README = (_ROOT / "README.md").read_text()
+
+
+def _declared() -> set[str]:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())
+    requirements = [
+        *project["project"]["dependencies"],
+        *(item for extra in project["project"]["optional-dependencies"].values() for item in extra),
+        *(item for group in project["dependency-groups"].values() for item in group),
+    ]
+    return {re.split(r"[<>=~\[; ]", requirement, maxsplit=1)[0] for requirement in requirements}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    (section,) = re.findall(r"^## Dependencies$(.*?)^## ", _README, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"^\| `([a-z0-9.-]+)` \| .+ \|$", section, re.MULTILINE)) == _declared()
+
+
+def test_every_make_target_is_in_the_help() -> None:
+    makefile = (_ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    described = set(re.findall(r"@echo 'make (\w+) ", makefile))
+    assert described | {"help"} == set(phony.split())
+
+
+def test_links_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", _README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (_ROOT / link).exists()] == []
+
+
+def test_named_files_exist() -> None:
+    names = re.findall(r"`((?:tests|harness|services|docs)/[\w./]+)`", _README)
+    assert names
+    assert [name for name in names if not (_ROOT / name).exists()] == []
