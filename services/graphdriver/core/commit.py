@@ -4,11 +4,13 @@ import asyncio
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
 
 from services.common.archive.compression import write_archive
+from services.common.archive.model import LayerArchive
 from services.common.archive.pack import has_changes
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
 from services.common.errors import SuiteError
@@ -96,17 +98,23 @@ class Committer:
         if self._store is None:
             raise CommitError("a thin container cannot be committed: no object store is configured (LAYER_STORE_*)")
         repository = self._target(descriptor)
-        spool = await asyncio.to_thread(self._copies.new_spool)
+        spools: list[Path] = []
+
+        def write() -> LayerArchive:
+            # Made in here: a cancellation between making and remembering it would leave it behind.
+            spools.append(self._copies.new_spool())
+            return write_archive(part.layer.diff, spools[0] / "new", exclude=part.exclude)
+
         try:
-            archive = await run_in_thread(lambda: write_archive(part.layer.diff, spool / "new", exclude=part.exclude))
+            archive = await run_in_thread(write)
             url = LayerUrl.of(repository, archive.digest, self._layout)
             log = _log.bind(layer=part.layer.id, digest=archive.digest, repository=repository)
             created = await self._store.upload(archive, repository=repository)
-            await asyncio.to_thread(self._copies.keep, LocalCopy(archive, url))
+            await run_in_thread(lambda: self._copies.keep(LocalCopy(archive, url)))
         except (SuiteError, OSError) as error:
             raise CommitError(f"layer {part.layer.id} was not committed: {error}") from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, spool, ignore_errors=True)
+            await run_in_thread(lambda: _delete(spools))
         log.info("layer_uploaded", size=archive.size, uncompressed_size=archive.uncompressed_size, created=created)
         return ThinLayer(digest=archive.digest, url=url)
 
@@ -119,6 +127,11 @@ class Committer:
             "the descriptor names no repository to publish in, since it has no layers: "
             "set GRAPHDRIVER_UPLOAD_REPOSITORY"
         )
+
+
+def _delete(directories: Sequence[Path]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)  # gone already if the archive has been kept
 
 
 def _parts(layer: Layer, lineage: Lineage) -> Sequence[_Part]:
