@@ -13,6 +13,16 @@ from harness.s3 import S3Access, accepts_objects, s3_client
 __all__ = ["SeaweedFS"]
 
 _BUCKET: Final = "layers"
+_IN_ITS_DIRECTORY: Final = (
+    *("unshare", "--mount", "--propagation", "private", "--"),
+    *("sh", "-c", 'exec 3<"$1" && mount --bind "$2" /tmp && shift 2 && exec /proc/self/fd/3 "$@"', "sh"),
+)
+"""Runs a program, given its path and a directory, with the directory as its /tmp.
+
+The server makes sockets in /tmp, whose place no setting changes, and leaves them behind if it is killed. The program is
+opened before, since it may be in the old /tmp itself.
+"""
+
 _PARTS: Final = ("s3", "master", "volume", "filer", "admin")
 
 
@@ -85,11 +95,10 @@ class SeaweedFS:
         DaemonError
             It is not installed, or did not get ready within 60 seconds.
         """
-        data = self._directory / "data"
-        data.mkdir(parents=True, exist_ok=True)
+        (self._directory / "data").mkdir(parents=True, exist_ok=True)
         daemon = Daemon(
             "seaweedfs",
-            [_program(), *self._arguments(data)],
+            [*_IN_ITS_DIRECTORY, _program(), str(self._directory), *self._arguments()],
             log=self._directory / "seaweedfs.log",
             env=self._variables(webhook_url, webhook_token),
         )
@@ -105,33 +114,23 @@ class SeaweedFS:
         """End the server orderly; it takes some four seconds."""
         if self._daemon is not None:
             await self._daemon.stop()
-            self._remove_sockets()
 
     async def kill(self) -> None:
         """End the server at once."""
         if self._daemon is not None:
             await self._daemon.kill()
-            self._remove_sockets()
 
-    def _remove_sockets(self) -> None:
-        # The server has no setting for the place of these and leaves them behind.
-        for part, port in zip(_PARTS, self._ports[len(_PARTS) :], strict=True):
-            Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108 - its choice
-
-    def _arguments(self, data: Path) -> list[str]:
+    def _arguments(self) -> list[str]:
         http, grpc = self._ports[:5], self._ports[5:]
         return [
             "mini",
-            f"-dir={data}",
+            "-dir=/tmp/data",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             f"-bucket={_BUCKET}",
             *(f"-{part}.port={port}" for part, port in zip(_PARTS, http, strict=True)),
             # Unless named they are 10,000 higher, which may be no port at all.
             *(f"-{part}.port.grpc={port}" for part, port in zip(_PARTS, grpc, strict=True)),
-            # Unless named they are in /tmp and stay there.
-            f"-s3.localSocket={self._directory / 's3.sock'}",
-            f"-filer.localSocket={self._directory / 'filer.sock'}",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-webdav=false",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.commands import CommandError
-from harness.demo.circle import Circle, DifferenceError
+from harness.demo.circle import Circle
+from harness.demo.comparison import DifferenceError
 from harness.demo.image import BaseImage
 from harness.demo.narrator import Narrator
 from harness.engine import Engine

@@ -1,7 +1,6 @@
 """The steps of the demonstration."""
 
 import asyncio
-import dataclasses
 import statistics
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Final
 
 from harness.commands import run
 from harness.containers import Container, run_container, time_start
+from harness.demo.comparison import COMMITTED, CONTAINER, ELSEWHERE, PLAIN_COMMITTED, PLAIN_CONTAINER, compare
 from harness.demo.image import BaseImage, flatten
 from harness.demo.narrator import Narrator
 from harness.demo.playground import CHANGES, write_playground
@@ -19,11 +19,11 @@ from harness.images import write_image
 from harness.node import Node
 from harness.stratum0 import Stratum0
 from harness.thin_images import publish_layer, read_descriptor, write_thin_image
-from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
+from harness.trees import CONTAINER_EXCLUSIONS, Tree, read_directory
 from services.common.descriptor import ThinDescriptor
 from services.common.object_store import ObjectStore
 
-__all__ = ["Circle", "DifferenceError"]
+__all__ = ["Circle"]
 
 _REGULAR: Final = "demo:regular"
 _THIN: Final = "demo:thin"
@@ -31,13 +31,6 @@ _COMMITTED: Final = "demo:committed"
 
 _STARTS: Final = 5
 """Starts that make a median."""
-
-_SHOWN: Final = 40
-"""Differences that are printed of one comparison."""
-
-
-class DifferenceError(Exception):
-    """File systems that must be equal are not; the differences have been printed."""
 
 
 class Circle:
@@ -79,9 +72,9 @@ class Circle:
         """
         await self._start()
         await self._publish(base)
-        changed = await self._change_and_commit()
-        committed = await self._run_elsewhere()
-        await self._compare(changed, committed)
+        trees = {**await self._change_and_commit(), **await self._run_elsewhere()}
+        self._narrator.step("Complete comparison of the file systems")
+        compare(trees, self._narrator)
         await self._close_with_table()
 
     async def _start(self) -> None:
@@ -139,7 +132,7 @@ class Circle:
             ordinary = await run_container(self._plain, _REGULAR)
             await _change(ordinary)
         with self._narrator.timed("both file systems read completely"):
-            trees = {"A's container": await _read(container), "overlay2's container": await _read(ordinary)}
+            trees = {CONTAINER: await _read(container), PLAIN_CONTAINER: await _read(ordinary)}
         started = time.perf_counter()
         appeared = asyncio.create_task(self._stratum0.next_layer())
         await self._a.docker("commit", container.id, _COMMITTED)
@@ -153,7 +146,7 @@ class Circle:
         with self._narrator.timed("docker commit under overlay2"):
             await self._plain.docker("commit", ordinary.id, _COMMITTED)
         with self._narrator.timed("file system of the committed image read completely"):
-            trees["A's committed image"] = await _read(again)
+            trees[COMMITTED] = await _read(again)
         return trees
 
     async def _run_elsewhere(self) -> Mapping[str, Tree]:
@@ -167,31 +160,7 @@ class Circle:
             container = await run_container(self._b, _COMMITTED)
         ordinary = await run_container(self._plain, _COMMITTED)
         with self._narrator.timed("file systems of B and of overlay2's committed image read completely"):
-            return {"B's container": await _read(container), "overlay2's committed image": await _read(ordinary)}
-
-    async def _compare(self, changed: Mapping[str, Tree], committed: Mapping[str, Tree]) -> None:
-        self._narrator.step("Complete comparison of the file systems")
-        trees = {**changed, **committed}
-        trees["A's committed image, as Docker keeps it"] = _as_docker_keeps(trees["A's committed image"])
-        different = False
-        for left, right in (
-            ("A's container", "overlay2's container"),
-            ("A's container", "A's committed image"),
-            ("A's committed image", "B's container"),
-            ("A's committed image, as Docker keeps it", "overlay2's committed image"),
-        ):
-            lines = differences(trees[left], trees[right], names=(left, right))
-            verdict = f"{len(lines)} DIFFERENCES" if lines else f"equal ({len(trees[left]):,} files)"
-            self._narrator.say(f"{left} and {right}: {verdict}")
-            for line in lines[:_SHOWN]:
-                self._narrator.say(f"  {line}")
-            different |= bool(lines)
-        if different:
-            raise DifferenceError("file systems that must be equal are not")
-        lost = len(differences(trees["overlay2's container"], trees["overlay2's committed image"]))
-        self._narrator.say(
-            f"(overlay2's own commit lost {lost} attributes: parts of seconds, times before 1970, user.* attributes)"
-        )
+            return {ELSEWHERE: await _read(container), PLAIN_COMMITTED: await _read(ordinary)}
 
     async def _close_with_table(self) -> None:
         self._narrator.step("In figures")
@@ -225,15 +194,3 @@ async def _change(container: Container) -> None:
 
 async def _read(container: Container) -> Tree:
     return await asyncio.to_thread(read_directory, container.root, exclusions=CONTAINER_EXCLUSIONS)
-
-
-def _as_docker_keeps(tree: Tree) -> Tree:
-    """Leave out what Docker's own archives do not hold: parts of seconds, times before 1970, most attributes."""
-    return {
-        path: dataclasses.replace(
-            entry,
-            mtime=None if entry.mtime is None else max(0, entry.mtime // 10**9 * 10**9),
-            xattrs={key: value for key, value in entry.xattrs.items() if key == "security.capability"},
-        )
-        for path, entry in tree.items()
-    }
