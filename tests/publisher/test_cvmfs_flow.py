@@ -96,7 +96,8 @@ async def test_a_publish_that_hangs_is_killed_aborted_and_repeated(
         await standin.reached("publish.sync")
         layer = await publisher.becomes(archive.digest, "failed")
         assert "took longer than 1 s and was killed" in layer["reason"]
-        assert (standin.revision, layer["attempts"]) == (1, 1)
+        assert layer["attempts"] >= 1
+        assert standin.revision == 1
         standin.no_longer("hang.publish.sync")
         assert await publisher.published(archive) == [2]
     assert not standin.in_transaction

@@ -5,7 +5,6 @@ import json
 import os
 from pathlib import Path
 
-from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.layout import layer_home, sidecar_path
@@ -48,8 +47,7 @@ async def test_kills_in_the_middle_of_batches_lose_and_show_nothing(bucket: S3Ac
     progress = []
     for _ in range(4):
         await publisher.start()
-        staging = lambda: asyncio.sleep(0, any(batches.glob(".staging-*/*")))  # noqa: E731 - a condition
-        await wait_until(staging, timeout=20, what="a batch is being published")
+        await _batch_is_being_published(batches)
         await publisher.kill()
         progress.append(_check_what_is_visible(publisher.root, archives))
     assert progress == sorted(progress)
@@ -58,6 +56,13 @@ async def test_kills_in_the_middle_of_batches_lose_and_show_nothing(bucket: S3Ac
     assert _check_what_is_visible(publisher.root, archives) == _LAYERS
     assert [name for name in os.listdir(batches) if name.startswith((".staging", ".prepared"))] == []
     assert os.listdir(publisher.spool) == []
+
+
+async def _batch_is_being_published(batches: Path) -> None:
+    # It takes milliseconds, so nobody may sleep meanwhile.
+    async with asyncio.timeout(20):
+        while not any(batches.glob(".staging-*/*")):  # noqa: ASYNC110 - there is nothing to await
+            await asyncio.sleep(0)
 
 
 async def test_an_event_that_was_answered_survives_a_kill(bucket: S3Access, tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ from services.publisher.errors import (
 from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
 from services.publisher.repository.cvmfs_names import CvmfsNames
-from services.publisher.repository.cvmfs_tool import CvmfsServer, outlive
+from services.publisher.repository.cvmfs_tool import CvmfsServer
 from services.publisher.repository.interface import PreparedLayer, Publication
+from services.publisher.repository.program import outlive
 from services.publisher.threads import Stop, in_thread
 
 __all__ = ["CvmfsServerRepository"]

@@ -1,41 +1,31 @@
 """The one place that talks to the `cvmfs_server` program.
 
-Every call has a time-out, after which its whole process group is killed. What it wrote goes to the log, and its end to
-the error. What the program does is described in its own source (CernVM-FS, cvmfs/server/*.sh) and was measured with
-version 2.12.
+Every call has a time-out, after which it is killed. What it wrote goes to the log, and its end to the error. What the
+program does is described in its own source (CernVM-FS, cvmfs/server/*.sh) and was measured with version 2.12.
 """
 
-import asyncio
-import contextlib
-import os
 import re
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
 from services.common.repository_name import RepositoryName
 from services.publisher.errors import RepositoryError
+from services.publisher.repository.program import run_program
 
-__all__ = ["CvmfsServer", "ToolTimeouts", "outlive", "process_identity"]
+__all__ = ["CvmfsServer", "ToolTimeouts"]
 
 _log = structlog.get_logger(__name__)
 
 _PROGRAM: Final = "cvmfs_server"
-_KEPT_OUTPUT: Final = 64 << 10
-"""Bytes of a call's output that are kept, from its end; a program gone wild can write without end."""
-_SHOWN_OUTPUT: Final = 1500
-"""Characters of it that an error shows, from its end."""
 _QUERY_TIMEOUT: Final = 120
 """Seconds that `list` may take: it looks at every repository of the machine, over HTTP."""
-_DRAIN: Final = 1
-"""Seconds to wait for the last output of a program that has ended."""
-_GRACE: Final = 5
-"""Seconds that a program may go on for when the publisher is told to stop."""
+_SHOWN_OUTPUT: Final = 1500
+"""Characters of the output that an error shows, from its end."""
 _MESSAGE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 """The program puts the message into a shell command without quotes."""
 
@@ -115,7 +105,7 @@ class CvmfsServer:
         RepositoryError
             It is not; the text says what the program says of it.
         """
-        output = await self._run([_PROGRAM, "list"], _QUERY_TIMEOUT, started=None)
+        output = await self._run([_PROGRAM, "list"], _QUERY_TIMEOUT, started=_forget)
         for line in output.splitlines():
             if line.startswith(f"{self._repository} ("):
                 break
@@ -136,139 +126,24 @@ class CvmfsServer:
         argv: Sequence[str],
         timeout: float,  # noqa: ASYNC109 - enforced by killing
         *,
-        started: Callable[[str | None], Awaitable[None]] | None,
+        started: Callable[[str | None], Awaitable[None]],
     ) -> str:
         name = " ".join(argv[argv.index(_PROGRAM) :])
-        async with _Output() as output:
-            try:
-                # Its own session, so that it outlives a publisher that is killed, and can be killed as a whole.
-                process = await asyncio.create_subprocess_exec(
-                    *argv,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output.writer,
-                    stderr=output.writer,
-                    start_new_session=True,
-                    cwd="/",
-                )
-            except OSError as error:
-                raise RepositoryError(f"{name} cannot be started: {error.strerror}") from error
-            try:
-                if started is not None:
-                    await started(process_identity(process.pid))
-                async with asyncio.timeout(timeout):
-                    status = await process.wait()
-            except asyncio.CancelledError:
-                with contextlib.suppress(TimeoutError):
-                    # A publish that is nearly done is worth a moment; what comes of it shows at the next start.
-                    await asyncio.wait_for(process.wait(), _GRACE)
-                raise
-            except TimeoutError:
-                raise RepositoryError(
-                    f"{name} took longer than {timeout:g} s and was killed: {await output.end()}"
-                ) from None
-            finally:
-                await _kill(process)
-            text = await output.text()
-        _log.info("cvmfs_server", command=name, status=status, output=_end(text))
-        if status != 0:
-            raise RepositoryError(f"{name} failed with status {status}: {_end(text)}")
-        return text
-
-
-class _Output:
-    """What a call writes, through a pipe that need not come to its end: a daemon that it leaves may keep it open."""
-
-    def __init__(self) -> None:
-        self._kept = bytearray()
-
-    async def __aenter__(self) -> Self:
-        read, self.writer = os.pipe()
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        self._transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
-        )
-        self._task = asyncio.create_task(self._collect(reader))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._close_writer()
-        self._task.cancel()
-        await asyncio.wait((self._task,))
-        self._transport.close()
-
-    async def text(self) -> str:
-        """Return the last of what was written, once the program has ended."""
-        self._close_writer()
-        await asyncio.wait((self._task,), timeout=_DRAIN)
-        return self._kept.decode(errors="backslashreplace").replace("\0", "\\0")
-
-    async def end(self) -> str:
-        """Return as much as an error shows."""
-        return _end(await self.text())
-
-    def _close_writer(self) -> None:
-        if self.writer >= 0:
-            os.close(self.writer)
-            self.writer = -1
-
-    async def _collect(self, reader: asyncio.StreamReader) -> None:
-        while chunk := await reader.read(1 << 16):
-            self._kept += chunk
-            del self._kept[:-_KEPT_OUTPUT]
-
-
-def process_identity(pid: int) -> str | None:
-    """Name a living process so that no later one of the same number is taken for it; nothing if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return None
-    state, start_time = fields[0], fields[19]
-    return None if state in "ZX" else f"{pid}/{start_time}"
-
-
-async def outlive(identity: str, patience: float) -> None:
-    """Wait until a process that an earlier publisher started has ended; kill it when the patience is over.
-
-    Parameters
-    ----------
-    identity
-        As it was given to `record_process`.
-    patience
-        Seconds.
-    """
-    pid = int(identity.partition("/")[0])
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if process_identity(pid) != identity:
-            return
-        _log.warning("waiting for a program that an earlier publisher started", pid=pid)
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(descriptor, ended.set)
         try:
-            await asyncio.wait_for(ended.wait(), patience)
-        except TimeoutError:
-            _log.error("killing a program that an earlier publisher started", pid=pid, seconds=patience)
-            os.killpg(pid, signal.SIGKILL)
-            await ended.wait()
-        finally:
-            loop.remove_reader(descriptor)
-    finally:
-        os.close(descriptor)
+            ended = await run_program(argv, timeout=timeout, started=started)
+        except OSError as error:
+            raise RepositoryError(f"{name} cannot be started: {error.strerror}") from error
+        shown = _end(ended.output)
+        _log.info("cvmfs_server", command=name, status=ended.status, output=shown)
+        if ended.status is None:
+            raise RepositoryError(f"{name} took longer than {timeout:g} s and was killed: {shown}")
+        if ended.status != 0:
+            raise RepositoryError(f"{name} failed with status {ended.status}: {shown}")
+        return ended.output
 
 
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End what is left of a call: the program itself, or what it has left running."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+async def _forget(_process: str | None) -> None:
+    """Remember nothing of a program that changes nothing."""
 
 
 def _end(text: str) -> str:

@@ -25,6 +25,7 @@ from services.publisher.journal.model import OwnTransaction
 from services.publisher.repository.cvmfs_server import CvmfsServerRepository
 from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.interface import Publication
+from services.publisher.repository.program import process_identity
 from tests.support.cvmfs_server.standin import StandIn
 from tests.support.publisher import REPOSITORY, make_layer, verified
 
@@ -43,29 +44,24 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-@pytest.fixture
-def processes() -> list[str | None]:
-    """What the repository says about the programs that it runs."""
-    return []
+async def _forget(_process: str | None) -> None:
+    """Stand in for the journal, which remembers which program works on a transaction."""
 
 
 Build = Callable[..., CvmfsServerRepository]
 
 
 @pytest.fixture
-def build(standin: StandIn, threads: ThreadPoolExecutor, processes: list[str | None]) -> Build:
+def build(standin: StandIn, threads: ThreadPoolExecutor) -> Build:
     """Build a repository, as a publisher does when it starts."""
 
     def build(timeouts: ToolTimeouts = _PATIENT, layout: LayerLayout = LayerLayout.FLAT) -> CvmfsServerRepository:
-        async def record(process: str | None) -> None:
-            processes.append(process)
-
         return CvmfsServerRepository(
             name=REPOSITORY,
             mount=standin.mount,
             spool=standin.spool,
             layout=layout,
-            tool=CvmfsServer(repository=REPOSITORY, timeouts=timeouts, record_process=record),
+            tool=CvmfsServer(repository=REPOSITORY, timeouts=timeouts, record_process=_forget),
             patience=0.3,
             threads=threads,
         )
@@ -301,16 +297,20 @@ async def test_the_transaction_of_a_killed_publisher_is_aborted(build: Build, st
     assert not standin.in_transaction
 
 
-async def test_a_program_of_a_killed_publisher_is_ended_when_it_hangs(
-    build: Build, standin: StandIn, processes: list[str | None], tmp_path: Path
-) -> None:
+async def test_a_program_of_a_killed_publisher_is_ended_when_it_hangs(build: Build, standin: StandIn) -> None:
+    standin.run("transaction", REPOSITORY)
+    marker = standin.area / ".layers" / ".publisher-transaction"
+    marker.parent.mkdir()
+    marker.write_text("first")
     async with _hanging(standin, "publish.sync"):
-        publishing = asyncio.create_task(_publish(build(), make_layer(tmp_path, "one"), token="first"))  # noqa: S106
+        program = await asyncio.create_subprocess_exec(
+            "cvmfs_server", "publish", "-f", REPOSITORY, start_new_session=True
+        )
         await standin.reached("publish.sync")
-        await build().recover((OwnTransaction(token="first", process=processes[-1]),))  # noqa: S106
-    assert not standin.in_transaction
-    with pytest.raises(RepositoryError):
-        await publishing  # in this test the earlier publisher lives on, and sees its program die
+        left = OwnTransaction(token="first", process=process_identity(program.pid))  # noqa: S106
+        await build().recover((left,))
+    assert await program.wait() == -9
+    assert (standin.revision, standin.in_transaction) == (1, False)
 
 
 @pytest.mark.parametrize("point", ["publish.begin", "publish.sync"])
@@ -403,16 +403,13 @@ async def test_a_program_that_is_not_there_is_named(
 
 
 async def test_a_repository_that_is_not_there_is_named(standin: StandIn, threads: ThreadPoolExecutor) -> None:
-    async def record(_process: str | None) -> None:
-        pass
-
     name = type(REPOSITORY)("other.cern.ch")
     repository = CvmfsServerRepository(
         name=name,
         mount=standin.mount,
         spool=standin.spool,
         layout=LayerLayout.FLAT,
-        tool=CvmfsServer(repository=name, timeouts=_PATIENT, record_process=record),
+        tool=CvmfsServer(repository=name, timeouts=_PATIENT, record_process=_forget),
         patience=1,
         threads=threads,
     )
