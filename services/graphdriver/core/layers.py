@@ -28,7 +28,7 @@ from typing import Final, Self
 from services.common.errors import InvalidValueError
 from services.graphdriver.errors import LayerExistsError, LineageError, UnknownLayerError
 
-__all__ = ["Layer", "LayerId", "LayerKind", "LayerStore"]
+__all__ = ["Layer", "LayerId", "LayerKind", "LayerStore", "short_link"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,191}")
 _CHAIN_LIMIT: Final = 1000

@@ -30,6 +30,7 @@ from services.common.archive.unpack import unpack
 from services.common.descriptor import LayerUrl
 from services.common.digest import Digest
 from services.common.streams import run_in_thread
+from services.graphdriver.core.layers import short_link
 
 __all__ = ["LocalCopies", "LocalCopy"]
 
@@ -64,6 +65,7 @@ class LocalCopies:
     """
 
     def __init__(self, *, home: Path, limits: ArchiveLimits) -> None:
+        self._home = home
         self._copies = home / "copies"
         self._spool = home / "spool"
         self._limits = limits
@@ -195,9 +197,10 @@ class LocalCopies:
                 return
             del self._index[digest]
             del self._users[digest]
-            await run_in_thread(lambda: self._delete(copy.archive.path.parent))
+            await run_in_thread(lambda: self._delete(copy))
 
-    def _delete(self, directory: Path) -> None:
+    def _delete(self, copy: LocalCopy) -> None:
         grave = self.new_spool()
-        directory.rename(grave / "copy")
+        copy.archive.path.parent.rename(grave / "copy")
+        (self._home / short_link(str(copy.tree))).unlink(missing_ok=True)
         shutil.rmtree(grave)
