@@ -94,7 +94,7 @@ available_packages() {
         case $package in
         docker.io)
             apt-cache madison docker.io | awk -F' *[|] *' -v newest=$newest_docker \
-                '!found && $2 + 0 <= newest { print "docker.io=" $2; found = 1 }'
+                '!found && int($2) <= newest { print "docker.io=" $2; found = 1 }'
             ;;
         docker-cli)
             ! apt-cache show docker-cli >/dev/null 2>&1 || echo docker-cli
@@ -187,11 +187,9 @@ if [ -n "$packages" ]; then
     [ -z "$packages" ] || fail "still missing:
 $missing"
 fi
+[ "$target" = lint ] || check_docker
 sync_environment
-if [ "$target" != lint ]; then
-    check_docker
-    make_rootfs
-fi
+[ "$target" = lint ] || make_rootfs
 if [ "$target" = fetch ]; then
     say "fetching $2"
     rm -f "$3"
