@@ -79,7 +79,7 @@ class LayerSidecar(BaseModel):
     uncompressed_size: NonNegativeInt
     """Size of the uncompressed tar stream, in bytes."""
     tree_size: NonNegativeInt
-    """Sum of the sizes of the layer's files, hard links counted once, in bytes."""
+    """Sum of the sizes of the layer's files and symbolic links, hard links counted once, in bytes."""
     entries: NonNegativeInt
     """Number of entries in the archive."""
     deletions: Literal["listed", "in-tree"] = "listed"

@@ -140,6 +140,7 @@ class DiskTree:
             self._finish_special(parent, name, path, entry)
         except OSError as error:
             raise _refused(path, error) from error
+        self.size += len(entry.link)
 
     def node(self, path: bytes, entry: Entry) -> None:
         """Make a device or fifo in place of what is there."""
@@ -347,7 +348,7 @@ class DiskTree:
         """Remove whatever has a name, with everything below it."""
         there = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(there.st_mode):
-            if stat.S_ISREG(there.st_mode) and there.st_nlink == 1:
+            if there.st_nlink == 1:
                 self.size -= there.st_size
             os.unlink(name, dir_fd=parent)
             return

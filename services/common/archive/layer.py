@@ -34,7 +34,7 @@ class LayerTree(Protocol):
 
     @property
     def size(self) -> int:
-        """Sum of the sizes of the files, hard links counted once, in bytes."""
+        """Sum of the sizes of files and symbolic links, hard links counted once, in bytes; as Docker counts."""
 
     def directory(self, path: bytes, entry: Entry) -> None:
         """Make a directory, or give one that exists new attributes."""

@@ -39,14 +39,16 @@ class MemoryTree:
         self._put(parent, name, _Leaf(entry.size))
         self.size += entry.size
 
-    def symlink(self, path: bytes, entry: Entry) -> None:  # noqa: ARG002
+    def symlink(self, path: bytes, entry: Entry) -> None:
+        """Make a leaf in place of what is there."""
+        parent, name = self._enter(path)
+        self._put(parent, name, _Leaf(len(entry.link)))
+        self.size += len(entry.link)
+
+    def node(self, path: bytes, entry: Entry) -> None:  # noqa: ARG002 - attributes are not kept
         """Make a leaf in place of what is there."""
         parent, name = self._enter(path)
         self._put(parent, name, _Leaf(0))
-
-    def node(self, path: bytes, entry: Entry) -> None:
-        """Make a leaf in place of what is there."""
-        self.symlink(path, entry)
 
     def link(self, path: bytes, target: bytes) -> bool:
         """Make a hard link in place of what is there; return False where the target is absent."""

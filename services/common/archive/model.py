@@ -58,7 +58,7 @@ class LayerContent:
     entries: int
     """Number of entries in the stream, whiteouts included."""
     tree_size: int
-    """Sum of the sizes of the layer's files, in bytes; hard links count once, holes count."""
+    """Sum of the sizes of the layer's files and symbolic links, in bytes; hard links count once, holes count."""
     stream_size: int
     """Size of the stream up to its end, in bytes."""
     whiteouts: tuple[bytes, ...]

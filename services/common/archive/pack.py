@@ -238,7 +238,9 @@ class _Packer:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFLNK:
             xattrs = self._xattrs(_held(handle), path, Kind.SYMLINK)
-            self._entry(path, b"2", status, link=os.readlink(b"", dir_fd=handle), xattrs=xattrs)
+            link = os.readlink(b"", dir_fd=handle)
+            self._entry(path, b"2", status, link=link, xattrs=xattrs)
+            self._tree_size += len(link)
             return
         typeflag, name = _SPECIAL[kind]
         self._entry(path, typeflag, status, device=status.st_rdev, xattrs=self._xattrs(_held(handle), path, name))

@@ -53,7 +53,7 @@ def test_every_type_gets_its_attributes(tree: Path, put: Put) -> None:
     for path in [tree / "d", *(tree / "d").iterdir()]:
         assert (status(path).st_uid, status(path).st_gid) == (1000, 2000), path
         assert status(path).st_mtime_ns == 1_600_000_000 * 10**9, path
-    assert (content.entries, content.tree_size, content.notes) == (6, 5, ())
+    assert (content.entries, content.tree_size, content.notes) == (6, 19, ())
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o4755, 0o2755, 0o6711, 0o7777])
