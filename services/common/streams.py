@@ -290,7 +290,10 @@ def _start(work: Callable[[], T]) -> asyncio.Future[T]:
         else:
             loop.call_soon_threadsafe(future.set_result, result)
 
-    threading.Thread(target=run, name="blocking-work").start()
+    thread = threading.Thread(target=run, name="blocking-work")
+    # When the result is there, nothing is left for the thread but to end.
+    future.add_done_callback(lambda _: thread.join())
+    thread.start()
     return future
 
 
