@@ -18,24 +18,23 @@ from harness.engine import Engine
 from harness.images import write_image
 from harness.node import Node
 from harness.trees import CONTAINER_EXCLUSIONS, Exclusions, Tree, differences, read_directory
-from tests.support.e2e import BASE
+from tests.support.e2e import BASE, Images
 from tests.support.edits import make_edits
 from tests.support.mounts import mounts_below
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 IMAGE = "test:playground"
-ROOTFS = Path(__file__).parents[2] / ".cache" / "debian-trixie.tar"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def engines(
-    node: Node, overlay2: Engine, tmp_path_factory: pytest.TempPathFactory
+    node: Node, overlay2: Engine, images: Images, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Engine, Engine]]:
     """The node's engine and one under overlay2, both with an image of two layers."""
     directory = tmp_path_factory.mktemp("playground")
     write_playground(directory / "playground.tar")
-    write_image(directory / "image.tar", name=IMAGE, layers=[ROOTFS, directory / "playground.tar"])
+    write_image(directory / "image.tar", name=IMAGE, layers=[images.base, directory / "playground.tar"])
     both = node.engine, overlay2
     for engine in both:
         await engine.docker("load", input=directory / "image.tar")
@@ -101,7 +100,7 @@ async def test_info_says_what_the_driver_is(node: Node, engines: tuple[Engine, E
 
 async def test_a_container_sees_the_same_file_system(containers: tuple[Container, Container]) -> None:
     ours, theirs = map(_tree, containers)
-    assert len(ours) > 5000
+    assert len(ours) > 500
     assert differences(ours, theirs, names=("graphdriver", "overlay2")) == []
 
 
@@ -218,12 +217,14 @@ async def test_an_export_holds_the_same(
                     if member.name.startswith(("playground", "usr"))
                 )
             )
-    assert len(listings[0]) > 3000
+    assert len(listings[0]) > 500
     assert listings[0] == listings[1]
 
 
-async def test_an_image_of_more_than_a_hundred_layers(engines: tuple[Engine, Engine], tmp_path: Path) -> None:
-    layers = [ROOTFS]
+async def test_an_image_of_more_than_a_hundred_layers(
+    engines: tuple[Engine, Engine], images: Images, tmp_path: Path
+) -> None:
+    layers = [images.base]
     for number in range(120):
         layer = tmp_path / f"{number}.tar"
         with tarfile.open(layer, "w") as tar:
@@ -265,11 +266,13 @@ async def test_saving_and_loading_across_drivers(
     await _both(engines, "rmi", "test:moved")
 
 
-async def test_removing_and_pruning_leaves_no_layer(node: Node, engines: tuple[Engine, Engine], tmp_path: Path) -> None:
+async def test_removing_and_pruning_leaves_no_layer(
+    node: Node, engines: tuple[Engine, Engine], images: Images, tmp_path: Path
+) -> None:
     before = _layers(node)
     with tarfile.open(tmp_path / "layer.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("extra"))
-    write_image(tmp_path / "image.tar", name="test:extra", layers=[ROOTFS, tmp_path / "layer.tar"])
+    write_image(tmp_path / "image.tar", name="test:extra", layers=[images.base, tmp_path / "layer.tar"])
     await engines[0].docker("load", input=tmp_path / "image.tar")
     await engines[0].docker("create", "--network=none", "test:extra", "true")
     assert len(_layers(node) - before) == 3
