@@ -15,7 +15,7 @@ from services.common.errors import InvalidValueError
 from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
 
-__all__ = ["DESCRIPTOR_LIMIT", "DESCRIPTOR_NAME", "LayerUrl", "ThinDescriptor", "ThinLayer"]
+__all__ = ["DESCRIPTOR_LIMIT", "DESCRIPTOR_NAME", "LAYER_LIMIT", "LayerUrl", "ThinDescriptor", "ThinLayer"]
 
 DESCRIPTOR_NAME: Final = "thin.json"
 """Name of the file, at the root of an image layer, that makes the image a thin one."""
@@ -23,9 +23,12 @@ DESCRIPTOR_NAME: Final = "thin.json"
 DESCRIPTOR_LIMIT: Final = 1 << 20
 """Largest descriptor that is read, in bytes; some 5,000 layers."""
 
+LAYER_LIMIT: Final = 500
+"""Most layers of a descriptor: the kernel's overlay stacks no more (OVL_MAX_STACK)."""
+
 _SUPPORTED: Final = (1, 0)
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,255}")
-_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
 
 
 class LayerUrl(str):
@@ -126,8 +129,8 @@ class ThinDescriptor(BaseModel):
     """Oldest version of the form that a reader must know; `version` where it is absent."""
     origin: str | None = None
     """The image it was made from, `<name>:<tag>@<registry URL>`."""
-    layers: Annotated[tuple[ThinLayer, ...], Field(max_length=500)] = ()
-    """The layers, base first (the kernel's overlay takes no more than 500)."""
+    layers: Annotated[tuple[ThinLayer, ...], Field(max_length=LAYER_LIMIT)] = ()
+    """The layers, base first."""
     comment: str | None = None
     """Free text."""
 
@@ -168,9 +171,23 @@ class ThinDescriptor(BaseModel):
 
     def encode(self) -> bytes:
         """Write the published form: two spaces of indentation, fields in order, absent ones left out, a final LF."""
-        document: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        document: dict[str, Any] = self.model_dump(mode="json")
+        for name in ("min_version", "origin", "comment"):
+            if document[name] is None:
+                del document[name]
         return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
     def with_layers(self, *added: ThinLayer) -> Self:
-        """Return the descriptor with further layers on top, everything else as it is."""
-        return self.model_copy(update={"layers": (*self.layers, *added)})
+        """Return the descriptor with further layers on top, everything else as it is.
+
+        Raises
+        ------
+        InvalidValueError
+            It would have more layers than an overlay can stack.
+        """
+        layers = (*self.layers, *added)
+        if len(layers) > LAYER_LIMIT:
+            raise InvalidValueError(
+                f"a thin image cannot have {len(layers)} layers, the kernel stacks {LAYER_LIMIT}: make a flat one of it"
+            )
+        return self.model_copy(update={"layers": layers})
