@@ -136,7 +136,7 @@ async def test_a_build_from_nothing(node: Node, context: Path, builder: str) -> 
 @pytest.mark.parametrize("builder", BUILDERS)
 async def test_a_step_that_fails_leaves_nothing_mounted(node: Node, context: Path, builder: str) -> None:
     before = mounts_below(node.directory)
-    with pytest.raises(CommandError, match="exit code: 3|returned a non-zero code: 3"):
+    with pytest.raises(CommandError, match=r"exit code: 3|returned a non-zero code: 3"):
         await _build(node.engine, context, builder, f"FROM {BASE}\nRUN touch /x; exit 3\n", "test:failed", "--force-rm")
     assert mounts_below(node.directory) == before
 
@@ -160,9 +160,10 @@ async def test_buildkit_puts_regular_layers_on_a_thin_image(
     assert len(descriptor.layers) == 4
     for layer in descriptor.layers[1:]:
         await stratum0.visible(Digest(layer.digest))
-    script = "cat /app/made /app/container; ls /etc/debian_version"
-    done = await node.engine.docker("run", "--rm", "--network=none", "test:all-thin", "sh", "-c", f"{script}; true")
-    assert done.text == "built\ncontainer"
+    # The committed container's own entry point is in the way.
+    script = "cat /app/made /app/container; ls /etc/debian_version 2>/dev/null; true"
+    options = ("--rm", "--network=none", "--entrypoint=sh")
+    assert (await node.engine.docker("run", *options, "test:all-thin", "-c", script)).text == "built\ncontainer"
     await node.engine.docker("rmi", "test:all-thin", "test:mixed")
 
 
@@ -183,10 +184,7 @@ async def test_the_classic_builder_commits_every_step_to_the_repository(
 
 @pytest.mark.parametrize("builder", BUILDERS)
 async def test_a_stage_can_be_thin_and_another_regular(node: Node, context: Path, builder: str) -> None:
-    dockerfile = (
-        f"FROM {THIN} AS thin\nRUN echo thin > /made\nFROM {BASE}\nCOPY --from=thin /made /etc/hostname.old /\n"
-    )
-    dockerfile = dockerfile.replace(" /etc/hostname.old", " /usr/bin/cat")
+    dockerfile = f"FROM {THIN} AS thin\nRUN echo thin > /made\nFROM {BASE}\nCOPY --from=thin /made /usr/bin/cat /\n"
     await _build(node.engine, context, builder, dockerfile, "test:stages")
     assert await _run(node.engine, "test:stages", "/cat", "/made") == "thin"
     await node.engine.docker("rmi", "test:stages")
