@@ -3,8 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
@@ -103,26 +101,28 @@ async def test_a_publish_that_hangs_is_killed_aborted_and_repeated(
     assert not standin.in_transaction
 
 
-@pytest.mark.parametrize("point", _POINTS)
-async def test_a_publisher_that_is_killed_publishes_when_it_is_started_again(
-    bucket: S3Access, standin: StandIn, tmp_path: Path, point: str
+async def test_a_publisher_that_is_killed_at_any_point_publishes_when_it_is_started_again(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:
     publisher = _publisher(tmp_path, bucket, standin)
-    archive = make_layer(tmp_path, "one")
-    await upload(bucket, archive)
-    standin.want(f"hang.{point}")
-    await publisher.start()
-    await standin.reached(point)
-    await publisher.kill()
-    # The program that it had started goes on, as after a real kill, and ends while the next publisher waits for it.
-    async with publisher.running():
-        state = (await publisher.layer(archive.digest))["state"]
-        assert state in ("announced", "publishing")
-        standin.no_longer(f"hang.{point}")
-        await publisher.published(archive)
-        assert (await publisher.get("/readyz"))["waiting_for"] is None
-    assert _names(standin, archive) == ["one"]
-    assert (standin.revision, standin.in_transaction) == (2, False)
+    async with publisher.ended():
+        await publisher.start()
+        for number, point in enumerate(_POINTS):
+            archive = make_layer(tmp_path, point)
+            standin.want(f"hang.{point}")
+            await upload(bucket, archive)
+            await publisher.announce(ceph_event(bucket.bucket, f"sha256/{archive.digest}"))
+            await standin.reached(point)
+            await publisher.kill()
+            # The program that it had started goes on, as after a real kill; the next publisher waits for it.
+            await publisher.start()
+            assert (await publisher.layer(archive.digest))["state"] in ("announced", "publishing")
+            standin.no_longer(f"hang.{point}")
+            await publisher.published(archive)
+            assert (await publisher.get("/readyz"))["waiting_for"] is None
+            assert _names(standin, archive) == [point]
+            assert (standin.revision, standin.in_transaction) == (number + 2, False), point
+        assert await publisher.daemon.stop() == 0
 
 
 async def test_a_machine_that_loses_power_while_it_publishes_starts_again(
@@ -132,15 +132,16 @@ async def test_a_machine_that_loses_power_while_it_publishes_starts_again(
     archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
     standin.want("hang.publish.sync")
-    await publisher.start()
-    await standin.reached("publish.sync")
-    await publisher.kill()
-    await standin.kill_programs()
-    assert standin.in_transaction
-    async with publisher.running():
-        standin.no_longer("hang.publish.sync")
-        assert await publisher.published(archive) == [2]
-    assert not standin.in_transaction
+    async with publisher.ended():
+        await publisher.start()
+        await standin.reached("publish.sync")
+        await publisher.kill()
+        await standin.kill_programs()
+        assert standin.in_transaction
+        async with publisher.running():
+            standin.no_longer("hang.publish.sync")
+            assert await publisher.published(archive) == [2]
+        assert not standin.in_transaction
 
 
 async def test_a_publisher_that_is_told_to_stop_lets_a_publish_end(
@@ -150,16 +151,17 @@ async def test_a_publisher_that_is_told_to_stop_lets_a_publish_end(
     archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
     standin.want("hang.publish.sync")
-    await publisher.start()
-    await standin.reached("publish.sync")
-    stopping = asyncio.create_task(publisher.daemon.stop())
-    await wait_until(
-        lambda: asyncio.sleep(0, '"stopping"' in publisher.daemon.tail()), timeout=10, what="the publisher stops"
-    )
-    standin.no_longer("hang.publish.sync")
-    assert await stopping == 0
-    assert _names(standin, archive) == ["one"]
-    assert not standin.in_transaction
-    async with publisher.running():
-        await publisher.published(archive)
-    assert standin.revision == 2
+    async with publisher.ended():
+        await publisher.start()
+        await standin.reached("publish.sync")
+        stopping = asyncio.create_task(publisher.daemon.stop())
+        await wait_until(
+            lambda: asyncio.sleep(0, '"stopping"' in publisher.daemon.tail()), timeout=10, what="the publisher stops"
+        )
+        standin.no_longer("hang.publish.sync")
+        assert await stopping == 0
+        assert _names(standin, archive) == ["one"]
+        assert not standin.in_transaction
+        async with publisher.running():
+            await publisher.published(archive)
+        assert standin.revision == 2

@@ -45,17 +45,18 @@ async def test_kills_in_the_middle_of_batches_lose_and_show_nothing(bucket: S3Ac
     await upload(bucket, *archives)
     batches = publisher.root / ".batches"
     progress = []
-    for _ in range(4):
-        await publisher.start()
-        await _batch_is_being_published(batches)
-        await publisher.kill()
-        progress.append(_check_what_is_visible(publisher.root, archives))
-    assert progress == sorted(progress)
-    async with publisher.running():
-        await publisher.published(*archives)
-    assert _check_what_is_visible(publisher.root, archives) == _LAYERS
-    assert [name for name in os.listdir(batches) if name.startswith((".staging", ".prepared"))] == []
-    assert os.listdir(publisher.spool) == []
+    async with publisher.ended():
+        for _ in range(4):
+            await publisher.start()
+            await _batch_is_being_published(batches)
+            await publisher.kill()
+            progress.append(_check_what_is_visible(publisher.root, archives))
+        assert progress == sorted(progress)
+        async with publisher.running():
+            await publisher.published(*archives)
+        assert _check_what_is_visible(publisher.root, archives) == _LAYERS
+        assert [name for name in os.listdir(batches) if name.startswith((".staging", ".prepared"))] == []
+        assert os.listdir(publisher.spool) == []
 
 
 async def _batch_is_being_published(batches: Path) -> None:
@@ -69,13 +70,14 @@ async def test_an_event_that_was_answered_survives_a_kill(bucket: S3Access, tmp_
     # No sweep can help: the object is uploaded after the last one.
     publisher = PublisherProcess(tmp_path / "publisher", bucket, {"PUBLISHER_SWEEP_INTERVAL": "3600"})
     archive = make_layer(tmp_path, "one")
-    await publisher.start()
-    assert await publisher.announce(ceph_event(bucket.bucket, f"sha256/{archive.digest}")) == 204
-    await publisher.kill()
-    async with publisher.running():
-        await publisher.becomes(archive.digest, "failed")
-        await upload(bucket, archive)
-        await publisher.published(archive)
+    async with publisher.ended():
+        await publisher.start()
+        assert await publisher.announce(ceph_event(bucket.bucket, f"sha256/{archive.digest}")) == 204
+        await publisher.kill()
+        async with publisher.running():
+            await publisher.becomes(archive.digest, "failed")
+            await upload(bucket, archive)
+            await publisher.published(archive)
 
 
 async def test_a_verified_archive_is_not_fetched_again(bucket: S3Access, tmp_path: Path) -> None:
@@ -83,28 +85,29 @@ async def test_a_verified_archive_is_not_fetched_again(bucket: S3Access, tmp_pat
     publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)
     archive = make_layer(tmp_path, "large", {f"file-{number}": os.urandom(1 << 20) for number in range(100)})
     await upload(bucket, archive)
-    (publisher.spool / "left-over").mkdir(parents=True)
-    (publisher.spool / "left-over").rmdir()
+    publisher.spool.mkdir(parents=True)
     (publisher.spool / f".{archive.digest}.1234.part").touch()
-    await publisher.start()
-    await publisher.becomes(archive.digest, "verified")
-    await publisher.kill()
-    assert os.listdir(publisher.spool) == [archive.digest]
-    async with publisher.running():
-        await publisher.published(archive)
-        assert (await publisher.metrics())["publisher_fetched_bytes_total"] == 0
+    async with publisher.ended():
+        await publisher.start()
+        await publisher.becomes(archive.digest, "verified")
+        await publisher.kill()
+        assert os.listdir(publisher.spool) == [archive.digest]
+        async with publisher.running():
+            await publisher.published(archive)
+            assert (await publisher.metrics())["publisher_fetched_bytes_total"] == 0
 
 
 async def test_an_archive_that_was_damaged_in_the_spool_is_fetched_again(bucket: S3Access, tmp_path: Path) -> None:
     publisher = PublisherProcess(tmp_path / "publisher", bucket)
     archive = make_layer(tmp_path, "large", {f"file-{number}": os.urandom(1 << 20) for number in range(100)})
     await upload(bucket, archive)
-    await publisher.start()
-    await publisher.becomes(archive.digest, "verified")
-    await publisher.kill()
-    with (publisher.spool / archive.digest).open("r+b") as file:
-        file.seek(archive.size // 2)
-        file.write(b"damaged")
-    async with publisher.running():
-        await publisher.published(archive)
-        assert (await publisher.metrics())["publisher_fetched_bytes_total"] == archive.size
+    async with publisher.ended():
+        await publisher.start()
+        await publisher.becomes(archive.digest, "verified")
+        await publisher.kill()
+        with (publisher.spool / archive.digest).open("r+b") as file:
+            file.seek(archive.size // 2)
+            file.write(b"damaged")
+        async with publisher.running():
+            await publisher.published(archive)
+            assert (await publisher.metrics())["publisher_fetched_bytes_total"] == archive.size

@@ -71,6 +71,7 @@ class PublisherProcess:
 
     def __init__(self, directory: Path, access: S3Access, settings: Mapping[str, str] | None = None) -> None:
         (self.port,) = free_ports(1)
+        self.access = access
         self.url = f"http://127.0.0.1:{self.port}"
         self.root = directory / "repository"
         self.state = directory / "state"
@@ -109,10 +110,16 @@ class PublisherProcess:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["PublisherProcess"]:
         """Run it; at the end of the context it must end orderly."""
-        await self.start()
-        try:
+        async with self.ended():
+            await self.start()
             yield self
             assert await self.daemon.stop() == 0, self.daemon.tail()
+
+    @asynccontextmanager
+    async def ended(self) -> AsyncIterator[None]:
+        """Let it be started and killed at will; at the end of the context it does not run."""
+        try:
+            yield
         finally:
             await self.daemon.kill()
 
