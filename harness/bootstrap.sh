@@ -67,12 +67,10 @@ find_missing() {
         /usr/local/lib/docker/cli-plugins/docker-buildx
     need mmdebstrap mmdebstrap
     [ "$target" != fetch ] || need skopeo skopeo
+    [ "$target" != bench ] || need e2fsprogs mkfs.ext4
     [ "$target" = test ] || return 0
     need docker-registry docker-registry
-    need skopeo skopeo
     need umoci umoci
-    need attr getfattr
-    need libcap2-bin setcap
     need fuse3 fusermount3
     need bindfs bindfs
     need ceph-mon ceph-mon
