@@ -94,11 +94,13 @@ def pack(tree: Path, sink: Sink, *, exclude: Collection[bytes] = ()) -> LayerCon
 class _Level:
     """A directory that is being packed."""
 
-    __slots__ = ("descriptor", "names", "path")
+    __slots__ = ("descriptor", "hiding", "names", "path")
 
-    def __init__(self, descriptor: int, path: bytes) -> None:
+    def __init__(self, descriptor: int, path: bytes, *, hiding: bool) -> None:
         self.descriptor = descriptor
         self.path = path
+        self.hiding = hiding
+        """Whether it or a directory above hides all that lower layers hold there."""
         # In byte order, which is not the order of the decoded names.
         self.names = iter(sorted(map(os.fsencode, os.listdir(descriptor))))
 
@@ -147,7 +149,7 @@ class _Packer:
 
     def _open_root(self, root: int) -> None:
         try:
-            self._levels.append(_Level(root, b""))
+            self._levels.append(_Level(root, b"", hiding=False))
             self._xattrs(root, b"", Kind.DIRECTORY)
         except OSError as error:
             os.close(root)
@@ -251,7 +253,8 @@ class _Packer:
         descriptor = os.open(b".", _DIRECTORY, dir_fd=handle)
         try:
             xattrs = self._xattrs(descriptor, path, Kind.DIRECTORY)
-            level = _Level(descriptor, path)
+            opaque = bool(self._opaque) and self._opaque[-1] == path
+            level = _Level(descriptor, path, hiding=opaque or self._levels[-1].hiding)
         except FileNotFoundError:
             # It has been removed meanwhile.
             os.close(descriptor)
@@ -261,7 +264,7 @@ class _Packer:
             raise
         self._levels.append(level)
         self._entry(path + b"/", b"5", status, xattrs=xattrs)
-        if self._opaque and self._opaque[-1] == path:
+        if opaque:
             self._opaque_marker(path + b"/")
 
     def _opaque_marker(self, prefix: bytes) -> None:
@@ -269,6 +272,8 @@ class _Packer:
         self._writer.entry(prefix + OPAQUE_MARKER, b"0", mode=_WHITEOUT_MODE)
 
     def _whiteout(self, path: bytes) -> None:
+        if self._levels[-1].hiding:
+            return
         parent, slash, name = path.rpartition(b"/")
         self._entries += 1
         self._whiteouts.append(path)

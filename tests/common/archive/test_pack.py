@@ -69,15 +69,16 @@ def test_every_type_survives_the_way_there_and_back(tree: Path, tmp_path: Path) 
     os.setxattr(tree / "caps", "security.capability", CAPABILITY)
     os.setxattr(tree / "caps", "user.note", b"\0\n=\xff")
     os.setxattr(tree / "d", "user.empty", b"")
+    (tree / "o").mkdir()
+    os.setxattr(tree / "o", "trusted.overlay.opaque", b"y")
     os.mknod(tree / "d/gone", 0o020000, 0)
-    os.setxattr(tree / "d", "trusted.overlay.opaque", b"y")
     os.utime(tree / "caps", ns=(0, -1_500_000_001))
     os.utime(tree / "fifo", ns=(0, 8_600_000_000_123_456_789))
     os.utime(tree / "s", ns=(0, 999_999_999), follow_symlinks=False)
     os.utime(tree / "d", ns=(0, 7))
 
     content, layer = packed(tree)
-    assert (layer.whiteouts, layer.opaque, layer.notes) == ((b"d/gone",), (b"d",), ())
+    assert (layer.whiteouts, layer.opaque, layer.notes) == ((b"d/gone",), (b"o",), ())
     again = tmp_path / "again"
     again.mkdir()
     assert unpack(io.BytesIO(content), again, deletions=OverlayDeletions(), limits=ArchiveLimits()) == layer
@@ -244,6 +245,17 @@ def test_the_marker_follows_its_directory(tree: Path) -> None:
     (tree / "o/-").write_bytes(b"")
     os.setxattr(tree / "o", "trusted.overlay.opaque", b"y")
     assert names(packed(tree)[0]) == ["o", "o/.wh..wh..opq", "o/-"]
+
+
+def test_whiteouts_in_what_hides_everything_say_nothing(tree: Path) -> None:
+    (tree / "o/d").mkdir(parents=True)
+    os.setxattr(tree / "o", "trusted.overlay.opaque", b"y")
+    os.mknod(tree / "o/x", 0o020000, 0)
+    os.mknod(tree / "o/d/y", 0o020000, 0)
+    os.mknod(tree / "p", 0o020000, 0)
+    content, layer = packed(tree)
+    assert names(content) == ["o", "o/.wh..wh..opq", "o/d", ".wh.p"]
+    assert (layer.whiteouts, layer.opaque) == ((b"p",), (b"o",))
 
 
 def test_an_opaque_root(tree: Path) -> None:
