@@ -338,6 +338,27 @@ class LayerFinder:
         """The repositories that descriptors may name, sorted."""
         return sorted(self._allowed)
 
+    async def answers(self, directory: Path, *, repository: RepositoryName) -> bool:
+        """Return whether a directory that stands on a repository's files can be read; not if their client died.
+
+        Raises
+        ------
+        RepositoryError
+            It does not answer within the time.
+        """
+
+        def look() -> bool:
+            try:
+                with os.scandir(directory) as entries:
+                    next(entries, None)
+            except OSError as error:
+                if error.errno in _DEAD:
+                    return False
+                raise
+            return True
+
+        return await self._io.run(look, repository=repository)
+
     async def find(self, urls: Sequence[LayerUrl], *, holder: str) -> Findings:
         """Look layers up once, each repository's together."""
         findings = Findings({}, {})

@@ -145,6 +145,19 @@ class UnionBuilder:
         )
         await asyncio.to_thread(self._mount, source, layer.merged)
 
+    async def answers(self, layer: Layer, lineage: Lineage) -> bool:
+        """Return whether a mounted union is of use; it is not if the client of a repository below it died.
+
+        Raises
+        ------
+        RepositoryError
+            It does not answer at all.
+        """
+        if lineage.descriptor is None or not lineage.descriptor.layers:
+            return True
+        name = lineage.descriptor.layers[-1].location.repository
+        return await self._finder.answers(layer.merged, repository=name)
+
     def _mount(self, source: OverlaySource, point: Path) -> None:
         point.mkdir(mode=0o700, exist_ok=True)
         self._mount_thread.call(
@@ -218,6 +231,11 @@ class MountedUnions:
         label
             SELinux context; only that of the first mount counts.
         """
+        if layer.id in self._counts and not await self._builder.answers(layer, lineage):
+            # What runs in it has lost its files for good; whoever comes now gets them from the client's successor.
+            _log.warning("union_on_a_dead_repository_replaced", layer=layer.id)
+            del self._counts[layer.id]
+            await asyncio.to_thread(unmount, layer.merged)
         if layer.id not in self._counts:
             await self._builder.mount(layer, lineage, label=label)
             self._counts[layer.id] = 0

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import os
+import signal
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,11 +28,13 @@ from services.graphdriver.errors import (
     LayerExistsError,
     LayerNotPublishedError,
     LineageError,
+    RepositoryError,
     UnknownLayerError,
     UnsupportedError,
 )
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.settings import GraphDriverSettings
+from tests.support.fuse import served
 from tests.support.mounts import mounts_below
 from tests.support.repositories import Repository, thin_json
 
@@ -394,6 +397,50 @@ async def test_metadata_tell_what_a_union_is_made_of(driver: Driver, repository:
         "ThinLayers": f'["{two}", "{one}"]',
     }
     assert "ThinLayers" not in await driver.metadata(LayerId("thin"))
+
+
+async def test_a_union_on_a_dead_client_is_replaced_at_the_next_get(
+    driver: Driver, cvmfs_root: Path, tmp_path: Path
+) -> None:
+    """`docker restart` keeps the union mounted from the old run to the new one."""
+    source = Repository(tmp_path / "source")
+    point = cvmfs_root / "test.example.org"
+    await _thin(driver, "thin", source.publish("one", {"a": "one"}))
+    with served(source.root, point) as server:
+        container = await _container(driver, "c", "thin")
+        directory = await driver.get(container, label="")
+        (directory / "own").write_text("own")
+        server.kill()
+        server.wait()
+        with pytest.raises(RepositoryError, match="its client process is gone"):
+            await driver.get(container, label="")
+    with served(source.root, point):
+        for _ in range(2):
+            assert await driver.get(container, label="") == directory
+            assert _contents(directory) == {".dockerenv": "", "a": "one", "own": "own"}
+            assert len([mounted for mounted in mounts_below(driver.home) if mounted == str(directory)]) == 1
+        await driver.put(container)
+        assert _contents(directory)["a"] == "one"
+        await driver.put(container)
+        assert mounts_below(driver.home) == []
+
+
+async def test_a_union_on_a_client_that_hangs_is_no_answer(driver: Driver, cvmfs_root: Path, tmp_path: Path) -> None:
+    source = Repository(tmp_path / "source")
+    await _thin(driver, "thin", source.publish("one", {"a": "one"}))
+    with served(source.root, cvmfs_root / "test.example.org") as server:
+        container = await _container(driver, "c", "thin")
+        directory = await driver.get(container, label="")
+        server.send_signal(signal.SIGSTOP)
+        with pytest.raises(RepositoryError, match="does not answer within 2 s: the CVMFS client hangs"):
+            await driver.get(container, label="")
+        server.send_signal(signal.SIGCONT)
+        assert await driver.get(container, label="") == directory
+        # The failed one does not count.
+        for _ in range(2):
+            assert mounts_below(driver.home)
+            await driver.put(container)
+        assert mounts_below(driver.home) == []
 
 
 # Local copies
