@@ -4,7 +4,6 @@ import io
 import os
 import resource
 import stat
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -347,17 +346,6 @@ def test_ends_that_are_accepted(put: Put, content: bytes) -> None:
 def test_a_harmless_global_header(tree: Path, put: Put) -> None:
     put(archive(pax({b"comment": b"a git commit"}, b"g"), member(b"f", b"x")))
     assert [path.name for path in tree.iterdir()] == ["f"]
-
-
-def test_an_archive_of_pythons(tree: Path, put: Put) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        info = tarfile.TarInfo("d/" * 60 + "\udcff")
-        info.size, info.uid, info.mtime = 3, 1 << 28, -5
-        tar.addfile(info, io.BytesIO(b"abc"))
-    put(buffer.getvalue())
-    path = tree.joinpath(*["d"] * 60, "\udcff")
-    assert (path.read_bytes(), status(path).st_uid, status(path).st_mtime) == (b"abc", 1 << 28, -5)
 
 
 def test_a_tree_that_is_not_empty_is_left_alone(tree: Path) -> None:
