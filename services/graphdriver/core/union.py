@@ -231,14 +231,15 @@ class MountedUnions:
         label
             SELinux context; only that of the first mount counts.
         """
+        held = 0
         if layer.id in self._counts and not await self._builder.answers(layer, lineage):
             # What runs in it has lost its files for good; whoever comes now gets them from the client's successor.
             _log.warning("union_on_a_dead_repository_replaced", layer=layer.id)
-            del self._counts[layer.id]
+            held = self._counts.pop(layer.id)
             await asyncio.to_thread(unmount, layer.merged)
         if layer.id not in self._counts:
             await self._builder.mount(layer, lineage, label=label)
-            self._counts[layer.id] = 0
+            self._counts[layer.id] = held
         self._counts[layer.id] += 1
         return layer.merged
 

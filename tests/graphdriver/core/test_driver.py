@@ -419,9 +419,10 @@ async def test_a_union_on_a_dead_client_is_replaced_at_the_next_get(
             assert await driver.get(container, label="") == directory
             assert _contents(directory) == {".dockerenv": "", "a": "one", "own": "own"}
             assert len([mounted for mounted in mounts_below(driver.home) if mounted == str(directory)]) == 1
-        await driver.put(container)
-        assert _contents(directory)["a"] == "one"
-        await driver.put(container)
+        # The holder from before has not given it back.
+        for _ in range(3):
+            assert _contents(directory)["a"] == "one"
+            await driver.put(container)
         assert mounts_below(driver.home) == []
 
 
