@@ -192,6 +192,8 @@ class MountedUnions:
         self._layers = layers
         self._builder = builder
         self._counts: dict[LayerId, int] = {}
+        self._lost: set[LayerId] = set()
+        """Unions that are held, but had to be unmounted and could not be mounted anew yet."""
 
     async def adopt(self) -> dict[Layer, frozenset[str]]:
         """Take over the unions that an earlier process left mounted.
@@ -231,16 +233,15 @@ class MountedUnions:
         label
             SELinux context; only that of the first mount counts.
         """
-        held = 0
-        if layer.id in self._counts and not await self._builder.answers(layer, lineage):
+        if layer.id in self._counts and layer.id not in self._lost and not await self._builder.answers(layer, lineage):
             # What runs in it has lost its files for good; whoever comes now gets them from the client's successor.
             _log.warning("union_on_a_dead_repository_replaced", layer=layer.id)
-            held = self._counts.pop(layer.id)
+            self._lost.add(layer.id)
             await asyncio.to_thread(unmount, layer.merged)
-        if layer.id not in self._counts:
+        if layer.id not in self._counts or layer.id in self._lost:
             await self._builder.mount(layer, lineage, label=label)
-            self._counts[layer.id] = held
-        self._counts[layer.id] += 1
+            self._lost.discard(layer.id)
+        self._counts[layer.id] = self._counts.get(layer.id, 0) + 1
         return layer.merged
 
     async def release(self, layer: Layer) -> bool:
@@ -255,6 +256,7 @@ class MountedUnions:
         """Unmount a union whatever the count says."""
         await asyncio.to_thread(self._unmount, layer)
         self._counts.pop(layer.id, None)
+        self._lost.discard(layer.id)
 
     def _unmount(self, layer: Layer) -> None:
         unmount(layer.merged)
