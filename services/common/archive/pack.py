@@ -192,7 +192,7 @@ class _Packer:
             self._whiteout(path)
         elif kind == stat.S_IFSOCK:
             self._notes.add(f"{show(path)}: a socket, which no archive can hold, skipped")
-        elif status.st_nlink > 1 and self._linked(status, path):
+        elif status.st_nlink > 1 and self._linked(handle, status, path):
             return
         elif kind == stat.S_IFREG:
             self._file(handle, path)
@@ -279,12 +279,15 @@ class _Packer:
         self._whiteouts.append(path)
         self._writer.entry(parent + slash + WHITEOUT_PREFIX + name, b"0", mode=_WHITEOUT_MODE)
 
-    def _linked(self, status: os.stat_result, path: bytes) -> bool:
+    def _linked(self, handle: int, status: os.stat_result, path: bytes) -> bool:
         """Write a hard link where the file is in the archive already."""
         first = self._links.setdefault((status.st_dev, status.st_ino), path)
         if first is path:
             return False
-        self._entry(path, b"1", status, link=first)
+        # Docker sets the owner through every link, which takes capabilities off the file, and then what the link's own
+        # header has.
+        xattrs = self._xattrs(_held(handle), path, Kind.FILE) if stat.S_ISREG(status.st_mode) else None
+        self._entry(path, b"1", status, link=first, xattrs=xattrs)
         return True
 
     def _entry(

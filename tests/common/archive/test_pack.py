@@ -240,6 +240,17 @@ def test_whiteouts_that_share_an_inode_as_the_kernel_makes_them(tree: Path) -> N
     assert layer.whiteouts == (b"a", b"b")
 
 
+def test_links_carry_attributes_of_their_own_which_docker_needs(tree: Path) -> None:
+    (tree / "a").write_bytes(b"#!")
+    os.setxattr(tree / "a", "security.capability", CAPABILITY)
+    (tree / "a").chmod(0o4755)
+    os.setxattr(tree / "a", "security.capability", CAPABILITY)
+    os.link(tree / "a", tree / "b")
+    for info in members(packed(tree)[0]).values():
+        assert info.mode == 0o4755
+        assert info.pax_headers["SCHILY.xattr.security.capability"].encode("utf-8", "surrogateescape") == CAPABILITY
+
+
 def test_the_marker_follows_its_directory(tree: Path) -> None:
     (tree / "o").mkdir()
     (tree / "o/-").write_bytes(b"")
