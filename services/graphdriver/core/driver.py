@@ -105,6 +105,10 @@ class Driver:
         self._repositories.adopt()
         _log.info("resumed", home=str(self.home), mounted=len(adopted), local_copies=len(self._copies.all()))
 
+    async def begin(self) -> None:
+        """Serve a new front end, which holds nothing but what it finds running."""
+        await self._unions.begin()
+
     async def create(self, layer_id: LayerId, parent: LayerId | None, kind: LayerKind) -> None:
         """Make an empty layer.
 

@@ -6,6 +6,7 @@ On disk, below the driver's home::
     layers/<id>/diff/         the layer's own files, in the kernel's overlay encoding
     layers/<id>/work/         overlay work directory
     layers/<id>/merged/       mount point of the union, there while it is mounted
+    layers/<id>/held          how often the union is held
     l/<link>                  short symbolic link to the layer's diff, for the mount options
     trash/                    layers that are being deleted
 

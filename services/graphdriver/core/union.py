@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -183,7 +184,9 @@ class MountedUnions:
 
     A front end asks for a union and gives it back in pairs, but pairs get broken: a start that failed is given back
     without having been asked for, a program killed in between never gives back. So giving back at zero does nothing,
-    and what the mount table shows at start counts as held once.
+    and the counts are kept on disk, for a process of this program that takes over from a killed one: a union that is
+    given back too early takes the files away under a running container. A new front end has forgotten what an earlier
+    one held, but for the containers that it finds running, so it begins with one for each mounted union.
 
     The methods for one layer are called one at a time; the caller locks.
     """
@@ -219,9 +222,15 @@ class MountedUnions:
                     # Somebody may be working in it.
                     _log.error("mounted_layer_unknown", mount_point=mount.point, error=str(error))
                     continue
-                self._counts[layer.id] = 1
+                self._counts[layer.id] = await asyncio.to_thread(_read_count, layer)
                 adopted[layer] = _lowers(mount.options)
         return adopted
+
+    async def begin(self) -> None:
+        """Count every mounted union as held once: a new front end has come."""
+        for layer_id in self._counts:
+            self._counts[layer_id] = 1
+            await asyncio.to_thread(_write_count, self._layers.find(layer_id), 1)
 
     async def acquire(self, layer: Layer, lineage: Lineage, *, label: str) -> Path:
         """Return a layer's union, mounted.
@@ -241,16 +250,20 @@ class MountedUnions:
         if layer.id not in self._counts or layer.id in self._lost:
             await self._builder.mount(layer, lineage, label=label)
             self._lost.discard(layer.id)
-        self._counts[layer.id] = self._counts.get(layer.id, 0) + 1
+        await self._set(layer, self._counts.get(layer.id, 0) + 1)
         return layer.merged
 
     async def release(self, layer: Layer) -> bool:
         """Give a union back; return whether it is not mounted any more."""
         if self._counts.get(layer.id, 0) > 1:
-            self._counts[layer.id] -= 1
+            await self._set(layer, self._counts[layer.id] - 1)
             return False
         await self.discard(layer)
         return True
+
+    async def _set(self, layer: Layer, count: int) -> None:
+        await asyncio.to_thread(_write_count, layer, count)
+        self._counts[layer.id] = count
 
     async def discard(self, layer: Layer) -> None:
         """Unmount a union whatever the count says."""
@@ -271,6 +284,27 @@ class MountedUnions:
     def mounted(self) -> list[LayerId]:
         """Return the ids of the layers whose unions are mounted."""
         return list(self._counts)
+
+
+_COUNT: Final = "held"
+"""File in a layer's directory: how often its union is held, while it is mounted."""
+
+
+def _write_count(layer: Layer, count: int) -> None:
+    descriptor = os.open(layer.directory / _COUNT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # One write of always the same length, which a kill does not tear.
+        os.pwrite(descriptor, f"{count:8d}\n".encode(), 0)
+    finally:
+        os.close(descriptor)
+
+
+def _read_count(layer: Layer) -> int:
+    try:
+        return max(1, int((layer.directory / _COUNT).read_bytes()))
+    except (FileNotFoundError, ValueError):
+        # Killed between the mount and the first count.
+        return 1
 
 
 def _lowers(options: str) -> frozenset[str]:

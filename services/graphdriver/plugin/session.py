@@ -129,6 +129,7 @@ class Session:
         async with self._lock:
             if self._driver is None or self._driver.home != home:
                 await self._start(home)
+            await self.driver.begin()
             await asyncio.to_thread(self._remember, home)
 
     async def _start(self, home: Path) -> None:

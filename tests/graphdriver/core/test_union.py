@@ -268,7 +268,6 @@ async def test_a_mounted_union_is_taken_over_after_a_restart(core: Core, reposit
     core.add_thin("thin", None, [repository.publish("one", {"a": "one"}, whiteouts=[b"x"])])
     layer = core.add("c", "thin", container=True)
     union = await core.mount(layer)
-    await core.mount(layer)
     again = dataclasses.replace(core)
     adopted = await again.unions.adopt()
     assert list(adopted) == [layer]
@@ -280,6 +279,50 @@ async def test_a_mounted_union_is_taken_over_after_a_restart(core: Core, reposit
     assert _contents(union) == {"a": "one"}
     assert mounts_below(core.home) == [str(union)]
     assert await again.unions.release(layer)
+    assert mounts_below(core.home) == []
+
+
+async def test_a_killed_process_leaves_the_count_to_the_next(core: Core) -> None:
+    """An engine that was committing when its driver died gives back what it had taken for the commit."""
+    core.add("base", None, {"a": "base"})
+    layer = core.add("c", "base", container=True)
+    union = await core.mount(layer)
+    for _ in range(2):
+        await core.mount(layer)
+    await core.unions.release(layer)
+    again = dataclasses.replace(core)
+    await again.unions.adopt()
+    assert not await again.unions.release(layer)
+    assert _contents(union) == {"a": "base"}
+    assert await again.unions.release(layer)
+    assert mounts_below(core.home) == []
+
+
+@pytest.mark.parametrize("content", ["", "x", "0", "-5"])
+async def test_a_mounted_union_is_held_once_at_least(core: Core, content: str) -> None:
+    core.add("base", None, {"a": "base"})
+    layer = core.add("c", "base", container=True)
+    await core.mount(layer)
+    (layer.directory / "held").write_text(content)
+    again = dataclasses.replace(core)
+    assert list(await again.unions.adopt()) == [layer]
+    assert layer.id in again.unions
+    assert await again.unions.release(layer)
+
+
+async def test_a_new_front_end_begins_with_one_for_each_mounted_union(core: Core) -> None:
+    """An engine that was killed never gives back what it held."""
+    core.add("base", None, {"a": "base"})
+    layer = core.add("c", "base", container=True)
+    for _ in range(3):
+        await core.mount(layer)
+    for unions in (core.unions, dataclasses.replace(core).unions):
+        await unions.adopt()
+        await unions.begin()
+        # What it does for a container that it finds running.
+        await unions.acquire(layer, core.lineage(layer), label="")
+        assert not await unions.release(layer)
+    assert await unions.release(layer)
     assert mounts_below(core.home) == []
 
 
