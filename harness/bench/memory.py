@@ -7,7 +7,7 @@ from harness.bench.material import LARGE_FILE
 from harness.bench.measure import Row, Target
 from harness.bench.rig import Rig
 
-__all__ = ["peak"]
+__all__ = ["large_layer", "peaks"]
 
 _SIZE: Final = 2_000_000_000
 """Of the layer, in bytes."""
@@ -24,8 +24,15 @@ def _peak(pid: int) -> float:
     return own + sum(_peak(int(child)) for child in children)
 
 
-async def peak(rig: Rig) -> list[Row]:
-    """Commit two gigabytes in a regular and in a thin container, and publish the latter."""
+def peaks(rig: Rig, name: str, limit: float | None) -> Row:
+    """Return what both services have used at most since they were started; `limit` is a target in MB."""
+    pids = {"driver": rig.node.driver.pid, "publisher": rig.stratum0.publisher.pid}
+    targets = () if limit is None else tuple(Target(subject=subject, limit=limit) for subject in pids)
+    return Row(name=name, unit="MB", samples={subject: [_peak(pid)] for subject, pid in pids.items()}, targets=targets)
+
+
+async def large_layer(rig: Rig) -> list[Row]:
+    """Commit two gigabytes in a regular and in a thin container, and publish the latter, with nothing done before."""
     for subject in (rig.regular[1], rig.thin):
         engine = subject.engine
         container = (await engine.docker("run", "--detach", "--network=none", subject.image, "sleep", "infinity")).text
@@ -33,11 +40,4 @@ async def peak(rig: Rig) -> list[Row]:
         image = await engine.docker("commit", container)
         await subject.settled(image.text)
         await engine.docker("kill", container)
-    return [
-        Row(
-            name="peak memory, layer of 2 GB",
-            unit="MB",
-            samples={"driver": [_peak(rig.node.driver.pid)], "publisher": [_peak(rig.stratum0.publisher.pid)]},
-            targets=(Target(subject="driver", limit=_LIMIT), Target(subject="publisher", limit=_LIMIT)),
-        )
-    ]
+    return [peaks(rig, "peak memory, layer of 2 GB", _LIMIT)]

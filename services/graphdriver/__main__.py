@@ -8,6 +8,7 @@ import sys
 
 import structlog
 
+from services.common.allocator import limit_arenas
 from services.common.archive.limits import ArchiveLimits
 from services.common.errors import SuiteError
 from services.common.logs import configure_logging
@@ -48,6 +49,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(level=settings.log_level, output=settings.log_format)
+    limit_arenas()
     os.umask(0o022)
     status = 0
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import structlog
 from aiohttp import web
 
+from services.common.allocator import limit_arenas
 from services.common.archive.limits import ArchiveLimits
 from services.common.errors import SuiteError
 from services.common.logs import configure_logging
@@ -66,6 +67,7 @@ def main() -> int:
     if sys.argv[1:]:
         sys.stderr.write("the publisher takes no arguments; --help shows its settings\n")
         return 2
+    limit_arenas()
     os.umask(0o022)
     status = 0
     try:
