@@ -212,21 +212,20 @@ class Driver:
             layer = await self._find(layer_id)
             if layer_id in self._unions:
                 raise UnsupportedError(f"layer {layer_id} is in use and cannot be filled")
-            incoming = layer.directory / "incoming"
+            return await run_reader(chunks, lambda source: self._fill(layer, source))
 
-            def fill(source: BlockingReader) -> LayerContent:
-                _delete_tree(incoming)
-                incoming.mkdir()
-                incoming.chmod(0o755)
-                content = unpack(source, incoming, deletions=OverlayDeletions(), limits=self._limits)
-                if content.stream_size == 0:
-                    # The engine repeats a request whose body it has used up with an empty one.
-                    raise UnsupportedError(f"layer {layer_id}: the layer tar is empty, not even an end mark: try again")
-                return content
-
-            content = await run_reader(chunks, fill)
-            await asyncio.to_thread(_replace_tree, layer.diff, incoming)
-            return content
+    def _fill(self, layer: Layer, source: BlockingReader) -> LayerContent:
+        layer.incoming.mkdir()
+        try:
+            layer.incoming.chmod(0o755)
+            content = unpack(source, layer.incoming, deletions=OverlayDeletions(), limits=self._limits)
+            _refuse_empty(layer, content)
+            _replace_tree(layer.diff, layer.incoming)
+        except BaseException:
+            # The engine removes the layer, unless it was the engine that died.
+            _delete_tree(layer.incoming)
+            raise
+        return content
 
     async def changes(self, layer_id: LayerId, parent: LayerId | None) -> list[Change]:
         """Return what a layer changes in its parent's view."""
@@ -302,6 +301,12 @@ class Driver:
 
 def _is_own_view(layer: Layer) -> bool:
     return layer.kind is LayerKind.IMAGE and (layer.parent is None or holds_descriptor(layer))
+
+
+def _refuse_empty(layer: Layer, content: LayerContent) -> None:
+    """Raise an error where the stream was empty: the engine repeats a request whose body it has used up so."""
+    if content.stream_size == 0:
+        raise UnsupportedError(f"layer {layer.id}: the layer tar is empty, not even an end mark: try again")
 
 
 def _delete_tree(tree: Path) -> None:

@@ -4,6 +4,7 @@ On disk, below the driver's home::
 
     layers/<id>/record.json   id, parent, kind; written before the layer is there under its name
     layers/<id>/diff/         the layer's own files, in the kernel's overlay encoding
+    layers/<id>/incoming/     what is to become the layer's own files, while the layer is being filled
     layers/<id>/work/         overlay work directory
     layers/<id>/merged/       mount point of the union, there while it is mounted
     layers/<id>/held          how often the union is held
@@ -32,6 +33,7 @@ from services.graphdriver.errors import LayerExistsError, LineageError, UnknownL
 __all__ = ["Layer", "LayerId", "LayerKind", "LayerStore", "short_link"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,191}")
+_INCOMING: Final = "incoming"
 _CHAIN_LIMIT: Final = 1000
 """Longest chain of parents that is followed; a longer one can only be a loop in damaged records."""
 
@@ -79,6 +81,11 @@ class Layer:
         return self.directory / "diff"
 
     @property
+    def incoming(self) -> Path:
+        """What is to become the layer's own files, while the layer is being filled."""
+        return self.directory / _INCOMING
+
+    @property
     def work(self) -> Path:
         """Overlay work directory."""
         return self.directory / "work"
@@ -121,8 +128,9 @@ class LayerStore:
     def _finish_interrupted(self) -> None:
         for leftover in self._trash.iterdir():
             shutil.rmtree(leftover)
-        for leftover in self._layers.glob(".new-*"):
-            shutil.rmtree(leftover)
+        for pattern in (".new-*", f"*/{_INCOMING}"):
+            for leftover in self._layers.glob(pattern):
+                shutil.rmtree(leftover)
         for link in (self.home / "l").iterdir():
             # Those into repositories are absolute; a look along one could mount the repository, or hang.
             if not link.readlink().is_absolute() and not link.exists():
