@@ -31,7 +31,7 @@ def _set_up() -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755,nosuid,nodev", "tmpfs", "/run"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     if behind and behind.is_relative_to("/run"):
-        behind.parent.mkdir(parents=True)
+        behind.parent.mkdir(parents=True, exist_ok=True)
         behind.write_bytes(content)
     Path("/run/lock").mkdir()
     Path("/run/docker/plugins").mkdir(parents=True)

@@ -212,3 +212,24 @@ def test_private_daemons_are_refused_outside(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv(CGROUP_VARIABLE)
     with pytest.raises(SandboxError, match="in a sandbox only"):
         Sandbox.current()
+
+
+@pytest.mark.parametrize("behind", ["/run/systemd/resolve/stub-resolv.conf", "/run/resolv.conf"])
+def test_a_resolver_configuration_in_run_is_kept(tmp_path: Path, behind: str) -> None:
+    for name in ("upper", "work", "inner"):
+        (tmp_path / name).mkdir()
+    script = f"""
+        mount -t overlay -o lowerdir=/etc,upperdir=upper,workdir=work overlay /etc &&
+        mount -t tmpfs tmpfs /run && mkdir -p {Path(behind).parent} && echo 'nameserver 192.0.2.1' >{behind} &&
+        ln -sf {behind} /etc/resolv.conf && cd {_ROOT} &&
+        exec {sys.executable} -m harness.sandbox -- cat /etc/resolv.conf
+    """
+    ended = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path / "inner")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == ("nameserver 192.0.2.1\n", "")
