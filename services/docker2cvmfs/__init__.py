@@ -1,0 +1,1 @@
+"""Converter: any registry image becomes a thin image."""
