@@ -122,11 +122,11 @@ def archive_of(root: Directory) -> bytes:
 
 def members_of(root: Directory) -> list[bytes]:
     """Return a layer's entries, each with its extended header, a directory before what is in it."""
-    linkable: list[bytes] = []
+    linkable: list[tuple[bytes, Leaf]] = []
     return list(_inside(root, b"", linkable))
 
 
-def _inside(directory: Directory, prefix: bytes, linkable: list[bytes]) -> Iterator[bytes]:
+def _inside(directory: Directory, prefix: bytes, linkable: list[tuple[bytes, Leaf]]) -> Iterator[bytes]:
     for name in sorted(directory.deleted - directory.children.keys()):
         yield _entry(prefix + b".wh." + name, b"0", {})
     if directory.opaque:
@@ -137,10 +137,12 @@ def _inside(directory: Directory, prefix: bytes, linkable: list[bytes]) -> Itera
             yield _entry(path + b"/", b"5", node.attributes)
             yield from _inside(node, path + b"/", linkable)
         elif node.typeflag != b"1":
-            linkable.append(path)
+            linkable.append((path, node))
             yield _entry(path, node.typeflag, node.attributes, node.content, node.target, node.device)
         elif linkable:
-            yield _entry(path, b"1", {}, target=linkable[node.choice % len(linkable)])
+            # With the attributes of its file, as every writer has it: some readers take them for the file's.
+            target, file = linkable[node.choice % len(linkable)]
+            yield _entry(path, b"1", file.attributes, target=target)
 
 
 def _entry(
