@@ -20,7 +20,7 @@ from harness.node import Node
 from harness.processes import wait_until
 from harness.stratum0 import Stratum0
 from harness.thin_images import read_descriptor
-from tests.support.e2e import THIN, Nodes
+from tests.support.e2e import BASE, THIN, Nodes
 from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.held import HeldImport, HeldRequest
 from tests.support.node_traces import NodeTraces, driver_home
@@ -50,13 +50,19 @@ async def node(nodes: Nodes, proxy: FaultProxy) -> Node:
 @pytest.fixture
 async def container(node: Node) -> AsyncIterator[str]:
     """A running thin container with changes that no other one has."""
-    container = (await run_container(node.engine, THIN)).id
+    async with _changed_container(node, THIN) as container:
+        yield container
+
+
+@asynccontextmanager
+async def _changed_container(node: Node, image: str) -> AsyncIterator[str]:
+    container = (await run_container(node.engine, image)).id
     await node.engine.docker(
         "exec",
         container,
         "sh",
         "-ec",
-        f"echo {os.urandom(8).hex()} > /marker; rm /etc/issue; head -c {_LARGE} /dev/zero > /large",
+        f"echo {os.urandom(8).hex()} > /marker; rm /etc/issue; head -c {_LARGE} /dev/zero > /zeros",
     )
     yield container
     await node.engine.docker("rm", "--force", container)
@@ -74,11 +80,10 @@ def image(tmp_path: Path) -> Path:
 async def _filling(node: Node, count: int) -> None:
     """Wait until the driver has begun to fill so many layers that have a file `marker`."""
     home = driver_home(node)
-
-    async def begun() -> bool:
-        return len(list(home.glob("layers/*/incoming/marker"))) == count
-
-    await wait_until(begun, timeout=30, what=f"{count} layers are being filled")
+    async with asyncio.timeout(30):
+        # More often than `wait_until` looks: 64 MB are soon written.
+        while len(list(home.glob("layers/*/incoming/marker"))) != count:  # noqa: ASYNC110 - another process makes them
+            await asyncio.sleep(0.002)
 
 
 async def _settled(node: Node) -> NodeTraces:
@@ -121,16 +126,44 @@ async def _commit(node: Node, container: str) -> None:
     """Commit and run the result: the change is there, and what was deleted is not."""
     await node.engine.docker("commit", container, "killed:commit")
     expected = (await node.engine.docker("exec", container, "cat", "/marker")).text
-    script = "cat /marker; test ! -e /etc/issue; test -e /etc/debian_version; wc -c < /large"
+    script = "cat /marker; test ! -e /etc/issue; test -e /etc/debian_version; wc -c < /zeros"
     shown = await node.engine.docker("run", "--rm", "--network=none", "--entrypoint=sh", "killed:commit", "-ec", script)
     assert shown.text == f"{expected}\n{_LARGE}"
     await node.engine.docker("rmi", "killed:commit")
+
+
+async def _kill_driver_at_work(node: Node, *, layers: int) -> None:
+    """Kill and start the driver while it fills so many layers."""
+    await _filling(node, layers)
+    # Nobody may be holding its work, so it is only now that it cannot end before the kill.
+    os.kill(node.driver.pid, signal.SIGSTOP)
+    await _filling(node, layers)
+    await node.driver.kill()
+    await node.start_driver()
 
 
 async def test_the_driver_while_it_fills_layers_and_uploads_one(
     node: Node, proxy: FaultProxy, container: str, image: Path
 ) -> None:
     before = NodeTraces.of(node)
+    async with _changed_container(node, BASE) as regular:
+        regular_commit = asyncio.create_task(node.engine.docker("commit", regular, "killed:commit"))
+        await _kill_driver_at_work(node, layers=1)
+        await _kill_driver_during_load_import_and_upload(node, proxy, container, image)
+        with pytest.raises(CommandError, match="closed pipe"):
+            await regular_commit
+        await _commit(node, regular)
+    assert (await node.engine.docker("images", "--quiet", "killed")).text == ""
+    assert (await _settled(node)).since(before) == []
+    await _load(node, image)
+    await _import(node)
+    await _commit(node, container)
+    assert (await _settled(node)).since(before) == []
+
+
+async def _kill_driver_during_load_import_and_upload(
+    node: Node, proxy: FaultProxy, container: str, image: Path
+) -> None:
     held = HeldRequest()
     proxy.faults.append(Fault("^PUT ", request=held))
     commit = asyncio.create_task(node.engine.docker("commit", container, "killed:commit"))
@@ -139,12 +172,7 @@ async def test_the_driver_while_it_fills_layers_and_uploads_one(
         await running.feed(_BEGINNING)
         await _filling(node, 1)
         load = asyncio.create_task(node.engine.docker("load", input=image))
-        await _filling(node, 2)
-        # Nobody holds the load, so it is only now that it cannot end before the kill.
-        os.kill(node.driver.pid, signal.SIGSTOP)
-        await _filling(node, 2)
-        await node.driver.kill()
-        await node.start_driver()
+        await _kill_driver_at_work(node, layers=2)
         # The engine repeats its requests, but their bodies are used up; it says so after some time.
         with pytest.raises(CommandError, match=r"GraphDriver\.Diff came without a body.*try again"):
             await commit
@@ -152,12 +180,6 @@ async def test_the_driver_while_it_fills_layers_and_uploads_one(
             await load
         status, complaint = await running.end()
     assert (status, complaint.count("read/write on closed pipe")) == (1, 1)
-    assert (await node.engine.docker("images", "--quiet", "killed")).text == ""
-    assert (await _settled(node)).since(before) == []
-    await _load(node, image)
-    await _import(node)
-    await _commit(node, container)
-    assert (await _settled(node)).since(before) == []
 
 
 @pytest.mark.parametrize("victims", ["engine", "engine and driver"])
