@@ -146,6 +146,8 @@ class CephRGW:
 
         A gateway looks for new queues every 30 seconds only, so this one exists from the start and is redirected here.
         The first event that is ever queued is posted half a minute after the start at the latest, any other at once.
+        Once announcements to it have been taken away, the gateway serves its queue no more, also under a new
+        announcement: a test that needs the topic after another one starts a server of its own.
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -59,27 +60,34 @@ async def _recorded(publisher: PublisherProcess, least: int) -> bool:
     return metrics.get('publisher_notifications_total{outcome="recorded"}', 0) >= least
 
 
-@pytest.mark.asyncio(loop_scope="session")
+@pytest.fixture
+async def ceph(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CephRGW]:
+    """A gateway of this module's own: the shared one's persistent topic has been used up by the harness's tests."""
+    server = CephRGW(tmp_path_factory.mktemp("rgw"))
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
 async def test_ceph_announces_plainly_and_persistently(ceph: CephRGW, tmp_path: Path) -> None:
     publisher = PublisherProcess(tmp_path / "publisher", ceph.access, _NO_SWEEP)
     hook = f"{publisher.url}/v1/events?token={TOKEN}"
-    try:
-        await ceph.announce_uploads([await ceph.plain_topic(hook)])
-        one, two, three = (make_layer(tmp_path, name) for name in ("one", "two", "three"))
-        async with publisher.running():
-            await wait_until(lambda: _swept(publisher), timeout=20, what="the sweep at start is over")
-            await upload(ceph.access, one)
-            await publisher.published(one)
-        # From here on the publisher is down while a layer is uploaded; the gateway repeats what nobody took.
-        await ceph.announce_uploads([await ceph.persistent_topic(hook)])
-        await upload(ceph.access, two)
-        async with publisher.running():
-            # The sweep at start may have found the layer first; the notification comes nevertheless.
-            await wait_until(lambda: _recorded(publisher, 1), timeout=60, what="the missed notification is repeated")
-            await publisher.published(two)
-            await upload(ceph.access, three)
-            await wait_until(lambda: _recorded(publisher, 2), timeout=60, what="the next one comes")
-            await publisher.published(three)
-            assert 'publisher_notifications_total{outcome="refused"}' not in await publisher.metrics()
-    finally:
-        await ceph.announce_uploads([])
+    await ceph.announce_uploads([await ceph.plain_topic(hook)])
+    one, two, three = (make_layer(tmp_path, name) for name in ("one", "two", "three"))
+    async with publisher.running():
+        await wait_until(lambda: _swept(publisher), timeout=20, what="the sweep at start is over")
+        await upload(ceph.access, one)
+        await publisher.published(one)
+    # From here on the publisher is down while a layer is uploaded; the gateway repeats what nobody took.
+    await ceph.announce_uploads([await ceph.persistent_topic(hook)])
+    await upload(ceph.access, two)
+    async with publisher.running():
+        # The sweep at start may have found the layer first; the notification comes nevertheless.
+        await wait_until(lambda: _recorded(publisher, 1), timeout=60, what="the missed notification is repeated")
+        await publisher.published(two)
+        await upload(ceph.access, three)
+        await wait_until(lambda: _recorded(publisher, 2), timeout=60, what="the next one comes")
+        await publisher.published(three)
+        assert 'publisher_notifications_total{outcome="refused"}' not in await publisher.metrics()
