@@ -1,0 +1,212 @@
+"""Content of blobs: streamed, verified, and resumed where a connection broke or went silent.
+
+The time that counts against a transfer is that spent waiting for the registry, so that a slow consumer harms nothing.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from yarl import URL
+
+from services.common.digest import Digest
+from services.docker2cvmfs.registry.errors import (
+    DigestMismatchError,
+    InvalidAnswerError,
+    RegistryError,
+    RegistryUnavailableError,
+)
+from services.docker2cvmfs.registry.http import Answer
+from services.docker2cvmfs.registry.reference import ImageReference
+from services.docker2cvmfs.registry.transport import Request, Transport
+
+__all__ = ["stream_blob"]
+
+_BATCH: Final = 1 << 20
+"""How much is hashed and handed on at once, in bytes."""
+
+_PROGRESS: Final = 64 << 10
+"""A connection that brought at least so many bytes before it broke is no failed attempt."""
+
+_START: Final = 300.0
+"""How long a transfer may take besides what its size accounts for, in seconds."""
+
+_FIRST_PAUSE: Final = 0.2
+"""How long is waited before the second connection, in seconds; twice as long before each further one."""
+
+_WHOLE: Final = 200
+_PARTIAL: Final = 206
+_NOT_THERE: Final = 416
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """One blob on its way, over as many connections as it takes."""
+
+    transport: Transport
+    reference: ImageReference
+    digest: Digest
+    size: int
+    position: int = 0
+    waited: float = 0.0
+    ahead: bytes = b""
+    hasher: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    @property
+    def what(self) -> str:
+        return f"blob {self.digest.oci} of {self.reference.name}"
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield the rest of the blob over one connection; what arrived before a failure is yielded before it is raised.
+
+        Raises
+        ------
+        RegistryError
+            As `stream_blob`.
+        """
+        async with self.transport.send(self._request(), accepted=(_WHOLE, _PARTIAL, _NOT_THERE)) as answer:
+            self.ahead = b""
+            if self._starts_over(answer):
+                await self._skip(answer)
+            while self.position < self.size:
+                batch, failure = await self._batch(answer)
+                if self.position + len(batch) > self.size:
+                    raise self._mismatch(f"has more than the {self.size} bytes that its image names")
+                if batch:
+                    await asyncio.to_thread(self.hasher.update, batch)
+                    self.position += len(batch)
+                    yield batch
+                if failure is not None:
+                    raise failure
+            if await self._next(answer):
+                raise self._mismatch(f"has more than the {self.size} bytes that its image names")
+
+    def verify(self) -> None:
+        """Compare what has arrived with the digest."""
+        if self.hasher.hexdigest() != self.digest:
+            raise self._mismatch(f"has the digest sha256:{self.hasher.hexdigest()}")
+
+    def _request(self) -> Request:
+        return Request(
+            reference=self.reference,
+            url=URL(f"{self.reference.api_url}/{self.reference.repository}/blobs/{self.digest.oci}"),
+            what=f"downloading {self.what}",
+            headers={"Range": f"bytes={self.position}-"} if self.position else {},
+        )
+
+    def _starts_over(self, answer: Answer) -> bool:
+        """Return whether the body starts at the beginning although its rest was asked for."""
+        if answer.status == _WHOLE:
+            if answer.length is not None and answer.length != self.size:
+                raise self._mismatch(f"has {answer.length} bytes, its image names {self.size}")
+            return self.position > 0
+        if answer.status == _PARTIAL and self.position:
+            told, expected = answer.headers.get("Content-Range", ""), f"bytes {self.position}-{self.size - 1}/"
+            if told in (f"{expected}{self.size}", f"{expected}*"):
+                return False
+        told = answer.headers.get("Content-Range", "nothing")[:80]
+        raise InvalidAnswerError(
+            f"{answer.what}: asked for {self.size} bytes from {self.position} on, the registry answers with "
+            f"HTTP {answer.status} and {told!r}: ask those who run it"
+        )
+
+    async def _skip(self, answer: Answer) -> None:
+        """Pass over what has been yielded before, and make sure that it is still the same."""
+        hasher, left = hashlib.sha256(), self.position
+        while left:
+            piece = await self._next(answer)
+            if not piece:
+                raise RegistryUnavailableError(f"{answer.what}: the body ended early: try again later")
+            hasher.update(piece[:left])
+            left, self.ahead = left - min(left, len(piece)), piece[left:]
+        if hasher.digest() != self.hasher.digest():
+            raise self._mismatch("is another one after its download was interrupted")
+
+    async def _batch(self, answer: Answer) -> tuple[bytes, RegistryError | None]:
+        pieces: list[bytes] = []
+        size, wanted = 0, min(_BATCH, self.size - self.position)
+        try:
+            while size < wanted:
+                piece = await self._next(answer)
+                if not piece:
+                    early = RegistryUnavailableError(
+                        f"{answer.what}: the body ended after {self.position + size} of {self.size} bytes: "
+                        "try again later"
+                    )
+                    return b"".join(pieces), early
+                pieces.append(piece)
+                size += len(piece)
+        except RegistryError as error:
+            return b"".join(pieces), error
+        return b"".join(pieces), None
+
+    async def _next(self, answer: Answer) -> bytes:
+        if self.ahead:
+            piece, self.ahead = self.ahead, b""
+            return piece
+        now = asyncio.get_running_loop().time
+        began = now()
+        piece = await answer.next_piece()
+        self.waited += now() - began
+        if self.waited > _START + self.size / self.transport.options.slowest:
+            # Whatever comes next would be as slow, hence no other attempt.
+            raise RegistryUnavailableError(
+                f"{answer.what}: {self.position} of {self.size} bytes in {self.waited:.0f} s is too slow: "
+                "try again later",
+                retry_after=math.inf,
+            )
+        return piece
+
+    def _mismatch(self, text: str) -> DigestMismatchError:
+        return DigestMismatchError(
+            f"{self.what} {text}: what the registry holds is damaged or forged: push the image anew"
+        )
+
+
+async def stream_blob(
+    transport: Transport, reference: ImageReference, digest: Digest, size: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield a blob in pieces of some 1 MiB; it is the right one when the iteration ends without an error.
+
+    Parameters
+    ----------
+    transport
+        Sends the requests.
+    reference
+        The image whose repository the blob is in.
+    digest
+        SHA-256 of the blob.
+    size
+        Size of the blob, in bytes.
+
+    Raises
+    ------
+    DigestMismatchError
+        The content is not what digest and size say.
+    RegistryUnavailableError
+        The transfer broke and could not be resumed, or is too slow.
+    RegistryError
+        The registry refused, or answered what it must not.
+    """
+    log = structlog.get_logger(__name__)
+    transfer = _Transfer(transport, reference, digest, size)
+    failures = 0
+    while transfer.position < size:
+        before = transfer.position
+        try:
+            async with aclosing(transfer.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except RegistryUnavailableError as error:
+            failures = 1 if transfer.position - before >= _PROGRESS else failures + 1
+            pause = transport.pause_after(error)
+            if transfer.position < size and (pause is False or failures >= transport.options.attempts):
+                raise
+            log.info("download interrupted", digest=digest, received=transfer.position, reason=str(error))
+            await asyncio.sleep(_FIRST_PAUSE * 2 ** (failures - 1) if pause is True else pause)
+    transfer.verify()
