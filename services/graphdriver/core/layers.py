@@ -34,6 +34,8 @@ __all__ = ["Layer", "LayerId", "LayerKind", "LayerStore", "short_link"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,191}")
 _INCOMING: Final = "incoming"
+_LOCAL_LINKS: Final = ("../layers/", "../copies/")
+"""How the texts of short links begin that lead to files of this machine which come and go."""
 _CHAIN_LIMIT: Final = 1000
 """Longest chain of parents that is followed; a longer one can only be a loop in damaged records."""
 
@@ -132,8 +134,8 @@ class LayerStore:
             for leftover in self._layers.glob(pattern):
                 shutil.rmtree(leftover)
         for link in (self.home / "l").iterdir():
-            # Those into repositories are absolute; a look along one could mount the repository, or hang.
-            if not link.readlink().is_absolute() and not link.exists():
+            # A look along a link into a repository could mount it, fail with its client, or hang.
+            if str(link.readlink()).startswith(_LOCAL_LINKS) and not link.exists():
                 link.unlink()
 
     def create(self, layer_id: LayerId, parent: LayerId | None, kind: LayerKind) -> Layer:

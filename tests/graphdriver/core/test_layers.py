@@ -9,6 +9,7 @@ import pytest
 from services.common.errors import InvalidValueError
 from services.graphdriver.core.layers import LayerId, LayerKind, LayerStore, short_link
 from services.graphdriver.errors import LayerExistsError, LineageError, UnknownLayerError
+from tests.support.fuse import served
 
 
 @pytest.fixture
@@ -181,6 +182,19 @@ def test_links_of_layers_that_a_kill_kept_from_appearing_or_outliving_are_remove
     assert _names(store.home / "l") == sorted(
         link.removeprefix("l/") for link in (layer.link, short_link("in a repository"))
     )
+
+
+@pytest.mark.usefixtures("mounting")
+def test_a_start_looks_along_no_link_into_a_repository(store: LayerStore, tmp_path: Path) -> None:
+    (tmp_path / "source/layer").mkdir(parents=True)
+    repository = store.home / "repositories/test.example.org"
+    with served(tmp_path / "source", repository) as server:
+        store.ensure_link(short_link("in a repository"), repository / "layer")
+        # Its client is dead: a look gives an error. It may as well hang, and a look would never end.
+        server.kill()
+        server.wait()
+        LayerStore(store.home)
+    assert _names(store.home / "l") == [short_link("in a repository").removeprefix("l/")]
 
 
 def test_links_still_lead_to_the_layers_where_the_home_has_another_path(store: LayerStore, tmp_path: Path) -> None:
