@@ -30,8 +30,8 @@ class VerifiedLayer:
     """SHA-256 that the uncompressed tar stream must have."""
     size: int
     """Size of the archive, in bytes."""
-    uncompressed_size: int
-    """Size that the uncompressed tar stream must have, in bytes."""
+    uncompressed_size: int | None
+    """Size that the uncompressed tar stream must have, in bytes; None where nothing was announced."""
     limits: ArchiveLimits
 
     def read(self, consume: Callable[[ArchiveReader], LayerContent], *, stop: Stop) -> LayerSidecar:
@@ -70,7 +70,7 @@ class VerifiedLayer:
         except ArchiveError as error:
             raise LayerRefusedError(f"the archive is refused: {error}", kind="archive") from error
         self._compare(identity)
-        return self._describe(content)
+        return self._describe(content, identity)
 
     def _compare(self, found: ArchiveIdentity) -> None:
         for what, announced, actual, kind in (
@@ -78,15 +78,15 @@ class VerifiedLayer:
             ("diff ID", self.diff_id, found.diff_id, "diff_id"),
             ("uncompressed size", self.uncompressed_size, found.uncompressed_size, "diff_id"),
         ):
-            if announced != actual:
+            if announced not in (None, actual):
                 raise LayerRefusedError(f"the archive has the {what} {actual}, announced was {announced}", kind=kind)
 
-    def _describe(self, content: LayerContent) -> LayerSidecar:
+    def _describe(self, content: LayerContent, identity: ArchiveIdentity) -> LayerSidecar:
         return LayerSidecar(
             digest=self.digest,
             diff_id=self.diff_id,
             archive_size=self.size,
-            uncompressed_size=self.uncompressed_size,
+            uncompressed_size=identity.uncompressed_size,
             tree_size=content.tree_size,
             entries=content.entries,
             deletions="listed",

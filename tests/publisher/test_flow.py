@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
+from services.common.layout import sidecar_path
 from tests.support.notifications import ceph_event, minio_event, seaweedfs_event
 from tests.support.publisher import REPOSITORY, TOKEN, PublisherProcess, make_layer, upload
 
@@ -142,8 +144,8 @@ _WRONG_METADATA = {
 _WRONG_METADATA_REASONS = {
     "diff-id": f"announced was {'0' * 64}",
     "size": "uncompressed size",
-    "no-diff-id": "metadata does not name the repository, diff ID and uncompressed size",
-    "no-repository": "metadata does not name the repository, diff ID and uncompressed size",
+    "no-diff-id": "metadata does not name the repository and the diff ID",
+    "no-repository": "metadata does not name the repository and the diff ID",
     "other-repository": "is for repository other.cern.ch, this publisher writes test.cern.ch",
     "no-name": "its metadata are not a layer's: not a repository name",
     "no-digest": "its metadata are not a layer's: not a sha256 digest",
@@ -162,6 +164,15 @@ async def test_objects_that_are_not_described_right_are_refused(publisher: Publi
     listed = (await publisher.get("/v1/layers?state=failed"))["layers"]
     assert {layer["digest"] for layer in listed} >= {archive.digest for archive in archives.values()}
     assert not any((publisher.root / archive.digest).exists() for archive in archives.values())
+
+
+async def test_the_uncompressed_size_need_not_be_known_beforehand(publisher: PublisherProcess, tmp_path: Path) -> None:
+    archive = make_layer(tmp_path, "streamed")
+    await _put(publisher.access, archive, metadata={"uncompressed-size": ""})
+    await _announce(publisher, archive)
+    await publisher.published(archive)
+    sidecar = publisher.root / sidecar_path(archive.digest)
+    assert json.loads(sidecar.read_text())["uncompressed_size"] == archive.uncompressed_size
 
 
 async def test_a_poisoned_layer_fails_alone(publisher: PublisherProcess, tmp_path: Path) -> None:

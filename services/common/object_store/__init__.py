@@ -11,12 +11,13 @@ from services.common.object_store.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from services.common.object_store.model import StoredLayer
+from services.common.object_store.model import AnnouncedLayer, StoredLayer
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
 
 __all__ = [
     "AccessDeniedError",
+    "AnnouncedLayer",
     "BucketMissingError",
     "ChecksumMismatchError",
     "ObjectConflictError",

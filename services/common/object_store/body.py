@@ -1,4 +1,4 @@
-"""Parts of a file as the bodies of requests, their SHA-256 known beforehand."""
+"""Bodies of requests, their SHA-256 known beforehand: parts of a file, or bytes in memory."""
 
 import hashlib
 import io
@@ -6,12 +6,31 @@ import os
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
-__all__ = ["FilePart", "PartReader", "hash_part"]
+__all__ = ["Body", "FilePart", "MemoryPart", "PartReader", "hash_part"]
 
 _CHUNK: Final = 1 << 20
 """How much of a file is read at once for hashing, in bytes."""
+
+
+class Body(Protocol):
+    """What a request sends, again if need be."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 as `x-amz-checksum-sha256` has it."""
+
+    def reader(self) -> "PartReader":
+        """Open the bytes for one request."""
+
+
+def _checksum(sha256: str) -> str:
+    return b64encode(bytes.fromhex(sha256)).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +49,64 @@ class FilePart:
     @property
     def checksum(self) -> str:
         """The SHA-256 as `x-amz-checksum-sha256` has it."""
-        return b64encode(bytes.fromhex(self.sha256)).decode()
+        return _checksum(self.sha256)
 
     def reader(self) -> "PartReader":
-        """Open the part for one request."""
-        return PartReader(self)
+        """Open the part for one request; the file's own position stays, so that parts can be read side by side."""
+        return PartReader(self._read, size=self.size, sha256=self.sha256)
+
+    def _read(self, size: int, position: int) -> bytes:
+        data = os.pread(self.file.fileno(), size, self.offset + position)
+        if size and not data:
+            raise OSError(f"{self.file.name} became shorter while it was uploaded")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPart:
+    """Bytes that came from elsewhere, and what they are."""
+
+    content: bytes | bytearray
+    """The bytes, which do not change."""
+    sha256: str
+    """Their SHA-256, in hex digits."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return len(self.content)
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 as `x-amz-checksum-sha256` has it."""
+        return _checksum(self.sha256)
+
+    def reader(self) -> "PartReader":
+        """Open the bytes for one request."""
+        return PartReader(self._read, size=self.size, sha256=self.sha256)
+
+    def _read(self, size: int, position: int) -> bytes:
+        return bytes(memoryview(self.content)[position : position + size])
 
 
 class PartReader(io.RawIOBase):
-    """Reads a part without moving the file's own position, so that parts can be read side by side."""
+    """Reads a body for one request.
 
-    def __init__(self, part: FilePart) -> None:
-        self.sha256 = part.sha256
+    Parameters
+    ----------
+    source
+        Returns at most so many bytes from a position.
+    size
+        Size of the body, in bytes.
+    sha256
+        SHA-256 of the body, in hex digits.
+    """
+
+    def __init__(self, source: Callable[[int, int], bytes], *, size: int, sha256: str) -> None:
+        self.sha256 = sha256
         self.failure: OSError | None = None
-        self._part = part
+        self._source = source
+        self._size = size
         self._position = 0
 
     def readable(self) -> bool:
@@ -60,8 +123,8 @@ class PartReader(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move within the part."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._part.size}[whence]
-        self._position = min(max(base + offset, 0), self._part.size)
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = min(max(base + offset, 0), self._size)
         return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -73,22 +136,15 @@ class PartReader(io.RawIOBase):
             The file cannot be read or has become shorter; it is kept as `failure`, since clients take every error
             that occurs while they send for a failure of the network.
         """
-        left = self._part.size - self._position
+        left = self._size - self._position
         wanted = left if size is None or size < 0 else min(size, left)
         try:
-            data = _read(self._part.file, wanted, self._part.offset + self._position)
+            data = self._source(wanted, self._position)
         except OSError as error:
             self.failure = error
             raise
         self._position += len(data)
         return data
-
-
-def _read(file: BinaryIO, size: int, offset: int) -> bytes:
-    data = os.pread(file.fileno(), size, offset)
-    if size and not data:
-        raise OSError(f"{file.name} became shorter while it was uploaded")
-    return data
 
 
 def hash_part(file: BinaryIO, offset: int, size: int, *, tee: Callable[[memoryview], object]) -> FilePart:

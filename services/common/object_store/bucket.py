@@ -11,7 +11,7 @@ import stamina
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from services.common.object_store.body import FilePart, PartReader
+from services.common.object_store.body import Body, PartReader
 from services.common.object_store.errors import CLIENT_FAILURES, Place, StoreUnavailableError, translate
 from services.common.object_store.settings import ObjectStoreSettings
 
@@ -107,7 +107,7 @@ class Bucket:
         *,
         doing: str,
         key: str | None = None,
-        body: FilePart | None = None,
+        body: Body | None = None,
         transferring: int | None = None,
         **parameters: object,
     ) -> Mapping[str, Any]:
@@ -148,7 +148,7 @@ class Bucket:
         *,
         doing: str,
         key: str | None = None,
-        body: FilePart | None = None,
+        body: Body | None = None,
         transferring: int | None = None,
         **parameters: object,
     ) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """Names and metadata of layers in the bucket.
 
 An object's key is `sha256/<digest>`. Its content type is the archive's media type; its user metadata are `diff-id`,
-`uncompressed-size` (decimal, in bytes) and `repository`, in HTTP `x-amz-meta-diff-id` and so on.
+`uncompressed-size` (decimal, in bytes; absent where an archive was uploaded while it arrived, unread) and `repository`,
+in HTTP `x-amz-meta-diff-id` and so on.
 """
 
 from collections.abc import Mapping
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
-from services.common.archive.model import LayerArchive, MediaType
+from services.common.archive.model import MediaType
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.repository_name import RepositoryName
 
-__all__ = ["KEY_PREFIX", "StoredLayer", "digest_of", "key_of", "metadata_of"]
+__all__ = ["KEY_PREFIX", "AnnouncedLayer", "StoredLayer", "digest_of", "key_of"]
 
 KEY_PREFIX: Final = "sha256/"
 """Start of every layer's key."""
@@ -47,9 +48,35 @@ def digest_of(key: str) -> Digest:
     return Digest(key.removeprefix(KEY_PREFIX))
 
 
-def metadata_of(archive: LayerArchive, repository: RepositoryName) -> dict[str, str]:
-    """User metadata of a layer's object."""
-    return {DIFF_ID: archive.diff_id, UNCOMPRESSED_SIZE: str(archive.uncompressed_size), REPOSITORY: repository}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnouncedLayer:
+    """What is known of a layer archive before it is uploaded."""
+
+    digest: Digest
+    """SHA-256 that its bytes must have."""
+    diff_id: Digest
+    """SHA-256 of the uncompressed tar stream, as others claim; the publisher verifies it."""
+    size: int
+    """Size of the archive, in bytes."""
+    media_type: MediaType
+    """Form of the archive."""
+    repository: RepositoryName
+    """The repository that it is for."""
+    uncompressed_size: int | None = None
+    """Size of the uncompressed tar stream, in bytes; None where nobody has read it yet."""
+
+    @property
+    def key(self) -> str:
+        """Key of the layer's object."""
+        return key_of(self.digest)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Content type and user metadata of the object, as parameters of a request."""
+        metadata = {DIFF_ID: self.diff_id, REPOSITORY: self.repository}
+        if self.uncompressed_size is not None:
+            metadata[UNCOMPRESSED_SIZE] = str(self.uncompressed_size)
+        return {"ContentType": str(self.media_type), "Metadata": metadata}
 
 
 @dataclass(frozen=True, slots=True)

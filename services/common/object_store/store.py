@@ -1,7 +1,7 @@
 """The object store that layers are exchanged through."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -12,8 +12,9 @@ from services.common.digest import Digest
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.download import Downloader
 from services.common.object_store.lookup import check_bucket, list_layers, look_up
-from services.common.object_store.model import StoredLayer
+from services.common.object_store.model import AnnouncedLayer, StoredLayer
 from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.stream import StreamUploader
 from services.common.object_store.upload import Uploader
 from services.common.repository_name import RepositoryName
 
@@ -44,6 +45,7 @@ class ObjectStore:
             stack.callback(threads.shutdown)
             self._bucket = await stack.enter_async_context(Bucket.open(self._settings))
             self._uploader = Uploader(bucket=self._bucket, threads=threads)
+            self._stream_uploader = StreamUploader(bucket=self._bucket, threads=threads)
             self._downloader = Downloader(bucket=self._bucket, threads=threads)
             self._stack = stack.pop_all()
         return self
@@ -101,6 +103,34 @@ class ObjectStore:
             The file cannot be read.
         """
         return await self._uploader.upload(archive, repository)
+
+    async def upload_stream(self, chunks: AsyncIterable[bytes], layer: AnnouncedLayer) -> bool:
+        """Store a layer archive while it arrives; one that is there already is left as it is, and nothing is read.
+
+        Memory does not depend on the layer's size nor on how many streams are uploaded at the same time. The digest
+        is verified before the object appears, so that a stream which is not the layer, or breaks off, leaves none.
+
+        Parameters
+        ----------
+        chunks
+            The archive's bytes. How long they may take is up to them; what has arrived is sent within the store's
+            time-outs. An error that they raise is raised here.
+        layer
+            What they must be.
+
+        Returns
+        -------
+        bool
+            Whether it was stored now; False if it was there already.
+
+        Raises
+        ------
+        ChecksumMismatchError
+            What arrived is not the layer, or was damaged on its way.
+        ObjectConflictError
+            An object of this digest is there whose size, diff ID or repository is another.
+        """
+        return await self._stream_uploader.upload(chunks, layer)
 
     async def download(self, digest: Digest, destination: Path) -> StoredLayer:
         """Fetch a layer archive into a file, which appears when it is whole, verified and durable.

@@ -80,9 +80,9 @@ class Fetcher:
 
     def _accepted(self, stored: StoredLayer) -> VerifiedLayer:
         """Check what the object's metadata says."""
-        if stored.repository is None or stored.diff_id is None or stored.uncompressed_size is None:
+        if stored.repository is None or stored.diff_id is None:
             raise LayerRefusedError(
-                "the object's metadata does not name the repository, diff ID and uncompressed size: "
+                "the object's metadata does not name the repository and the diff ID: "
                 "it was not uploaded by this suite, or its metadata was lost",
                 kind=_UNDESCRIBED,
             )
