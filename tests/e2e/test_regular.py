@@ -318,6 +318,27 @@ async def test_options_that_the_driver_does_not_have_are_refused(engines: tuple[
         await engines[0].docker("run", "--rm", "--storage-opt=size=10G", "--network=none", IMAGE, "true")
 
 
+async def test_a_hostile_layer_fails_the_load_and_leaves_nothing(
+    node: Node, engines: tuple[Engine, Engine], images: Images, tmp_path: Path
+) -> None:
+    """The error comes early in a layer of which the engine has much more to send."""
+    before = _layers(node)
+    with tarfile.open(tmp_path / "layer.tar", "w") as tar:
+        for name, target in (("link", "/etc"), ("link/passwd", None)):
+            member = tarfile.TarInfo(name)
+            if target is not None:
+                member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+        member = tarfile.TarInfo("large")
+        member.size = 100 << 20
+        tar.addfile(member, io.BytesIO(bytes(member.size)))
+    write_image(tmp_path / "image.tar", name="test:hostile", layers=[images.base, tmp_path / "layer.tar"])
+    with pytest.raises(CommandError, match="'link' is no directory, but the archive has something below it"):
+        await engines[0].docker("load", input=tmp_path / "image.tar")
+    assert _layers(node) == before
+    assert (await engines[0].docker("images", "--quiet", "test:hostile")).text == ""
+
+
 async def test_a_read_only_container_and_another_user(engines: tuple[Engine, Engine]) -> None:
     for options in (("--read-only",), ("--user=1234:5678",)):
         script = "id -u; touch /tmp/x 2>&1; ls -ld /tmp | cut -c1-10; cat /playground/untouched/file 2>&1 | head -1"

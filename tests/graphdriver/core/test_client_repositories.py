@@ -137,6 +137,25 @@ async def test_a_repository_that_dropped_to_no_users_is_mounted_again(new: New, 
         assert len(cvmfs2.calls(source)) == number
 
 
+async def test_a_user_who_came_before_the_unmount_keeps_the_mount(new: New, source: Path, directory: Path) -> None:
+    """The last user goes while another waits for the mount that is being made."""
+    repositories = new(linger=0)
+    first = asyncio.create_task(repositories.ensure(TEST, holder="a"))
+
+    async def called() -> bool:
+        return bool(cvmfs2.calls(source))
+
+    await wait_until(called, timeout=10, what="the client is called")
+    second = asyncio.create_task(repositories.ensure(TEST, holder="b"))
+    await asyncio.sleep(0)
+    repositories.release(holder="a")
+    await asyncio.gather(first, second)
+    await asyncio.sleep(0.2)
+    assert mounts_below(directory) == [str(directory / TEST)]
+    repositories.release(holder="b")
+    await _gone(directory / TEST)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_mount_whose_client_ended_is_replaced(
     new: New, source: Path, directory: Path, number: signal.Signals
