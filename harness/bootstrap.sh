@@ -71,6 +71,8 @@ find_missing() {
     [ "$target" = test ] || return 0
     need docker-registry docker-registry
     need umoci umoci
+    need zstd zstd
+    need procps pgrep
     need fuse3 fusermount3
     need bindfs bindfs
     need ceph-mon ceph-mon

@@ -21,6 +21,7 @@ _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE = 30
 """Seconds that the command has to end after a signal before everything is killed."""
 
+_CLONE_NEWNS = 0x20000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -30,6 +31,37 @@ def _check() -> None:
         raise SandboxError("the sandbox needs root: it makes namespaces, mounts and devices")
     if missing := [program for program in _PROGRAMS if shutil.which(program) is None]:
         raise SandboxError(f"the sandbox needs these programs: {', '.join(missing)}")
+    if _in_chroot():
+        raise SandboxError(
+            "this is a chroot: the kernel would run `docker exec` outside of it, on the machine itself; "
+            "use a machine, a virtual machine or a container"
+        )
+
+
+def _root_mount(proc: int) -> bytes:
+    """Return the number of the mount that is this process's root directory; `proc` is an open /proc."""
+    root = os.open("/", os.O_PATH)
+    info = os.open(f"{os.getpid()}/fdinfo/{root}", os.O_RDONLY, dir_fd=proc)
+    (line,) = (line for line in os.read(info, 4096).splitlines() if line.startswith(b"mnt_id:"))
+    os.close(info)
+    os.close(root)
+    return line
+
+
+def _in_chroot() -> bool:
+    """Whether the root directory is not that of the mount namespace, which is where setns(2) takes a process."""
+    proc, namespace = os.open("/proc", os.O_RDONLY), os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    before = _root_mount(proc)
+    child = os.fork()
+    if child == 0:
+        failed = ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNS)
+        os._exit(2 if failed else before != _root_mount(proc))
+    _, status = os.waitpid(child, 0)
+    os.close(proc)
+    os.close(namespace)
+    if os.waitstatus_to_exitcode(status) not in (0, 1):
+        raise SandboxError("the mount namespace cannot be entered: is CAP_SYS_ADMIN missing?")
+    return bool(status)
 
 
 def _bind_to_parent() -> None:

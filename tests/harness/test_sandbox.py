@@ -233,3 +233,30 @@ def test_a_resolver_configuration_in_run_is_kept(tmp_path: Path, behind: str) ->
         check=False,
     )
     assert (ended.stdout, ended.stderr) == ("nameserver 192.0.2.1\n", "")
+
+
+@pytest.mark.parametrize("other", ["bind", "tmpfs"])
+def test_a_chroot_is_refused(tmp_path: Path, other: str) -> None:
+    # There `docker exec` leaves the chroot, since setns(2) goes to the namespace's root: it would change the machine.
+    mounts = {
+        "bind": "mount --rbind / root",
+        "tmpfs": " && ".join(
+            ["mount -t tmpfs tmpfs root"]
+            + [f"mkdir -p root{place} && mount --rbind {place} root{place}" for place in ("/usr", "/proc", "/dev")]
+            + [f"mkdir -p root{place} && mount --rbind {place} root{place}" for place in (sys.base_prefix, str(_ROOT))]
+            + ["ln -s usr/bin root/bin && ln -s usr/lib root/lib && ln -s usr/lib64 root/lib64"]
+        ),
+    }
+    (tmp_path / "root").mkdir()
+    script = (
+        f"{mounts[other]} && exec chroot root sh -c 'cd {_ROOT} && exec {sys.executable} -m harness.sandbox -- true'"
+    )
+    ended = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("sandbox: this is a chroot: the kernel would run `docker exec` outside of it")
