@@ -1,6 +1,8 @@
 """Crashes and restarts of driver and engine: containers work on, nothing leaks."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,9 +12,12 @@ import pytest_asyncio
 
 from harness.node import Node
 from harness.processes import wait_until
+from harness.stratum0 import Stratum0
+from tests.support import cvmfs2
 from tests.support.containers import Trio
-from tests.support.e2e import BASE, THIN, Nodes
-from tests.support.node_traces import NodeTraces, driver_home
+from tests.support.e2e import BASE, REPOSITORY, THIN, Nodes
+from tests.support.mounts import mounts_below
+from tests.support.node_traces import NodeTraces
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,6 +34,20 @@ async def plain_node(nodes: Nodes) -> Node:
 async def live_node(nodes: Nodes) -> Node:
     """A node whose containers are meant to survive dockerd."""
     return await nodes.start(driver_env=_SETTINGS, engine_arguments=["--live-restore"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def client_node(nodes: Nodes, stratum0: Stratum0, tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A node whose driver mounts repositories itself, with a stand-in client that outlives it."""
+    directory = tmp_path_factory.mktemp("client")
+    (directory / "source").mkdir()
+    (directory / "source" / REPOSITORY).symlink_to(stratum0.tree)
+    settings = {
+        "GRAPHDRIVER_REPOSITORY_MOUNTS": "driver",
+        "GRAPHDRIVER_CVMFS2": str(cvmfs2.install(directory, directory / "source")),
+        "GRAPHDRIVER_REPOSITORY_LINGER": "0.2",
+    }
+    return await nodes.start(driver_env={**_SETTINGS, **settings}, engine_arguments=["--live-restore"])
 
 
 async def _restart_driver(node: Node) -> None:
@@ -67,40 +86,116 @@ async def _lose_power(node: Node) -> None:
     await node.engine.start()
 
 
+async def _kill_driver_and_client(node: Node) -> None:
+    """End both, as the end of a managed plugin does; the engine goes on."""
+    await _kill_client(node)
+    await _kill_driver(node)
+
+
+async def _kill_all_three(node: Node) -> None:
+    await _kill_client(node)
+    await _kill_both(node)
+
+
+async def _kill_client(node: Node) -> None:
+    os.kill(_client(node), signal.SIGKILL)
+
+
+async def _kill_driver_beside_a_hung_client(node: Node) -> None:
+    os.kill(_client(node), signal.SIGSTOP)
+    try:
+        await _kill_driver(node)
+    finally:
+        os.kill(_client(node), signal.SIGCONT)
+
+
+def _client(node: Node) -> int:
+    source = Path(node.driver.env["GRAPHDRIVER_CVMFS2"]).with_name("source")
+    return cvmfs2.serving_process(source, REPOSITORY)
+
+
 @asynccontextmanager
 async def _nothing_leaks(node: Node) -> AsyncIterator[None]:
     before = NodeTraces.of(node)
     yield
-    copies = driver_home(node) / "copies"
-    await wait_until(
-        lambda: asyncio.sleep(0, not list(copies.iterdir())), timeout=20, what="committed layers are published"
-    )
     for image in (BASE, THIN):
         await node.engine.docker("run", "--rm", "--network=none", image, "true")
-    assert NodeTraces.of(node).since(before) == []
+    await NodeTraces.settle(node, before)
 
 
 Crash = Callable[[Node], Awaitable[None]]
+Reunion = Callable[[Trio], Awaitable[None]]
+"""What is done to the running container after a crash, so that it runs."""
 
 
-async def _everything_works_after(crash: Crash, node: Node, directory: Path, *, survived: bool) -> None:
+async def _everything_works_after(crash: Crash, node: Node, directory: Path, reunion: Reunion) -> None:
     async with _nothing_leaks(node):
         trios = await asyncio.gather(*(Trio.make(node.engine, image) for image in (BASE, THIN)))
         await crash(node)
         for number, trio in enumerate(trios):
-            await trio.use(survived=survived, directory=directory / str(number))
+            await reunion(trio)
+            await trio.use(directory / str(number))
 
 
 @pytest.mark.parametrize("crash", [_restart_driver, _kill_driver])
 async def test_containers_run_on_without_the_driver(plain_node: Node, crash: Crash, tmp_path: Path) -> None:
-    await _everything_works_after(crash, plain_node, tmp_path, survived=True)
+    await _everything_works_after(crash, plain_node, tmp_path, Trio.has_survived)
 
 
 @pytest.mark.parametrize("crash", [_restart_engine, _kill_engine, _kill_both, _lose_power])
 async def test_containers_end_with_the_engine_and_start_again(plain_node: Node, crash: Crash, tmp_path: Path) -> None:
-    await _everything_works_after(crash, plain_node, tmp_path, survived=False)
+    await _everything_works_after(crash, plain_node, tmp_path, Trio.start_again)
 
 
 @pytest.mark.parametrize("crash", [_restart_engine, _kill_engine, _kill_both])
 async def test_containers_run_on_without_the_engine(live_node: Node, crash: Crash, tmp_path: Path) -> None:
-    await _everything_works_after(crash, live_node, tmp_path, survived=True)
+    await _everything_works_after(crash, live_node, tmp_path, Trio.has_survived)
+
+
+@pytest.mark.parametrize("crash", [_restart_driver, _kill_both, _kill_driver_beside_a_hung_client])
+async def test_containers_run_on_upon_a_repository_that_the_driver_mounted(
+    client_node: Node, crash: Crash, tmp_path: Path
+) -> None:
+    await _everything_works_after(crash, client_node, tmp_path, Trio.has_survived)
+
+
+@pytest.mark.parametrize("crash", [_kill_client, _kill_driver_and_client, _kill_all_three])
+async def test_containers_whose_repository_died_work_after_a_restart(
+    client_node: Node, crash: Crash, tmp_path: Path
+) -> None:
+    await _everything_works_after(crash, client_node, tmp_path, Trio.restart)
+
+
+@pytest.mark.parametrize("image", [BASE, THIN])
+async def test_a_request_waits_for_a_driver_that_is_restarted(plain_node: Node, image: str) -> None:
+    node = plain_node
+    async with _nothing_leaks(node):
+        await node.driver.kill()
+        logged = node.engine.dockerd.log.stat().st_size
+        run = asyncio.create_task(node.engine.docker("run", "--rm", "--network=none", image, "echo", "works"))
+        await _engine_retries(node, since=logged)
+        await node.start_driver()
+        assert (await run).text == "works"
+
+
+async def test_the_engine_waits_for_a_driver_that_starts_after_it(plain_node: Node) -> None:
+    node = plain_node
+    async with _nothing_leaks(node):
+        await node.stop()
+        assert mounts_below(node.directory) == []
+        logged = node.engine.dockerd.log.stat().st_size
+        start = asyncio.create_task(node.engine.start())
+        await _engine_retries(node, since=logged)
+        await node.start_driver()
+        await start
+
+
+async def _engine_retries(node: Node, *, since: int) -> None:
+    """Wait until the engine, from a position in its log on, has not reached the driver and tries again."""
+
+    async def retries() -> bool:
+        with node.engine.dockerd.log.open("rb") as log:
+            log.seek(since)
+            return b"retrying in" in log.read()
+
+    await wait_until(retries, timeout=20, what="the engine tries again to reach its driver")

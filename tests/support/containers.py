@@ -40,22 +40,23 @@ class Trio:
         tree = await _read(running)
         return cls(engine=engine, image=image, created=created.text, stopped=stopped.id, running=running, tree=tree)
 
-    async def use(self, *, survived: bool, directory: Path) -> None:
-        """Do everything with them, and remove them.
+    async def has_survived(self) -> None:
+        """Check that the running one runs on, with all its files."""
+        assert await _pid(self.engine, self.running.id) == self.running.pid
+        assert differences(self.tree, await _read(self.running)) == []
 
-        Parameters
-        ----------
-        survived
-            Whether the running one must still run; otherwise it must have ended.
-        directory
-            Directory of the caller's own.
-        """
-        if survived:
-            assert await _pid(self.engine, self.running.id) == self.running.pid, "it runs on"
-            assert differences(self.tree, await _read(self.running)) == []
-        else:
-            assert await _pid(self.engine, self.running.id) == 0, "it has ended"
-            await self.engine.docker("start", self.running.id)
+    async def start_again(self) -> None:
+        """Start the running one again, which must have ended."""
+        assert await _pid(self.engine, self.running.id) == 0
+        await self.engine.docker("start", self.running.id)
+
+    async def restart(self) -> None:
+        """Restart the running one, which runs on, but not with its files."""
+        assert await _pid(self.engine, self.running.id) == self.running.pid
+        await self.engine.docker("restart", self.running.id)
+
+    async def use(self, directory: Path) -> None:
+        """Do everything with them, and remove them; `directory` is the caller's own and does not exist."""
         await asyncio.gather(
             self._use_running(directory / "running"),
             self._use_stopped(directory / "stopped"),

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from harness.node import Node
+from harness.processes import wait_until
 
 __all__ = ["NodeTraces", "driver_home"]
 
 _DIRECTORIES: Final = ("layers", "views", "trash", "spool", "copies")
 """Directories of the driver whose entries come and go with layers, containers and requests."""
-_LEFT_INSIDE: Final = ("incoming", "tree.new")
-"""Names of what is being filled inside them."""
+_LEFT_INSIDE: Final = ("layers/*/incoming", "copies/*/tree.new")
+"""What is being filled inside them."""
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -38,17 +39,26 @@ class NodeTraces:
         """Look."""
         home = driver_home(node)
         entries = {str(path.relative_to(home)) for name in _DIRECTORIES for path in (home / name).iterdir()}
-        for name in _LEFT_INSIDE:
-            entries |= {str(path.relative_to(home)) for path in home.glob(f"*/*/{name}")}
-        links = (home / "l").iterdir()
+        for pattern in _LEFT_INSIDE:
+            entries |= {str(path.relative_to(home)) for path in home.glob(pattern)}
         return cls(
             mounts=_mounts(),
             entries=frozenset(entries),
-            # Links to published layers are absolute and stay.
-            broken_links=frozenset(
-                str(link.relative_to(home)) for link in links if not link.readlink().is_absolute() and not link.exists()
-            ),
+            # Links to published layers stay, and a look along one may fail with their repository.
+            broken_links=frozenset(str(link.relative_to(home)) for link in (home / "l").iterdir() if _is_broken(link)),
         )
+
+    @classmethod
+    async def settle(cls, node: Node, before: "NodeTraces") -> None:
+        """Wait until a node keeps what it did before: copies go when their layers are published, mounts linger."""
+
+        async def settled() -> bool:
+            return not cls.of(node).since(before)
+
+        try:
+            await wait_until(settled, timeout=20, what="nothing more is kept")
+        except TimeoutError:
+            assert cls.of(node).since(before) == []
 
     def since(self, before: "NodeTraces") -> list[str]:
         """Say what is there that was not before, and what is missing; nothing if there is no difference."""
@@ -59,6 +69,11 @@ class NodeTraces:
             *(f"less: {name}" for name in sorted(before.entries - self.entries)),
             *(f"broken link: {name}" for name in sorted(self.broken_links - before.broken_links)),
         ]
+
+
+def _is_broken(link: Path) -> bool:
+    # A look along a link to a published layer may fail with its repository; those stay.
+    return str(link.readlink()).startswith(("../layers/", "../copies/")) and not link.exists()
 
 
 def _mounts() -> Counter[str]:
