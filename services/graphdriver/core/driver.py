@@ -27,7 +27,7 @@ from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerSto
 from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
-from services.graphdriver.errors import UnsupportedError
+from services.graphdriver.errors import UnknownLayerError, UnsupportedError
 
 __all__ = ["Driver", "TreeDiff"]
 
@@ -142,7 +142,7 @@ class Driver:
         """
         async with self._locked(layer_id):
             layer = await self._find(layer_id)
-            if layer_id not in self._unions and await asyncio.to_thread(_is_own_view, layer):
+            if layer.kind is LayerKind.IMAGE and layer_id not in self._unions and await _is_own_view(layer):
                 return layer.diff
             lineage = await self._lineage(layer)
             try:
@@ -155,9 +155,11 @@ class Driver:
     async def put(self, layer_id: LayerId) -> None:
         """Give a view back; harmless where none was asked for."""
         async with self._locked(layer_id):
-            if await asyncio.to_thread(self._layers.exists, layer_id) and await self._unions.release(
-                await self._find(layer_id)
-            ):
+            try:
+                layer = await self._find(layer_id)
+            except UnknownLayerError:
+                return
+            if await self._unions.release(layer):
                 self._forget_use(layer_id)
 
     def _forget_use(self, holder: str) -> None:
@@ -165,7 +167,9 @@ class Driver:
         self._copies.release(holder=holder)
 
     async def _find(self, layer_id: LayerId) -> Layer:
-        return await asyncio.to_thread(self._layers.find, layer_id)
+        # Without a thread where nothing has to be read: a short operation is mostly changes between threads.
+        known = self._layers.known(layer_id)
+        return known if known is not None else await asyncio.to_thread(self._layers.find, layer_id)
 
     async def _lineage(self, layer: Layer) -> Lineage:
         return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)[1:]))
@@ -299,8 +303,8 @@ class Driver:
         await self._repositories.shut_down()
 
 
-def _is_own_view(layer: Layer) -> bool:
-    return layer.kind is LayerKind.IMAGE and (layer.parent is None or holds_descriptor(layer))
+async def _is_own_view(layer: Layer) -> bool:
+    return layer.parent is None or await asyncio.to_thread(holds_descriptor, layer)
 
 
 def _refuse_empty(layer: Layer, content: LayerContent) -> None:

@@ -191,6 +191,10 @@ class LayerStore:
         """Return whether there is a layer of that id."""
         return (self._layers / layer_id / "record.json").exists()
 
+    def known(self, layer_id: LayerId) -> Layer | None:
+        """Return a layer's record if it has been read before; does not block."""
+        return self._records.get(layer_id)
+
     def find(self, layer_id: LayerId) -> Layer:
         """Return a layer's record.
 
