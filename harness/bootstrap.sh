@@ -71,6 +71,10 @@ find_missing() {
     [ "$target" = test ] || return 0
     need docker-registry docker-registry
     need umoci umoci
+    need skopeo skopeo
+    need buildah buildah
+    need netavark /usr/lib/podman/netavark /usr/libexec/podman/netavark
+    need openssl openssl
     need zstd zstd
     need procps pgrep
     need fuse3 fusermount3

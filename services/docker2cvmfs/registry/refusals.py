@@ -48,7 +48,9 @@ async def refusal(answer: Answer, *, secrets: tuple[str, ...] = ()) -> RegistryE
         return AccessDeniedError(f"{what}: {where} does not allow it ({reason}): ask for the right to do it")
     if status in (404, 410):
         return ImageMissingError(f"{what}: {where} does not have it ({reason}): check the name")
-    hint = "does it speak TLS? then leave out --insecure" if answer.url.scheme == "http" else "check the image's name"
+    # What is no registry's own form of refusal is often a server of TLS that is spoken to in the clear.
+    tls = answer.url.scheme == "http" and reason == f"HTTP {status}"
+    hint = "does it speak TLS? then leave out --insecure" if tls else "check what is asked for"
     return RegistryRefusedError(f"{what}: {where} refused ({reason}): {hint}")
 
 
