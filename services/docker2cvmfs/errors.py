@@ -3,13 +3,28 @@
 Tree::
 
     Docker2CvmfsError
-    └── RegistryError     services.docker2cvmfs.registry: the registry failed, refused, or sent something wrong
+    ├── RegistryError     services.docker2cvmfs.registry: the registry failed, refused, or sent something wrong
+    ├── PublisherError    the publisher failed, or did not publish a layer
+    ├── EngineError       a Docker engine did not take the image
+    └── OutputError       a file could not be written
 """
 
 from services.common.errors import SuiteError
 
-__all__ = ["Docker2CvmfsError"]
+__all__ = ["Docker2CvmfsError", "EngineError", "OutputError", "PublisherError"]
 
 
 class Docker2CvmfsError(SuiteError):
     """A conversion failed."""
+
+
+class PublisherError(Docker2CvmfsError):
+    """The publisher failed, or did not publish a layer."""
+
+
+class EngineError(Docker2CvmfsError):
+    """A Docker engine did not take the image."""
+
+
+class OutputError(Docker2CvmfsError):
+    """A file could not be written."""

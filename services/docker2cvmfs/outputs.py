@@ -1,0 +1,94 @@
+"""Where thin images go: a docker archive, an OCI layout, or a registry."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from services.common.digest import Digest
+from services.docker2cvmfs.errors import OutputError
+from services.docker2cvmfs.registry.client import RegistryClient
+from services.docker2cvmfs.registry.reference import ImageReference
+from services.docker2cvmfs.thin_image import INDEX_TYPE, MANIFEST_TYPE, Blob, ThinImage, build_index
+
+__all__ = ["docker_archive", "oci_archive", "push_image", "push_index", "write_file"]
+
+_LAYOUT_VERSION: Final = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+def docker_archive(image: ThinImage, name: str) -> bytes:
+    """Return what `docker load` takes.
+
+    Parameters
+    ----------
+    name
+        `REPOSITORY:TAG` that the image gets.
+    """
+    config, layer = f"{image.config.digest}.json", f"{image.layer.digest}.tar"
+    manifest = json.dumps([{"Config": config, "RepoTags": [name], "Layers": [layer]}]).encode()
+    return _tar({layer: image.layer.content, config: image.config.content, "manifest.json": manifest})
+
+
+def oci_archive(images: Sequence[ThinImage], name: str) -> bytes:
+    """Return an OCI image layout as a tar; several images are joined by an index."""
+    blobs = [blob for image in images for blob in (image.layer, image.config, image.manifest)]
+    if len(images) == 1:
+        top, media_type = images[0].manifest, MANIFEST_TYPE
+    else:
+        top, media_type = build_index(images), INDEX_TYPE
+        blobs.append(top)
+    described = {**top.described(media_type), "annotations": {"org.opencontainers.image.ref.name": name}}
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [described]}).encode()
+    files = {f"blobs/sha256/{digest}": content for digest, content in _contents(blobs)}
+    return _tar({"oci-layout": _LAYOUT_VERSION, "index.json": index, **files})
+
+
+async def push_image(registry: RegistryClient, reference: ImageReference, image: ThinImage) -> Digest:
+    """Push the image of one platform; return the digest of its manifest."""
+    await registry.push_blob(reference, image.layer.content)
+    await registry.push_blob(reference, image.config.content)
+    return await registry.push_manifest(reference, image.manifest.content, MANIFEST_TYPE)
+
+
+async def push_index(registry: RegistryClient, reference: ImageReference, images: Sequence[ThinImage]) -> Digest:
+    """Push images for several platforms and their index; return the digest of the index."""
+    for image in images:
+        await push_image(registry, replace(reference, digest=image.manifest.digest), image)
+    return await registry.push_manifest(reference, build_index(images).content, INDEX_TYPE)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, which appears whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _contents(blobs: Iterable[Blob]) -> Iterable[tuple[Digest, bytes]]:
+    return sorted({blob.digest: blob.content for blob in blobs}.items())
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
