@@ -67,7 +67,11 @@ find_missing() {
         /usr/local/lib/docker/cli-plugins/docker-buildx
     need mmdebstrap mmdebstrap
     [ "$target" != fetch ] || need skopeo skopeo
-    [ "$target" != bench ] || need e2fsprogs mkfs.ext4
+    if [ "$target" = bench ]; then
+        need e2fsprogs mkfs.ext4
+        need docker-registry docker-registry
+        need skopeo skopeo
+    fi
     [ "$target" = test ] || return 0
     need docker-registry docker-registry
     need umoci umoci

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.bench import memory, rows
+from harness.bench.conversion import conversion
 from harness.bench.measure import Row
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
@@ -18,7 +19,7 @@ __all__: list[str] = []
 
 _ROOT: Final = Path(__file__).parents[2]
 _ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
-_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible")
+_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion")
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -44,6 +45,7 @@ async def _run(only: Sequence[str], runs: int) -> None:
             "commit": lambda: rows.commit([*rig.regular, rig.thin], rig.regular, runs),
             "build": lambda: rows.build(rig.regular, directory, runs),
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
+            "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
         }
         for name, row in work.items():
             if name in only:

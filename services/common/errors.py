@@ -7,7 +7,8 @@ Tree (each module documents its own branch)::
     ├── ArchiveError               services.common.archive: a layer archive breaks a rule or a limit
     ├── ObjectStoreError           services.common.object_store: the store failed or refused
     ├── GraphDriverError           services.graphdriver: an operation of the driver failed
-    └── PublisherError             services.publisher: journal, notification, repository
+    ├── PublisherError             services.publisher: journal, notification, repository
+    └── Docker2CvmfsError          services.docker2cvmfs: the registry, a publication, or the output of a conversion
 """
 
 __all__ = ["InvalidValueError", "SuiteError"]

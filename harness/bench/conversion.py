@@ -1,0 +1,160 @@
+"""Conversion of an image of more than a gigabyte, beside what its user would do first: copy it to a directory."""
+
+import asyncio
+import hashlib
+import io
+import itertools
+import json
+import secrets
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from harness.bench.measure import Row, Target, compare
+from harness.commands import run
+from harness.registry import Registry
+from harness.s3 import create_bucket, s3_client
+from harness.stratum0 import Stratum0
+from services.common.archive.model import LayerArchive, MediaType
+from services.common.digest import Digest
+from services.common.object_store import ObjectStore
+
+__all__ = ["conversion"]
+
+_LAYERS: Final = 5
+_LAYER: Final = 240_000_000
+"""Bytes of a layer; they cannot be compressed, as those of a compressed layer cannot."""
+_BLOCK: Final = 1 << 20
+_OCI: Final = "application/vnd.oci.image"
+_LIMIT: Final = 1.3
+_MEMORY: Final = 150
+"""MB that the converter may use."""
+
+
+async def conversion(directory: Path, stratum0: Stratum0, runs: int) -> list[Row]:
+    """Bring an image of five layers from a registry to the object store, in three ways; every run has a new bucket."""
+    directory.mkdir()
+    async with _registry(directory) as registry:
+        await asyncio.to_thread(_write_image, directory / "image")
+        image = f"{registry.address}/large:1"
+        await run(
+            *("skopeo", "copy", "--quiet", "--dest-tls-verify=false", "--preserve-digests"),
+            *(f"oci:{directory / 'image'}:1", f"docker://{image}"),
+        )
+        await asyncio.to_thread(shutil.rmtree, directory / "image")
+        return await _rows(directory, stratum0, image, runs)
+
+
+async def _rows(directory: Path, stratum0: Stratum0, image: str, runs: int) -> list[Row]:
+    numbers = itertools.count()
+    peaks: list[float] = []
+    copy = directory / "copy"
+
+    async def bucket() -> str:
+        name = f"conversion-{next(numbers)}"
+        async with s3_client(stratum0.store.access) as client:
+            if not await create_bucket(client, name):
+                raise RuntimeError(f"the store does not make the bucket {name}")
+        return name
+
+    async def skopeo() -> float:
+        started = time.perf_counter()
+        await run("skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{image}", f"dir:{copy}")
+        seconds = time.perf_counter() - started
+        await asyncio.to_thread(shutil.rmtree, copy)
+        return seconds
+
+    async def publish() -> float:
+        environment = {**stratum0.store.environment, "LAYER_STORE_BUCKET": await bucket()}
+        command = (sys.executable, "-m", "harness.bench.peak", "publish", "--insecure", "--no-wait")
+        started = time.perf_counter()
+        ended = await run(*command, image, stratum0.repository, env=environment)
+        seconds = time.perf_counter() - started
+        peaks.append(int(ended.text.split()[-1]) / 1000)
+        return seconds
+
+    async def pull_and_upload() -> float:
+        access = replace(stratum0.store.access, bucket=await bucket())
+        command = (sys.executable, "-m", "services.docker2cvmfs", "pull", "--insecure", "--json")
+        started = time.perf_counter()
+        ended = await run(*command, image, copy)
+        async with ObjectStore(settings=access.settings) as store:
+            for path in map(Path, json.loads(ended.text)["layers"]):
+                await store.upload(_archive(path), repository=stratum0.repository)
+        seconds = time.perf_counter() - started
+        await asyncio.to_thread(shutil.rmtree, copy)
+        return seconds
+
+    ways = {"skopeo copy": skopeo, "docker2cvmfs publish": publish, "pull, then upload": pull_and_upload}
+    over = Target(subject="docker2cvmfs publish", over="skopeo copy", limit=_LIMIT)
+    row = await compare("conversion of a 1.2 GB image", ways, runs=runs, targets=(over,))
+    target = Target(subject="docker2cvmfs publish", limit=_MEMORY)
+    samples = {"docker2cvmfs publish": [max(peaks)]}
+    return [row, Row(name="peak memory, conversion of 1.2 GB", unit="MB", samples=samples, targets=(target,))]
+
+
+def _archive(path: Path) -> LayerArchive:
+    digest = Digest(path.name.partition(".")[0])
+    size = path.stat().st_size
+    return LayerArchive(
+        path=path, digest=digest, diff_id=digest, size=size, uncompressed_size=size, media_type=MediaType.TAR
+    )
+
+
+@asynccontextmanager
+async def _registry(directory: Path) -> AsyncIterator[Registry]:
+    registry = Registry(directory / "registry")
+    await registry.start()
+    try:
+        yield registry
+    finally:
+        await registry.close()
+
+
+def _write_image(directory: Path) -> None:
+    blobs = directory / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    layers = [_write_layer(blobs, number) for number in range(_LAYERS)]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{_OCI}.manifest.v1+json",
+        "config": _write_blob(blobs, config, f"{_OCI}.config.v1+json"),
+        "layers": layers,
+    }
+    top = _write_blob(blobs, manifest, f"{_OCI}.manifest.v1+json")
+    index = {"schemaVersion": 2, "manifests": [{**top, "annotations": {"org.opencontainers.image.ref.name": "1"}}]}
+    (directory / "index.json").write_text(json.dumps(index))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+
+
+def _write_blob(blobs: Path, document: dict[str, Any], media_type: str) -> dict[str, Any]:
+    content = json.dumps(document).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    (blobs / digest).write_bytes(content)
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+
+
+def _write_layer(blobs: Path, number: int) -> dict[str, Any]:
+    partial = blobs / f"layer-{number}"
+    block = secrets.token_bytes(_BLOCK)
+    with tarfile.open(partial, "w") as archive:
+        for file in range(_LAYER // _BLOCK):
+            member = tarfile.TarInfo(f"layer-{number}/file-{file}")
+            member.size = _BLOCK
+            archive.addfile(member, io.BytesIO(block))
+    with partial.open("rb") as whole:
+        digest = hashlib.file_digest(whole, "sha256").hexdigest()
+    size = partial.stat().st_size
+    partial.rename(blobs / digest)
+    return {"mediaType": MediaType.TAR, "digest": f"sha256:{digest}", "size": size}

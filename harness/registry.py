@@ -1,0 +1,59 @@
+"""A private Docker registry on the loopback interface, for plain HTTP."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from harness.ports import free_ports
+from harness.processes import Daemon
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """`docker-registry` with a directory of its own.
+
+    Parameters
+    ----------
+    directory
+        What does not exist yet, and gets everything that it keeps.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        (self._port,) = free_ports(1)
+        self._directory = directory
+        configuration = directory / "config.json"
+        self._daemon = Daemon(
+            "registry", ["docker-registry", "serve", str(configuration)], log=directory / "registry.log"
+        )
+        self._settings = {
+            "version": "0.1",
+            "log": {"level": "warn"},
+            "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
+            "http": {"addr": self.address},
+        }
+        self._configuration = configuration
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._directory.mkdir(parents=True)
+        self._configuration.write_text(json.dumps(self._settings))
+        await self._daemon.start(self._answers)
+
+    async def close(self) -> None:
+        """End it."""
+        await self._daemon.stop()
+
+    async def _answers(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except ConnectionRefusedError:
+            return False
+        writer.close()
+        await writer.wait_closed()
+        return True

@@ -1,0 +1,174 @@
+"""What thin images are made of."""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.common.archive.model import MediaType
+from services.common.digest import Digest
+from services.common.errors import InvalidValueError
+from services.common.layout import LayerLayout
+from services.common.repository_name import RepositoryName
+from services.docker2cvmfs.outputs import docker_archive, oci_archive
+from services.docker2cvmfs.registry.manifests import Image, ImageLayer
+from services.docker2cvmfs.registry.platform import Platform
+from services.docker2cvmfs.registry.reference import ImageReference
+from services.docker2cvmfs.thin_image import (
+    LABEL_DIGEST,
+    LABEL_ORIGIN,
+    LABEL_REPOSITORY,
+    build_index,
+    build_thin_image,
+    describe,
+)
+
+REPOSITORY = RepositoryName("test.cern.ch")
+CONFIG: dict[str, Any] = {
+    "architecture": "arm64",
+    "os": "linux",
+    "variant": "v8",
+    "created": "2024-02-03T04:05:06.789Z",
+    "author": "somebody",
+    "config": {
+        "User": "12:34",
+        "Env": ["PATH=/bin", "KEY=\u00fc"],
+        "Cmd": ["-c"],
+        "Entrypoint": ["/bin/sh"],
+        "WorkingDir": "/srv",
+        "Labels": {"org.example.label": "kept"},
+        "ExposedPorts": {"80/tcp": {}},
+        "Volumes": {"/data": {}},
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 5},
+        "StopSignal": "SIGUSR1",
+        "Shell": ["/bin/ash", "-ec"],
+        "OnBuild": ["RUN true"],
+        "ArgsEscaped": True,
+    },
+    "history": [{"created_by": "one"}, {"created_by": "two", "empty_layer": True}],
+    "moby.buildkit.cache.v0": "of the layers",
+}
+
+
+def _image(count: int = 2, **changes: Any) -> Image:  # noqa: ANN401 - parts of a JSON document
+    layers = tuple(
+        ImageLayer(
+            digest=Digest(hashlib.sha256(b"%d" % number).hexdigest()),
+            diff_id=Digest("d" * 64),
+            size=number,
+            media_type=MediaType.TAR_GZIP,
+        )
+        for number in range(count)
+    )
+    return Image(
+        reference=ImageReference.parse("ubuntu"),
+        platform=Platform("linux", "arm64", "v8"),
+        manifest=b"{}",
+        manifest_media_type="application/vnd.oci.image.manifest.v1+json",
+        manifest_digest=Digest("a" * 64),
+        config=json.dumps({**CONFIG, "rootfs": {"type": "layers", "diff_ids": []}, **changes}).encode(),
+        config_digest=Digest("c" * 64),
+        layers=layers,
+    )
+
+
+def test_the_descriptor_has_the_published_form() -> None:
+    first, second = (layer.digest for layer in _image().layers)
+    assert describe(_image(), REPOSITORY, LayerLayout.FLAT).encode().decode() == (
+        "{\n"
+        '  "version": "1.0",\n'
+        '  "origin": "library/ubuntu:latest@https://registry-1.docker.io/v2",\n'
+        '  "layers": [\n'
+        f'    {{\n      "digest": "{first}",\n      "url": "cvmfs://test.cern.ch/{first}"\n    }},\n'
+        f'    {{\n      "digest": "{second}",\n      "url": "cvmfs://test.cern.ch/{second}"\n    }}\n'
+        "  ]\n"
+        "}\n"
+    )
+
+
+def test_the_layout_of_unpacked_cern_ch() -> None:
+    (layer,) = describe(_image(1), RepositoryName("unpacked.cern.ch"), LayerLayout.DUCC).layers
+    digest = layer.digest
+    assert layer.url == f"cvmfs://unpacked.cern.ch/.layers/{digest[:2]}/{digest}/layerfs"
+
+
+def test_more_layers_than_can_be_stacked_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match="501 layers"):
+        describe(_image(501), REPOSITORY, LayerLayout.FLAT)
+
+
+def test_all_configuration_is_kept() -> None:
+    thin = build_thin_image(_image(), REPOSITORY, LayerLayout.FLAT)
+    config = json.loads(thin.config.content)
+    labels = config["config"].pop("Labels")
+    assert labels == {
+        "org.example.label": "kept",
+        LABEL_ORIGIN: "library/ubuntu:latest@https://registry-1.docker.io/v2",
+        LABEL_DIGEST: f"sha256:{'a' * 64}",
+        LABEL_REPOSITORY: "test.cern.ch",
+    }
+    running = {name: value for name, value in CONFIG["config"].items() if name != "Labels"}
+    assert config.pop("config") == running
+    assert config.pop("rootfs") == {"type": "layers", "diff_ids": [thin.layer.digest.oci]}
+    history = config.pop("history")
+    assert [entry.get("empty_layer", False) for entry in history] == [True, True, False]
+    assert history[-1]["created"] == CONFIG["created"]
+    kept = ("architecture", "os", "variant", "created", "author")
+    assert config == {name: CONFIG[name] for name in kept}
+
+
+@pytest.mark.parametrize("running", [None, {}, {"Labels": None}])
+def test_an_image_without_configuration_gets_labels_all_the_same(running: dict[str, Any] | None) -> None:
+    thin = build_thin_image(_image(config=running, history=None), REPOSITORY, LayerLayout.FLAT)
+    config = json.loads(thin.config.content)
+    assert set(config["config"]) == {"Labels"}
+    assert len(config["history"]) == 1
+
+
+def test_the_layer_holds_the_descriptor_and_nothing_else() -> None:
+    thin = build_thin_image(_image(), REPOSITORY, LayerLayout.FLAT)
+    with tarfile.open(fileobj=io.BytesIO(thin.layer.content)) as archive:
+        (member,) = archive.getmembers()
+        file = archive.extractfile(member)
+        assert file is not None
+        assert file.read() == thin.descriptor.encode()
+    assert (member.name, member.mode, member.uid, member.gid, member.mtime) == ("thin.json", 0o644, 0, 0, 0)
+
+
+def test_the_same_image_gives_the_same_bytes() -> None:
+    # The order of a JSON object's members is nobody's business.
+    image = _image()
+    shuffled = json.dumps(dict(reversed(json.loads(image.config).items()))).encode()
+    assert shuffled != image.config
+    one = build_thin_image(image, REPOSITORY, LayerLayout.FLAT)
+    other = build_thin_image(replace(image, config=shuffled), REPOSITORY, LayerLayout.FLAT)
+    assert one.manifest == other.manifest
+    assert docker_archive(one, "a:b") == docker_archive(other, "a:b")
+    # Another version that makes other bytes would give every thin image a new digest: it says so in CHANGELOG.md.
+    assert one.manifest.digest == "7dd2ec97a3760fa00a369ef4d2e6a9412a5efd0238cfb4f79f90d78d1baa9361"
+
+
+def test_an_oci_layout_holds_every_platform() -> None:
+    images = [
+        build_thin_image(_image(**changes), REPOSITORY, LayerLayout.FLAT)
+        for changes in ({}, {"architecture": "amd64", "variant": ""})
+    ]
+    with tarfile.open(fileobj=io.BytesIO(oci_archive(images, "both"))) as archive:
+        contents = {member.name: archive.extractfile(member) for member in archive}
+        read = {name: file.read() for name, file in contents.items() if file is not None}
+    for name, content in read.items():
+        if name.startswith("blobs/"):
+            assert name == f"blobs/sha256/{hashlib.sha256(content).hexdigest()}"
+    (top,) = json.loads(read["index.json"])["manifests"]
+    assert top["digest"] == build_index(images).digest.oci
+    index = json.loads(read[f"blobs/sha256/{top['digest'][7:]}"])
+    assert [entry["platform"] for entry in index["manifests"]] == [
+        {"architecture": "arm64", "os": "linux", "variant": "v8"},
+        {"architecture": "amd64", "os": "linux"},
+    ]
+    for entry in index["manifests"]:
+        assert f"blobs/sha256/{entry['digest'][7:]}" in read
