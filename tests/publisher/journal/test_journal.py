@@ -148,8 +148,8 @@ async def test_transactions_are_remembered_until_none_is_open(tmp_path: Path) ->
         await journal.works_on("12/34")
     async with Journal(path) as journal:
         assert await journal.transactions() == (
-            OwnTransaction(token="one", process="12/34"),  # noqa: S106
-            OwnTransaction(token="two", process="12/34"),  # noqa: S106
+            OwnTransaction(token="one", process="12/34"),
+            OwnTransaction(token="two", process="12/34"),
         )
         await journal.none_open()
         assert await journal.transactions() == ()

@@ -257,7 +257,7 @@ async def test_a_foreign_transaction_is_never_touched(
     for _ in range(2):
         with pytest.raises(ForeignTransactionError, match=r"somebody else has a transaction of test\.cern\.ch open"):
             await _publish(repository, archive)
-    await repository.recover((OwnTransaction(token="another", process=None),))  # noqa: S106
+    await repository.recover((OwnTransaction(token="another", process=None),))
     assert (standin.area / "somebody's").exists()
     standin.run("publish", REPOSITORY)
     assert await _publish(repository, archive) == 3
@@ -281,16 +281,16 @@ async def test_a_foreign_transaction_after_a_publish_is_not_taken_for_the_publis
     build: Build, standin: StandIn, tmp_path: Path
 ) -> None:
     # The publisher was killed after its publish had succeeded; its journal still has the token, which is in the tree.
-    await _publish(build(), make_layer(tmp_path, "one"), token="first")  # noqa: S106
+    await _publish(build(), make_layer(tmp_path, "one"), token="first")
     standin.run("transaction", REPOSITORY)
     (standin.area / "somebody's").touch()
-    await build().recover((OwnTransaction(token="first", process=None),))  # noqa: S106
+    await build().recover((OwnTransaction(token="first", process=None),))
     assert standin.in_transaction
     assert (standin.area / "somebody's").exists()
 
 
 async def test_the_transaction_of_a_killed_publisher_is_aborted(build: Build, standin: StandIn, tmp_path: Path) -> None:
-    await _publish(build(), make_layer(tmp_path, "one"), token="first")  # noqa: S106
+    await _publish(build(), make_layer(tmp_path, "one"), token="first")
     standin.run("transaction", REPOSITORY)
     (standin.area / ".layers" / ".publisher-transaction").write_text("second")
     await build().recover(tuple(OwnTransaction(token=token, process=None) for token in ("first", "second", "third")))
@@ -307,7 +307,7 @@ async def test_a_program_of_a_killed_publisher_is_ended_when_it_hangs(build: Bui
             "cvmfs_server", "publish", "-f", REPOSITORY, start_new_session=True
         )
         await standin.reached("publish.sync")
-        left = OwnTransaction(token="first", process=process_identity(program.pid))  # noqa: S106
+        left = OwnTransaction(token="first", process=process_identity(program.pid))
         await build().recover((left,))
     assert await program.wait() == -9
     assert (standin.revision, standin.in_transaction) == (1, False)
@@ -345,10 +345,10 @@ async def test_an_abort_that_fails_is_made_good_later(build: Build, standin: Sta
         await _publish(repository, archive)
     assert standin.in_transaction
     with pytest.raises(NoTransactionError, match="cannot unmount"):
-        await _publish(repository, archive, token="later")  # noqa: S106
+        await _publish(repository, archive, token="later")
     standin.no_longer("fail.abort.begin")
     standin.no_longer("fail.publish.sync")
-    assert await _publish(repository, archive, token="latest") == 2  # noqa: S106
+    assert await _publish(repository, archive, token="latest") == 2
 
 
 @pytest.mark.parametrize("point", ["publish.committed", "publish.closed"])
