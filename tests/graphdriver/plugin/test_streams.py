@@ -208,7 +208,7 @@ async def test_a_diff_that_fails_on_its_way_has_no_end(plugin: Plugin, base: str
         os.truncate(large, 1 << 20)
         received, end = 0, b""
         with contextlib.suppress(ConnectionError):
-            while piece := await client.reader.read(1 << 20):
+            while piece := await asyncio.wait_for(client.reader.read(1 << 20), 20):
                 received += len(piece)
                 end = (end + piece)[-5:]
     assert 1 << 20 < received < 64 << 20
