@@ -54,6 +54,9 @@ CONFIG: dict[str, Any] = {
 }
 
 
+_PLATFORMS: tuple[dict[str, Any], ...] = ({}, {"architecture": "amd64", "variant": ""})
+
+
 def _image(count: int = 2, **changes: Any) -> Image:  # noqa: ANN401 - parts of a JSON document
     layers = tuple(
         ImageLayer(
@@ -153,10 +156,7 @@ def test_the_same_image_gives_the_same_bytes() -> None:
 
 
 def test_an_oci_layout_holds_every_platform() -> None:
-    images = [
-        build_thin_image(_image(**changes), REPOSITORY, LayerLayout.FLAT)
-        for changes in ({}, {"architecture": "amd64", "variant": ""})
-    ]
+    images = [build_thin_image(_image(**changes), REPOSITORY, LayerLayout.FLAT) for changes in _PLATFORMS]
     with tarfile.open(fileobj=io.BytesIO(oci_archive(images, "both"))) as archive:
         contents = {member.name: archive.extractfile(member) for member in archive}
         read = {name: file.read() for name, file in contents.items() if file is not None}
