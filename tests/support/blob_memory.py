@@ -1,0 +1,44 @@
+"""A program that downloads blobs and prints its peak memory after each, in bytes.
+
+usage: python -m tests.support.blob_memory IMAGE DIGEST:SIZE...
+"""
+
+import asyncio
+import json
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+from services.common.digest import Digest
+from services.docker2cvmfs.registry.client import RegistryClient
+from services.docker2cvmfs.registry.reference import ImageReference
+from tests.support.registries import impatient
+
+__all__ = ["main"]
+
+
+def _peak() -> int:
+    # getrusage would include the peak of the process that started this one.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("every Linux process has a VmHWM")
+
+
+async def main(image: str, blobs: list[str]) -> list[int]:
+    """Download blobs and return the peak of memory after each one."""
+    peaks = []
+    async with RegistryClient(options=impatient(read_timeout=20.0)) as client:
+        for text in blobs:
+            digest, _, size = text.partition(":")
+            content = client.blob(ImageReference.parse(image), Digest(digest), int(size))
+            async with aclosing(content) as pieces:
+                received = sum([len(piece) async for piece in pieces])
+            if received != int(size):
+                raise AssertionError("the blob has another size")
+            peaks.append(_peak())
+    return peaks
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(sys.argv[1], sys.argv[2:]))))  # noqa: T201
