@@ -18,7 +18,7 @@ from services.docker2cvmfs.registry.manifests import Image, ImageLayer
 
 __all__ = ["LayerOutcome", "Outcome", "Publication", "follow", "layers_of"]
 
-_PARALLEL: Final = 4
+_PARALLEL: Final = 3
 """Layers that are transferred at the same time."""
 
 

@@ -21,10 +21,10 @@ from services.common.threads import run_to_end
 
 __all__ = ["StreamUploader"]
 
-_PART: Final = 6 << 20
+_PART: Final = 5 << 20
 """Size of a part, in bytes; S3 takes none below 5 MiB but the last."""
 
-_ROOM: Final = 8
+_ROOM: Final = 4
 """Parts of all streams that are in memory at the same time."""
 
 
@@ -108,7 +108,8 @@ def _hashed(content: bytearray, whole: "hashlib._Hash") -> MemoryPart:
 
 async def _pieces(chunks: AsyncIterable[bytes], layer: AnnouncedLayer, size: int) -> AsyncGenerator[bytearray, None]:
     """Cut a stream into pieces of `size` bytes, the last one smaller; stop where it becomes longer than the layer."""
-    piece = bytearray()
+    # Pieces of one size from the beginning: growing ones would leave holes in memory that nothing else fits into.
+    piece, filled = bytearray(min(size, layer.size)), 0
     arrived = 0
     async for chunk in chunks:
         arrived += len(chunk)
@@ -116,14 +117,15 @@ async def _pieces(chunks: AsyncIterable[bytes], layer: AnnouncedLayer, size: int
             raise ChecksumMismatchError(f"more than the {layer.size} bytes of {layer.digest.oci} arrive: not stored")
         rest = memoryview(chunk)
         while rest:
-            taken = rest[: size - len(piece)]
-            piece += taken
+            taken = rest[: len(piece) - filled]
+            piece[filled : filled + len(taken)] = taken
+            filled += len(taken)
             rest = rest[len(taken) :]
-            if len(piece) == size:
+            if filled == len(piece):
                 yield piece
-                piece = bytearray()
-    if piece:
-        yield piece
+                piece, filled = bytearray(min(size, layer.size - arrived + len(rest))), 0
+    if filled:
+        yield piece[:filled]
 
 
 def _check(layer: AnnouncedLayer, arrived: int, found: str) -> None:
