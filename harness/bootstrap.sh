@@ -66,14 +66,13 @@ find_missing() {
     need docker-buildx /usr/libexec/docker/cli-plugins/docker-buildx /usr/lib/docker/cli-plugins/docker-buildx \
         /usr/local/lib/docker/cli-plugins/docker-buildx
     need mmdebstrap mmdebstrap
+    need docker-registry docker-registry
     [ "$target" != fetch ] || need skopeo skopeo
     if [ "$target" = bench ]; then
         need e2fsprogs mkfs.ext4
-        need docker-registry docker-registry
         need skopeo skopeo
     fi
     [ "$target" = test ] || return 0
-    need docker-registry docker-registry
     need umoci umoci
     need skopeo skopeo
     need buildah buildah

@@ -17,6 +17,7 @@ from harness.demo.narrator import Narrator
 from harness.engine import Engine
 from harness.node import Node
 from harness.processes import DaemonError
+from harness.registry import Registry
 from harness.sandbox import Sandbox
 from harness.stratum0 import Stratum0
 from services.common.repository_name import RepositoryName
@@ -35,14 +36,16 @@ async def _run(base: BaseImage | Path) -> None:
         for name in ("A", "B")
     ]
     plain = Engine(name="plain", directory=directory / "plain")
+    registry = Registry(directory / "registry")
     async with AsyncExitStack() as stack:
-        for close in (stratum0.close, nodes[0].close, nodes[1].close, plain.close):
+        for close in (registry.close, stratum0.close, nodes[0].close, nodes[1].close, plain.close):
             stack.push_async_callback(close)
         circle = Circle(
             stratum0=stratum0,
             node_a=nodes[0],
             node_b=nodes[1],
             plain=plain,
+            registry=registry,
             directory=directory,
             narrator=Narrator(),
         )

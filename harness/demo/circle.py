@@ -17,10 +17,10 @@ from harness.demo.playground import CHANGES, write_playground
 from harness.engine import Engine
 from harness.images import write_image
 from harness.node import Node
+from harness.registry import Registry
 from harness.stratum0 import Stratum0
-from harness.thin_images import publish_layer, read_descriptor, write_thin_image
+from harness.thin_images import read_descriptor
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, read_directory
-from services.common.descriptor import ThinDescriptor
 from services.common.object_store import ObjectStore
 
 __all__ = ["Circle"]
@@ -46,17 +46,28 @@ class Circle:
         The node that gets nothing but the descriptor.
     plain
         The same Docker with overlay2.
+    registry
+        Where the ordinary image is.
     directory
         Existing directory for archives.
     """
 
     def __init__(
-        self, *, stratum0: Stratum0, node_a: Node, node_b: Node, plain: Engine, directory: Path, narrator: Narrator
+        self,
+        *,
+        stratum0: Stratum0,
+        node_a: Node,
+        node_b: Node,
+        plain: Engine,
+        registry: Registry,
+        directory: Path,
+        narrator: Narrator,
     ) -> None:
         self._stratum0 = stratum0
         self._a = node_a.engine
         self._b = node_b.engine
         self._plain = plain
+        self._registry = registry
         self._nodes = (node_a, node_b)
         self._directory = directory
         self._narrator = narrator
@@ -84,6 +95,8 @@ class Circle:
         for node in self._nodes:
             with self._narrator.timed(f"node {node.name}: graphdriver, containerd, dockerd"):
                 await node.start()
+        with self._narrator.timed("a registry"):
+            await self._registry.start()
         with self._narrator.timed("plain: containerd, dockerd with overlay2"):
             await self._plain.start()
         version = (await self._plain.docker("version", "--format={{.Server.Version}}")).text
@@ -96,26 +109,25 @@ class Circle:
                 base = await flatten(base, self._plain, self._directory)
         playground = self._directory / "playground.tar"
         write_playground(playground)
-        layers = []
-        for what, tar in (
-            ("the image's file system", base.rootfs),
-            ("a small layer with things to change", playground),
-        ):
-            started = time.perf_counter()
-            published = await publish_layer(tar, self._stratum0, self._directory)
-            size = f"{_bytes(published.archive.uncompressed_size)}, {_bytes(published.archive.size)} compressed"
-            self._narrator.say(
-                f"{what}: packed, uploaded, announced, published ({size})", time.perf_counter() - started
-            )
-            layers.append(published.thin)
-        descriptor = ThinDescriptor(layers=tuple(layers))
-        thin, regular = self._directory / "thin.tar", self._directory / "regular.tar"
-        write_thin_image(thin, name=_THIN, descriptor=descriptor, config=base.config)
-        with self._narrator.timed(f"{_THIN} loaded on node {self._a.name}"):
-            await self._a.docker("load", input=thin)
+        regular = self._directory / "regular.tar"
         write_image(regular, name=_REGULAR, layers=[base.rootfs, playground], config=base.config)
-        with self._narrator.timed(f"{_REGULAR}, the same as an ordinary image, loaded on plain"):
+        image = f"{self._registry.address}/{_REGULAR}"
+        with self._narrator.timed(f"{_REGULAR}, an ordinary image, loaded on plain and pushed to the registry"):
             await self._plain.docker("load", input=regular)
+            await self._plain.docker("tag", _REGULAR, image)
+            await self._plain.docker("push", image)
+        with self._narrator.timed(
+            f"docker2cvmfs make-thin: its layers published, {_THIN} loaded on node {self._a.name}"
+        ):
+            converted = await run(
+                *(sys.executable, "-m", "services.docker2cvmfs", "make-thin", "--insecure", image),
+                *(self._stratum0.repository, "--publisher", self._stratum0.url, "--load", "--tag", _THIN),
+                env={**self._stratum0.store.environment, **self._a.docker_env},
+                timeout=600,
+            )
+        for line in converted.text.splitlines():
+            self._narrator.say(f"  {line}")
+        descriptor = await read_descriptor(self._a, _THIN, self._directory)
         inspected = await self._plain.docker("image", "inspect", "--format={{.Size}}", _REGULAR)
         self._table["size of the ordinary image"] = _bytes(int(inspected.text))
         self._table["size of the thin image's descriptor"] = _bytes(len(descriptor.encode()))
