@@ -57,6 +57,7 @@ class Authenticator:
         self._credentials = credentials
         self._proofs: dict[_Purpose, str] = {}
         self._locks: dict[_Purpose, asyncio.Lock] = {}
+        self._secrets: set[str] = set()
 
     def proof(self, reference: ImageReference, actions: str) -> str | None:
         """Return the `Authorization` that the registry accepted before; None where it has asked for none."""
@@ -64,7 +65,7 @@ class Authenticator:
 
     def secrets(self) -> tuple[str, ...]:
         """Everything that must not be shown."""
-        return tuple(proof.partition(" ")[2] for proof in self._proofs.values())
+        return (*self._secrets, *(proof.partition(" ")[2] for proof in self._proofs.values()))
 
     async def prove(
         self, reference: ImageReference, actions: str, challenges: Sequence[str], *, rejected: str | None, what: str
@@ -102,6 +103,9 @@ class Authenticator:
         self, reference: ImageReference, actions: str, challenges: dict[str, dict[str, str]], what: str
     ) -> str:
         credential = await self._credentials.find(reference)
+        if credential is not None:
+            secrets = (credential.password, credential.identity_token, credential.registry_token)
+            self._secrets.update(filter(None, secrets))
         if "bearer" in challenges:
             if credential is not None and credential.registry_token:
                 return f"Bearer {_checked(credential.registry_token, what)}"

@@ -10,13 +10,14 @@ import pytest_asyncio
 
 from services.docker2cvmfs.registry.client import RegistryClient
 from services.docker2cvmfs.registry.credentials import DockerCredentials
-from services.docker2cvmfs.registry.errors import AuthenticationError, InsecureConnectionError
+from services.docker2cvmfs.registry.errors import AccessDeniedError, AuthenticationError, InsecureConnectionError
+from services.docker2cvmfs.registry.options import RegistryOptions
 from services.docker2cvmfs.registry.platform import Platform
 from services.docker2cvmfs.registry.reference import ImageReference
 from tests.docker2cvmfs.registry.conftest import LAYERS
 from tests.support.oci import write_image
 from tests.support.registries import PASSWORD, USER, Authority, RegistryServer, impatient
-from tests.support.registry_faults import Fault, FaultyRegistry, redirected
+from tests.support.registry_faults import Fault, FaultyRegistry, redirected, refused
 from tests.support.token_server import IDENTITY_TOKEN, TokenServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -215,3 +216,19 @@ async def test_storage_elsewhere_gets_no_token(
     assert "Authorization" in proxy.seen(str(layer.digest))[0]
     [headers] = storage.seen(str(layer.digest))
     assert "Authorization" not in headers
+
+
+async def test_a_secret_that_the_registry_repeats_is_not_shown(guarded: RegistryServer, tmp_path: Path) -> None:
+    fault = Fault("GET .*/tags/list", refused(403, text=f"not with {PASSWORD}"))
+    async with FaultyRegistry.before(guarded.address, fault) as proxy:
+        options = impatient(credentials=known(tmp_path, proxy.address))
+        reference = ImageReference.parse(f"{proxy.address}/x:1")
+        await _be_refused(options, reference)
+
+
+async def _be_refused(options: RegistryOptions, reference: ImageReference) -> None:
+    async with RegistryClient(options=options) as client:
+        await client.manifest(reference)
+        with pytest.raises(AccessDeniedError, match=r"not with \*\*\*") as caught:
+            await client.tags(reference)
+    assert PASSWORD not in str(caught.value)
