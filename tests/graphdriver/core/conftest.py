@@ -1,6 +1,6 @@
 """The parts of a driver, put together as its factory does, each within reach of a test."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl
 from services.common.repository_name import RepositoryName
 from services.graphdriver.core.cvmfs import HostRepositories, LayerFinder, Repositories
+from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore
 from services.graphdriver.core.lineage import Lineage, trace
 from services.graphdriver.core.local_copies import LocalCopies
@@ -17,9 +18,14 @@ from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import MountThread
 from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
+from services.graphdriver.factory import DriverFactory
+from services.graphdriver.settings import GraphDriverSettings
 from tests.support.repositories import Repository, thin_json
 
 LOOKUP_TIMEOUT = 2.0
+
+Build = Callable[[], Driver]
+"""Builds a driver as a process does that starts."""
 
 
 @dataclass(kw_only=True)
@@ -113,3 +119,31 @@ def repository(cvmfs_root: Path) -> Repository:
 @pytest.fixture
 def other_repository(cvmfs_root: Path) -> Repository:
     return Repository(cvmfs_root, "other.example.org")
+
+
+@pytest.fixture
+def settings(cvmfs_root: Path) -> GraphDriverSettings:
+    """Settings of a driver that waits little."""
+    return GraphDriverSettings(
+        repositories=("test.example.org",), cvmfs_root=cvmfs_root, publish_wait=0.2, lookup_timeout=2
+    )
+
+
+@pytest.fixture
+def build(
+    settings: GraphDriverSettings,
+    home: Path,
+    mounting: None,  # noqa: ARG001 - ends after this
+) -> Iterator[Build]:
+    """Build the driver of one process after the other."""
+    with MountThread() as mount_thread:
+        factory = DriverFactory(settings=settings, limits=ArchiveLimits(), store=None, mount_thread=mount_thread)
+        yield lambda: factory.build(home)
+
+
+@pytest.fixture
+async def driver(build: Build) -> AsyncIterator[Driver]:
+    """A driver, built by its factory as for real."""
+    driver = build()
+    yield driver
+    await driver.shut_down()
