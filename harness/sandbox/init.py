@@ -28,6 +28,9 @@ def _set_up() -> None:
     # On machines with systemd-resolved this is a link into /run, which is about to be hidden.
     behind = resolver.resolve() if resolver.is_symlink() else None
     content = resolver.read_bytes() if behind and behind.exists() else b""
+    # As systemd has it on machines; the peers are in this namespace only. Elsewhere dockerd mounts its data root over
+    # itself, and if / is a part of a file system (btrfs, containers) it never unmounts it.
+    subprocess.run(["mount", "--make-rshared", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755,nosuid,nodev", "tmpfs", "/run"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     if behind and behind.is_relative_to("/run"):
