@@ -50,8 +50,10 @@ async def _run(only: Sequence[str], runs: int) -> None:
         for name, row in work.items():
             if name in only:
                 started = time.perf_counter()
-                result += await row()
-                print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+                measured = await row()
+                # At once, so that a row that fails later takes no result along.
+                print(f"{name}: {time.perf_counter() - started:.0f} s\n{table(measured)}\n", flush=True)
+                result += measured
         result.append(memory.peaks(rig, "peak memory, the whole run", None))
         docker = (await rig.plain.docker("version", "--format={{.Server.Version}}")).text
     print(f"\nDocker {docker}\n\n{table(result)}\n\n{closing_note(result)}")
