@@ -107,8 +107,9 @@ class Trio:
     async def _commit(self, container: str, content: str) -> None:
         image = f"{self.image}-{container[:12]}"
         await self.engine.docker("commit", container, image)
-        shown = await self.engine.docker("run", "--rm", "--network=none", "--entrypoint=cat", image, _KEPT)
-        assert shown.text == content
+        container_of_it = await run_container(self.engine, image)
+        assert (container_of_it.root / _KEPT.removeprefix("/")).read_text() == f"{content}\n"
+        await self.engine.docker("rm", "--force", container_of_it.id)
         await self.engine.docker("rmi", image)
 
     async def _tree_of(self, container: str) -> Tree:
