@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.support.mounts import mounts_below
+
 __all__ = ["Area"]
 
 
@@ -83,8 +85,9 @@ class Area:
     def close(self) -> None:
         """Drop what has been changed and mount what is published now."""
         for mounted in (self.union, self.rdonly):
-            # A kill between the two, or before, leaves one that is not mounted.
-            if os.path.ismount(mounted):
+            # A kill between the two, or before, leaves one that is not mounted. Only the mount table tells: to
+            # os.path.ismount a bind mount within one file system looks like any directory.
+            if str(mounted.resolve()) in mounts_below(mounted.parent):
                 _run("umount", "--lazy", mounted)
         for directory in (self.upper, self._work):
             shutil.rmtree(directory)
