@@ -24,6 +24,7 @@ from services.common.archive.model import ArchiveIdentity, LayerArchive, MediaTy
 from services.common.archive.pack import pack
 from services.common.archive.stream import Source
 from services.common.digest import Digest
+from services.common.durable import sync_directory
 
 __all__ = ["ArchiveReader", "open_archive", "write_archive"]
 
@@ -74,7 +75,7 @@ def write_archive(tree: Path, destination: Path, *, exclude: Collection[bytes] =
             identity = sink.finish()
             os.fsync(file.fileno())
         partial.replace(destination)
-        _sync_directory(destination.parent)
+        sync_directory(destination.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise ArchiveWriteError(f"{destination} cannot be written: {error.strerror}") from error
@@ -89,14 +90,6 @@ def write_archive(tree: Path, destination: Path, *, exclude: Collection[bytes] =
         uncompressed_size=identity.uncompressed_size,
         media_type=identity.media_type,
     )
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _CompressingSink:

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import structlog
 
 from services.common.digest import Digest
+from services.common.durable import sync_directory
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import (
     ChecksumMismatchError,
@@ -70,11 +71,7 @@ class _Sink:
         """Make what has been written durable under its final name."""
         os.fsync(self._file.fileno())
         self._path.replace(destination)
-        directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(destination.parent)
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,7 @@ from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import SIDECAR_LIMIT, LayerSidecar
 from services.graphdriver.core import mounts
+from services.graphdriver.core.holders import Holders
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.errors import LayerNotPublishedError, MountError, RepositoryError
@@ -103,29 +104,6 @@ class Repositories(Protocol):
         """Return the number of users of each repository that has any."""
 
 
-class _Holders:
-    """Who uses which repository: sets, not counts, so that noting a use twice changes nothing."""
-
-    def __init__(self) -> None:
-        self._users: defaultdict[RepositoryName, set[str]] = defaultdict(set)
-
-    def add(self, name: RepositoryName, holder: str) -> None:
-        self._users[name].add(holder)
-
-    def drop(self, holder: str) -> list[RepositoryName]:
-        """Return the repositories that lost their last user."""
-        idle = []
-        for name, users in list(self._users.items()):
-            users.discard(holder)
-            if not users:
-                del self._users[name]
-                idle.append(name)
-        return idle
-
-    def counts(self) -> dict[RepositoryName, int]:
-        return {name: len(users) for name, users in self._users.items()}
-
-
 class HostRepositories:
     """Repositories that the machine mounts: all that can be done for them is to look.
 
@@ -140,7 +118,7 @@ class HostRepositories:
     def __init__(self, *, root: Path, io: RepositoryIo) -> None:
         self._root = root
         self._io = io
-        self._holders = _Holders()
+        self._holders = Holders[RepositoryName]()
 
     async def ensure(self, name: RepositoryName, *, holder: str) -> Path:
         """Look the repository up, which may be what mounts it."""
@@ -201,7 +179,7 @@ class ClientRepositories:
         self._io = io
         self._mount_timeout = mount_timeout
         self._linger = linger
-        self._holders = _Holders()
+        self._holders = Holders[RepositoryName]()
         self._locks: defaultdict[RepositoryName, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._timers: dict[RepositoryName, asyncio.TimerHandle] = {}
         self._unmounts: set[asyncio.Task[None]] = set()
@@ -261,7 +239,7 @@ class ClientRepositories:
         if self._directory.is_dir():
             for point in self._directory.iterdir():
                 with contextlib.suppress(InvalidValueError):  # somebody else's, such as lost+found
-                    if (name := RepositoryName(point.name)) not in self._holders.counts():
+                    if (name := RepositoryName(point.name)) not in self._holders:
                         self._schedule_unmount(name)
 
     def _schedule_unmount(self, name: RepositoryName) -> None:
@@ -275,7 +253,7 @@ class ClientRepositories:
 
     async def _unmount_idle(self, name: RepositoryName) -> None:
         async with self._locks[name]:
-            if name in self._holders.counts():
+            if name in self._holders:
                 return
             try:
                 await asyncio.to_thread(mounts.unmount, self._directory / name)

@@ -6,7 +6,7 @@ sidecar shows in the mounted repository, and an extraction of it, made when it i
 On disk, below the driver's home::
 
     copies/<digest>/archive      the layer archive
-    copies/<digest>/record.json  diff ID, sizes, media type, layer URL, whether it has been uploaded
+    copies/<digest>/record.json  diff ID, sizes, media type, layer URL
     copies/<digest>/tree/        the extraction, in the kernel's overlay encoding; appears by one rename
 """
 
@@ -30,6 +30,7 @@ from services.common.archive.unpack import unpack
 from services.common.descriptor import LayerUrl
 from services.common.digest import Digest
 from services.common.streams import run_in_thread
+from services.graphdriver.core.holders import Holders
 from services.graphdriver.core.layers import short_link
 
 __all__ = ["LocalCopies", "LocalCopy"]
@@ -70,10 +71,10 @@ class LocalCopies:
         self._spool = home / "spool"
         self._limits = limits
         self._locks: defaultdict[Digest, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._users: defaultdict[Digest, set[str]] = defaultdict(set)
+        self._holders = Holders[Digest]()
         for directory in (self._copies, self._spool):
+            # Private all the same: the kernel reaches lower directories with the credentials of whoever mounts, root.
             directory.mkdir(mode=0o700, exist_ok=True)
-        # Lower directories are reached through here by the kernel with the credentials of whoever mounts: root.
         self._index: dict[Digest, LocalCopy] = {}
         self._finish_interrupted()
 
@@ -162,17 +163,16 @@ class LocalCopies:
             tree = copy.tree
             if not await asyncio.to_thread(tree.is_dir):
                 await run_in_thread(lambda: self._extract(copy, tree))
-            self._users[digest].add(holder)
+            self._holders.add(digest, holder)
             return tree
 
     def claim(self, digest: Digest, *, holder: str) -> None:
         """Note a use that an earlier process of this program began."""
-        self._users[digest].add(holder)
+        self._holders.add(digest, holder)
 
     def release(self, *, holder: str) -> None:
         """Note that `holder` uses no copy any more."""
-        for users in self._users.values():
-            users.discard(holder)
+        self._holders.drop(holder)
 
     def _extract(self, copy: LocalCopy, tree: Path) -> None:
         new = tree.with_name("tree.new")
@@ -192,11 +192,10 @@ class LocalCopies:
             copy = self._index.get(digest)
             if copy is None:
                 return
-            if self._users[digest]:
+            if digest in self._holders:
                 await asyncio.to_thread(copy.archive.path.unlink, missing_ok=True)
                 return
             del self._index[digest]
-            del self._users[digest]
             await run_in_thread(lambda: self._delete(copy))
 
     def _delete(self, copy: LocalCopy) -> None:

@@ -27,6 +27,7 @@ from services.common.archive.notes import Notes
 from services.common.archive.ondisk import ListedDeletions
 from services.common.archive.unpack import unpack
 from services.common.digest import Digest
+from services.common.durable import write_file
 from services.common.layout import (
     CATALOG_MARKER,
     LAYERS_DIRECTORY,
@@ -37,7 +38,6 @@ from services.common.layout import (
 )
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
-from services.publisher.durable import write_file
 from services.publisher.errors import (
     ForeignTransactionError,
     LayerAdditionError,

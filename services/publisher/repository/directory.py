@@ -28,9 +28,9 @@ from typing import Final, Self
 from services.common.archive.ondisk import ListedDeletions
 from services.common.archive.unpack import unpack
 from services.common.digest import Digest
+from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
-from services.publisher.durable import sync_directory, sync_tree, write_file
 from services.publisher.errors import LayerAdditionError, NoTransactionError, RepositoryError
 from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
