@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-__all__ = ["sync_directory", "sync_tree", "write_file"]
+__all__ = ["sync_directory", "sync_file_system", "sync_tree", "write_file"]
 
 _FEW: Final = 64
 """Up to this many files each is brought to the disk by itself; beyond, the whole file system at once is quicker."""
@@ -42,7 +42,7 @@ def sync_tree(root: Path, *, entries: int) -> None:
         About how many files there are below it.
     """
     if entries > _FEW:
-        _sync_file_system(root)
+        sync_file_system(root)
         return
     for _, _, files, descriptor in os.fwalk(root):
         for name in files:
@@ -59,7 +59,8 @@ def _sync_file(name: str, directory: int) -> None:
         os.close(descriptor)
 
 
-def _sync_file_system(path: Path) -> None:
+def sync_file_system(path: Path) -> None:
+    """Bring everything of the file system that holds a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         while _libc.syncfs(descriptor) != 0:

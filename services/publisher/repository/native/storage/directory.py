@@ -1,0 +1,199 @@
+"""A repository in a directory, which any web server can serve as it is."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from services.common.durable import sync_directory, sync_file_system
+from services.publisher.repository.native.errors import ObjectMissingError, RepositoryBusyError, StorageError
+from services.publisher.repository.native.records import TRANSACTION_DIRECTORY
+from services.publisher.repository.native.storage.interface import Buffer, NewObject, StoredObject
+
+__all__ = ["DirectoryStorage"]
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MODE: Final = 0o644
+_LOCK: Final = f"{TRANSACTION_DIRECTORY}/.writer-lock"
+
+
+class DirectoryStorage:
+    """One directory.
+
+    Parameters
+    ----------
+    root
+        Root of the repository: the directory that holds `.cvmfspublished` and `data`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    def prepare(self) -> None:
+        """Make the directories that every repository has.
+
+        Raises
+        ------
+        StorageError
+            They cannot be made.
+        """
+        try:
+            for number in range(256):
+                (self._root / f"data/{number:02x}").mkdir(mode=0o755, parents=True, exist_ok=True)
+            (self._root / TRANSACTION_DIRECTORY).mkdir(mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"no repository can be made in {self._root}: {error}") from error
+
+    def put(self, objects: Sequence[NewObject]) -> None:
+        """Store objects that are not there yet."""
+        for new in objects:
+            self._put(new.path, new.content)
+
+    def _put(self, path: str, content: Buffer) -> None:
+        final = os.path.join(self._root, path)
+        if os.path.exists(final):
+            return
+        temporary = self._temporary()
+        try:
+            _write_new(temporary, content)
+            os.rename(temporary, final)
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise StorageError(f"{final} cannot be written: {error.strerror}") from error
+
+    def put_file(self, path: str, source: Path) -> None:
+        """Store an object that is not there yet from a local file."""
+        final = os.path.join(self._root, path)
+        if os.path.exists(final):
+            return
+        temporary = self._temporary()
+        try:
+            with source.open("rb", buffering=0) as file:
+                descriptor = os.open(temporary, _NEW, _MODE)
+                try:
+                    left = os.fstat(file.fileno()).st_size
+                    while left:
+                        left -= os.copy_file_range(file.fileno(), descriptor, left)
+                finally:
+                    os.close(descriptor)
+            os.rename(temporary, final)
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise StorageError(f"{final} cannot be written: {error.strerror}") from error
+
+    def flush(self) -> None:
+        """Bring everything to the disk."""
+        try:
+            sync_file_system(self._root)
+        except OSError as error:
+            raise StorageError(f"{self._root} cannot be brought to the disk: {error.strerror}") from error
+
+    def read(self, path: str) -> bytes:
+        """Return a whole file."""
+        with self.open(path) as file:
+            try:
+                return file.read()
+            except OSError as error:
+                raise StorageError(f"{self._root / path} cannot be read: {error.strerror}") from error
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading."""
+        try:
+            file = (self._root / path).open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"{self._root / path} does not exist") from error
+        except OSError as error:
+            raise StorageError(f"{self._root / path} cannot be read: {error.strerror}") from error
+        with file:
+            yield file
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size."""
+        try:
+            return os.stat(self._root / path).st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"{self._root / path} cannot be read: {error.strerror}") from error
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Return what is there below a prefix."""
+        try:
+            for directory, _, names in os.walk(self._root / prefix, onerror=_raise):
+                for name in names:
+                    place = os.path.join(directory, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        found = os.stat(place)
+                        yield StoredObject(os.path.relpath(place, self._root), found.st_size, found.st_mtime)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"{self._root / prefix} cannot be listed: {error.strerror}") from error
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects."""
+        for path in paths:
+            try:
+                os.unlink(self._root / path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(f"{self._root / path} cannot be deleted: {error.strerror}") from error
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Put a file of the root in place of what is there."""
+        temporary = self._temporary()
+        final = self._root / name
+        try:
+            _write_new(temporary, content, sync=True)
+            os.rename(temporary, final)
+            sync_directory(self._root)
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise StorageError(f"{final} cannot be written: {error.strerror}") from error
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the write lock."""
+        try:
+            descriptor = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"{self._root} is no repository that can be written to: {error}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RepositoryBusyError(f"another process writes to {self._root}") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _temporary(self) -> str:
+        return os.path.join(self._root, TRANSACTION_DIRECTORY, secrets.token_hex(8))
+
+
+def _write_new(path: str, content: Buffer, *, sync: bool = False) -> None:
+    descriptor = os.open(path, _NEW, _MODE)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,138 @@
+"""What the writer and the reader need of the place that holds a repository's files.
+
+Paths are relative to the root of the repository: `data/ab/cdef…C`, `.cvmfspublished`. Everything blocks and may be
+called from several threads at once.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+__all__ = ["Buffer", "NewObject", "Storage", "StoredObject"]
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object on its way into a repository. Its path follows from its content, so it never changes."""
+
+    path: str
+    content: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that is there."""
+
+    path: str
+    size: int
+    """In bytes."""
+    modified: float
+    """When it was written, in seconds since the epoch, by the clock of the storage."""
+
+
+class Storage(Protocol):
+    """The files of one repository; `str` of it names the place, for messages."""
+
+    def put(self, objects: Sequence[NewObject]) -> None:
+        """Store objects that are not there yet, in any order; they survive a power failure from the next `flush` on.
+
+        Whatever a kill leaves under an object's path is whole.
+
+        Raises
+        ------
+        StorageError
+            Some of them may be there nevertheless; putting them again is harmless.
+        """
+
+    def put_file(self, path: str, source: Path) -> None:
+        """Store an object that is not there yet from a local file, which stays the caller's; else as `put`.
+
+        Raises
+        ------
+        StorageError
+            As for `put`.
+        """
+
+    def flush(self) -> None:
+        """Bring everything that has been put so far to the disk.
+
+        Raises
+        ------
+        StorageError
+            Nothing that was put since the last flush can be relied on.
+        """
+
+    def read(self, path: str) -> bytes:
+        """Return a whole file; for what is known to be small.
+
+        Raises
+        ------
+        ObjectMissingError
+            It is not there.
+        StorageError
+            The storage failed.
+        """
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a file for reading from its beginning to its end.
+
+        Raises
+        ------
+        ObjectMissingError
+            It is not there.
+        StorageError
+            The storage failed.
+        """
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size in bytes, or nothing where it is not there.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Return what is there below a prefix that ends in a slash, in no order.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects; those that are not there are passed over.
+
+        Raises
+        ------
+        StorageError
+            Some of them may be gone nevertheless.
+        """
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Put a file of the repository's root in place of what is there, at once for every reader, and durably.
+
+        Everything put before must have been flushed. It is the one way in which anything that is visible changes.
+
+        Raises
+        ------
+        StorageError
+            The old or the new file is there.
+        """
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the repository's write lock, across processes; a process that ends, however it does, lets it go.
+
+        Raises
+        ------
+        RepositoryBusyError
+            Somebody else holds it.
+        StorageError
+            The storage failed.
+        """

@@ -1,0 +1,1 @@
+"""Turns layers into objects, catalogs and revisions."""

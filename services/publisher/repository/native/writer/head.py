@@ -1,0 +1,194 @@
+"""The head of a repository: the one place where a revision becomes visible.
+
+Whoever changes the head (a publish, a change of tags, a garbage collection) holds the storage's write lock and goes
+through `HeadWriter`, which keeps the order that readers need: objects, then history and certificate, then the reference
+log, then the manifest. A kill between the last two leaves a reference log that knows more than the manifest says, which
+clients never look at; `repair` signs the manifest again.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
+from services.publisher.repository.native.records import MANIFEST, REFLOG, ContentHash, ObjectKind, RefKind
+from services.publisher.repository.native.signer import Signer
+from services.publisher.repository.native.storage.interface import NewObject, Storage
+from services.publisher.repository.native.writer.compressor import Compressor
+from services.publisher.repository.native.writer.manifest import Manifest
+
+__all__ = ["HeadWriter", "HistoryKeeper", "ReflogKeeper", "Root"]
+
+_TTL: Final = 240
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A root catalog that has been stored."""
+
+    catalog: ContentHash
+    size: int
+    """Size of the uncompressed catalog, in bytes."""
+    revision: int
+    """As the catalog's own property says."""
+    published: int
+    """Seconds since the epoch."""
+
+
+class HistoryKeeper(Protocol):
+    """Keeps the tag database."""
+
+    def advance(self, current: bytes | None, *, previous: ContentHash, name: RepositoryName, root: Root) -> bytes:
+        """Return the tag database whose `trunk` is the new root.
+
+        Parameters
+        ----------
+        current
+            The uncompressed tag database so far; None where there is none.
+        previous
+            Content hash of the tag database so far, or the null hash.
+        """
+
+
+class ReflogKeeper(Protocol):
+    """Keeps the reference log."""
+
+    def add(
+        self,
+        current: bytes | None,
+        references: Sequence[tuple[ContentHash, RefKind]],
+        *,
+        name: RepositoryName,
+        timestamp: int,
+    ) -> bytes:
+        """Return the reference log with more references; one that is there gets the new time."""
+
+
+class HeadWriter:
+    """Replaces the head of one repository.
+
+    Parameters
+    ----------
+    ttl
+        Seconds for which clients do not look for a newer revision.
+    clock
+        Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: RepositoryName,
+        storage: Storage,
+        signer: Signer,
+        compressor: Compressor,
+        history: HistoryKeeper,
+        reflog: ReflogKeeper,
+        ttl: int = _TTL,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._storage = storage
+        self._signer = signer
+        self._compressor = compressor
+        self._history = history
+        self._reflog = reflog
+        self._ttl = ttl
+        self._clock = clock
+
+    def read(self) -> Manifest:
+        """Return the manifest of the head.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            There is none, it is damaged, or it is another repository's.
+        StorageError
+            The storage failed.
+        """
+        try:
+            manifest = Manifest.parse(self._storage.read(MANIFEST))
+        except ObjectMissingError as error:
+            raise BrokenRepositoryError(f"{self._storage} holds no repository: it has no {MANIFEST}") from error
+        if manifest.name != self._name:
+            raise BrokenRepositoryError(f"{self._storage} holds the repository {manifest.name}, not {self._name}")
+        return manifest
+
+    def next_time(self, previous: Manifest | None) -> int:
+        """Return the time of the next revision: now, but always later than the one before."""
+        now = int(self._clock())
+        return now if previous is None else max(now, previous.published + 1)
+
+    def publish(self, root: Root, *, previous: Manifest | None, meta: ContentHash | None = None) -> Manifest:
+        """Make a root catalog the head.
+
+        Parameters
+        ----------
+        root
+            It and everything below it has been put into the storage.
+        previous
+            The head so far; None where the repository is being created.
+        meta
+            Meta information, where that changes.
+        """
+        certificate = self._put(self._signer.certificate, ObjectKind.CERTIFICATE)
+        history = self._put(self._next_history(root, previous), ObjectKind.HISTORY)
+        meta = meta or (previous.meta if previous else None)
+        references = [
+            (root.catalog, RefKind.CATALOG),
+            (certificate, RefKind.CERTIFICATE),
+            (history, RefKind.HISTORY),
+            *([(meta, RefKind.META)] if meta else []),
+        ]
+        manifest = Manifest(
+            name=self._name,
+            root=root.catalog,
+            root_size=root.size,
+            revision=root.revision,
+            published=root.published,
+            certificate=certificate,
+            ttl=self._ttl,
+            history=history,
+            meta=meta,
+        )
+        current = self._read_or_none(REFLOG) if previous else None
+        reflog = self._reflog.add(current, references, name=self._name, timestamp=root.published)
+        return self.replace(manifest, reflog=reflog)
+
+    def replace(self, manifest: Manifest, *, reflog: bytes) -> Manifest:
+        """Bring all objects to the disk, then replace the reference log and the manifest, which gets the log's hash."""
+        manifest = dataclasses.replace(manifest, reflog=ContentHash.of(reflog, manifest.root.algorithm))
+        content = manifest.encode(self._signer)
+        self._storage.flush()
+        self._storage.replace(REFLOG, reflog)
+        self._storage.replace(MANIFEST, content)
+        return manifest
+
+    def repair(self) -> Manifest:
+        """Sign the manifest again if a kill came between the reference log and it; return the manifest of the head."""
+        manifest = self.read()
+        reflog = self._read_or_none(REFLOG)
+        if reflog is None or manifest.reflog == ContentHash.of(reflog, manifest.root.algorithm):
+            return manifest
+        return self.replace(manifest, reflog=reflog)
+
+    def _next_history(self, root: Root, previous: Manifest | None) -> bytes:
+        if previous is None or previous.history is None:
+            null = ContentHash.null(root.catalog.algorithm)
+            return self._history.advance(None, previous=null, name=self._name, root=root)
+        current = self._compressor.expand(self._storage.read(previous.history.path(ObjectKind.HISTORY)))
+        return self._history.advance(current, previous=previous.history, name=self._name, root=root)
+
+    def _put(self, content: bytes, kind: ObjectKind) -> ContentHash:
+        stored = self._compressor.compress(content)
+        name = self._compressor.name(stored)
+        self._storage.put([NewObject(name.path(kind), stored)])
+        return name
+
+    def _read_or_none(self, name: str) -> bytes | None:
+        try:
+            return self._storage.read(name)
+        except ObjectMissingError:
+            return None
