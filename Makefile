@@ -5,6 +5,8 @@ PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 PYTHON = .venv/bin/python
 SANDBOX = exec $(PYTHON) -m harness.sandbox --
+# Images are built in it, of packages.
+NETWORKED_SANDBOX = exec $(PYTHON) -m harness.sandbox --network --
 
 .PHONY: help demo test bench lint
 .DEFAULT_GOAL = help
@@ -29,7 +31,7 @@ demo:
 
 test: lint
 	@harness/bootstrap.sh test
-	@$(SANDBOX) $(PYTHON) -m pytest $(TESTS)
+	@$(NETWORKED_SANDBOX) $(PYTHON) -m pytest $(TESTS)
 
 bench:
 	@harness/bootstrap.sh bench

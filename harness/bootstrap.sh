@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 suite=trixie
 rootfs=.cache/debian-$suite.tar
-rootfs_packages=python3
+slim_rootfs=.cache/debian-$suite-slim.tar
 newest_docker=27
 
 say() { printf 'bootstrap: %s\n' "$*"; }
@@ -73,6 +73,9 @@ find_missing() {
         need skopeo skopeo
     fi
     [ "$target" = test ] || return 0
+    need docker-compose /usr/libexec/docker/cli-plugins/docker-compose /usr/lib/docker/cli-plugins/docker-compose \
+        /usr/local/lib/docker/cli-plugins/docker-compose
+    need slirp4netns slirp4netns
     need umoci umoci
     need skopeo skopeo
     need buildah buildah
@@ -164,12 +167,14 @@ sync_environment() {
 
 # --- base image ------------------------------------------------------------------------------------------------------
 
-# Daemons run where there is no network, so the one file system that comes from outside is made here, once.
-make_rootfs() {
-    [ -e "$rootfs" ] && return
+# No registry is asked, so the file systems that come from outside are made here, once.
+make_rootfs() { # make_rootfs FILE OPTION...: with the options of mmdebstrap
+    [ ! -e "$1" ] || return 0
     [ "$(id -u)" -eq 0 ] || fail "not root: mmdebstrap needs it"
-    say "making a Debian $suite root file system with mmdebstrap, once: $rootfs"
-    set --
+    file=$1
+    shift
+    say "making a Debian $suite root file system with mmdebstrap, once: $file"
+    set -- "$@" "--aptopt=$PWD/.cache/apt-options" $suite "$file.new"
     # shellcheck source=/dev/null
     if [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = $suite ]; then
         # The machine's own mirrors.
@@ -178,11 +183,21 @@ make_rootfs() {
         done
     fi
     apt-config dump | grep -i '^Acquire::https\?::\(proxy\|ca\)' >.cache/apt-options || true
-    mmdebstrap --quiet --variant=minbase --include=$rootfs_packages --aptopt="$PWD/.cache/apt-options" \
-        --format=tar $suite "$rootfs.new" "$@" >.cache/mmdebstrap.log 2>&1 ||
+    mmdebstrap --quiet --variant=minbase --format=tar "$@" >.cache/mmdebstrap.log 2>&1 ||
         fail "mmdebstrap failed:
 $(tail -n 20 .cache/mmdebstrap.log)"
-    mv "$rootfs.new" "$rootfs"
+    mv "$file.new" "$file"
+}
+
+make_rootfs_with_python() { make_rootfs $rootfs --include=python3; }
+
+# As debian:trixie-slim, what the images are built from: without what nobody reads in a container, and without Python.
+make_slim_rootfs() {
+    set --
+    for left_out in doc info lintian linda locale man groff; do
+        set -- "$@" "--dpkgopt=path-exclude=/usr/share/$left_out/*"
+    done
+    make_rootfs $slim_rootfs "$@" --dpkgopt=path-include=/usr/share/doc/*/copyright
 }
 
 mkdir -p .cache
@@ -196,7 +211,8 @@ $missing"
 fi
 [ "$target" = lint ] || check_docker
 sync_environment
-[ "$target" = lint ] || make_rootfs
+[ "$target" = lint ] || make_rootfs_with_python
+[ "$target" != test ] || make_slim_rootfs
 if [ "$target" = fetch ]; then
     say "fetching $2"
     rm -f "$3"

@@ -7,6 +7,7 @@ do the shims and the containers: the next dockerd finds them, as a real one does
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +44,10 @@ class Engine:
         Directory on a real file system that gets everything the engine keeps and logs.
     storage_driver
         `overlay2`, or the name of a plugin whose socket is `/run/docker/plugins/<name>.sock`.
+    bridge
+        Network, such as `172.30.0.1/24`, of a bridge that containers and builds use; they can then reach what the
+        sandbox can, ports can be published, and networks be made. One engine of a sandbox can have one, since its
+        firewall rules are the sandbox's. Without it there are the networks `none` and `host` only.
     arguments
         Further arguments of dockerd.
 
@@ -53,11 +58,18 @@ class Engine:
     """
 
     def __init__(
-        self, *, name: str, directory: Path, storage_driver: str = "overlay2", arguments: Sequence[str] = ()
+        self,
+        *,
+        name: str,
+        directory: Path,
+        storage_driver: str = "overlay2",
+        bridge: str | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.directory = directory
         self.storage_driver = storage_driver
+        self._bridge = bridge
         self.data_root = directory / "docker"
         """dockerd's data; a v1 plugin's home is the directory of its name in it."""
         # Paths of unix sockets are short, hence not below the workspace.
@@ -74,7 +86,7 @@ class Engine:
         )
         self.dockerd = Daemon(
             f"dockerd of {name}",
-            [*self._dockerd_command(), *arguments],
+            [*self._dockerd_command(), *self._network_arguments(), *arguments],
             log=directory / "dockerd.log",
             # Docker 27 runs graphdriver plugins only where this is set, to anything.
             env={"DOCKERD_DEPRECATED_GRAPHDRIVER_PLUGINS": "1"},
@@ -97,10 +109,18 @@ class Engine:
             f"--host=unix://{self.socket}",
             f"--containerd={self._containerd_socket}",
             f"--cgroup-parent={self._cgroup}",
-            "--bridge=none",
-            "--iptables=false",
             "--ip6tables=false",
         ]
+
+    def _network_arguments(self) -> list[str]:
+        if self._bridge is None:
+            return ["--bridge=none", "--iptables=false"]
+        return [f"--bridge={self._bridge_name}", "--iptables=true"]
+
+    @property
+    def _bridge_name(self) -> str:
+        # Not docker0, which every dockerd without a bridge deletes at its start.
+        return f"br-{self.name}"
 
     @property
     def docker_env(self) -> dict[str, str]:
@@ -118,6 +138,8 @@ class Engine:
         (self.directory / "config").mkdir(parents=True, exist_ok=True)
         (self.directory / "daemon.json").write_text("{}")
         self._runtime.mkdir(mode=0o711, exist_ok=True)
+        if self._bridge is not None and not self._has_bridge():
+            await self._make_bridge(self._bridge)
         if not self.containerd.running:
             await self._start_containerd(timeout)
         # Its own process is known to have ended: another one may have got the number in the file since.
@@ -136,6 +158,14 @@ class Engine:
             return self._containerd_socket.is_socket()
 
         await self.containerd.start(listens, timeout=timeout)
+
+    def _has_bridge(self) -> bool:
+        return self._bridge_name in (name for _, name in socket.if_nameindex())
+
+    async def _make_bridge(self, network: str) -> None:
+        await run("ip", "link", "add", self._bridge_name, "type", "bridge")
+        await run("ip", "address", "add", network, "dev", self._bridge_name)
+        await run("ip", "link", "set", self._bridge_name, "up")
 
     async def _answers(self) -> bool:
         if not self.socket.is_socket():
@@ -161,6 +191,8 @@ class Engine:
         kill_cgroup(self._cgroup)
         for directory in (self.directory, self._runtime):
             unmount_below(directory)
+        if self._has_bridge():
+            await run("ip", "link", "delete", self._bridge_name)
 
     def _kill_shims(self) -> None:
         """End the shims that nobody waits for any more."""

@@ -4,6 +4,7 @@
 
 - `/run` is an empty tmpfs, so no socket, plugin or container of the machine's own Docker can be reached;
 - the network holds nothing but a loopback interface, so a daemon started here cannot delete the machine's `docker0`;
+  with `--network` it also has a way to the outside, for packages, through a program that the machine does not notice;
 - the command's daemons and containers are children of process 1 of the namespace and die with it, whatever they do;
 - mounts live in the mount namespace and go with it;
 - temporary files go to one workspace directory, and control groups below one parent; both are removed at the end.

@@ -1,4 +1,4 @@
-"""Start a command in a sandbox: `python -m harness.sandbox -- COMMAND...` (as root)."""
+"""Start a command in a sandbox: `python -m harness.sandbox [--network] -- COMMAND...` (as root)."""
 
 import ctypes
 import os
@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 
 from harness.sandbox import CGROUP_VARIABLE, SandboxError
+from harness.sandbox import network as outside
+from harness.sandbox.init import ALONE, CONNECTED
 from harness.sandbox.traces import remove_cgroups, remove_workspace
 
 __all__: list[str] = []
 
+_NETWORK_OPTION = "--network"
 _PROGRAMS = ("unshare", "mount", "ip", "rm")
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE = 30
@@ -26,10 +30,11 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def _check() -> None:
+def _check(*, network: bool) -> None:
     if os.geteuid() != 0:
         raise SandboxError("the sandbox needs root: it makes namespaces, mounts and devices")
-    if missing := [program for program in _PROGRAMS if shutil.which(program) is None]:
+    needed = (*_PROGRAMS, outside.PROGRAM) if network else _PROGRAMS
+    if missing := [program for program in needed if shutil.which(program) is None]:
         raise SandboxError(f"the sandbox needs these programs: {', '.join(missing)}")
     if _in_chroot():
         raise SandboxError(
@@ -78,14 +83,42 @@ def _make_workspace() -> Path:
 
 
 def _start(command: list[str], *, workspace: Path, cgroup: str) -> tuple[subprocess.Popen[bytes], int]:
-    """Start process 1 of the sandbox; return its starter and the pipe that carries signals and, by its end, our own."""
-    reader, writer = os.pipe()
+    """Start process 1 of the sandbox and wait until it is there.
+
+    Returns
+    -------
+    tuple
+        Its starter, which is in the sandbox's network as well, and the pipe that carries signals and, by its end, our
+        own. Process 1 waits for the first byte of the pipe.
+    """
+    control_reader, control_writer = os.pipe()
+    here_reader, here_writer = os.pipe()
     isolated = ["unshare", "--mount", "--net", "--ipc", "--pid", "--fork", "--mount-proc", "--propagation", "private"]
-    init = [sys.executable, "-m", "harness.sandbox.init", str(reader), str(workspace), cgroup, *command]
+    descriptors = [control_reader, here_writer]
+    init = [sys.executable, "-m", "harness.sandbox.init", *map(str, descriptors), str(workspace), cgroup, *command]
     # In a session of its own, so that a Ctrl-C in the terminal comes by the pipe only, and once.
-    process = subprocess.Popen([*isolated, "--kill-child", "--", *init], pass_fds=[reader], start_new_session=True)
-    os.close(reader)
-    return process, writer
+    process = subprocess.Popen([*isolated, "--kill-child", "--", *init], pass_fds=descriptors, start_new_session=True)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    here = os.read(here_reader, 1)
+    os.close(here_reader)
+    if not here:
+        os.close(control_writer)
+        raise SandboxError(f"process 1 of the sandbox did not start: status {process.wait()}")
+    return process, control_writer
+
+
+def _run(command: list[str], *, network: bool, workspace: Path, cgroup: str) -> int:
+    """Run the command in a new sandbox and return its exit status."""
+    process, control = _start(command, workspace=workspace, cgroup=cgroup)
+    connection: AbstractContextManager[None] = outside.connected(process.pid) if network else nullcontext()
+    try:
+        with connection:
+            os.write(control, CONNECTED if network else ALONE)
+            return _wait(process, control)
+    finally:
+        os.close(control)
+        process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], control: int) -> int:
@@ -123,13 +156,16 @@ def _wait_for_adopted() -> None:
 def main() -> int:
     """Run the command of the arguments and return its exit status."""
     command = sys.argv[1:]
+    network = command[:1] == [_NETWORK_OPTION]
+    if network:
+        command = command[1:]
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
-        print("usage: python -m harness.sandbox -- COMMAND [ARGUMENT...]", file=sys.stderr)
+        print(f"usage: python -m harness.sandbox [{_NETWORK_OPTION}] -- COMMAND [ARGUMENT...]", file=sys.stderr)
         return 2
     try:
-        _check()
+        _check(network=network)
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
@@ -139,8 +175,11 @@ def main() -> int:
     # One sandbox inside another keeps its control groups below the other's.
     cgroup = f"{os.environ.get(CGROUP_VARIABLE, '')}/{workspace.name}-{secrets.token_hex(2)}"
     try:
-        status = _wait(*_start(command, workspace=workspace, cgroup=cgroup))
+        status = _run(command, network=network, workspace=workspace, cgroup=cgroup)
         _wait_for_adopted()
+    except SandboxError as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        status = 1
     finally:
         remove_cgroups(cgroup)
         if workspace.exists():

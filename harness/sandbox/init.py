@@ -12,9 +12,16 @@ import sys
 from pathlib import Path
 
 from harness.sandbox import CGROUP_VARIABLE, WORKSPACE_VARIABLE
+from harness.sandbox.network import use_name_server
 from harness.sandbox.traces import remove_cgroups, remove_workspace, unmount_below
 
-__all__: list[str] = []
+__all__ = ["ALONE", "CONNECTED"]
+
+ALONE = b"\0"
+"""What the starter says first to a sandbox that has a loopback interface only."""
+
+CONNECTED = b"\1"
+"""What the starter says first to a sandbox that has been given a way to the outside."""
 
 _HIDDEN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "BUILDKIT_HOST", "XDG_RUNTIME_DIR")
 """Variables that would lead a client to a daemon outside."""
@@ -22,7 +29,7 @@ _HIDDEN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PA
 _DEFAULT_AGAIN = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def _set_up() -> None:
+def _set_up(*, connected: bool) -> None:
     """Hide what the machine's own daemons use; the namespaces are there already."""
     resolver = Path("/etc/resolv.conf")
     # On machines with systemd-resolved this is a link into /run, which is about to be hidden.
@@ -36,6 +43,8 @@ def _set_up() -> None:
     if behind and behind.is_relative_to("/run"):
         behind.parent.mkdir(parents=True, exist_ok=True)
         behind.write_bytes(content)
+    if connected:
+        use_name_server(resolver)
     Path("/run/lock").mkdir()
     Path("/run/docker/plugins").mkdir(parents=True)
 
@@ -97,16 +106,21 @@ def _end_all() -> None:
 
 
 def main() -> int:
-    """Run as process 1: `init CONTROL_FD WORKSPACE CGROUP COMMAND...`."""
-    control, command = int(sys.argv[1]), sys.argv[4:]
-    workspace, cgroup = Path(sys.argv[2]), sys.argv[3]
+    """Run as process 1: `init CONTROL_FD HERE_FD WORKSPACE CGROUP COMMAND...`."""
+    control, here, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[5:]
+    workspace, cgroup = Path(sys.argv[3]), sys.argv[4]
     os.set_inheritable(control, False)
+    os.write(here, b"1")
+    os.close(here)
     # The starter blocks signals until it can pass them on; the mask is inherited.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.environ[WORKSPACE_VARIABLE] = str(workspace)
     os.environ[CGROUP_VARIABLE] = cgroup
     try:
-        _set_up()
+        order = os.read(control, 1)
+        if not order:
+            return 128 + signal.SIGKILL
+        _set_up(connected=order == CONNECTED)
         status = _run(command, _environment(workspace), control)
     finally:
         _end_all()

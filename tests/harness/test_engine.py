@@ -1,5 +1,6 @@
 """The private Docker Engine behaves as a real machine's when dockerd is stopped, killed and started again."""
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -54,6 +55,7 @@ async def test_close_leaves_no_process_or_mount(engine: Engine, tmp_path: Path) 
     await engine.close()
     assert not Path(f"/proc/{pid}").exists()
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert "br-trial" not in [name for _, name in socket.if_nameindex()]
     assert b"engine-trial" not in b"".join(
         path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -233,6 +234,85 @@ def test_a_resolver_configuration_in_run_is_kept(tmp_path: Path, behind: str) ->
         check=False,
     )
     assert (ended.stdout, ended.stderr) == ("nameserver 192.0.2.1\n", "")
+
+
+_CONNECTED = """
+import json, os, pathlib, socket
+with socket.create_connection(("198.51.100.7", PORT), timeout=10) as connection:
+    said = connection.recv(100).decode()
+outside = [line.split()[2] for line in open("/proc/self/net/route") if line.split()[1] == "00000000"]
+print(json.dumps({
+    "network": [line.split(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line],
+    "said": said,
+    "gateways": outside,
+    "resolver": pathlib.Path("/etc/resolv.conf").read_text(),
+}))
+"""
+
+
+def _slirps() -> set[str]:
+    return {
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/comm")
+        if path.parent.exists() and path.read_text().startswith("slirp4netns")
+    }
+
+
+def _in_network(script: str, temporary: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.sandbox", "--network", "--", sys.executable, "-c", script],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_sandbox_with_a_network_has_a_way_out_and_a_name_server(tmp_path: Path) -> None:
+    before, resolver = _slirps(), Path("/etc/resolv.conf").read_text()
+    subprocess.run(["ip", "address", "add", "198.51.100.7/32", "dev", "lo"], check=True)
+    try:
+        with socket.create_server(("198.51.100.7", 0)) as listener:
+            process = _in_network(_CONNECTED.replace("PORT", str(listener.getsockname()[1])), tmp_path)
+            listener.settimeout(30)
+            with listener.accept()[0] as connection:
+                connection.sendall(b"outside")
+            output, errors = process.communicate(timeout=30)
+    finally:
+        subprocess.run(["ip", "address", "delete", "198.51.100.7/32", "dev", "lo"], check=True)
+    assert (errors, process.returncode) == ("", 0)
+    assert json.loads(output) == {
+        "network": ["lo", "outside0"],
+        "said": "outside",
+        "gateways": ["0202000A"],  # 10.0.2.2, in the order of this processor's bytes
+        "resolver": "nameserver 10.0.2.3\n",
+    }
+    assert (_slirps(), Path("/etc/resolv.conf").read_text()) == (before, resolver)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_loopback_interface_of_the_machine_is_out_of_reach_by_the_network(tmp_path: Path) -> None:
+    script = "import socket; socket.create_connection(('10.0.2.2', PORT), timeout=10)"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        _, errors = (process := _in_network(script.replace("PORT", str(port)), tmp_path)).communicate(timeout=30)
+    assert process.returncode == 1
+    assert "ConnectionRefusedError" in errors or "Network is unreachable" in errors
+
+
+def test_the_network_ends_with_a_killed_starter(tmp_path: Path) -> None:
+    before = _slirps()
+    process = _in_network("print('here', flush=True); import time; time.sleep(600)", tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    assert len(_slirps() - before) == 1
+    process.kill()
+    process.communicate(timeout=10)
+    deadline = time.monotonic() + 10
+    while _slirps() - before or list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("other", ["bind", "tmpfs"])
