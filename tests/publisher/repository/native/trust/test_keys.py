@@ -1,0 +1,199 @@
+"""Keys and their files, looked at from outside by openssl."""
+
+import os
+import shutil
+import stat
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.trust.errors import KeyUnusableError, SignatureError
+from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.trust.keys import Certificate, MasterKey, PublicKey, RepositoryKey
+
+NAME = RepositoryName("keys.example.org")
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+SUFFIXES = ("masterkey", "pub", "key", "crt")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys of which every test takes a copy: making them takes a while."""
+    directory = tmp_path_factory.mktemp("keys")
+    KeyFiles(directory, NAME).complete(now=NOW)
+    return directory
+
+
+@pytest.fixture
+def files(made: Path, tmp_path: Path) -> KeyFiles:
+    """Key files of the test's own."""
+    directory = tmp_path / "keys"
+    shutil.copytree(made, directory)
+    return KeyFiles(directory, NAME)
+
+
+def openssl(*arguments: str, text: bytes = b"") -> bytes:
+    return subprocess.run(["openssl", *arguments], input=text, capture_output=True, check=True).stdout
+
+
+def test_the_files_have_the_names_and_modes_of_cvmfs_server(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        KeyFiles(tmp_path / "keys", NAME).complete(now=NOW)
+    finally:
+        os.umask(old)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "keys").iterdir()}
+    assert modes == {f"{NAME}.masterkey": 0o400, f"{NAME}.pub": 0o444, f"{NAME}.key": 0o400, f"{NAME}.crt": 0o444}
+
+
+def test_openssl_reads_the_files(made: Path) -> None:
+    path = {suffix: str(made / f"{NAME}.{suffix}") for suffix in SUFFIXES}
+    for private in ("masterkey", "key"):
+        described = openssl("pkey", "-in", path[private], "-noout", "-text").decode()
+        assert "2048 bit" in described
+        assert "65537 (0x10001)" in described
+    assert openssl("pkey", "-in", path["masterkey"], "-pubout") == Path(path["pub"]).read_bytes()
+    assert Path(path["pub"]).read_bytes().startswith(b"-----BEGIN PUBLIC KEY-----\n")
+    subject = openssl("x509", "-in", path["crt"], "-noout", "-subject", "-issuer", "-nameopt", "RFC2253").decode()
+    assert subject == "".join(f"{who}=CN={NAME} CernVM-FS Release Managers\n" for who in ("subject", "issuer"))
+    assert openssl("x509", "-in", path["crt"], "-noout", "-pubkey") == openssl("pkey", "-in", path["key"], "-pubout")
+    assert openssl("verify", "-CAfile", path["crt"], path["crt"]).endswith(b": OK\n")
+
+
+def test_openssl_verifies_the_signature_of_a_revision(made: Path, tmp_path: Path) -> None:
+    keys = KeyFiles(made, NAME).load()
+    (tmp_path / "public").write_bytes(openssl("x509", "-in", str(made / f"{NAME}.crt"), "-noout", "-pubkey"))
+    (tmp_path / "signature").write_bytes(keys.signer.sign(b"a hash line"))
+    arguments = ("dgst", "-sha1", "-verify", str(tmp_path / "public"), "-signature", str(tmp_path / "signature"))
+    assert openssl(*arguments, text=b"a hash line") == b"Verified OK\n"
+
+
+def test_the_signature_of_a_whitelist_holds_the_text_itself(made: Path) -> None:
+    keys = KeyFiles(made, NAME).load()
+    assert keys.master is not None
+    signature = keys.master.sign(b"a hash line")
+    recovered = openssl("pkeyutl", "-verifyrecover", "-pubin", "-inkey", str(made / f"{NAME}.pub"), text=signature)
+    assert recovered == b"a hash line"
+
+
+def test_signatures_of_other_keys_texts_and_forms_are_refused(made: Path) -> None:
+    keys = KeyFiles(made, NAME).load()
+    assert keys.master is not None
+    keys.public.verify(b"text", keys.master.sign(b"text"))
+    keys.certificate.verify(b"text", keys.repository.sign(b"text"))
+    for wrong in (
+        MasterKey.generate().sign(b"text"),
+        keys.master.sign(b"texts"),
+        RepositoryKey.parse(keys.master.encode()).sign(b"text"),  # with a DigestInfo
+        b"",
+    ):
+        with pytest.raises(SignatureError):
+            keys.public.verify(b"text", wrong)
+    for wrong in (
+        RepositoryKey.generate().sign(b"text"),
+        keys.repository.sign(b"texts"),
+        MasterKey.parse(keys.repository.encode()).sign(b"text"),  # without one
+        b"",
+    ):
+        with pytest.raises(SignatureError):
+            keys.certificate.verify(b"text", wrong)
+
+
+def test_existing_keys_are_used_and_never_replaced(files: KeyFiles) -> None:
+    before = {path.name: path.read_bytes() for path in files.key.parent.iterdir()}
+    files.complete(now=NOW)
+    assert {path.name: path.read_bytes() for path in files.key.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("there", [("masterkey",), ("masterkey", "pub"), ("masterkey", "pub", "key"), ("pub", "key")])
+def test_what_a_killed_process_left_out_is_made(files: KeyFiles, there: tuple[str, ...]) -> None:
+    before = {suffix: (files.key.parent / f"{NAME}.{suffix}").read_bytes() for suffix in there}
+    for suffix in set(SUFFIXES) - set(there):
+        (files.key.parent / f"{NAME}.{suffix}").unlink()
+    (files.key.parent / f".{NAME}.crt.new").write_bytes(b"half a fi")
+    keys = files.complete(now=NOW)
+    assert {suffix: (files.key.parent / f"{NAME}.{suffix}").read_bytes() for suffix in there} == before
+    assert (keys.master is None) == ("masterkey" not in there)
+    assert not (files.key.parent / f".{NAME}.crt.new").exists()
+
+
+def test_two_at_a_time_make_one_set_of_keys(tmp_path: Path) -> None:
+    files = KeyFiles(tmp_path, NAME)
+    with ThreadPoolExecutor(4) as threads:
+        rings = [future.result() for future in [threads.submit(files.complete, now=NOW) for _ in range(4)]]
+    assert len({ring.certificate.encode() for ring in rings}) == 1
+    assert len({ring.public.encode() for ring in rings}) == 1
+
+
+def test_a_master_key_that_is_kept_elsewhere_is_not_missed(files: KeyFiles) -> None:
+    files.master.unlink()
+    assert files.load().master is None
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "reason"),
+    [
+        ("masterkey", RepositoryKey.generate().encode(), r"\.pub is not the public half of .*\.masterkey"),
+        ("pub", MasterKey.generate().public_key.encode(), r"\.pub is not the public half of .*\.masterkey"),
+        ("key", RepositoryKey.generate().encode(), r"\.crt is not the certificate of .*\.key"),
+        ("crt", RepositoryKey.generate().certify(NAME, now=NOW).encode(), r"is not the certificate of"),
+        ("masterkey", b"\x00", r"masterkey: no private key"),
+        ("pub", b"\x00", r"pub: no public key"),
+        ("key", b"x" * 70_000, r"key is larger than"),
+        ("key", b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", r"key: no private key"),
+        ("crt", b"", r"crt: no X.509 certificate"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_named(files: KeyFiles, suffix: str, content: bytes, reason: str) -> None:
+    path = files.key.parent / f"{NAME}.{suffix}"
+    path.unlink()
+    path.write_bytes(content)
+    path.chmod(0o400)
+    with pytest.raises(KeyUnusableError, match=reason) as failure:
+        files.load()
+    assert "c2VjcmV0" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("-algorithm", "ed25519"), "not an RSA key"),
+        (("-algorithm", "RSA", "-aes128", "-pass", "pass:swordfish"), "encrypted with a password"),
+    ],
+)
+def test_keys_of_other_kinds_are_refused(files: KeyFiles, arguments: tuple[str, ...], reason: str) -> None:
+    files.key.unlink()
+    openssl("genpkey", *arguments, "-out", str(files.key))
+    files.key.chmod(0o400)
+    with pytest.raises(KeyUnusableError, match=reason):
+        files.load()
+
+
+@pytest.mark.parametrize("mode", [0o404, 0o420, 0o644])
+def test_a_private_key_that_is_open_to_others_is_refused(files: KeyFiles, mode: int) -> None:
+    files.key.chmod(mode)
+    with pytest.raises(KeyUnusableError, match="chmod 0400"):
+        files.load()
+
+
+def test_a_certificate_without_its_key_is_not_given_another_key(files: KeyFiles) -> None:
+    files.key.unlink()
+    with pytest.raises(KeyUnusableError, match="restore the key"):
+        files.complete(now=NOW)
+    assert not files.key.exists()
+
+
+def test_nothing_shows_a_private_key() -> None:
+    key = RepositoryKey.generate()
+    secret = key.encode().split(b"\n")[1].decode()
+    assert secret not in repr(key)
+    assert secret not in repr(MasterKey.parse(key.encode()))
+    certificate: Certificate = key.certify(NAME, now=NOW)
+    assert (
+        PublicKey.parse(MasterKey.parse(key.encode()).public_key.encode()) == MasterKey.parse(key.encode()).public_key
+    )
+    assert certificate.belongs_to(key)
