@@ -13,7 +13,7 @@ from pydantic import HttpUrl, SecretStr
 
 from services.common.object_store.settings import ObjectStoreSettings
 
-__all__ = ["S3Access", "accepts_objects", "create_bucket", "s3_client"]
+__all__ = ["S3Access", "accepts_objects", "create_bucket", "remove_bucket", "s3_client"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +98,11 @@ async def create_bucket(client: Any, bucket: str) -> bool:  # noqa: ANN401 - bot
     except (BotoCoreError, ClientError):
         return False
     return True
+
+
+async def remove_bucket(client: Any, bucket: str) -> None:  # noqa: ANN401 - botocore's clients have no static type
+    """Delete a bucket of at most a thousand objects, and them before."""
+    listed = await client.list_objects_v2(Bucket=bucket)
+    for item in listed.get("Contents", ()):
+        await client.delete_object(Bucket=bucket, Key=item["Key"])
+    await client.delete_bucket(Bucket=bucket)

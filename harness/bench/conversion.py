@@ -19,7 +19,7 @@ from typing import Any, Final
 from harness.bench.measure import Row, Target, compare
 from harness.commands import run
 from harness.registry import Registry
-from harness.s3 import create_bucket, s3_client
+from harness.s3 import S3Access, create_bucket, remove_bucket, s3_client
 from harness.stratum0 import Stratum0
 from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
@@ -56,12 +56,15 @@ async def _rows(directory: Path, stratum0: Stratum0, image: str, runs: int) -> l
     peaks: list[float] = []
     copy = directory / "copy"
 
-    async def bucket() -> str:
-        name = f"conversion-{next(numbers)}"
-        async with s3_client(stratum0.store.access) as client:
-            if not await create_bucket(client, name):
-                raise RuntimeError(f"the store does not make the bucket {name}")
-        return name
+    @asynccontextmanager
+    async def bucket() -> AsyncIterator[S3Access]:
+        # SeaweedFS reserves whole volumes for a bucket, a gigabyte of the disk each: kept, they would use it up.
+        access = replace(stratum0.store.access, bucket=f"conversion-{next(numbers)}")
+        async with s3_client(access) as client:
+            if not await create_bucket(client, access.bucket):
+                raise RuntimeError(f"the store does not make the bucket {access.bucket}")
+            yield access
+            await remove_bucket(client, access.bucket)
 
     async def skopeo() -> float:
         started = time.perf_counter()
@@ -71,23 +74,23 @@ async def _rows(directory: Path, stratum0: Stratum0, image: str, runs: int) -> l
         return seconds
 
     async def publish() -> float:
-        environment = {**stratum0.store.environment, "LAYER_STORE_BUCKET": await bucket()}
         command = (sys.executable, "-m", "harness.bench.peak", "publish", "--insecure", "--no-wait")
-        started = time.perf_counter()
-        ended = await run(*command, image, stratum0.repository, env=environment)
-        seconds = time.perf_counter() - started
+        async with bucket() as access:
+            started = time.perf_counter()
+            ended = await run(*command, image, stratum0.repository, env=access.environment)
+            seconds = time.perf_counter() - started
         peaks.append(int(ended.text.split()[-1]) / 1000)
         return seconds
 
     async def pull_and_upload() -> float:
-        access = replace(stratum0.store.access, bucket=await bucket())
         command = (sys.executable, "-m", "services.docker2cvmfs", "pull", "--insecure", "--json")
-        started = time.perf_counter()
-        ended = await run(*command, image, copy)
-        async with ObjectStore(settings=access.settings) as store:
-            for path in map(Path, json.loads(ended.text)["layers"]):
-                await store.upload(_archive(path), repository=stratum0.repository)
-        seconds = time.perf_counter() - started
+        async with bucket() as access:
+            started = time.perf_counter()
+            ended = await run(*command, image, copy)
+            async with ObjectStore(settings=access.settings) as store:
+                for path in map(Path, json.loads(ended.text)["layers"]):
+                    await store.upload(_archive(path), repository=stratum0.repository)
+            seconds = time.perf_counter() - started
         await asyncio.to_thread(shutil.rmtree, copy)
         return seconds
 

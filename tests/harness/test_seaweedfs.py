@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.processes import DaemonError
-from harness.s3 import s3_client
+from harness.s3 import create_bucket, remove_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 from tests.support.webhook import Webhook
 
@@ -51,6 +51,24 @@ async def test_a_server_that_ended_starts_again_with_its_objects_at_its_port(tmp
         assert server.endpoint == endpoint
     finally:
         await server.kill()
+
+
+async def test_a_bucket_that_is_removed_takes_its_objects_and_their_volumes_along(tmp_path: Path) -> None:
+    server = SeaweedFS(tmp_path / "server")
+    await server.start()
+    try:
+        async with s3_client(server.access) as client:
+            assert await create_bucket(client, "other")
+            await client.put_object(Bucket="other", Key=KEY, Body=b"layer" * 10_000)
+            kept = list((tmp_path / "server/data").glob("other_*.dat"))
+            await remove_bucket(client, "other")
+            buckets = await client.list_buckets()
+    finally:
+        await server.kill()
+
+    assert kept
+    assert [bucket["Name"] for bucket in buckets["Buckets"]] == ["layers"]
+    assert not [path for path in kept if path.exists()]
 
 
 async def test_it_listens_on_the_loopback_interface_only_and_leaves_nothing_outside(tmp_path: Path) -> None:
