@@ -7,12 +7,20 @@ Tree::
         ├── StorageError            the directory or bucket failed, for a reason that may pass
         │   └── ObjectMissingError  it does not hold what was asked for
         ├── RepositoryBusyError     another process writes to the repository
+        ├── RepositoryExistsError   there is a repository where one was to be made
         └── BrokenRepositoryError   what is stored is not what the format, or a hash that names it, says
 """
 
 from services.publisher.errors import RepositoryError
 
-__all__ = ["BrokenRepositoryError", "NativeError", "ObjectMissingError", "RepositoryBusyError", "StorageError"]
+__all__ = [
+    "BrokenRepositoryError",
+    "NativeError",
+    "ObjectMissingError",
+    "RepositoryBusyError",
+    "RepositoryExistsError",
+    "StorageError",
+]
 
 
 class NativeError(RepositoryError):
@@ -29,6 +37,10 @@ class ObjectMissingError(StorageError):
 
 class RepositoryBusyError(NativeError):
     """Another process writes to the repository."""
+
+
+class RepositoryExistsError(NativeError):
+    """There is a repository where one was to be made."""
 
 
 class BrokenRepositoryError(NativeError):

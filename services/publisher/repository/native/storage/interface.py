@@ -37,6 +37,15 @@ class StoredObject:
 class Storage(Protocol):
     """The files of one repository; `str` of it names the place, for messages."""
 
+    def prepare(self) -> None:
+        """Make what every repository has before anything is put into it.
+
+        Raises
+        ------
+        StorageError
+            It cannot be made.
+        """
+
     def put(self, objects: Sequence[NewObject]) -> None:
         """Store objects that are not there yet, in any order; they survive a power failure from the next `flush` on.
 

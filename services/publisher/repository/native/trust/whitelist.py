@@ -95,13 +95,17 @@ class Whitelist:
         WhitelistError
             It is of another repository, does not name the certificate, or has expired.
         """
+        self.check_names(repository=repository, certificate=certificate)
+        if now >= self.last_moment:
+            raise WhitelistError(f"the whitelist expired at {self.last_moment:%Y-%m-%d %H:%M} UTC: sign a new one")
+
+    def check_names(self, *, repository: RepositoryName, certificate: Certificate) -> None:
+        """Do as `check` does, whatever the date is."""
         if self.repository != repository:
             raise WhitelistError(f"the whitelist is of {self.repository}, not of {repository}")
         if not self.allows(certificate):
             used = fingerprint(certificate, self.certificates[0].algorithm if self.certificates else HashAlgorithm.SHA1)
             raise WhitelistError(f"the whitelist does not name the certificate in use, {used}")
-        if now >= self.last_moment:
-            raise WhitelistError(f"the whitelist expired at {self.last_moment:%Y-%m-%d %H:%M} UTC: sign a new one")
 
 
 def _time(text: str) -> datetime:

@@ -1,7 +1,6 @@
 """Keys and their files, looked at from outside by openssl."""
 
 import os
-import shutil
 import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -10,30 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.trust.errors import KeyUnusableError, SignatureError
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.repository.native.trust.keys import Certificate, MasterKey, PublicKey, RepositoryKey
+from tests.publisher.repository.native.conftest import NAME
 
-NAME = RepositoryName("keys.example.org")
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SUFFIXES = ("masterkey", "pub", "key", "crt")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keys of which every test takes a copy: making them takes a while."""
-    directory = tmp_path_factory.mktemp("keys")
-    KeyFiles(directory, NAME).complete(now=NOW)
-    return directory
-
-
-@pytest.fixture
-def files(made: Path, tmp_path: Path) -> KeyFiles:
-    """Key files of the test's own."""
-    directory = tmp_path / "keys"
-    shutil.copytree(made, directory)
-    return KeyFiles(directory, NAME)
 
 
 def openssl(*arguments: str, text: bytes = b"") -> bytes:
@@ -50,8 +32,8 @@ def test_the_files_have_the_names_and_modes_of_cvmfs_server(tmp_path: Path) -> N
     assert modes == {f"{NAME}.masterkey": 0o400, f"{NAME}.pub": 0o444, f"{NAME}.key": 0o400, f"{NAME}.crt": 0o444}
 
 
-def test_openssl_reads_the_files(made: Path) -> None:
-    path = {suffix: str(made / f"{NAME}.{suffix}") for suffix in SUFFIXES}
+def test_openssl_reads_the_files(made_keys: Path) -> None:
+    path = {suffix: str(made_keys / f"{NAME}.{suffix}") for suffix in SUFFIXES}
     for private in ("masterkey", "key"):
         described = openssl("pkey", "-in", path[private], "-noout", "-text").decode()
         assert "2048 bit" in described
@@ -64,24 +46,24 @@ def test_openssl_reads_the_files(made: Path) -> None:
     assert openssl("verify", "-CAfile", path["crt"], path["crt"]).endswith(b": OK\n")
 
 
-def test_openssl_verifies_the_signature_of_a_revision(made: Path, tmp_path: Path) -> None:
-    keys = KeyFiles(made, NAME).load()
-    (tmp_path / "public").write_bytes(openssl("x509", "-in", str(made / f"{NAME}.crt"), "-noout", "-pubkey"))
+def test_openssl_verifies_the_signature_of_a_revision(made_keys: Path, tmp_path: Path) -> None:
+    keys = KeyFiles(made_keys, NAME).load()
+    (tmp_path / "public").write_bytes(openssl("x509", "-in", str(made_keys / f"{NAME}.crt"), "-noout", "-pubkey"))
     (tmp_path / "signature").write_bytes(keys.signer.sign(b"a hash line"))
     arguments = ("dgst", "-sha1", "-verify", str(tmp_path / "public"), "-signature", str(tmp_path / "signature"))
     assert openssl(*arguments, text=b"a hash line") == b"Verified OK\n"
 
 
-def test_the_signature_of_a_whitelist_holds_the_text_itself(made: Path) -> None:
-    keys = KeyFiles(made, NAME).load()
+def test_the_signature_of_a_whitelist_holds_the_text_itself(made_keys: Path) -> None:
+    keys = KeyFiles(made_keys, NAME).load()
     assert keys.master is not None
     signature = keys.master.sign(b"a hash line")
-    recovered = openssl("pkeyutl", "-verifyrecover", "-pubin", "-inkey", str(made / f"{NAME}.pub"), text=signature)
+    recovered = openssl("pkeyutl", "-verifyrecover", "-pubin", "-inkey", str(made_keys / f"{NAME}.pub"), text=signature)
     assert recovered == b"a hash line"
 
 
-def test_signatures_of_other_keys_texts_and_forms_are_refused(made: Path) -> None:
-    keys = KeyFiles(made, NAME).load()
+def test_signatures_of_other_keys_texts_and_forms_are_refused(made_keys: Path) -> None:
+    keys = KeyFiles(made_keys, NAME).load()
     assert keys.master is not None
     keys.public.verify(b"text", keys.master.sign(b"text"))
     keys.certificate.verify(b"text", keys.repository.sign(b"text"))
@@ -103,22 +85,22 @@ def test_signatures_of_other_keys_texts_and_forms_are_refused(made: Path) -> Non
             keys.certificate.verify(b"text", wrong)
 
 
-def test_existing_keys_are_used_and_never_replaced(files: KeyFiles) -> None:
-    before = {path.name: path.read_bytes() for path in files.key.parent.iterdir()}
-    files.complete(now=NOW)
-    assert {path.name: path.read_bytes() for path in files.key.parent.iterdir()} == before
+def test_existing_keys_are_used_and_never_replaced(keys: KeyFiles) -> None:
+    before = {path.name: path.read_bytes() for path in keys.key.parent.iterdir()}
+    keys.complete(now=NOW)
+    assert {path.name: path.read_bytes() for path in keys.key.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize("there", [("masterkey",), ("masterkey", "pub"), ("masterkey", "pub", "key"), ("pub", "key")])
-def test_what_a_killed_process_left_out_is_made(files: KeyFiles, there: tuple[str, ...]) -> None:
-    before = {suffix: (files.key.parent / f"{NAME}.{suffix}").read_bytes() for suffix in there}
+def test_what_a_killed_process_left_out_is_made(keys: KeyFiles, there: tuple[str, ...]) -> None:
+    before = {suffix: (keys.key.parent / f"{NAME}.{suffix}").read_bytes() for suffix in there}
     for suffix in set(SUFFIXES) - set(there):
-        (files.key.parent / f"{NAME}.{suffix}").unlink()
-    (files.key.parent / f".{NAME}.crt.new").write_bytes(b"half a fi")
-    keys = files.complete(now=NOW)
-    assert {suffix: (files.key.parent / f"{NAME}.{suffix}").read_bytes() for suffix in there} == before
-    assert (keys.master is None) == ("masterkey" not in there)
-    assert not (files.key.parent / f".{NAME}.crt.new").exists()
+        (keys.key.parent / f"{NAME}.{suffix}").unlink()
+    (keys.key.parent / f".{NAME}.crt.new").write_bytes(b"half a fi")
+    keyring = keys.complete(now=NOW)
+    assert {suffix: (keys.key.parent / f"{NAME}.{suffix}").read_bytes() for suffix in there} == before
+    assert (keyring.master is None) == ("masterkey" not in there)
+    assert not (keys.key.parent / f".{NAME}.crt.new").exists()
 
 
 def test_two_at_a_time_make_one_set_of_keys(tmp_path: Path) -> None:
@@ -129,9 +111,9 @@ def test_two_at_a_time_make_one_set_of_keys(tmp_path: Path) -> None:
     assert len({ring.public.encode() for ring in rings}) == 1
 
 
-def test_a_master_key_that_is_kept_elsewhere_is_not_missed(files: KeyFiles) -> None:
-    files.master.unlink()
-    assert files.load().master is None
+def test_a_master_key_that_is_kept_elsewhere_is_not_missed(keys: KeyFiles) -> None:
+    keys.master.unlink()
+    assert keys.load().master is None
 
 
 @pytest.mark.parametrize(
@@ -148,13 +130,13 @@ def test_a_master_key_that_is_kept_elsewhere_is_not_missed(files: KeyFiles) -> N
         ("crt", b"", r"crt: no X.509 certificate"),
     ],
 )
-def test_keys_that_cannot_be_used_are_named(files: KeyFiles, suffix: str, content: bytes, reason: str) -> None:
-    path = files.key.parent / f"{NAME}.{suffix}"
+def test_keys_that_cannot_be_used_are_named(keys: KeyFiles, suffix: str, content: bytes, reason: str) -> None:
+    path = keys.key.parent / f"{NAME}.{suffix}"
     path.unlink()
     path.write_bytes(content)
     path.chmod(0o400)
     with pytest.raises(KeyUnusableError, match=reason) as failure:
-        files.load()
+        keys.load()
     assert "c2VjcmV0" not in str(failure.value)
 
 
@@ -165,26 +147,26 @@ def test_keys_that_cannot_be_used_are_named(files: KeyFiles, suffix: str, conten
         (("-algorithm", "RSA", "-aes128", "-pass", "pass:swordfish"), "encrypted with a password"),
     ],
 )
-def test_keys_of_other_kinds_are_refused(files: KeyFiles, arguments: tuple[str, ...], reason: str) -> None:
-    files.key.unlink()
-    openssl("genpkey", *arguments, "-out", str(files.key))
-    files.key.chmod(0o400)
+def test_keys_of_other_kinds_are_refused(keys: KeyFiles, arguments: tuple[str, ...], reason: str) -> None:
+    keys.key.unlink()
+    openssl("genpkey", *arguments, "-out", str(keys.key))
+    keys.key.chmod(0o400)
     with pytest.raises(KeyUnusableError, match=reason):
-        files.load()
+        keys.load()
 
 
 @pytest.mark.parametrize("mode", [0o404, 0o420, 0o644])
-def test_a_private_key_that_is_open_to_others_is_refused(files: KeyFiles, mode: int) -> None:
-    files.key.chmod(mode)
+def test_a_private_key_that_is_open_to_others_is_refused(keys: KeyFiles, mode: int) -> None:
+    keys.key.chmod(mode)
     with pytest.raises(KeyUnusableError, match="chmod 0400"):
-        files.load()
+        keys.load()
 
 
-def test_a_certificate_without_its_key_is_not_given_another_key(files: KeyFiles) -> None:
-    files.key.unlink()
+def test_a_certificate_without_its_key_is_not_given_another_key(keys: KeyFiles) -> None:
+    keys.key.unlink()
     with pytest.raises(KeyUnusableError, match="restore the key"):
-        files.complete(now=NOW)
-    assert not files.key.exists()
+        keys.complete(now=NOW)
+    assert not keys.key.exists()
 
 
 def test_nothing_shows_a_private_key() -> None:

@@ -1,0 +1,194 @@
+"""The whitelist in the repository: signing it anew where the master key is, taking one that was signed elsewhere."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.errors import ObjectMissingError
+from services.publisher.repository.native.records import WHITELIST, ContentHash, HashAlgorithm
+from services.publisher.repository.native.storage.interface import Storage
+from services.publisher.repository.native.trust.errors import KeyUnusableError, TrustError
+from services.publisher.repository.native.trust.keyring import KeyFiles, Keyring
+from services.publisher.repository.native.trust.whitelist import Whitelist
+
+__all__ = ["WHITELIST_VALIDITY", "WhitelistFile", "WhitelistState", "sign_whitelist"]
+
+_log = structlog.get_logger(__name__)
+
+WHITELIST_VALIDITY: Final = timedelta(days=30)
+"""As `cvmfs_server` has it: what limits the harm of a stolen repository key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhitelistState:
+    """What is known of the whitelist that clients see."""
+
+    expires: datetime
+    """Since when clients refuse it, UTC."""
+    left: timedelta
+    """Until then."""
+    renewable: bool
+    """Whether the master key is here."""
+
+
+def sign_whitelist(
+    keyring: Keyring,
+    name: RepositoryName,
+    *,
+    algorithm: HashAlgorithm,
+    validity: timedelta,
+    now: datetime,
+    others: tuple[ContentHash, ...] = (),
+) -> bytes:
+    """Sign a whitelist of the present certificate.
+
+    Parameters
+    ----------
+    validity
+        How long clients accept it.
+    others
+        Certificates that it names besides, as while one key follows another.
+
+    Raises
+    ------
+    KeyUnusableError
+        The master key is not here.
+    """
+    if keyring.master is None:
+        raise KeyUnusableError(
+            f"the master key of {name} is not here: sign the whitelist where it is, and install that one"
+        )
+    issued = now.replace(microsecond=0)
+    present = ContentHash.of(keyring.certificate.der, algorithm)
+    whitelist = Whitelist(
+        repository=name,
+        issued=issued,
+        expires=issued + validity,
+        certificates=(present, *(other for other in others if other != present)),
+    )
+    return whitelist.sign(keyring.master, algorithm=algorithm)
+
+
+class WhitelistFile:
+    """The whitelist of one repository (blocking).
+
+    The keys are read each time, since they may be replaced while a publisher runs.
+
+    Parameters
+    ----------
+    name
+        Name of the repository.
+    storage
+        Where it is.
+    keys
+        Its keys.
+    algorithm
+        The repository's hash algorithm.
+    clock
+        Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: RepositoryName,
+        storage: Storage,
+        keys: KeyFiles,
+        algorithm: HashAlgorithm,
+        validity: timedelta = WHITELIST_VALIDITY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._storage = storage
+        self._keys = keys
+        self._algorithm = algorithm
+        self._validity = validity
+        self._clock = clock
+
+    def state(self) -> WhitelistState:
+        """Check the whitelist as clients do, its date apart.
+
+        Raises
+        ------
+        TrustError
+            There is none, its signature or form is wrong, or it is not of this repository and its certificate.
+        StorageError
+            It cannot be read.
+        """
+        keyring = self._keys.load()
+        whitelist = self._read(keyring)
+        whitelist.check_names(repository=self._name, certificate=keyring.certificate)
+        return self._describe(whitelist, keyring)
+
+    def renew(self) -> WhitelistState:
+        """Sign a new one, which also names the other certificates of the present one, if that is to be trusted.
+
+        Raises
+        ------
+        TrustError
+            The master key is not here.
+        StorageError
+            It cannot be stored.
+        """
+        keyring = self._keys.load()
+        return self._renew(keyring, others=self._named(keyring))
+
+    def renew_alone(self) -> WhitelistState:
+        """Sign a new one that names the present certificate only; otherwise as `renew`."""
+        return self._renew(self._keys.load(), others=())
+
+    def _renew(self, keyring: Keyring, *, others: tuple[ContentHash, ...]) -> WhitelistState:
+        content = sign_whitelist(
+            keyring,
+            self._name,
+            algorithm=self._algorithm,
+            validity=self._validity,
+            now=self._now(),
+            others=others,
+        )
+        return self._install(content, keyring)
+
+    def install(self, content: bytes) -> WhitelistState:
+        """Take a whitelist that was signed elsewhere, if clients would accept it.
+
+        Raises
+        ------
+        TrustError
+            They would not; the text says why.
+        StorageError
+            It cannot be stored.
+        """
+        return self._install(content, self._keys.load())
+
+    def _install(self, content: bytes, keyring: Keyring) -> WhitelistState:
+        whitelist = Whitelist.verify(content, keyring.public)
+        whitelist.check(repository=self._name, certificate=keyring.certificate, now=self._now())
+        self._storage.replace(WHITELIST, content)
+        return self._describe(whitelist, keyring)
+
+    def _named(self, keyring: Keyring) -> tuple[ContentHash, ...]:
+        try:
+            return self._read(keyring).certificates
+        except ObjectMissingError:
+            return ()
+        except TrustError as error:
+            _log.warning("the present whitelist is replaced, not continued", reason=str(error))
+            return ()
+
+    def _read(self, keyring: Keyring) -> Whitelist:
+        return Whitelist.verify(self._storage.read(WHITELIST), keyring.public)
+
+    def _describe(self, whitelist: Whitelist, keyring: Keyring) -> WhitelistState:
+        return WhitelistState(
+            expires=whitelist.last_moment,
+            left=whitelist.last_moment - self._now(),
+            renewable=keyring.master is not None,
+        )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)

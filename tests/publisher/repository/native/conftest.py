@@ -1,0 +1,28 @@
+"""What the tests of native repositories share."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.trust.keyring import KeyFiles
+
+NAME = RepositoryName("native.example.org")
+
+
+@pytest.fixture(scope="session")
+def made_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys of which tests take copies: making them takes a while."""
+    directory = tmp_path_factory.mktemp("native-keys")
+    KeyFiles(directory, NAME).complete(now=datetime(2026, 11, 24, tzinfo=UTC))
+    return directory
+
+
+@pytest.fixture
+def keys(made_keys: Path, tmp_path: Path) -> KeyFiles:
+    """Key files of the test's own."""
+    directory = tmp_path / "keys"
+    shutil.copytree(made_keys, directory)
+    return KeyFiles(directory, NAME)
