@@ -1,0 +1,1 @@
+"""Reads and verifies a repository, whoever has written it; knows nothing of the writer."""
