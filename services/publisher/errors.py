@@ -5,6 +5,7 @@ Tree::
     PublisherError
     ├── NotificationError        a request to /v1/events is no notification
     │   └── UnknownDialectError  it is JSON, but in none of the known dialects, or breaks its dialect's form
+    ├── TokenRefusedError        services.publisher.handlers.token: a request does not show the token
     ├── JournalError             the journal's file cannot be used
     ├── LayerRefusedError        this layer cannot be published, now or later; its neighbours can
     ├── LayerNotThereError       the store does not hold the announced object (yet)

@@ -17,12 +17,14 @@ from services.publisher.app import create_app
 from services.publisher.handlers.events import EventsHandler
 from services.publisher.handlers.health import HealthHandler
 from services.publisher.handlers.layers import LayersHandler
+from services.publisher.handlers.status import StatusHandler
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.failures import Failures, RetryTimes
 from services.publisher.pipeline.fetcher import Fetcher
+from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.pipeline import Pipeline
 from services.publisher.pipeline.ready import BatchLimits, ReadyQueue
 from services.publisher.pipeline.spool import Spool
@@ -32,6 +34,7 @@ from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.directory import DirectoryRepository
 from services.publisher.repository.interface import Repository
 from services.publisher.settings import PublisherSettings, RepositoryKind
+from services.publisher.status.reader import StatusReader
 
 __all__ = ["Publisher", "build_publisher"]
 
@@ -79,14 +82,17 @@ async def build_publisher(
             limits=limits,
             metrics=metrics,
         )
+        gate = Gate(journal)
+        batches = BatchPublisher(journal=journal, repository=repository, failures=failures, metrics=metrics)
         pipeline = Pipeline(
             journal=journal,
             spool=spool,
             repository=repository,
             fetcher=fetcher,
             ready=ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size)),
-            batches=BatchPublisher(journal=journal, repository=repository, failures=failures, metrics=metrics),
+            batches=batches,
             failures=failures,
+            gate=gate,
             metrics=metrics,
             times=times,
             concurrency=settings.fetch_concurrency,
@@ -100,6 +106,16 @@ async def build_publisher(
             times=times,
             interval=settings.sweep_interval,
         )
+        status = StatusReader(
+            repository=repository.name,
+            journal=journal,
+            pipeline=pipeline,
+            batches=batches,
+            gate=gate,
+            sweep=sweep,
+            spool=spool,
+            directories={"spool": settings.spool, "state": settings.state},
+        )
         token = TokenCheck(settings.event_token)
         handlers = (
             EventsHandler(
@@ -111,10 +127,10 @@ async def build_publisher(
                 limit=settings.event_limit,
             ),
             LayersHandler(token=token, journal=journal, pipeline=pipeline),
+            StatusHandler(token=token, status=status, gate=gate, sweep=sweep),
             HealthHandler(
                 checks={"journal": journal.check, "store": store.check, "repository": repository.check},
-                journal=journal,
-                pipeline=pipeline,
+                status=status,
                 metrics=metrics,
             ),
         )

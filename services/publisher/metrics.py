@@ -5,7 +5,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from services.publisher.journal.model import LayerState
+from services.publisher.status.model import PublisherStatus
 
 __all__ = ["Metrics"]
 
@@ -51,7 +51,30 @@ class Metrics:
             "For how long somebody else's transaction has been waited for; 0 if none is.",
             registry=self.registry,
         )
-        self.spool_bytes = Gauge("publisher_spool_bytes", "Bytes in the spool.", registry=self.registry)
+        self._refused = Gauge(
+            "publisher_refused_layers", "Failed layers that are not tried again by themselves.", registry=self.registry
+        )
+        self._oldest_seconds = Gauge(
+            "publisher_oldest_unpublished_seconds",
+            "Time since the first layer was announced that is neither published nor refused; 0 if there is none.",
+            registry=self.registry,
+        )
+        self._paused = Gauge("publisher_paused", "1 while publishing is paused.", registry=self.registry)
+        self._transaction_seconds = Gauge(
+            "publisher_transaction_seconds",
+            "Time since the transaction under way was begun; 0 if there is none.",
+            registry=self.registry,
+        )
+        self._spool_bytes = Gauge("publisher_spool_bytes", "Bytes in the spool.", registry=self.registry)
+        self._spool_limit = Gauge(
+            "publisher_spool_limit_bytes", "Most bytes that the spool may hold.", registry=self.registry
+        )
+        self._disk_free = Gauge(
+            "publisher_disk_free_bytes",
+            "Bytes that can still be written where the spool or the journal is.",
+            ["directory"],
+            registry=self.registry,
+        )
         self.swept_at = Gauge(
             "publisher_last_sweep_timestamp_seconds", "When the last sweep of the bucket ended.", registry=self.registry
         )
@@ -61,8 +84,17 @@ class Metrics:
             registry=self.registry,
         )
 
-    def render(self, counts: dict[LayerState, int]) -> bytes:
+    def render(self, status: PublisherStatus) -> bytes:
         """Write everything in Prometheus' text format."""
-        for state, count in counts.items():
+        for state, count in status.layers.counts.items():
             self._layers.labels(state).set(count)
+        self._refused.set(status.layers.refused)
+        self._oldest_seconds.set(status.oldest_age)
+        self._paused.set(status.pause is not None)
+        self._transaction_seconds.set(status.transaction_age)
+        self._spool_bytes.set(status.spool_used)
+        self._spool_limit.set(status.spool_limit)
+        for name, disk in status.disks.items():
+            if disk is not None:
+                self._disk_free.labels(name).set(disk.free)
         return generate_latest(self.registry)

@@ -55,7 +55,7 @@ class PublisherSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8480
     """Port to listen on; 0 takes a free one and logs it."""
     event_token: SecretStr
-    """Token that object stores and people who ask for a retry must show, at least 16 characters."""
+    """Token that object stores, and operators who change something, must show, at least 16 characters."""
     event_limit: ByteSize = ByteSize(1 << 20)
     """Largest notification that is read."""
 

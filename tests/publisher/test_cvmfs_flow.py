@@ -8,7 +8,7 @@ from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from tests.support.cvmfs_server.standin import StandIn
 from tests.support.notifications import ceph_event
-from tests.support.publisher import REPOSITORY, PublisherProcess, make_layer, upload
+from tests.support.publisher import REPOSITORY, cvmfs_publisher, make_layer, upload
 
 _POINTS = (
     "transaction.begin",
@@ -20,23 +20,12 @@ _POINTS = (
 )
 
 
-def _publisher(tmp_path: Path, bucket: S3Access, standin: StandIn, **settings: str) -> PublisherProcess:
-    environment = {
-        **standin.environment,
-        "PUBLISHER_REPOSITORY_KIND": "cvmfs_server",
-        "PUBLISHER_CVMFS_MOUNT": str(standin.mount),
-        "PUBLISHER_CVMFS_SPOOL": str(standin.spool),
-        **{f"PUBLISHER_{name.upper()}": value for name, value in settings.items()},
-    }
-    return PublisherProcess(tmp_path / "publisher", bucket, environment)
-
-
 def _names(standin: StandIn, *archives: LayerArchive) -> list[str]:
     return [(standin.published / archive.digest / "name").read_text() for archive in archives]
 
 
 async def test_a_foreign_transaction_is_waited_for(bucket: S3Access, standin: StandIn, tmp_path: Path) -> None:
-    publisher = _publisher(tmp_path, bucket, standin)
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
     one, two = make_layer(tmp_path, "one"), make_layer(tmp_path, "two")
     async with publisher.running():
         standin.run("transaction", REPOSITORY)
@@ -67,7 +56,7 @@ async def test_a_foreign_transaction_is_waited_for(bucket: S3Access, standin: St
 async def test_a_layer_that_makes_publishing_fail_is_isolated(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:
-    publisher = _publisher(tmp_path, bucket, standin)
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
     standin.want("poison", "poisonous")
     good = [make_layer(tmp_path, str(number)) for number in range(7)]
     poison = make_layer(tmp_path, "poison", {"poisonous": "", "name": "poison"})
@@ -86,7 +75,7 @@ async def test_a_layer_that_makes_publishing_fail_is_isolated(
 async def test_a_publish_that_hangs_is_killed_aborted_and_repeated(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:
-    publisher = _publisher(tmp_path, bucket, standin, cvmfs_publish_timeout="1")
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin, cvmfs_publish_timeout="1")
     archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
     standin.want("hang.publish.sync")
@@ -104,7 +93,7 @@ async def test_a_publish_that_hangs_is_killed_aborted_and_repeated(
 async def test_a_publisher_that_is_killed_at_any_point_publishes_when_it_is_started_again(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:
-    publisher = _publisher(tmp_path, bucket, standin)
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
     async with publisher.ended():
         await publisher.start()
         for number, point in enumerate(_POINTS):
@@ -128,7 +117,7 @@ async def test_a_publisher_that_is_killed_at_any_point_publishes_when_it_is_star
 async def test_a_machine_that_loses_power_while_it_publishes_starts_again(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:
-    publisher = _publisher(tmp_path, bucket, standin)
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
     archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
     standin.want("hang.publish.sync")
@@ -147,7 +136,7 @@ async def test_a_machine_that_loses_power_while_it_publishes_starts_again(
 async def test_a_publisher_that_is_told_to_stop_lets_a_publish_end(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:
-    publisher = _publisher(tmp_path, bucket, standin)
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
     archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
     standin.want("hang.publish.sync")

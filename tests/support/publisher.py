@@ -19,8 +19,9 @@ from services.common.digest import Digest
 from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.publisher.layer import VerifiedLayer
+from tests.support.cvmfs_server.standin import StandIn
 
-__all__ = ["REPOSITORY", "TOKEN", "PublisherProcess", "make_layer", "upload", "verified"]
+__all__ = ["REPOSITORY", "TOKEN", "PublisherProcess", "cvmfs_publisher", "make_layer", "upload", "verified"]
 
 REPOSITORY = RepositoryName("test.cern.ch")
 TOKEN = "a-token-of-the-tests"  # noqa: S105
@@ -177,3 +178,15 @@ class PublisherProcess:
         """Wait until layers are published; return their revisions."""
         shown = await asyncio.gather(*(self.becomes(item.digest, "published", timeout=timeout) for item in archives))
         return [layer["revision"] for layer in shown]
+
+
+def cvmfs_publisher(directory: Path, access: S3Access, standin: StandIn, **settings: str) -> PublisherProcess:
+    """A publisher through `cvmfs_server`, not started; further settings are named without their prefix."""
+    environment = {
+        **standin.environment,
+        "PUBLISHER_REPOSITORY_KIND": "cvmfs_server",
+        "PUBLISHER_CVMFS_MOUNT": str(standin.mount),
+        "PUBLISHER_CVMFS_SPOOL": str(standin.spool),
+        **{f"PUBLISHER_{name.upper()}": value for name, value in settings.items()},
+    }
+    return PublisherProcess(directory, access, environment)

@@ -9,9 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.common.errors import SuiteError
 from services.publisher.handlers.answers import answer
-from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
-from services.publisher.pipeline.pipeline import Pipeline
+from services.publisher.status.reader import StatusReader
 
 __all__ = ["HealthHandler"]
 
@@ -32,13 +31,11 @@ class HealthHandler:
         self,
         *,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
-        journal: Journal,
-        pipeline: Pipeline,
+        status: StatusReader,
         metrics: Metrics,
     ) -> None:
         self._checks = checks
-        self._journal = journal
-        self._pipeline = pipeline
+        self._status = status
         self._metrics = metrics
 
     def routes(self) -> list[web.RouteDef]:
@@ -57,16 +54,18 @@ class HealthHandler:
         """Say of everything that the publisher needs whether it can be used, and what keeps it from publishing."""
         results = dict(zip(self._checks, await asyncio.gather(*map(_outcome, self._checks.values())), strict=True))
         ready = not any(results.values())
+        status = await self._status.read()
         document = {
             "ready": ready,
             "checks": {name: problem or "ok" for name, problem in results.items()},
-            "waiting_for": self._pipeline.obstacle,
+            "paused": status.pause is not None,
+            "waiting_for": status.waiting_for,
         }
         return answer(document, status=200 if ready else 503)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Give the metrics in Prometheus' text format."""
-        body = self._metrics.render(await self._journal.counts())
+        body = self._metrics.render(await self._status.read())
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

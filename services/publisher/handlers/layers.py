@@ -1,13 +1,13 @@
-"""`/v1/layers`: what became of layers, and trying one again."""
+"""`/v1/layers`: what became of layers, and trying them again."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
-from services.publisher.handlers.answers import answer, failure
+from services.publisher.handlers.answers import answer, failure, time_text
+from services.publisher.handlers.selection import Order, read_listing
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
@@ -32,6 +32,7 @@ class LayersHandler:
         return [
             web.get("/v1/layers", self.list),
             web.get("/v1/layers/{digest}", self.get),
+            web.post("/v1/layers/retry", self.retry_failed),
             web.post("/v1/layers/{digest}/retry", self.retry),
         ]
 
@@ -44,32 +45,34 @@ class LayersHandler:
         return _shown(record)
 
     async def list(self, request: web.Request) -> web.Response:
-        """Show layers page by page, by their digests: `state`, `after` and `limit` in the query."""
-        query = request.query
+        """Show layers page by page; see `read_listing` for what the query may say."""
         try:
-            state = LayerState(query["state"]) if "state" in query else None
-            after = Digest(query["after"]) if "after" in query else ""
-            limit = int(query.get("limit", _PAGE))
-        except ValueError as error:
-            return failure(400, f"{error}; state is one of {', '.join(LayerState)}")
-        if not 1 <= limit <= _MAX_PAGE:
-            return failure(400, f"limit is between 1 and {_MAX_PAGE}")
-        records = await self._journal.page(state, after=after, limit=limit)
+            listing = read_listing(request.query, page=_PAGE, most=_MAX_PAGE)
+        except InvalidValueError as error:
+            return failure(400, str(error))
+        records = await listing.read(self._journal)
         following = None
-        if len(records) == limit:
-            following = str(request.rel_url.update_query(after=records[-1].digest))
+        if len(records) == listing.limit:
+            place = records[-1].digest if listing.order is Order.DIGEST else str(records[-1].moment)
+            following = str(request.rel_url.update_query(after=place))
         return answer({"layers": [_document(record) for record in records], "next": following})
 
     async def retry(self, request: web.Request) -> web.Response:
         """Try a failed layer again now, or make sure that a published one still is in the repository."""
-        if not self._token.passes(request):
-            return failure(401, "the token is missing or wrong", headers={"WWW-Authenticate": "Bearer"})
+        self._token.demand(request)
         try:
             record = await self._journal.restart(Digest(request.match_info["digest"]))
         except InvalidValueError as error:
             return failure(400, str(error))
         self._pipeline.wake()
         return _shown(record, status=202)
+
+    async def retry_failed(self, request: web.Request) -> web.Response:
+        """Try every failed layer again now, refused ones as well."""
+        self._token.demand(request)
+        restarted = await self._journal.restart_failed()
+        self._pipeline.wake()
+        return answer({"restarted": restarted}, status=202)
 
 
 def _shown(record: LayerRecord | None, *, status: int = 200) -> web.Response:
@@ -86,12 +89,10 @@ def _document(record: LayerRecord) -> dict[str, object]:
         "revision": record.revision,
         "reason": record.reason,
         "retryable": record.retryable if failed else None,
-        "next_attempt": _time(record.due) if failed and record.retryable else None,
+        "next_attempt": time_text(record.due) if failed and record.retryable else None,
         "attempts": record.attempts,
-        "announced_at": _time(record.announced_at),
-        "updated_at": _time(record.updated_at),
+        "archive_size": record.archive_size,
+        "tree_size": record.tree_size,
+        "announced_at": time_text(record.announced_at),
+        "updated_at": time_text(record.updated_at),
     }
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

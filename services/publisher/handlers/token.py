@@ -1,4 +1,4 @@
-"""Who may announce layers and ask for retries: whoever shows the token."""
+"""Who may announce layers and change what the publisher does: whoever shows the token."""
 
 import hmac
 from typing import Final
@@ -6,10 +6,19 @@ from typing import Final
 from aiohttp import web
 from pydantic import SecretStr
 
-__all__ = ["TokenCheck"]
+from services.publisher.errors import PublisherError
+
+__all__ = ["TokenCheck", "TokenRefusedError"]
 
 _QUERY: Final = "token"
 """Ceph RGW sends no headers of one's choice; the token is part of the URL that it is given."""
+
+
+class TokenRefusedError(PublisherError):
+    """A request that needs the token does not show it."""
+
+    def __init__(self) -> None:
+        super().__init__("the token is missing or wrong")
 
 
 class TokenCheck:
@@ -27,6 +36,17 @@ class TokenCheck:
     def passes(self, request: web.BaseRequest) -> bool:
         """Whether a request shows the token, in its Authorization header or in the query of its URL."""
         return self.accepts(request.headers.get("Authorization", ""), request.query.get(_QUERY, ""))
+
+    def demand(self, request: web.BaseRequest) -> None:
+        """Raise unless a request shows the token.
+
+        Raises
+        ------
+        TokenRefusedError
+            It does not.
+        """
+        if not self.passes(request):
+            raise TokenRefusedError
 
     def accepts(self, header: str, query: str) -> bool:
         """Whether an Authorization header or the token of a query is right."""

@@ -7,7 +7,7 @@ it is on the disk (WAL, synchronous=FULL) when the call returns.
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,40 +17,15 @@ import aiosqlite
 
 from services.common.digest import Digest
 from services.publisher.errors import JournalError
-from services.publisher.journal.model import LayerRecord, LayerState, OwnTransaction
+from services.publisher.journal.model import LayerRecord, LayerState, Moment, OwnTransaction, Pause, Selection, Summary
+from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
+from services.publisher.journal.schema import STEPS, VERSION
 
 __all__ = ["Journal"]
 
-_VERSION: Final = 1
-"""Version of the schema, kept in the file's user_version."""
-
-_SCHEMA: Final = """
-BEGIN IMMEDIATE;
-CREATE TABLE layers (
-    digest       TEXT PRIMARY KEY CHECK (length(digest) = 64),
-    state        TEXT NOT NULL
-                 CHECK (state IN ('announced', 'fetching', 'verified', 'publishing', 'published', 'failed')),
-    attempts     INTEGER NOT NULL DEFAULT 0,
-    share        INTEGER CHECK (share > 0),
-    reason       TEXT,
-    retryable    INTEGER NOT NULL DEFAULT 0,
-    due          REAL NOT NULL DEFAULT 0,
-    revision     INTEGER,
-    announced_at REAL NOT NULL,
-    updated_at   REAL NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX layers_by_state ON layers (state, announced_at);
-CREATE TABLE transactions (
-    token        TEXT PRIMARY KEY,
-    process      TEXT
-) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
-COMMIT;
-"""
-
-_COLUMNS: Final = "digest, state, attempts, share, reason, retryable, due, revision, announced_at, updated_at"
-_WAITING: Final = "(state = 'announced' OR (state = 'failed' AND retryable))"
 _GIVEN: Final = "digest IN (SELECT value FROM json_each(:digests))"
+_WAITING: Final = "(state = 'announced' OR (state = 'failed' AND retryable))"
+_UNKNOWN: Final[Mapping[Digest, int]] = {}
 
 
 class Journal:
@@ -100,14 +75,14 @@ class Journal:
         connection.row_factory = sqlite3.Row
         await connection.execute_fetchall("PRAGMA journal_mode = WAL")
         await connection.execute_fetchall("PRAGMA synchronous = FULL")
-        (version,) = await connection.execute_fetchall("PRAGMA user_version")
-        if version[0] == 0:
-            await connection.executescript(_SCHEMA)
-        elif version[0] != _VERSION:
+        ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
+        if version > VERSION:
             raise JournalError(
-                f"the journal {self._path} has version {version[0]}, this publisher reads {_VERSION}: "
+                f"the journal {self._path} has version {version}, this publisher reads up to {VERSION}: "
                 "use the publisher that wrote it, or move the file away (a sweep of the bucket fills a new one)"
             )
+        for step in STEPS[version:]:
+            await connection.executescript(step)
 
     async def announce(self, digests: Iterable[Digest]) -> int:
         """Record layers as announced: new ones, and failed ones once more. Others stay what they are.
@@ -140,12 +115,23 @@ class Journal:
         """Record that somebody asks to try a failed or published layer again; return it as it is now."""
         await self._run(
             """
-            UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now
+            UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now,
+                announced_at = CASE state WHEN 'published' THEN :now ELSE announced_at END
             WHERE digest = :digest AND state IN ('failed', 'published') RETURNING digest
             """,
             digest=digest,
         )
         return await self.get(digest)
+
+    async def restart_failed(self) -> int:
+        """Record that somebody asks to try every failed layer again; return how many there are."""
+        restarted = await self._run(
+            """
+            UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now
+            WHERE state = 'failed' RETURNING 1
+            """
+        )
+        return len(restarted)
 
     async def claim(self) -> LayerRecord | None:
         """Take the layer that has waited longest of those that are due, and make it `fetching`."""
@@ -153,10 +139,10 @@ class Journal:
             f"""
             UPDATE layers SET state = 'fetching', retryable = 0, updated_at = :now WHERE digest = (
                 SELECT digest FROM layers WHERE {_WAITING} AND due <= :now ORDER BY announced_at, digest LIMIT 1
-            ) RETURNING {_COLUMNS}
+            ) RETURNING {COLUMNS}
             """  # noqa: S608 - constants of this module
         )
-        return _record(rows[0]) if rows else None
+        return record_of(rows[0]) if rows else None
 
     async def next_due(self) -> float | None:
         """Return when the next layer can be claimed, in seconds since the epoch; nothing if none waits."""
@@ -171,15 +157,41 @@ class Journal:
             state=state,
         )
 
-    async def published(self, digests: Iterable[Digest], revision: int | None) -> None:
-        """Record layers as published."""
+    async def verified(self, digest: Digest, *, archive_size: int) -> None:
+        """Record that a layer's archive, of so many bytes, is in the spool."""
+        await self._run(
+            """
+            UPDATE layers SET state = 'verified', archive_size = :archive_size, updated_at = :now
+            WHERE digest = :digest RETURNING digest
+            """,
+            digest=digest,
+            archive_size=archive_size,
+        )
+
+    async def published(
+        self, digests: Iterable[Digest], revision: int | None, *, tree_sizes: Mapping[Digest, int] = _UNKNOWN
+    ) -> None:
+        """Record layers as published.
+
+        Parameters
+        ----------
+        digests
+            The layers.
+        revision
+            The revision that brought them, where that is known.
+        tree_sizes
+            Bytes of their files, of those that were unpacked now.
+        """
         await self._run(
             f"""
             UPDATE layers SET state = 'published', revision = :revision, reason = NULL, attempts = 0, share = NULL,
-                retryable = 0, due = 0, updated_at = :now WHERE {_GIVEN} RETURNING digest
+                retryable = 0, due = 0, updated_at = :now,
+                tree_size = coalesce((SELECT value FROM json_each(:sizes) WHERE key = digest), tree_size)
+            WHERE {_GIVEN} RETURNING digest
             """,  # noqa: S608 - constants of this module
             digests=json.dumps(list(digests)),
             revision=revision,
+            sizes=json.dumps(tree_sizes),
         )
 
     async def widen(self) -> None:
@@ -235,26 +247,52 @@ class Journal:
 
     async def get(self, digest: Digest) -> LayerRecord | None:
         """Look up one layer."""
-        rows = await self._run(f"SELECT {_COLUMNS} FROM layers WHERE digest = :digest", digest=digest)  # noqa: S608
-        return _record(rows[0]) if rows else None
+        rows = await self._run(f"SELECT {COLUMNS} FROM layers WHERE digest = :digest", digest=digest)  # noqa: S608
+        return record_of(rows[0]) if rows else None
 
-    async def page(self, state: LayerState | None, *, after: str, limit: int) -> list[LayerRecord]:
+    async def page(self, selection: Selection, *, after: str, limit: int) -> list[LayerRecord]:
         """List layers in the order of their digests, those after a given one."""
-        rows = await self._run(
-            f"""
-            SELECT {_COLUMNS} FROM layers WHERE digest > :after AND (:state IS NULL OR state = :state)
-            ORDER BY digest LIMIT :limit
-            """,  # noqa: S608 - constants of this module
-            after=after,
-            state=state,
+        return await self._select(selection, "digest > :after ORDER BY digest LIMIT :limit", after=after, limit=limit)
+
+    async def recent(self, selection: Selection, *, before: Moment | None, limit: int) -> list[LayerRecord]:
+        """List layers, those first that changed last, from those that changed before a given one."""
+        moment = before or Moment(float("inf"), "")
+        return await self._select(
+            selection,
+            "(updated_at, digest) < (:time, :digest) ORDER BY updated_at DESC, digest DESC LIMIT :limit",
+            time=moment.time,
+            digest=moment.digest,
             limit=limit,
         )
-        return [_record(row) for row in rows]
 
-    async def counts(self) -> dict[LayerState, int]:
-        """Count the layers in each state."""
-        rows = await self._run("SELECT state, count(*) FROM layers GROUP BY state")
-        return dict.fromkeys(LayerState, 0) | {LayerState(row[0]): row[1] for row in rows}
+    async def _select(self, selection: Selection, rest: str, **parameters: object) -> list[LayerRecord]:
+        condition, chosen = condition_of(selection)
+        statement = f"SELECT {COLUMNS} FROM layers WHERE {condition} AND {rest}"  # noqa: S608 - values are parameters
+        return [record_of(row) for row in await self._run(statement, **chosen, **parameters)]
+
+    async def summary(self) -> Summary:
+        """Count the layers in each state, and find the one that has waited longest."""
+        rows = await self._run("SELECT state, retryable, count(*), min(announced_at) FROM layers GROUP BY 1, 2")
+        return summary_of(tuple(row) for row in rows)
+
+    async def pause(self, reason: str) -> None:
+        """Record that nothing new is to be published; of a pause that is there already only the reason changes."""
+        await self._run(
+            """
+            INSERT INTO pause (id, since, reason) VALUES (1, :now, :reason)
+            ON CONFLICT (id) DO UPDATE SET reason = :reason RETURNING id
+            """,
+            reason=reason,
+        )
+
+    async def resume(self) -> None:
+        """Record that publishing goes on."""
+        await self._run("DELETE FROM pause RETURNING id")
+
+    async def paused(self) -> Pause | None:
+        """Return the pause that is in force."""
+        rows = await self._run("SELECT since, reason FROM pause")
+        return Pause(since=rows[0]["since"], reason=rows[0]["reason"]) if rows else None
 
     async def begin(self, token: str) -> None:
         """Record that a transaction is about to be opened."""
@@ -282,7 +320,7 @@ class Journal:
             It cannot.
         """
         # Writing the number that is there already writes a page, and fails as any other write would.
-        await self._run(f"PRAGMA user_version = {_VERSION}")
+        await self._run(f"PRAGMA user_version = {VERSION}")
 
     async def _run(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
         # One trip to the connection's thread: a cancelled caller never leaves a statement half done.
@@ -290,18 +328,3 @@ class Journal:
             return list(await self._connection.execute_fetchall(statement, {"now": time.time(), **parameters}))
         except sqlite3.Error as error:
             raise JournalError(f"the journal {self._path} failed: {error}") from error
-
-
-def _record(row: sqlite3.Row) -> LayerRecord:
-    return LayerRecord(
-        digest=Digest(row["digest"]),
-        state=LayerState(row["state"]),
-        attempts=row["attempts"],
-        share=row["share"],
-        reason=row["reason"],
-        retryable=bool(row["retryable"]),
-        due=row["due"],
-        revision=row["revision"],
-        announced_at=row["announced_at"],
-        updated_at=row["updated_at"],
-    )

@@ -1,11 +1,13 @@
 """The states of a layer on its way from an announcement to a revision of the repository."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.common.digest import Digest
 
-__all__ = ["LayerRecord", "LayerState", "OwnTransaction"]
+__all__ = ["LayerRecord", "LayerState", "Moment", "OwnTransaction", "Pause", "Selection", "Summary"]
 
 
 class LayerState(StrEnum):
@@ -50,8 +52,72 @@ class LayerRecord:
     """When it may be tried next."""
     revision: int | None
     """Of a published layer: the revision of the repository that brought it, where that is known."""
+    archive_size: int | None
+    """Bytes of the archive; known once its object has been found."""
+    tree_size: int | None
+    """Bytes of the layer's files; known once the archive has been read."""
     announced_at: float
     updated_at: float
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it has failed and is not tried again by itself."""
+        return self.state is LayerState.FAILED and not self.retryable
+
+    @property
+    def moment(self) -> "Moment":
+        """Its place among the layers by the time of their last change."""
+        return Moment(self.updated_at, self.digest)
+
+
+class Moment(NamedTuple):
+    """A place in the list of layers by the time of their last change."""
+
+    time: float
+    digest: str
+
+    def __str__(self) -> str:
+        # The shortest text that reads back as the same number.
+        return f"{self.time!r},{self.digest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which layers are meant; what is empty selects all."""
+
+    states: tuple[LayerState, ...] = ()
+    refused: bool | None = None
+    """Of failed layers: those that are refused for good, or those that are tried again."""
+    prefix: str = ""
+    """Start of the digest."""
+    reason: str = ""
+    """A text that is part of the reason, whatever its case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What the journal says of all layers together."""
+
+    counts: Mapping[LayerState, int]
+    refused: int
+    """Failed layers that are not tried again by themselves."""
+    oldest: float | None
+    """When the first of those was announced that are neither published nor refused; None if there are none."""
+
+    @property
+    def total(self) -> int:
+        """Number of layers."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Somebody has asked that nothing new be published."""
+
+    since: float
+    """Seconds since the epoch."""
+    reason: str
+    """What for; may be empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

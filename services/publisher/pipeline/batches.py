@@ -16,6 +16,7 @@ from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures
+from services.publisher.pipeline.progress import Stage, TransactionProgress
 from services.publisher.pipeline.ready import ReadyLayer
 from services.publisher.repository.interface import Repository, Transaction
 
@@ -32,6 +33,8 @@ class BatchPublisher:
         self._repository = repository
         self._failures = failures
         self._metrics = metrics
+        self.current: TransactionProgress | None = None
+        """The transaction that is under way."""
 
     async def publish(self, batch: list[ReadyLayer]) -> None:
         """Publish a batch; layers that fail are recorded as failed.
@@ -43,6 +46,16 @@ class BatchPublisher:
         JournalError
             The journal failed.
         """
+        progress = TransactionProgress(
+            digests=tuple(layer.digest for layer in batch), size=sum(layer.size for layer in batch)
+        )
+        self.current = progress
+        try:
+            await self._publish(batch, progress)
+        finally:
+            self.current = None
+
+    async def _publish(self, batch: list[ReadyLayer], progress: TransactionProgress) -> None:
         started = time.monotonic()
         token = secrets.token_hex(16)
         await self._journal.begin(token)
@@ -51,8 +64,10 @@ class BatchPublisher:
         revision = None
         try:
             async with self._repository.transaction(token) as transaction:
-                added = await self._add(batch, transaction)
+                progress.stage = Stage.ADDING
+                added = await self._add(batch, transaction, progress)
                 if added:
+                    progress.stage = Stage.PUBLISHING
                     revision = await transaction.publish()
         except NoTransactionError:
             await self._journal.advance([layer.digest for layer in batch], LayerState.VERIFIED)
@@ -68,7 +83,9 @@ class BatchPublisher:
             await self._succeeded(added, revision, time.monotonic() - started)
         await self._journal.none_open()
 
-    async def _add(self, batch: list[ReadyLayer], transaction: Transaction) -> list[ReadyLayer]:
+    async def _add(
+        self, batch: list[ReadyLayer], transaction: Transaction, progress: TransactionProgress
+    ) -> list[ReadyLayer]:
         """Add layers; one that fails is recorded as failed and left out."""
         added = []
         for layer in batch:
@@ -78,12 +95,15 @@ class BatchPublisher:
                 await self._failures.of_layer(layer.record, error)
             else:
                 added.append(layer)
+            progress.added += 1
         return added
 
     async def _succeeded(self, layers: list[ReadyLayer], revision: int | None, seconds: float) -> None:
         if not layers:
             return
-        await self._journal.published([layer.digest for layer in layers], revision)
+        await self._journal.published(
+            [layer.digest for layer in layers], revision, tree_sizes={layer.digest: layer.size for layer in layers}
+        )
         if any(layer.record.share for layer in layers):
             await self._journal.widen()
         size = sum(layer.size for layer in layers)

@@ -10,7 +10,6 @@ from services.common.object_store.model import StoredLayer
 from services.common.object_store.store import ObjectStore
 from services.publisher.errors import LayerNotThereError, LayerRefusedError
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerState
 from services.publisher.layer import VerifiedLayer
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.spool import Spool
@@ -75,7 +74,7 @@ class Fetcher:
             if not await self._spool.holds(digest):
                 await self._store.download(digest, layer.path)
                 self._metrics.fetched_bytes.inc(layer.size)
-            await self._journal.advance([digest], LayerState.VERIFIED)
+            await self._journal.verified(digest, archive_size=layer.size)
             return await self._repository.prepare(layer)
 
     def _accepted(self, stored: StoredLayer) -> VerifiedLayer:

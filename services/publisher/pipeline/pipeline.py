@@ -12,6 +12,7 @@ from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.failures import Failures, RetryTimes
 from services.publisher.pipeline.fetcher import Fetcher
+from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.ready import ReadyLayer, ReadyQueue
 from services.publisher.pipeline.spool import Spool
 from services.publisher.repository.interface import Publication, Repository
@@ -47,6 +48,7 @@ class Pipeline:
         ready: ReadyQueue,
         batches: BatchPublisher,
         failures: Failures,
+        gate: Gate,
         metrics: Metrics,
         times: RetryTimes,
         concurrency: int,
@@ -59,6 +61,7 @@ class Pipeline:
         self._ready = ready
         self._batches = batches
         self._failures = failures
+        self._gate = gate
         self._metrics = metrics
         self._times = times
         self._workers = asyncio.Semaphore(concurrency)
@@ -79,6 +82,7 @@ class Pipeline:
         JournalError
             The journal failed, so nothing can be done safely any more.
         """
+        await self._gate.load()
         self._spool.clean(keep=await self._journal.interrupted())
         await self._recover()
         async with asyncio.TaskGroup() as group:
@@ -110,6 +114,7 @@ class Pipeline:
 
     async def _next(self) -> LayerRecord:
         while True:
+            await self._gate.passed()
             self._announced.clear()
             record = await self._journal.claim()
             if record is not None:
@@ -147,6 +152,10 @@ class Pipeline:
         since = time.monotonic()
         while True:
             batch = await self._ready.take()
+            if not self._gate.is_open:
+                self._ready.put_back(batch)
+                await self._gate.passed()
+                continue
             try:
                 await self._batches.publish(batch)
             except NoTransactionError as error:
@@ -177,5 +186,4 @@ class Pipeline:
             await self._repository.discard(layer.prepared)
             await self._spool.release(layer.digest, layer.prepared.layer.size)
             self._ahead.release()
-        self._metrics.spool_bytes.set(self._spool.used)
         self.wake()

@@ -32,7 +32,7 @@ class Spool:
 
     def __init__(self, *, directory: Path, limit: int, threads: Executor) -> None:
         self._directory = directory
-        self._limit = limit
+        self.limit = limit
         self._threads = threads
         self._used = 0
         self._entry = asyncio.Lock()
@@ -62,7 +62,7 @@ class Spool:
     async def reserve(self, size: int) -> None:
         """Wait, in the order of arrival, until there is room for `size` bytes, and take it."""
         async with self._entry, self._changed:
-            await self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self._limit)
+            await self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self.limit)
             self._used += size
 
     async def release(self, digest: Digest, size: int) -> None:

@@ -1,6 +1,7 @@
 """Finds layers that no notification announced: notifications make it quick, the sweep of the bucket makes it right."""
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -13,6 +14,7 @@ from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import RetryTimes
 from services.publisher.pipeline.pipeline import Pipeline
+from services.publisher.pipeline.progress import SweepState
 
 __all__ = ["Sweep"]
 
@@ -23,7 +25,7 @@ _PAGE: Final = 1000
 
 
 class Sweep:
-    """Sweeps the bucket at start and every so often.
+    """Sweeps the bucket at start, every so often, and when it is asked to.
 
     Parameters
     ----------
@@ -49,23 +51,36 @@ class Sweep:
         self._metrics = metrics
         self._times = times
         self._interval = interval
+        self._asked = asyncio.Event()
+        self.state = SweepState()
+
+    def ask(self) -> int:
+        """Let a sweep begin now; return its number, which is that of `state` when it has ended."""
+        self._asked.set()
+        return self.state.begun + 1
 
     async def run(self) -> None:
         """Sweep until cancelled; a store that fails is tried again."""
         failures = 0
         while True:
+            self._asked.clear()
+            self.state.begin()
             try:
                 found = await self.sweep()
             except ObjectStoreError as error:
                 pause = min(self._times.pause(failures), self._interval)
                 failures += 1
                 self._metrics.failures.labels("sweep").inc()
+                self.state.end(error=str(error))
                 _log.warning("sweep failed, trying again", reason=str(error), seconds=pause)
             else:
                 pause, failures = self._interval, 0
                 self._metrics.swept_at.set(time.time())
+                self.state.end(found=found)
                 _log.info("swept", found=found)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._asked.wait()
 
     async def sweep(self) -> int:
         """Record every layer in the bucket that the journal does not know; return how many there are to work on."""

@@ -12,7 +12,8 @@ import pytest
 from services.common.digest import Digest
 from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerRecord, LayerState, OwnTransaction
+from services.publisher.journal.model import LayerRecord, LayerState, OwnTransaction, Pause, Selection
+from services.publisher.journal.schema import STEPS
 from tests.support.mounts import mount, unmount_all_below
 
 
@@ -126,17 +127,19 @@ async def test_a_retry_brings_failed_and_published_layers_back(journal: Journal)
 async def test_pages_and_counts(journal: Journal) -> None:
     await journal.announce(map(_digest, range(5)))
     await journal.published([_digest(0), _digest(3)], 1)
-    page = await journal.page(None, after="", limit=3)
+    page = await journal.page(Selection(), after="", limit=3)
     assert [record.digest for record in page] == [_digest(0), _digest(1), _digest(2)]
-    assert [record.digest for record in await journal.page(None, after=page[-1].digest, limit=3)] == [
+    assert [record.digest for record in await journal.page(Selection(), after=page[-1].digest, limit=3)] == [
         _digest(3),
         _digest(4),
     ]
-    assert [record.digest for record in await journal.page(LayerState.PUBLISHED, after="", limit=9)] == [
+    assert [
+        record.digest for record in await journal.page(Selection(states=(LayerState.PUBLISHED,)), after="", limit=9)
+    ] == [
         _digest(0),
         _digest(3),
     ]
-    counts = await journal.counts()
+    counts = (await journal.summary()).counts
     assert (counts[LayerState.ANNOUNCED], counts[LayerState.PUBLISHED], counts[LayerState.FAILED]) == (3, 2, 0)
 
 
@@ -161,7 +164,7 @@ async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> 
     announcing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await announcing
-    counted = (await journal.counts())[LayerState.ANNOUNCED]
+    counted = (await journal.summary()).counts[LayerState.ANNOUNCED]
     assert counted in (0, 20_000)
     assert await journal.announce([_digest(20_000)]) == 1
 
@@ -169,11 +172,97 @@ async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> 
 async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(JournalError, match=r"journal\.sqlite has version 2, this publisher reads 1: use the publisher"):
+    with pytest.raises(
+        JournalError, match=r"journal\.sqlite has version 3, this publisher reads up to 2: use the publisher"
+    ):
         async with Journal(path):
             pass
+
+
+async def test_a_journal_of_an_earlier_version_keeps_everything(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(STEPS[0])
+    connection.execute(
+        "INSERT INTO layers (digest, state, revision, announced_at, updated_at) VALUES (?, 'published', 7, 1.5, 2.5)",
+        [_digest(1)],
+    )
+    connection.execute("INSERT INTO transactions VALUES ('open', NULL)")
+    connection.close()
+    for _ in range(2):
+        async with Journal(path) as journal:
+            record = await _record(journal, _digest(1))
+            assert (record.state, record.revision, record.archive_size) == (LayerState.PUBLISHED, 7, None)
+            assert (record.announced_at, record.updated_at) == (1.5, 2.5)
+            assert [transaction.token for transaction in await journal.transactions()] == ["open"]
+            assert await journal.paused() is None
+
+
+async def test_a_migration_that_cannot_be_finished_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    mount("-t", "tmpfs", "-o", "size=400k", "tmpfs", state)
+    try:
+        connection = sqlite3.connect(state / "journal.sqlite", isolation_level=None)
+        connection.executescript(STEPS[0])
+        connection.executemany(
+            "INSERT INTO layers (digest, state, announced_at, updated_at) VALUES (?, 'announced', 1, 1)",
+            [(_digest(number),) for number in range(1000)],
+        )
+        connection.close()
+        with pytest.raises(JournalError, match="cannot be opened: database or disk is full"):
+            async with Journal(state / "journal.sqlite"):
+                pass
+        mount("-o", "remount,size=4m", state)
+        async with Journal(state / "journal.sqlite") as journal:
+            assert (await journal.summary()).counts[LayerState.ANNOUNCED] == 1000
+            await journal.pause("it is of the new version now")
+    finally:
+        unmount_all_below(tmp_path)
+
+
+async def test_a_pause_outlives_the_publisher(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with Journal(path) as journal:
+        assert await journal.paused() is None
+        await journal.pause("disk")
+        first = await journal.paused()
+        await journal.pause("disk and network")
+    async with Journal(path) as journal:
+        pause = await journal.paused()
+        assert first is not None
+        assert pause == Pause(since=first.since, reason="disk and network")
+        await journal.resume()
+        await journal.resume()
+        assert await journal.paused() is None
+
+
+async def test_the_oldest_layer_is_of_those_that_are_to_be_published(journal: Journal) -> None:
+    assert (await journal.summary()).oldest is None
+    for number in range(4):
+        await journal.announce([_digest(number)])
+    await journal.refused(_digest(0), "forged")
+    await journal.published([_digest(1)], 1)
+    await journal.failed(_digest(2), "the store is down", due=0)
+    summary = await journal.summary()
+    assert summary.oldest == (await _record(journal, _digest(2))).announced_at
+    assert (summary.refused, summary.total) == (1, 4)
+    before = time.time()
+    await journal.restart(_digest(1))
+    await journal.published([_digest(2), _digest(3)], 1)
+    # A published layer that is looked for again has not waited since it was first announced.
+    assert before <= ((await journal.summary()).oldest or 0) <= time.time()
+
+
+async def test_sizes_are_kept(journal: Journal) -> None:
+    await journal.announce([_digest(1), _digest(2)])
+    await journal.verified(_digest(1), archive_size=100)
+    await journal.published([_digest(1), _digest(2)], 1, tree_sizes={_digest(1): 1 << 40})
+    await journal.published([_digest(1)], 2)
+    sizes = [await _record(journal, _digest(number)) for number in (1, 2)]
+    assert [(record.archive_size, record.tree_size) for record in sizes] == [(100, 1 << 40), (None, None)]
 
 
 async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
@@ -193,7 +282,7 @@ async def test_a_full_disk_is_an_error_that_the_check_sees(tmp_path: Path) -> No
             await journal.check()
             with pytest.raises(JournalError, match=r"journal\.sqlite failed: database or disk is full"):
                 await journal.announce(map(_digest, range(5000)))
-            assert (await journal.counts())[LayerState.ANNOUNCED] == 0
+            assert (await journal.summary()).counts[LayerState.ANNOUNCED] == 0
             (state / "rest").write_bytes(bytes(shutil.disk_usage(state).free))
             with pytest.raises(JournalError):
                 await _check_many_times(journal)

@@ -25,6 +25,8 @@ def _layer(number: int, *, size: int = 1, share: int | None = None) -> ReadyLaye
         retryable=False,
         due=0,
         revision=None,
+        archive_size=None,
+        tree_size=None,
         announced_at=0,
         updated_at=0,
     )

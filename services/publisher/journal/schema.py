@@ -1,0 +1,55 @@
+"""The journal's tables, and how those of earlier publishers become them.
+
+The version is kept in the file's `user_version`. A journal of version N is brought to the present one by the steps from
+N on, each of which is one transaction; a new file takes all of them.
+"""
+
+from typing import Final
+
+__all__ = ["STEPS", "VERSION"]
+
+_LAYERS: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE layers (
+    digest       TEXT PRIMARY KEY CHECK (length(digest) = 64),
+    state        TEXT NOT NULL
+                 CHECK (state IN ('announced', 'fetching', 'verified', 'publishing', 'published', 'failed')),
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    share        INTEGER CHECK (share > 0),
+    reason       TEXT,
+    retryable    INTEGER NOT NULL DEFAULT 0,
+    due          REAL NOT NULL DEFAULT 0,
+    revision     INTEGER,
+    announced_at REAL NOT NULL,
+    updated_at   REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX layers_by_state ON layers (state, announced_at);
+CREATE TABLE transactions (
+    token        TEXT PRIMARY KEY,
+    process      TEXT
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+_SIZES_AND_PAUSE: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE layers ADD COLUMN archive_size INTEGER;
+ALTER TABLE layers ADD COLUMN tree_size INTEGER;
+CREATE INDEX layers_by_time ON layers (updated_at, digest);
+CREATE INDEX layers_by_state_and_time ON layers (state, updated_at, digest);
+CREATE INDEX layers_by_outcome ON layers (state, retryable, announced_at);
+CREATE TABLE pause (
+    id           INTEGER PRIMARY KEY CHECK (id = 1),
+    since        REAL NOT NULL,
+    reason       TEXT NOT NULL
+) STRICT;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE)
+"""What makes version N + 1 of version N."""
+
+VERSION: Final = len(STEPS)
+"""The version that this publisher writes."""

@@ -1,0 +1,59 @@
+"""What the publisher is doing now, for whoever watches it."""
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.common.digest import Digest
+
+__all__ = ["Stage", "SweepState", "TransactionProgress"]
+
+
+class Stage(StrEnum):
+    """What a transaction is about."""
+
+    OPENING = "opening"
+    """The repository has been asked for it."""
+    ADDING = "adding layers"
+    """Layers go into it."""
+    PUBLISHING = "publishing"
+    """It is becoming a revision."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TransactionProgress:
+    """The transaction that is under way."""
+
+    digests: tuple[Digest, ...]
+    """Its layers."""
+    size: int
+    """Bytes of their files."""
+    stage: Stage = Stage.OPENING
+    added: int = 0
+    """Layers that have been dealt with."""
+    since: float = field(default_factory=time.time)
+    """When it was begun, in seconds since the epoch."""
+
+
+@dataclass(slots=True)
+class SweepState:
+    """What the sweeps of this process have come to."""
+
+    begun: int = 0
+    """Number of the last sweep that was begun, counted from 1."""
+    ended: int = 0
+    """Number of the last one that has ended."""
+    ended_at: float | None = None
+    """When that was, in seconds since the epoch."""
+    found: int = 0
+    """Layers that it found to work on."""
+    error: str | None = None
+    """Why it failed."""
+
+    def begin(self) -> None:
+        """Take note that one is begun."""
+        self.begun += 1
+
+    def end(self, *, found: int = 0, error: str | None = None) -> None:
+        """Take note of how it ended."""
+        self.ended, self.ended_at, self.found, self.error = self.begun, time.time(), found, error

@@ -1,0 +1,1 @@
+"""How the publisher is: what the interface, the page and the metrics tell of it."""

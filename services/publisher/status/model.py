@@ -1,0 +1,66 @@
+"""The publisher at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from services.common.repository_name import RepositoryName
+from services.publisher.journal.model import Pause, Summary
+from services.publisher.pipeline.progress import SweepState, TransactionProgress
+
+__all__ = ["DiskSpace", "PublisherStatus"]
+
+_LOW_SHARE: Final = 0.05
+_LOW_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSpace:
+    """The file system that a directory is on."""
+
+    free: int
+    """Bytes that can still be written."""
+    total: int
+    """Its size, in bytes."""
+
+    @property
+    def is_low(self) -> bool:
+        """Whether somebody should look: less than a twentieth, and less than a gibibyte, is free."""
+        return self.free < _LOW_BYTES and self.free < self.total * _LOW_SHARE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherStatus:
+    """The publisher at one moment. Times are seconds since the epoch."""
+
+    now: float
+    repository: RepositoryName
+    layers: Summary
+    pause: Pause | None
+    obstacle: str | None
+    """Why nothing is being published though it should be; None if nothing keeps it from that."""
+    transaction: TransactionProgress | None
+    sweep: SweepState
+    spool_used: int
+    """Bytes of the archives in the spool."""
+    spool_limit: int
+    """Most bytes that they may have together."""
+    disks: Mapping[str, DiskSpace | None]
+    """Space of the `spool` and of the journal's `state`; None for a directory that is not there."""
+
+    @property
+    def oldest_age(self) -> float:
+        """Seconds since the first layer was announced that is neither published nor refused; 0 if there is none."""
+        return 0 if self.layers.oldest is None else max(0, self.now - self.layers.oldest)
+
+    @property
+    def transaction_age(self) -> float:
+        """Seconds since the transaction under way was begun; 0 if there is none."""
+        return 0 if self.transaction is None else max(0, self.now - self.transaction.since)
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What keeps layers from being published, a pause included."""
+        if self.pause is None:
+            return self.obstacle
+        return "publishing is paused" + (f": {self.pause.reason}" if self.pause.reason else "")

@@ -1,0 +1,78 @@
+"""Puts the status together."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.common.repository_name import RepositoryName
+from services.publisher.journal.journal import Journal
+from services.publisher.pipeline.batches import BatchPublisher
+from services.publisher.pipeline.gate import Gate
+from services.publisher.pipeline.pipeline import Pipeline
+from services.publisher.pipeline.spool import Spool
+from services.publisher.pipeline.sweep import Sweep
+from services.publisher.status.model import DiskSpace, PublisherStatus
+
+__all__ = ["StatusReader"]
+
+
+class StatusReader:
+    """Puts the status together.
+
+    Parameters
+    ----------
+    directories
+        Whose file systems are looked at, by name.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: RepositoryName,
+        journal: Journal,
+        pipeline: Pipeline,
+        batches: BatchPublisher,
+        gate: Gate,
+        sweep: Sweep,
+        spool: Spool,
+        directories: Mapping[str, Path],
+    ) -> None:
+        self._repository = repository
+        self._journal = journal
+        self._pipeline = pipeline
+        self._batches = batches
+        self._gate = gate
+        self._sweep = sweep
+        self._spool = spool
+        self._directories = directories
+
+    async def read(self) -> PublisherStatus:
+        """Return the status.
+
+        Raises
+        ------
+        JournalError
+            The journal failed.
+        """
+        summary = await self._journal.summary()
+        return PublisherStatus(
+            now=time.time(),
+            repository=self._repository,
+            layers=summary,
+            pause=self._gate.pause,
+            obstacle=self._pipeline.obstacle,
+            transaction=self._batches.current,
+            sweep=self._sweep.state,
+            spool_used=self._spool.used,
+            spool_limit=self._spool.limit,
+            disks={name: _space(path) for name, path in self._directories.items()},
+        )
+
+
+def _space(directory: Path) -> DiskSpace | None:
+    try:
+        found = os.statvfs(directory)
+    except FileNotFoundError:
+        return None
+    return DiskSpace(free=found.f_bavail * found.f_frsize, total=found.f_blocks * found.f_frsize)
