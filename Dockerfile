@@ -1,0 +1,136 @@
+# The suite's images, one stage each. Nothing but packages comes from the network: Debian's and PyPI's.
+#
+#   suite        publisher, set-up and docker2cvmfs (the default)
+#   repository   serves the repository to CVMFS clients and caches
+#   seaweedfs    an object store from a wheel, where no image of one can be had
+#
+# docker build --target suite .
+#
+# Behind a proxy that re-signs TLS: --secret id=ca_bundle,src=/etc/ssl/certs/ca-certificates.crt
+
+ARG BASE_IMAGE=debian:trixie-slim
+
+
+# --- what all Python images share ------------------------------------------------------------------------------------
+
+FROM ${BASE_IMAGE} AS python
+RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    rm -f /etc/apt/apt.conf.d/docker-clean \
+    && apt-get update -q \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+       -o Dpkg::Options::=--force-unsafe-io ca-certificates python3 \
+    && rm -rf /var/log/* /var/cache/debconf/* /var/lib/dpkg/*-old
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+
+
+# --- Python packages, as the lock has them ---------------------------------------------------------------------------
+
+FROM python AS uv
+RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    apt-get update -q \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+       -o Dpkg::Options::=--force-unsafe-io python3-venv
+WORKDIR /build
+COPY uv.lock pyproject.toml ./
+COPY docker/with-ca-bundle /usr/local/bin/
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/root/.cache/pip \
+    version=$(sed -n '/^name = "uv"$/{n;s/^version = "\(.*\)"$/\1/p;}' uv.lock) \
+    && python3 -m venv /opt/uv \
+    && with-ca-bundle /opt/uv/bin/pip install -q --disable-pip-version-check "uv==$version"
+ENV PATH=/opt/uv/bin:$PATH \
+    UV_LINK_MODE=copy \
+    UV_PYTHON=/usr/bin/python3 \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_PROJECT_ENVIRONMENT=/opt/suite
+
+FROM uv AS packages
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/root/.cache/uv \
+    with-ca-bundle uv sync -q --frozen --no-default-groups --no-install-project --extra setup \
+    # Of the descriptions of 400 services S3's alone is used; self-tests have no place here.
+    && rm -r /opt/suite/lib/*/site-packages/Crypto/SelfTest \
+    && find /opt/suite/lib/*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -r {} + \
+    && python3 -m compileall -q -j 0 -x /pygments/ /opt/suite/lib
+
+FROM python AS code
+COPY services /code/services
+RUN python3 -m compileall -q -j 0 -s /code -p /opt/code /code
+
+
+# --- what serves the repository --------------------------------------------------------------------------------------
+
+FROM ${BASE_IMAGE} AS repository
+RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    rm -f /etc/apt/apt.conf.d/docker-clean \
+    && apt-get update -q \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+       -o Dpkg::Options::=--force-unsafe-io nginx \
+    && rm -rf /var/log/* /var/cache/debconf/* /var/lib/dpkg/*-old \
+    && install -d -o 10001 -g 10001 /srv/cvmfs
+COPY docker/nginx.conf /etc/nginx/nginx.conf
+COPY docker/http-check /usr/local/bin/
+LABEL org.opencontainers.image.title="CVMFS thin images: repository" \
+      org.opencontainers.image.description="Serves a CernVM-FS repository to clients and caches" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 10002:10002
+EXPOSE 8000
+ENTRYPOINT ["nginx"]
+CMD ["-e", "stderr", "-g", "daemon off;"]
+
+
+# --- an object store from a wheel ------------------------------------------------------------------------------------
+
+FROM uv AS weed
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/root/.cache/uv \
+    with-ca-bundle uv sync -q --frozen --only-group seaweedfs --no-install-project
+RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    apt-get update -q \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends busybox-static
+RUN install -d -m 0700 /empty
+
+# One program of 150 MB, which needs nothing else; busybox is there for the start and the health check.
+FROM scratch AS seaweedfs
+COPY --from=weed /bin/busybox /bin/busybox
+COPY --from=weed /bin/busybox /bin/sh
+COPY --from=weed /opt/suite/bin/weed /bin/weed
+COPY --from=weed --chown=10003:10003 /empty /data
+COPY docker/seaweedfs /bin/start
+LABEL org.opencontainers.image.title="SeaweedFS" \
+      org.opencontainers.image.description="SeaweedFS from its wheel, with one bucket and two users" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 10003:10003
+EXPOSE 8333
+ENTRYPOINT ["/bin/start"]
+
+
+# --- publisher, set-up, docker2cvmfs ---------------------------------------------------------------------------------
+
+FROM python AS suite-files
+COPY --from=packages /opt/suite /opt/suite
+COPY --from=code /code /opt/code
+COPY docker/http-check /usr/local/bin/
+ENV PATH=/opt/suite/bin:$PATH \
+    PYTHONPATH=/opt/code
+
+FROM suite-files AS suite
+# Volumes get the owner of the directory that they are first mounted on.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin thin \
+    && install -d -o thin -g thin -m 0750 /var/lib/cvmfs-thin-publisher /var/spool/cvmfs-thin-publisher \
+    && install -d -o thin -g thin /srv/cvmfs
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="CVMFS thin images" \
+      org.opencontainers.image.description="Publishes layers of Docker images to CernVM-FS repositories as they are uploaded" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+USER 10001:10001
+ENTRYPOINT ["python", "-m"]
+CMD ["services.publisher"]
