@@ -2,15 +2,17 @@
 
 import sys
 
+from services.common.command_line import report
 from services.docker2cvmfs.cli import cli
-from services.docker2cvmfs.exit_codes import report
+from services.docker2cvmfs.exit_codes import CODES
 
 __all__ = ["main"]
 
 
 def main() -> int:
     """Run the command that the arguments name; return the exit status."""
-    return report(lambda: cli.main(prog_name="docker2cvmfs", standalone_mode=False))
+    program = "docker2cvmfs"
+    return report(lambda: cli.main(prog_name=program, standalone_mode=False), program=program, codes=CODES)
 
 
 if __name__ == "__main__":

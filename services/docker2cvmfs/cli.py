@@ -4,13 +4,14 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from services.common.allocator import limit_arenas
+from services.common.command_line import bundle, write_document
 from services.common.layout import LayerLayout
 from services.common.logs import LogFormat, LogLevel, configure_logging
 from services.common.repository_name import RepositoryName
@@ -24,7 +25,6 @@ from services.docker2cvmfs.registry.reference import ImageReference
 __all__ = ["cli"]
 
 _Result = TypeVar("_Result")
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _EPILOG: Final = f"""\
 \b
@@ -42,17 +42,8 @@ of registries come from Docker's configuration (`docker login`), proxies from th
 {EXIT_CODES}"""
 
 
-def _options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
-    def decorate(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
-_REGISTRY = _options(
+_REGISTRY = bundle(
     click.argument("image"),
     click.option("--insecure", is_flag=True, help="Speak plain HTTP to the registry."),
     click.option(
@@ -70,7 +61,7 @@ _LAYOUT = click.option(
     show_default=True,
     help="Paths that the descriptor names; ducc is unpacked.cern.ch's.",
 )
-_PUBLISHER = _options(
+_PUBLISHER = bundle(
     click.option(
         "--publisher",
         metavar="URL",
@@ -79,7 +70,7 @@ _PUBLISHER = _options(
         help="Where the repository's publisher is.",
     ),
 )
-_WAIT = _options(
+_WAIT = bundle(
     click.option("--no-wait", is_flag=True, help="End when the layers are uploaded; the publisher goes on by itself."),
     click.option(
         "--timeout",
@@ -125,10 +116,6 @@ def _need_publisher(publisher: str | None, *, no_wait: bool = False) -> None:
         raise click.UsageError("--publisher is missing: it says when the layers are there")
 
 
-def _write_document(document: object) -> None:
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-
-
 def _write_bytes(content: bytes) -> None:
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
@@ -165,7 +152,7 @@ def manifest(image: str, as_json: bool, **registry: Any) -> None:  # noqa: ANN40
     """Print the manifest, or the index, as the registry has it; --json adds media type and digest."""
     raw = _run(commands.manifest(_conversion(image, **registry)))
     if as_json:
-        _write_document({"media_type": raw.media_type, "digest": raw.digest.oci, "manifest": json.loads(raw.content)})
+        write_document({"media_type": raw.media_type, "digest": raw.digest.oci, "manifest": json.loads(raw.content)})
     else:
         _write_bytes(raw.content)
 
@@ -183,7 +170,7 @@ def config(image: str, platform: str | None, as_json: bool, **registry: Any) -> 
             "platform": str(found.platform),
             "config": json.loads(found.config),
         }
-        _write_document(document)
+        write_document(document)
     else:
         _write_bytes(found.config)
 
@@ -197,7 +184,7 @@ def pull(image: str, directory: Path, platform: str | None, as_json: bool, **reg
     """Write the layer archives to a directory, verified; what is there already is not fetched again."""
     paths = _run(commands.pull_layers(_conversion(image, platform=platform, **registry), directory))
     if as_json:
-        _write_document({"layers": [str(path) for path in paths]})
+        write_document({"layers": [str(path) for path in paths]})
     else:
         sys.stdout.writelines(f"{path}\n" for path in paths)
 
@@ -231,7 +218,7 @@ def publish(
         )
     )
     if as_json:
-        _write_document(published.document())
+        write_document(published.document())
     else:
         sys.stdout.write(f"{published.summary()}\n")
 
@@ -308,7 +295,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
         )
     )
     if as_json:
-        _write_document(made.document())
+        write_document(made.document())
     else:
         sys.stdout.write(f"{made.summary()}\n")
 
@@ -343,6 +330,6 @@ def status(
     RepositoryName(repository)
     places = _run(commands.locate_layers(conversion, publisher=publisher))
     if as_json:
-        _write_document(commands.status_document(repository, places))
+        write_document(commands.status_document(repository, places))
     else:
         sys.stdout.write(commands.status_table(repository, places))

@@ -1,19 +1,13 @@
-"""Exit statuses, and errors as their users see them."""
+"""Exit statuses."""
 
-import asyncio
-import signal
-import sys
-from collections.abc import Callable
 from typing import Final
-
-import click
 
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.object_store import ObjectStoreError
 from services.docker2cvmfs.errors import EngineError, OutputError, PublisherError
 from services.docker2cvmfs.registry.errors import RegistryError
 
-__all__ = ["EXIT_CODES", "report"]
+__all__ = ["CODES", "EXIT_CODES"]
 
 _USAGE: Final = 2
 
@@ -30,7 +24,7 @@ Exit status:
   130, 143  interrupted by Ctrl-C or SIGTERM
 """
 
-_CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
+CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (InvalidValueError, _USAGE),
     (RegistryError, 3),
     (ObjectStoreError, 4),
@@ -38,24 +32,4 @@ _CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (EngineError, 6),
     (OutputError, 6),
 )
-
-
-def report(command: Callable[[], object]) -> int:
-    """Run a command, write what went wrong to the standard error output, and return the exit status."""
-    try:
-        command()
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-        return 128 + signal.SIGINT
-    except asyncio.CancelledError:
-        sys.stderr.write("terminated\n")
-        return 128 + signal.SIGTERM
-    except SuiteError as error:
-        sys.stderr.write(f"docker2cvmfs: {error}\n")
-        return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
-    return 0
+"""Exit statuses of the errors that a command can end with."""
