@@ -14,6 +14,8 @@ from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.common.settings import SettingsError
 from services.publisher.app import create_app
+from services.publisher.consistency.check import ConsistencyCheck
+from services.publisher.handlers.consistency import ConsistencyHandler
 from services.publisher.handlers.events import EventsHandler
 from services.publisher.handlers.health import HealthHandler
 from services.publisher.handlers.layers import LayersHandler
@@ -127,6 +129,9 @@ async def build_publisher(
                 limit=settings.event_limit,
             ),
             LayersHandler(token=token, journal=journal, pipeline=pipeline),
+            ConsistencyHandler(
+                token=token, check=ConsistencyCheck(journal=journal, store=store, repository=repository)
+            ),
             StatusHandler(token=token, status=status, gate=gate, sweep=sweep),
             HealthHandler(
                 checks={"journal": journal.check, "store": store.check, "repository": repository.check},

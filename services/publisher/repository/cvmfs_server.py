@@ -50,7 +50,8 @@ from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
 from services.publisher.repository.cvmfs_names import CvmfsNames
 from services.publisher.repository.cvmfs_tool import CvmfsServer
-from services.publisher.repository.interface import PreparedLayer, Publication
+from services.publisher.repository.interface import ListedLayer, PreparedLayer, Publication
+from services.publisher.repository.listing import list_tree
 from services.publisher.repository.program import outlive
 from services.publisher.threads import Stop, in_thread
 
@@ -142,6 +143,13 @@ class CvmfsServerRepository:
         except OSError as error:
             raise RepositoryError(f"the published tree of {self.name} cannot be read: {error}") from error
         return Publication(revision=None) if found else None
+
+    async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
+        """List the layers of the published tree."""
+        try:
+            return await in_thread(self._threads, lambda _stop: list_tree(self._published, shard, self._layout))
+        except OSError as error:
+            raise RepositoryError(f"the published tree of {self.name} cannot be read: {error}") from error
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Read a layer to its end and check all of it; nothing is written before the transaction."""

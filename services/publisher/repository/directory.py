@@ -34,7 +34,8 @@ from services.common.repository_name import RepositoryName
 from services.publisher.errors import LayerAdditionError, NoTransactionError, RepositoryError
 from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
-from services.publisher.repository.interface import PreparedLayer, Publication
+from services.publisher.repository.interface import ListedLayer, PreparedLayer, Publication
+from services.publisher.repository.listing import list_tree
 from services.publisher.threads import Stop, in_thread
 
 __all__ = ["DirectoryRepository"]
@@ -138,6 +139,13 @@ class DirectoryRepository:
             return None
         match = _HOME_LINK.fullmatch(target)
         return Publication(revision=int(match[1]) if match else None)
+
+    async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
+        """List published layers; what a batch under way will bring is none of them."""
+        try:
+            return await in_thread(self._threads, lambda _stop: list_tree(self._root, shard, self._layout))
+        except OSError as error:
+            raise RepositoryError(f"{self._root} cannot be read: {error}") from error
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Unpack a layer where no reader looks, with its sidecar, and bring it to the disk."""

@@ -16,7 +16,7 @@ from services.common.sidecar import LayerSidecar
 from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
 
-__all__ = ["PreparedLayer", "Publication", "Repository", "Transaction"]
+__all__ = ["ListedLayer", "PreparedLayer", "Publication", "Repository", "Transaction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,17 @@ class Publication:
 
     revision: int | None
     """The revision that brought it, where the repository knows that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedLayer:
+    """What is in the place of a layer in the published tree."""
+
+    digest: Digest
+    whole: bool
+    """Whether its sidecar is there; without one it is not of this suite, or damaged."""
+    linked: bool
+    """Whether the path that thin images name is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,20 @@ class Repository(Protocol):
 
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer; what an open transaction holds is not published."""
+
+    async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
+        """List the published layers whose digests begin with two hex digits, in the order of their digests.
+
+        Parameters
+        ----------
+        shard
+            The two digits, so that memory holds a part of all layers only.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Read a layer's archive to its end, check all of it, and do what can be done ahead of a transaction.

@@ -24,7 +24,7 @@ from services.publisher.errors import (
 from services.publisher.journal.model import OwnTransaction
 from services.publisher.repository.cvmfs_server import CvmfsServerRepository
 from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
-from services.publisher.repository.interface import Publication
+from services.publisher.repository.interface import ListedLayer, Publication
 from services.publisher.repository.program import process_identity
 from tests.support.cvmfs_server.standin import StandIn
 from tests.support.publisher import REPOSITORY, make_layer, verified
@@ -417,3 +417,15 @@ async def test_a_repository_that_is_not_there_is_named(standin: StandIn, threads
         await repository.recover(())
     with pytest.raises(RepositoryError, match=r"repository other\.cern\.ch is not mounted"):
         await repository.check()
+
+
+async def test_the_published_tree_is_listed_and_an_open_transaction_is_not(
+    repository: CvmfsServerRepository, tmp_path: Path
+) -> None:
+    published, waiting = make_layer(tmp_path, "published"), make_layer(tmp_path, "waiting")
+    await _publish(repository, published)
+    prepared = await repository.prepare(verified(waiting))
+    async with repository.transaction("second") as transaction:
+        await transaction.add(prepared)
+        listed = [layer for number in range(256) for layer in await repository.list_layers(f"{number:02x}")]
+    assert listed == [ListedLayer(digest=published.digest, whole=True, linked=True)]

@@ -20,7 +20,7 @@ from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_
 from services.common.sidecar import LayerSidecar
 from services.publisher.errors import LayerAdditionError, LayerRefusedError, RepositoryError
 from services.publisher.repository.directory import DirectoryRepository
-from services.publisher.repository.interface import PreparedLayer, Publication
+from services.publisher.repository.interface import ListedLayer, PreparedLayer, Publication
 from tests.support.publisher import REPOSITORY, make_layer, verified
 
 
@@ -292,3 +292,22 @@ async def test_a_cancelled_preparation_leaves_nothing(
     with pytest.raises(asyncio.CancelledError):
         await preparing
     assert _left_over(root) == []
+
+
+async def test_published_layers_are_listed_shard_by_shard(
+    repository: DirectoryRepository, root: Path, tmp_path: Path
+) -> None:
+    archives = sorted((make_layer(tmp_path, str(number)) for number in range(8)), key=lambda archive: archive.digest)
+    assert await repository.list_layers("00") == ()
+    await _publish(repository, *archives)
+    waiting = await repository.prepare(verified(make_layer(tmp_path, "waiting")))
+    (root / ".layers" / archives[0].digest[:2] / "no digest").mkdir()
+    (root / sidecar_path(archives[1].digest)).unlink()
+    (root / archives[2].digest).unlink()
+    async with repository.transaction("open") as transaction:
+        await transaction.add(waiting)
+        listed = [layer for number in range(256) for layer in await repository.list_layers(f"{number:02x}")]
+    assert listed == [
+        ListedLayer(digest=archive.digest, whole=archive is not archives[1], linked=archive is not archives[2])
+        for archive in archives
+    ]

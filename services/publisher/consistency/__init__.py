@@ -1,0 +1,1 @@
+"""Whether repository, journal and bucket agree about every layer."""
