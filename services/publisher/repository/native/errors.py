@@ -8,6 +8,7 @@ Tree::
         │   └── ObjectMissingError  it does not hold what was asked for
         ├── RepositoryBusyError     another process writes to the repository
         ├── RepositoryExistsError   there is a repository where one was to be made
+        ├── TagError                a tag is there already, or is not, or names no revision
         └── BrokenRepositoryError   what is stored is not what the format, or a hash that names it, says
 """
 
@@ -20,6 +21,7 @@ __all__ = [
     "RepositoryBusyError",
     "RepositoryExistsError",
     "StorageError",
+    "TagError",
 ]
 
 
@@ -45,3 +47,7 @@ class RepositoryExistsError(NativeError):
 
 class BrokenRepositoryError(NativeError):
     """What is stored is not what the format, or a hash that names it, says."""
+
+
+class TagError(NativeError):
+    """A tag is there already, or is not, or names no revision."""

@@ -111,6 +111,10 @@ class KeyFiles:
             raise KeyUnusableError(f"{self.certificate} is not the certificate of {self.key}")
         return Keyring(master=master, public=public, repository=key, certificate=certificate)
 
+    def load_master(self) -> tuple[MasterKey, Certificate]:
+        """Read what signs a whitelist, and the certificate that it is to name; errors as `load`."""
+        return _read(self.master, MasterKey.parse, private=True), _read(self.certificate, Certificate.parse)
+
     def complete(self, *, now: datetime) -> Keyring:
         """Make the keys that are missing, and read them all.
 

@@ -14,6 +14,7 @@ from services.publisher.repository.native.records import WHITELIST, ContentHash,
 from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.repository.native.trust.errors import KeyUnusableError, TrustError
 from services.publisher.repository.native.trust.keyring import KeyFiles, Keyring
+from services.publisher.repository.native.trust.keys import Certificate, MasterKey
 from services.publisher.repository.native.trust.whitelist import Whitelist
 
 __all__ = ["WHITELIST_VALIDITY", "WhitelistFile", "WhitelistState", "sign_whitelist"]
@@ -37,7 +38,8 @@ class WhitelistState:
 
 
 def sign_whitelist(
-    keyring: Keyring,
+    master: MasterKey,
+    certificate: Certificate,
     name: RepositoryName,
     *,
     algorithm: HashAlgorithm,
@@ -45,33 +47,26 @@ def sign_whitelist(
     now: datetime,
     others: tuple[ContentHash, ...] = (),
 ) -> bytes:
-    """Sign a whitelist of the present certificate.
+    """Sign a whitelist.
 
     Parameters
     ----------
+    certificate
+        The one whose key signs revisions now.
     validity
         How long clients accept it.
     others
         Certificates that it names besides, as while one key follows another.
-
-    Raises
-    ------
-    KeyUnusableError
-        The master key is not here.
     """
-    if keyring.master is None:
-        raise KeyUnusableError(
-            f"the master key of {name} is not here: sign the whitelist where it is, and install that one"
-        )
     issued = now.replace(microsecond=0)
-    present = ContentHash.of(keyring.certificate.der, algorithm)
+    present = ContentHash.of(certificate.der, algorithm)
     whitelist = Whitelist(
         repository=name,
         issued=issued,
         expires=issued + validity,
         certificates=(present, *(other for other in others if other != present)),
     )
-    return whitelist.sign(keyring.master, algorithm=algorithm)
+    return whitelist.sign(master, algorithm=algorithm)
 
 
 class WhitelistFile:
@@ -143,8 +138,13 @@ class WhitelistFile:
         return self._renew(self._keys.load(), others=())
 
     def _renew(self, keyring: Keyring, *, others: tuple[ContentHash, ...]) -> WhitelistState:
+        if keyring.master is None:
+            raise KeyUnusableError(
+                f"the master key of {self._name} is not here: sign the whitelist where it is, and install that one"
+            )
         content = sign_whitelist(
-            keyring,
+            keyring.master,
+            keyring.certificate,
             self._name,
             algorithm=self._algorithm,
             validity=self._validity,

@@ -105,13 +105,13 @@ def test_a_whitelist_of_another_master_key_is_not_continued(
 def test_one_that_was_signed_elsewhere_is_verified_before_it_is_used(
     file: WhitelistFile, storage: DirectoryStorage, keys: KeyFiles, clock: Clock
 ) -> None:
-    keyring = keys.load()
+    master, certificate = keys.load_master()
     keys.master.unlink()
     with pytest.raises(ObjectMissingError):
         file.state()
     with pytest.raises(KeyUnusableError, match="sign the whitelist where it is"):
         file.renew()
-    good = sign_whitelist(keyring, NAME, algorithm=SHA1, validity=timedelta(days=30), now=START)
+    good = sign_whitelist(master, certificate, NAME, algorithm=SHA1, validity=timedelta(days=30), now=START)
     assert not file.install(good).renewable
     assert storage.read(WHITELIST) == good
 
@@ -122,10 +122,9 @@ def test_one_that_was_signed_elsewhere_is_verified_before_it_is_used(
         expires=START + timedelta(days=30),
         certificates=(ContentHash.of(other.der),),
     )
-    assert keyring.master is not None
     for wrong in (
         good.replace(b"E20261224", b"E20361224"),
-        strange.sign(keyring.master, algorithm=SHA1),
+        strange.sign(master, algorithm=SHA1),
         strange.sign(MasterKey.generate(), algorithm=SHA1),
     ):
         with pytest.raises(TrustError):

@@ -1,0 +1,124 @@
+"""A repository that an operator's command works on: everything that reads and changes its head, put together once."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
+from services.publisher.repository.native.format import FORMAT_FILE, RepositoryFormat
+from services.publisher.repository.native.records import ContentHash, ObjectKind
+from services.publisher.repository.native.storage.interface import NewObject, Storage
+from services.publisher.repository.native.trust.chain import verify_head
+from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.trust.renewal import WhitelistFile
+from services.publisher.repository.native.writer.compressor import Compressor
+from services.publisher.repository.native.writer.head import HeadWriter
+from services.publisher.repository.native.writer.history import History
+from services.publisher.repository.native.writer.manifest import Manifest
+from services.publisher.repository.native.writer.reflog import ReferenceLog
+
+__all__ = ["RepositoryAccess"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryAccess:
+    """One repository (blocking)."""
+
+    name: RepositoryName
+    storage: Storage
+    whitelist: WhitelistFile
+    compressor: Compressor
+    head: HeadWriter
+    keys: KeyFiles
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        name: RepositoryName,
+        storage: Storage,
+        keys: KeyFiles,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Read how the repository is made, and its keys.
+
+        Raises
+        ------
+        TrustError
+            A key cannot be used.
+        BrokenRepositoryError
+            There is no repository, or it was never created nor imported by this suite.
+        StorageError
+            The storage failed.
+        """
+        try:
+            chosen = RepositoryFormat.parse(storage.read(FORMAT_FILE))
+        except ObjectMissingError as error:
+            raise BrokenRepositoryError(
+                f"{storage} has no {FORMAT_FILE}: create a repository there, or import the one that is there"
+            ) from error
+        compressor = Compressor(chosen)
+        return cls(
+            name=name,
+            storage=storage,
+            whitelist=WhitelistFile(name=name, storage=storage, keys=keys, algorithm=chosen.algorithm, clock=clock),
+            compressor=compressor,
+            head=HeadWriter(
+                name=name,
+                storage=storage,
+                signer=keys.load().signer,
+                compressor=compressor,
+                history=History(),
+                reflog=ReferenceLog(),
+                clock=clock,
+            ),
+            keys=keys,
+        )
+
+    def verify(self) -> Manifest:
+        """Return the manifest of the head, after every signature has been checked.
+
+        Raises
+        ------
+        NativeError
+            Something is missing, malformed or not signed as it should be.
+        """
+        return verify_head(self.storage, self.name, self.keys.load().public, self.compressor)
+
+    @contextmanager
+    def changing(self) -> Iterator[Manifest]:
+        """Hold the write lock, make whole what a kill has left, and give the head, verified.
+
+        Raises
+        ------
+        RepositoryBusyError
+            Somebody else is changing the repository.
+        NativeError
+            As `verify`.
+        """
+        with self.storage.exclusive():
+            self.verify()
+            yield self.head.repair()
+
+    def put(self, content: bytes, kind: ObjectKind) -> ContentHash:
+        """Store a small object and return its name."""
+        stored = self.compressor.compress(content)
+        name = self.compressor.name(stored)
+        self.storage.put([NewObject(name.path(kind), stored)])
+        return name
+
+    def get(self, name: ContentHash, kind: ObjectKind) -> bytes:
+        """Read a small object.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            Its bytes are not those of its name.
+        """
+        stored = self.storage.read(name.path(kind))
+        if ContentHash.of(stored, name.algorithm) != name:
+            raise BrokenRepositoryError(f"{self.storage}: {name.path(kind)} has been changed")
+        return self.compressor.expand(stored)

@@ -1,0 +1,1 @@
+"""`thin-repository`: what operators do to a native repository, one module per command."""

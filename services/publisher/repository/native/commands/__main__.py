@@ -1,0 +1,47 @@
+"""`thin-repository`, or `python -m services.publisher.repository.native.commands`."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Final
+
+import click
+
+from services.common.command_line import report
+from services.common.logs import LogFormat, LogLevel, configure_logging
+from services.publisher.repository.native.commands.create import create
+from services.publisher.repository.native.commands.frame import CODES, EXIT_CODES
+from services.publisher.repository.native.commands.resign import resign, sign_whitelist_file
+from services.publisher.repository.native.commands.tag import tag
+
+__all__ = ["cli", "main"]
+
+_PROGRAM: Final = "thin-repository"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+def cli() -> None:
+    """Look after CVMFS repositories that are written without cvmfs_server.
+
+    Every command can be killed and repeated. Those that change a repository wait for nobody: while another process
+    writes to it, they end with status 6.
+    """
+    configure_logging(level=LogLevel.WARNING, output=LogFormat.CONSOLE)
+
+
+for command in (create, tag, resign, sign_whitelist_file):
+    cli.add_command(command)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # so that temporary files are removed on the way
+
+
+def main() -> int:
+    """Run the command that the arguments name; return the exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    return report(lambda: cli.main(prog_name=_PROGRAM, standalone_mode=False), program=_PROGRAM, codes=CODES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The frame of `thin-repository`: which repository a command is about, how it answers, and its exit statuses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from services.common.command_line import bundle
+from services.common.errors import InvalidValueError, SuiteError
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.access import RepositoryAccess
+from services.publisher.repository.native.errors import RepositoryBusyError, StorageError
+from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.storage.interface import Storage
+from services.publisher.repository.native.trust.errors import TrustError
+from services.publisher.repository.native.trust.keyring import KeyFiles
+
+__all__ = ["CODES", "EXIT_CODES", "JSON", "REPOSITORY", "Site", "open_site"]
+
+_USAGE: Final = 2
+EXIT_CODES: Final = """\
+\b
+Exit status:
+  0  done
+  1  it failed for another reason than those below
+  2  an argument or a setting is wrong
+  3  check has found problems
+  4  the directory or the bucket failed
+  5  a key, a signature or the whitelist cannot be used
+  6  another process writes to the repository
+  130, 143  interrupted by Ctrl-C or SIGTERM
+"""
+
+CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
+    (InvalidValueError, _USAGE),
+    (TrustError, 5),
+    (RepositoryBusyError, 6),
+    (StorageError, 4),
+)
+"""Exit statuses of the errors that a command can end with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a repository and its keys are."""
+
+    name: RepositoryName
+    storage: Storage
+    keys: KeyFiles
+
+    def access(self) -> RepositoryAccess:
+        """Open the repository.
+
+        Raises
+        ------
+        NativeError
+            It cannot be opened.
+        """
+        return RepositoryAccess.open(name=self.name, storage=self.storage, keys=self.keys)
+
+
+@contextmanager
+def open_site(*, name: str, directory: Path, keys: Path) -> Iterator[Site]:
+    """Find the repository that the options of `REPOSITORY` name.
+
+    Raises
+    ------
+    InvalidValueError
+        It cannot have this name.
+    """
+    repository = RepositoryName(name)
+    yield Site(name=repository, storage=DirectoryStorage(directory), keys=KeyFiles(keys, repository))
+
+
+REPOSITORY: Final = bundle(
+    click.argument("name"),
+    click.option(
+        "--directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        required=True,
+        envvar="THIN_REPOSITORY_DIRECTORY",
+        show_envvar=True,
+        help="Root of the repository.",
+    ),
+    click.option(
+        "--keys",
+        type=click.Path(file_okay=False, path_type=Path),
+        default="/etc/cvmfs/keys",
+        show_default=True,
+        envvar="THIN_REPOSITORY_KEYS",
+        show_envvar=True,
+        help="Directory of the keys: NAME.masterkey, NAME.pub, NAME.key, NAME.crt.",
+    ),
+)
+"""The argument and options that say which repository; a command passes them to `open_site`."""
+
+JSON: Final = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
+"""The option for scripts."""
