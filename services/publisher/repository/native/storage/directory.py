@@ -1,24 +1,23 @@
 """A repository in a directory, which any web server can serve as it is."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
 from services.common.durable import sync_directory, sync_file_system
-from services.publisher.repository.native.errors import ObjectMissingError, RepositoryBusyError, StorageError
+from services.publisher.repository.native.errors import ObjectMissingError, StorageError
 from services.publisher.repository.native.records import TRANSACTION_DIRECTORY
 from services.publisher.repository.native.storage.interface import Buffer, NewObject, StoredObject
+from services.publisher.repository.native.storage.locks import RepositoryLocks
 
 __all__ = ["DirectoryStorage"]
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE: Final = 0o644
-_LOCK: Final = f"{TRANSACTION_DIRECTORY}/.writer-lock"
 
 
 class DirectoryStorage:
@@ -32,6 +31,7 @@ class DirectoryStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._locks = RepositoryLocks(root / TRANSACTION_DIRECTORY, place=str(root))
 
     def __str__(self) -> str:
         return str(self._root)
@@ -163,21 +163,17 @@ class DirectoryStorage:
                 os.unlink(temporary)
             raise StorageError(f"{final} cannot be written: {error.strerror}") from error
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """Hold the write lock."""
-        try:
-            descriptor = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(f"{self._root} is no repository that can be written to: {error}") from error
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RepositoryBusyError(f"another process writes to {self._root}") from None
-            yield
-        finally:
-            os.close(descriptor)
+        return self._locks.exclusive()
+
+    def using(self, *, patience: float) -> AbstractContextManager[None]:
+        """Keep objects from being collected."""
+        return self._locks.using(patience=patience)
+
+    def collecting(self, *, patience: float) -> AbstractContextManager[None]:
+        """Keep others from using objects."""
+        return self._locks.collecting(patience=patience)
 
     def _temporary(self) -> str:
         return os.path.join(self._root, TRANSACTION_DIRECTORY, secrets.token_hex(8))

@@ -145,3 +145,38 @@ class Storage(Protocol):
         StorageError
             The storage failed.
         """
+
+    def using(self, *, patience: float) -> AbstractContextManager[None]:
+        """Keep objects from being collected, across processes; any number may do so at a time.
+
+        Whoever may make a revision name an object holds this from before it looks whether the object is there, until
+        the revision is published or given up. So does a prepared layer until its transaction has ended.
+
+        Parameters
+        ----------
+        patience
+            Longest wait for a collector, in seconds.
+
+        Raises
+        ------
+        RepositoryBusyError
+            One was still at work.
+        StorageError
+            The storage failed.
+        """
+
+    def collecting(self, *, patience: float) -> AbstractContextManager[None]:
+        """Keep others from using objects, so that some can be deleted; taken before `exclusive` where both are needed.
+
+        Parameters
+        ----------
+        patience
+            Longest wait for those who use some now, in seconds; nobody starts to use any meanwhile.
+
+        Raises
+        ------
+        RepositoryBusyError
+            Somebody still did.
+        StorageError
+            The storage failed.
+        """
