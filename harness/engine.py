@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -81,7 +82,10 @@ class Engine:
         self._cgroup = f"{Sandbox.current().cgroup}/{name}"
         self.containerd = Daemon(
             f"containerd of {name}",
-            ["containerd", "--config", str(self._containerd_config), "--log-level", "warn"],
+            [
+                *(sys.executable, "-m", "harness.sandbox.cgroup", f"{self._cgroup}/services"),
+                *("containerd", "--config", str(self._containerd_config), "--log-level", "warn"),
+            ],
             log=directory / "containerd.log",
         )
         self.dockerd = Daemon(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.sandbox import CGROUP_VARIABLE, WORKSPACE_VARIABLE
 from harness.sandbox.network import use_name_server
-from harness.sandbox.traces import remove_cgroups, remove_workspace, unmount_below
+from harness.sandbox.traces import CGROUP_ROOT, remove_cgroups, remove_workspace, unmount_below
 
 __all__ = ["ALONE", "CONNECTED"]
 
@@ -25,6 +25,9 @@ CONNECTED = b"\1"
 
 _HIDDEN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "BUILDKIT_HOST", "XDG_RUNTIME_DIR")
 """Variables that would lead a client to a daemon outside."""
+
+_HYBRID = CGROUP_ROOT / "unified"
+"""Where machines with control groups of version 1 also have the hierarchy of version 2, without controllers."""
 
 _DEFAULT_AGAIN = (signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -39,6 +42,9 @@ def _set_up(*, connected: bool) -> None:
     # itself, and if / is a part of a file system (btrfs, containers) it never unmounts it.
     subprocess.run(["mount", "--make-rshared", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755,nosuid,nodev", "tmpfs", "/run"], check=True)
+    if _HYBRID.is_mount():
+        # runc makes groups of managed plugins at its top, wherever they belong, so they would outlive the sandbox.
+        subprocess.run(["umount", _HYBRID], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     if behind and behind.is_relative_to("/run"):
         behind.parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,11 @@ class LogFormat(StrEnum):
 
 
 def configure_logging(
-    *, level: LogLevel = LogLevel.INFO, output: LogFormat = LogFormat.AUTO, stream: TextIO | None = None
+    *,
+    level: LogLevel = LogLevel.INFO,
+    output: LogFormat = LogFormat.AUTO,
+    stream: TextIO | None = None,
+    calm: TextIO | None = None,
 ) -> None:
     """Set up logging of the whole process; the last call counts.
 
@@ -85,6 +89,8 @@ def configure_logging(
         How they are written.
     stream
         Where they are written, standard error by default.
+    calm
+        Where those below warnings are written instead, if that is another place.
     """
     stream = stream or sys.stderr
     console = output is LogFormat.CONSOLE or (output is LogFormat.AUTO and stream.isatty())
@@ -108,10 +114,15 @@ def configure_logging(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering))
+    handlers = [logging.StreamHandler(stream)]
+    if calm is not None:
+        handlers[0].setLevel(logging.WARNING)
+        handlers.append(logging.StreamHandler(calm))
+        handlers[1].addFilter(lambda record: record.levelno < logging.WARNING)
+    for handler in handlers:
+        handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering))
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = list(handlers)
     root.setLevel(level.number)
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(max(least, level.number))

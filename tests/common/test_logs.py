@@ -55,6 +55,16 @@ def test_an_event_is_one_json_object_with_context_level_and_utc_time(output: io.
     }
 
 
+def test_events_below_warnings_can_go_elsewhere(output: io.StringIO) -> None:
+    calm = io.StringIO()
+    configure_logging(stream=output, calm=calm)
+    structlog.get_logger().info("done")
+    logging.getLogger("library").warning("odd")
+    structlog.get_logger().error("failed")
+    assert [event["event"] for event in lines(calm)] == ["done"]
+    assert [event["event"] for event in lines(output)] == ["odd", "failed"]
+
+
 def test_a_terminal_gets_text_for_people_unless_json_is_asked_for() -> None:
     terminal = Terminal()
     configure_logging(stream=terminal)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.sandbox import CGROUP_VARIABLE, Sandbox, SandboxError
+from harness.sandbox.traces import CGROUP_ROOT
 
 _ROOT = Path(__file__).parents[2]
 
@@ -194,6 +195,16 @@ def test_the_machines_daemons_are_out_of_reach(tmp_path: Path) -> None:
     assert seen["network"] == ["lo"]
     assert seen["processes"][0] == 1
     assert len(seen["processes"]) == 2
+
+
+def test_a_program_is_started_in_a_control_group_of_every_hierarchy() -> None:
+    cgroup = f"{Sandbox.current().cgroup}/trial/services"
+    program = [sys.executable, "-m", "harness.sandbox.cgroup", cgroup, "cat", "/proc/self/cgroup"]
+    lines = subprocess.run(program, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    # Without controllers beside those of version 1, the hierarchy of version 2 is not there in the sandbox.
+    hybrid = [line for line in lines if len(lines) > 1 and line.startswith("0::")]
+    assert [line.rpartition(":")[2] for line in lines if line not in hybrid] == [cgroup] * (len(lines) - len(hybrid))
+    assert not (CGROUP_ROOT / "unified").is_mount()
 
 
 def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:

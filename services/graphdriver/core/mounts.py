@@ -46,6 +46,8 @@ class Mount:
     """What is mounted."""
     options: str
     """Options of the superblock."""
+    receives: bool
+    """Whether what is mounted below it by its peers or its master (mount_namespaces(7)) shows here as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +176,13 @@ def mount_table() -> Iterator[Mount]:
         for line in table:
             before, _, after = line.rstrip(b"\n").partition(b" - ")
             kind, source, options = after.split(b" ", 2)
+            _, _, _, _, point, _, *propagation = before.split(b" ")
             yield Mount(
-                point=_unescape(before.split(b" ")[4]),
+                point=_unescape(point),
                 kind=kind.decode(),
                 source=_unescape(source),
                 options=_unescape(options),
+                receives=any(field.startswith((b"shared:", b"master:")) for field in propagation),
             )
 
 

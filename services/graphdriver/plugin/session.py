@@ -81,6 +81,11 @@ class Session:
             raise NotInitialisedError("the engine has not initialised this driver yet (no Init)")
         return self._driver
 
+    @property
+    def initialised(self) -> bool:
+        """Whether an engine has called Init, also of an earlier process."""
+        return self._driver is not None
+
     async def restore(self) -> None:
         """Go on where an earlier process of this plugin stopped.
 

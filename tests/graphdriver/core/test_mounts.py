@@ -121,6 +121,18 @@ def test_the_mount_table_gives_every_name_as_it_is(tmp_path: Path, name: bytes) 
 
 
 @pytest.mark.usefixtures("mounting")
+@pytest.mark.parametrize(("propagation", "receives"), [("shared", True), ("slave", True), ("private", False)])
+def test_the_mount_table_says_what_shows_later_mounts(tmp_path: Path, propagation: str, receives: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    point = tmp_path / "point"
+    point.mkdir()
+    mount("--bind", point, point)
+    mount(f"--make-{propagation}", point)
+    [found] = [entry for entry in mount_table() if entry.point == str(point)]
+    assert found.receives is receives
+    assert unmount(point)
+
+
+@pytest.mark.usefixtures("mounting")
 def test_unmounting_takes_off_every_mount_of_a_stack_and_can_be_repeated(tmp_path: Path) -> None:
     point = tmp_path / "point"
     point.mkdir()
