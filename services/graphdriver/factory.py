@@ -16,7 +16,7 @@ from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.mounts import MountThread, check_overlay
+from services.graphdriver.core.mounts import check_overlay
 from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
@@ -35,8 +35,6 @@ class DriverFactory:
         Bounds for layer archives.
     store
         Where commits are uploaded; None where none is configured.
-    mount_thread
-        Where overlays are mounted.
     """
 
     def __init__(
@@ -45,12 +43,10 @@ class DriverFactory:
         settings: GraphDriverSettings,
         limits: ArchiveLimits,
         store: ObjectStore | None,
-        mount_thread: MountThread,
     ) -> None:
         self._settings = settings
         self._limits = limits
         self._store = store
-        self._mount_thread = mount_thread
         self._io = RepositoryIo(timeout=settings.lookup_timeout)
 
     def build(self, home: Path) -> Driver:
@@ -79,7 +75,7 @@ class DriverFactory:
             masks=masks,
             copies=copies,
             finder=finder,
-            mount_thread=self._mount_thread,
+            io=self._io,
             wait=settings.publish_wait,
         )
         target = settings.upload_repository

@@ -16,7 +16,6 @@ from services.common.errors import SuiteError
 from services.common.logs import configure_logging
 from services.common.object_store import ObjectStore, ObjectStoreSettings
 from services.common.settings import Settings, SettingsError
-from services.graphdriver.core.mounts import MountThread
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.plugin.handlers import build_app
 from services.graphdriver.plugin.server import serve
@@ -107,11 +106,10 @@ async def _serve(configuration: Configuration) -> None:
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_process(settings.state))
-        mount_thread = stack.enter_context(MountThread())
         store = None
         if configuration.store is not None:
             store = await stack.enter_async_context(ObjectStore(settings=configuration.store))
-        factory = DriverFactory(settings=settings, limits=configuration.limits, store=store, mount_thread=mount_thread)
+        factory = DriverFactory(settings=settings, limits=configuration.limits, store=store)
         session = Session(state=settings.state, factory=factory)
         await session.restore()
         async with asyncio.TaskGroup() as tasks:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from harness.node import Node
 from harness.processes import wait_until
 from harness.stratum0 import Stratum0
-from tests.support import cvmfs2
+from tests.support import cvmfs2, fuse
 from tests.support.containers import Trio
 from tests.support.e2e import BASE, REPOSITORY, THIN, Nodes
 from tests.support.mounts import mounts_below
@@ -102,7 +102,7 @@ async def _kill_client(node: Node) -> None:
 
 
 async def _kill_driver_beside_a_hung_client(node: Node) -> None:
-    os.kill(_client(node), signal.SIGSTOP)
+    fuse.stop(_client(node))
     try:
         await _kill_driver(node)
     finally:

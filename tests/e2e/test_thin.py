@@ -24,7 +24,7 @@ from harness.stratum0 import Stratum0
 from harness.trees import CONTAINER_EXCLUSIONS, differences, read_directory
 from services.common.descriptor import ThinDescriptor, ThinLayer
 from services.common.layout import LayerLayout
-from tests.support import cvmfs2
+from tests.support import cvmfs2, fuse
 from tests.support.e2e import BASE, REPOSITORY, THIN, Images, Nodes
 from tests.support.edits import make_edits
 from tests.support.mounts import mounts_below
@@ -350,7 +350,7 @@ async def test_a_client_that_hangs_fails_the_start_and_nothing_else(client_node:
     node, source = client_node
     container = await run_container(node.engine, THIN)
     process = cvmfs2.serving_process(source, REPOSITORY)
-    os.kill(process, signal.SIGSTOP)
+    fuse.stop(process)
     try:
         start = time.monotonic()
         with pytest.raises(CommandError, match="does not answer within 2 s: the CVMFS client hangs"):

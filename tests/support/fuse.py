@@ -1,13 +1,14 @@
 """A directory served by FUSE, whose server can be stopped and killed."""
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["served"]
+__all__ = ["served", "stop"]
 
 
 @contextmanager
@@ -24,3 +25,18 @@ def served(source: Path, point: Path) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             server.kill()
             subprocess.run(["umount", "--lazy", str(point)], check=True)
+
+
+def stop(server: int) -> None:
+    """Stop a server, and return when none of its threads runs on.
+
+    One that does might take a request yet, and who waits for a request that has been taken cannot be killed.
+    """
+    os.kill(server, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    while any(
+        status.read_text().rpartition(")")[2].split()[0] != "T"
+        for status in Path("/proc").glob(f"{server}/task/*/stat")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

@@ -124,7 +124,7 @@ class HostRepositories:
         """Look the repository up, which may be what mounts it."""
         path = self._root / name
         try:
-            await self._io.run(lambda: os.statvfs(path / "."), repository=name)
+            await self._io.run(lambda: os.statvfs(path / "."), name)
         except OSError as error:
             raise RepositoryError(
                 f"repository {name} is not usable at {path}: {os.strerror(error.errno or 0)}; "
@@ -210,7 +210,7 @@ class ClientRepositories:
             return True
 
         try:
-            return await self._io.run(look, repository=name)
+            return await self._io.run(look, name)
         except OSError as error:
             raise RepositoryError(f"repository {name} is not usable at {point}: {error.strerror}") from error
 
@@ -316,8 +316,8 @@ class LayerFinder:
         """The repositories that descriptors may name, sorted."""
         return sorted(self._allowed)
 
-    async def answers(self, directory: Path, *, repository: RepositoryName) -> bool:
-        """Return whether a directory that stands on a repository's files can be read; not if their client died.
+    async def answers(self, directory: Path, *repositories: RepositoryName) -> bool:
+        """Return whether a directory that stands on repositories' files can be read; not if a client of theirs died.
 
         Raises
         ------
@@ -335,7 +335,7 @@ class LayerFinder:
                 raise
             return True
 
-        return await self._io.run(look, repository=repository)
+        return await self._io.run(look, *repositories)
 
     async def find(self, urls: Sequence[LayerUrl], *, holder: str) -> Findings:
         """Look layers up once, each repository's together."""
@@ -366,7 +366,7 @@ class LayerFinder:
             return {url: published for url, published in looks if published is not None}
 
         try:
-            found = await self._io.run(look_all, repository=name)
+            found = await self._io.run(look_all, name)
         except OSError as error:
             raise RepositoryError(f"cannot read repository {name} below {root}: {error.strerror}") from error
         self._found.update(found)

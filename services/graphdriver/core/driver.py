@@ -99,9 +99,8 @@ class Driver:
                 # Its union stays mounted and usable; only what it uses is not known.
                 _log.warning("lineage_of_mounted_layer_unknown", layer=layer.id, error=str(error))
                 continue
-            if lineage.descriptor is not None:
-                for part in lineage.descriptor.layers:
-                    self._repositories.claim(part.location.repository, holder=layer.id)
+            for name in lineage.repositories:
+                self._repositories.claim(name, holder=layer.id)
         self._repositories.adopt()
         _log.info("resumed", home=str(self.home), mounted=len(adopted), local_copies=len(self._copies.all()))
 

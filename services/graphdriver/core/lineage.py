@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from services.common.descriptor import DESCRIPTOR_LIMIT, DESCRIPTOR_NAME, ThinDescriptor
 from services.common.errors import InvalidValueError
+from services.common.repository_name import RepositoryName
 from services.graphdriver.core.layers import Layer, LayerKind
 from services.graphdriver.errors import LineageError
 
@@ -32,6 +33,12 @@ class Lineage:
     """Whether the thin layer holds files beside thin.json."""
     descriptor: ThinDescriptor | None
     """The content of that thin.json."""
+
+    @property
+    def repositories(self) -> list[RepositoryName]:
+        """The repositories that the descriptor names, sorted."""
+        layers = self.descriptor.layers if self.descriptor is not None else ()
+        return sorted({layer.location.repository for layer in layers})
 
 
 def holds_descriptor(layer: Layer) -> bool:

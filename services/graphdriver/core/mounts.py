@@ -1,6 +1,6 @@
 """The kernel's mounts: the one module that calls mount(2) and umount2(2) and reads the mount table.
 
-All calls block; callers run them off the event loop, `overlay` by way of `MountThread`.
+All calls block; callers run them off the event loop.
 """
 
 import ctypes
@@ -9,18 +9,23 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, ParamSpec, Self, TypeVar
+from typing import Final
 
 from services.graphdriver.errors import MountError
 
-__all__ = ["Mount", "MountThread", "OverlaySource", "check_overlay", "mount_overlay", "mount_table", "unmount"]
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+__all__ = [
+    "Mount",
+    "OverlaySource",
+    "check_overlay",
+    "mount_overlay",
+    "mount_table",
+    "remove_mount_point",
+    "unmount",
+]
 
 _MS_RDONLY: Final = 1
 _MNT_DETACH: Final = 2
@@ -28,6 +33,8 @@ _UMOUNT_NOFOLLOW: Final = 8
 _CLONE_FS: Final = 0x200
 _OPTIONS_LIMIT: Final = 4095
 """mount(2) takes one page of options, with its final NUL byte."""
+_LANDINGS: Final = 3
+"""How often a mount may land at a place that is being removed; more than one is under way nowhere."""
 _OVERLAY_PARAMETERS: Final = Path("/sys/module/overlay/parameters")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -86,9 +93,10 @@ class OverlaySource:
 
 
 def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None:
-    """Mount an overlay, all relative paths seen from `directory`; call it by way of `MountThread`.
+    """Mount an overlay, all relative paths seen from `directory`.
 
-    Short relative paths are what lets more than a hundred layers fit into the one page of options.
+    Short relative paths are what lets more than a hundred layers fit into the one page of options. The call hangs as
+    long as the file system of a lower directory does.
 
     Raises
     ------
@@ -101,14 +109,30 @@ def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None
             f"{len(source.lowers)} layers are more than one overlay mount takes "
             f"({len(options)} bytes of options, the kernel's limit is {_OPTIONS_LIMIT}): flatten the image"
         )
-    os.chdir(directory)
     flags = 0 if source.upper is not None else _MS_RDONLY
-    if _libc.mount(b"overlay", os.fsencode(point), b"overlay", flags, options.encode()) != 0:
+    with _working_in(directory):
+        failed = _libc.mount(b"overlay", os.fsencode(point), b"overlay", flags, options.encode()) != 0
         code = ctypes.get_errno()
+    if failed:
         raise MountError(
             f"cannot mount the overlay {point} of {len(source.lowers)} layers: {os.strerror(code)}{_hint(code)} "
             f"(options: {options[:1000]}; the kernel log may say more)"
         )
+
+
+@contextmanager
+def _working_in(directory: Path) -> Iterator[None]:
+    """Let this thread, and no other, work in a directory: one that hangs there leaves the others where they are."""
+    # The working directory belongs to the whole process unless a thread gives up sharing it.
+    if _libc.unshare(_CLONE_FS) != 0:
+        raise MountError(f"cannot give a thread its own working directory: {os.strerror(ctypes.get_errno())}")
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(directory)
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 def _hint(code: int) -> str:
@@ -131,14 +155,14 @@ def check_overlay(directory: Path) -> None:
     MountError
         The kernel has no overlay, or the directory's file system cannot hold an upper directory.
     """
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".check-") as name, MountThread() as thread:
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".check-") as name:
         place = Path(name)
         for part in ("lower", "upper", "work", "merged"):
             (place / part).mkdir()
         (place / "lower" / "file").touch()
         source = OverlaySource(lowers=["lower"], upper="upper", work="work")
         try:
-            thread.call(mount_overlay, source, "merged", directory=place)
+            mount_overlay(source, "merged", directory=place)
             try:
                 (place / "merged" / "file").unlink()
             finally:
@@ -170,6 +194,31 @@ def unmount(point: str | Path) -> bool:
     return found
 
 
+def remove_mount_point(point: Path) -> None:
+    """Unmount whatever is mounted at a place and remove the place; a mount that is still under way fails then.
+
+    Removing it also ends the mount in every other mount namespace that a copy of it leaked into.
+
+    Raises
+    ------
+    MountError
+        The kernel refuses.
+    """
+    try:
+        for _ in range(_LANDINGS):
+            unmount(point)
+            try:
+                point.rmdir()
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+            else:
+                return
+    except FileNotFoundError:
+        return
+    raise MountError(f"cannot remove the mount point {point}: it is mounted on again and again")
+
+
 def mount_table() -> Iterator[Mount]:
     """Read this process's mount table (proc(5), mountinfo)."""
     with open("/proc/self/mountinfo", "rb") as table:
@@ -188,28 +237,3 @@ def mount_table() -> Iterator[Mount]:
 
 def _unescape(field: bytes) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
-
-
-class MountThread:
-    """A thread with a working directory of its own, for mounts by relative path.
-
-    The working directory belongs to the process unless a thread gives up sharing it (`unshare(CLONE_FS)`).
-    """
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mount", initializer=self._unshare)
-
-    @staticmethod
-    def _unshare() -> None:
-        if _libc.unshare(_CLONE_FS) != 0:
-            raise MountError(f"cannot give a thread its own working directory: {os.strerror(ctypes.get_errno())}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._executor.shutdown()
-
-    def call(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a function in the thread and return its result."""
-        return self._executor.submit(function, *args, **kwargs).result()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -34,26 +34,35 @@ class RepositoryIo:
         self._timeout = timeout
         self._hung: defaultdict[RepositoryName, int] = defaultdict(int)
 
-    async def run(self, function: Callable[[], _T], *, repository: RepositoryName) -> _T:
+    async def run(self, function: Callable[[], _T], *repositories: RepositoryName) -> _T:
         """Run a blocking look-up.
+
+        Parameters
+        ----------
+        function
+            What is run; it goes on in its thread when nobody waits for it any more.
+        repositories
+            What it touches, one repository at least.
 
         Raises
         ------
         RepositoryError
             It did not end in time, or too many before it have not ended yet.
         """
-        if self._hung[repository] >= _HUNG_LIMIT:
-            raise RepositoryError(
-                f"repository {repository} does not answer, {self._hung[repository]} look-ups before this one hang: "
-                "the CVMFS client hangs"
-            )
+        for name in repositories:
+            if self._hung[name] >= _HUNG_LIMIT:
+                raise RepositoryError(
+                    f"repository {name} does not answer, {self._hung[name]} look-ups before this one hang: "
+                    "the CVMFS client hangs"
+                )
+        shown = " or ".join(sorted(repositories))
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         late = False
 
         def end(outcome: Callable[[], None]) -> None:
             if late:
-                self._hung[repository] -= 1
+                self._count(repositories, -1)
             if not future.done():
                 outcome()
 
@@ -67,12 +76,16 @@ class RepositoryIo:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(end, outcome)
 
-        threading.Thread(target=look, name=f"look into {repository}", daemon=True).start()
+        threading.Thread(target=look, name=f"look into {shown}", daemon=True).start()
         try:
             return await asyncio.wait_for(future, self._timeout)
         except TimeoutError:
             late = True
-            self._hung[repository] += 1
+            self._count(repositories, 1)
             raise RepositoryError(
-                f"repository {repository} does not answer within {self._timeout:g} s: the CVMFS client hangs"
+                f"repository {shown} does not answer within {self._timeout:g} s: the CVMFS client hangs"
             ) from None
+
+    def _count(self, repositories: Sequence[RepositoryName], change: int) -> None:
+        for name in repositories:
+            self._hung[name] += change

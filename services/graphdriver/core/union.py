@@ -5,11 +5,10 @@ descriptor's layers, last listed first, each with its mask directly below it.
 """
 
 import asyncio
-import contextlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -18,13 +17,15 @@ import structlog
 
 from services.common.descriptor import LayerUrl, ThinDescriptor
 from services.common.errors import InvalidValueError
+from services.common.repository_name import RepositoryName
 from services.graphdriver.core.cvmfs import LayerFinder
 from services.graphdriver.core.layers import Layer, LayerId, LayerStore, short_link
 from services.graphdriver.core.lineage import Lineage
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.mounts import MountThread, OverlaySource, mount_overlay, mount_table, unmount
-from services.graphdriver.errors import LineageError, UnknownLayerError
+from services.graphdriver.core.mounts import OverlaySource, mount_overlay, mount_table, remove_mount_point, unmount
+from services.graphdriver.core.repository_io import RepositoryIo
+from services.graphdriver.errors import LineageError, RepositoryError, UnknownLayerError
 
 __all__ = ["MountedUnions", "UnionBuilder"]
 
@@ -46,8 +47,8 @@ class UnionBuilder:
         Local copies of layers that are not published yet.
     finder
         Looks layers up in repositories.
-    mount_thread
-        Where overlays are mounted.
+    io
+        Threads for mounts that stand on repositories.
     wait
         Longest time to wait for the layers of one union to be published, in seconds.
     """
@@ -59,23 +60,24 @@ class UnionBuilder:
         masks: MaskStore,
         copies: LocalCopies,
         finder: LayerFinder,
-        mount_thread: MountThread,
+        io: RepositoryIo,
         wait: float,
     ) -> None:
         self._layers = layers
         self._masks = masks
         self._copies = copies
         self._finder = finder
-        self._mount_thread = mount_thread
+        self._io = io
         self._wait = wait
+        self._at_work: dict[Path, Sequence[RepositoryName]] = {}
+        """Mount points of the mounts that are under way, also of those that nobody waits for any more."""
         self._views = layers.home / "views"
         self._views.mkdir(mode=0o700, exist_ok=True)
         # Lowest in read-only unions: an overlay of CVMFS directories alone fails every look-up with ENAMETOOLONG.
         self._empty = layers.home / "empty"
         self._empty.mkdir(mode=0o755, exist_ok=True)
         for view in self._views.iterdir():
-            unmount(view)
-            view.rmdir()
+            remove_mount_point(view)
 
     async def lowers(self, lineage: Lineage, *, holder: str) -> list[str]:
         """Return the lower directories for a lineage as short paths, top first.
@@ -135,7 +137,15 @@ class UnionBuilder:
         ------
         MountError
             The kernel refuses.
+        RepositoryError
+            A layer of the descriptor cannot be had in time, or its repository does not answer the kernel.
         """
+        if (names := self._at_work.get(layer.merged)) is not None:
+            # Two mounts with one work directory would spoil it for each other.
+            raise RepositoryError(
+                f"the union of layer {layer.id} cannot be mounted: its last mount still waits for repository "
+                f"{' or '.join(names)}: the CVMFS client hangs"
+            )
         lowers = await self.lowers(lineage, holder=layer.id)
         home = self._layers.home
         source = OverlaySource(
@@ -144,7 +154,10 @@ class UnionBuilder:
             work=str(layer.work.relative_to(home)),
             label=label,
         )
-        await asyncio.to_thread(self._mount, source, layer.merged)
+        try:
+            await self._mount(source, layer.merged, lineage.repositories)
+        except RepositoryError as error:
+            raise RepositoryError(f"the union of layer {layer.id} cannot be mounted: {error}") from error
 
     async def answers(self, layer: Layer, lineage: Lineage) -> bool:
         """Return whether a mounted union is of use; it is not if the client of a repository below it died.
@@ -154,16 +167,32 @@ class UnionBuilder:
         RepositoryError
             It does not answer at all.
         """
-        if lineage.descriptor is None or not lineage.descriptor.layers:
+        if not (names := lineage.repositories):
             return True
-        name = lineage.descriptor.layers[-1].location.repository
-        return await self._finder.answers(layer.merged, repository=name)
+        return await self._finder.answers(layer.merged, *names)
 
-    def _mount(self, source: OverlaySource, point: Path) -> None:
-        point.mkdir(mode=0o700, exist_ok=True)
-        self._mount_thread.call(
-            mount_overlay, source, str(point.relative_to(self._layers.home)), directory=self._layers.home
-        )
+    async def _mount(self, source: OverlaySource, point: Path, repositories: Sequence[RepositoryName]) -> None:
+        home = self._layers.home
+
+        def work() -> None:
+            self._at_work[point] = repositories
+            try:
+                mount_overlay(source, str(point.relative_to(home)), directory=home)
+            finally:
+                del self._at_work[point]
+
+        await asyncio.to_thread(point.mkdir, mode=0o700, exist_ok=True)
+        try:
+            await (self._io.run(work, *repositories) if repositories else asyncio.to_thread(work))
+        except BaseException:
+            # A mount that comes when nobody waits for it any more must find no place to land on.
+            await asyncio.to_thread(remove_mount_point, point)
+            raise
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no mount is under way."""
+        return not self._at_work
 
     @asynccontextmanager
     async def view(self, lineage: Lineage, *, holder: str) -> AsyncIterator[Path]:
@@ -172,11 +201,10 @@ class UnionBuilder:
         point = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._views))
         try:
             source = OverlaySource(lowers=[*lowers, str(self._empty.relative_to(self._layers.home))])
-            await asyncio.to_thread(self._mount, source, point)
+            await self._mount(source, point, lineage.repositories)
             yield point
         finally:
-            await asyncio.to_thread(unmount, point)
-            await asyncio.to_thread(point.rmdir)
+            await asyncio.to_thread(remove_mount_point, point)
 
 
 class MountedUnions:
@@ -267,15 +295,9 @@ class MountedUnions:
 
     async def discard(self, layer: Layer) -> None:
         """Unmount a union whatever the count says."""
-        await asyncio.to_thread(self._unmount, layer)
+        await asyncio.to_thread(remove_mount_point, layer.merged)
         self._counts.pop(layer.id, None)
         self._lost.discard(layer.id)
-
-    def _unmount(self, layer: Layer) -> None:
-        unmount(layer.merged)
-        # Removing the mount point also ends the mount in every other mount namespace that a copy of it leaked into.
-        with contextlib.suppress(FileNotFoundError):
-            layer.merged.rmdir()
 
     def __contains__(self, layer_id: LayerId) -> bool:
         """Return whether a layer's union is mounted."""

@@ -1,6 +1,6 @@
 """The parts of a driver, put together as its factory does, each within reach of a test."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerSto
 from services.graphdriver.core.lineage import Lineage, trace
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.mounts import MountThread
 from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
 from services.graphdriver.factory import DriverFactory
@@ -34,7 +33,6 @@ class Core:
 
     home: Path
     io: RepositoryIo
-    mount_thread: MountThread
     repositories: Repositories
     allowed: tuple[str, ...] = ("test.example.org", "other.example.org")
     wait: float = 0
@@ -62,7 +60,7 @@ class Core:
             masks=self.masks,
             copies=self.copies,
             finder=self.finder,
-            mount_thread=self.mount_thread,
+            io=self.io,
             wait=self.wait,
         )
         self.unions = MountedUnions(layers=self.layers, builder=self.builder)
@@ -100,15 +98,9 @@ def io() -> RepositoryIo:
 
 
 @pytest.fixture
-def mount_thread() -> Iterator[MountThread]:
-    with MountThread() as thread:
-        yield thread
-
-
-@pytest.fixture
-def core(home: Path, cvmfs_root: Path, io: RepositoryIo, mount_thread: MountThread) -> Core:
+def core(home: Path, cvmfs_root: Path, io: RepositoryIo) -> Core:
     repositories = HostRepositories(root=cvmfs_root, io=io)
-    return Core(home=home, io=io, mount_thread=mount_thread, repositories=repositories)
+    return Core(home=home, io=io, repositories=repositories)
 
 
 @pytest.fixture
@@ -134,11 +126,10 @@ def build(
     settings: GraphDriverSettings,
     home: Path,
     mounting: None,  # noqa: ARG001 - ends after this
-) -> Iterator[Build]:
+) -> Build:
     """Build the driver of one process after the other."""
-    with MountThread() as mount_thread:
-        factory = DriverFactory(settings=settings, limits=ArchiveLimits(), store=None, mount_thread=mount_thread)
-        yield lambda: factory.build(home)
+    factory = DriverFactory(settings=settings, limits=ArchiveLimits(), store=None)
+    return lambda: factory.build(home)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.errors import RepositoryError
 from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT
 from tests.support import cvmfs2
+from tests.support.fuse import stop
 from tests.support.mounts import mounts_below, unmount_all_below
 
 TEST = RepositoryName("test.example.org")
@@ -184,7 +185,7 @@ async def test_a_client_that_hangs_is_an_error_in_time_and_blocks_no_other(new: 
     repositories = new()
     await repositories.ensure(TEST, holder="a")
     process = cvmfs2.serving_process(source, TEST)
-    os.kill(process, signal.SIGSTOP)
+    stop(process)
     start = time.monotonic()
     hung = asyncio.create_task(repositories.ensure(TEST, holder="b"))
     await repositories.ensure(OTHER, holder="c")

@@ -17,7 +17,7 @@ from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.errors import LayerNotPublishedError, RepositoryError
 from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT, Core
 from tests.support.autofs import automounted
-from tests.support.fuse import served
+from tests.support.fuse import served, stop
 from tests.support.repositories import Repository, digest_of
 
 
@@ -244,9 +244,7 @@ async def test_the_client_is_asked_for_the_new_revision(
     url = repository.publish("one", {"a": "one"})
     (repository.root / digest_of("one")).rename(published)
     talk = _talk(tmp_path, f"exec mv {published} {repository.root / digest_of('one')}")
-    asking = Core(
-        home=home, io=core.io, mount_thread=core.mount_thread, repositories=core.repositories, talk_command=talk
-    )
+    asking = Core(home=home, io=core.io, repositories=core.repositories, talk_command=talk)
     await _wait(asking, url, seconds=60)
     assert (tmp_path / "talked").read_text() == "-i test.example.org remount sync\n"
 
@@ -258,7 +256,6 @@ async def test_a_control_program_that_fails_or_hangs_prolongs_no_wait(
     asking = Core(
         home=home,
         io=core.io,
-        mount_thread=core.mount_thread,
         repositories=core.repositories,
         talk_command=_talk(tmp_path, script),
     )
@@ -324,7 +321,7 @@ async def test_a_repository_that_hangs_blocks_only_its_like(
     source = Repository(tmp_path / "source")
     hung, good = source.publish("one", {"a": "one"}), other_repository.publish("two", {"b": "two"})
     with served(source.root, cvmfs_root / "test.example.org") as server:
-        os.kill(server.pid, signal.SIGSTOP)
+        stop(server.pid)
         start = time.monotonic()
         # More than any pool of threads for all repositories together would have.
         failures = await asyncio.gather(*(_find(core, hung) for _ in range(40)), return_exceptions=True)
@@ -345,7 +342,7 @@ async def test_a_process_ends_while_a_look_up_hangs(tmp_path: Path) -> None:
     """A driver that is told to stop does not wait for a client that never answers."""
     (tmp_path / "source").mkdir()
     with served(tmp_path / "source", tmp_path / "hung") as server:
-        os.kill(server.pid, signal.SIGSTOP)
+        stop(server.pid)
         program = f"""
 import asyncio, pathlib
 from services.common.repository_name import RepositoryName

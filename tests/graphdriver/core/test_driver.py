@@ -23,7 +23,7 @@ from services.graphdriver.errors import (
 )
 from tests.graphdriver.core.conftest import Build
 from tests.support.driver import chunks, contents, load_layer, load_thin, make_container, tar_of
-from tests.support.fuse import served
+from tests.support.fuse import served, stop
 from tests.support.mounts import mounts_below
 from tests.support.repositories import Repository, thin_json
 
@@ -343,7 +343,7 @@ async def test_a_union_on_a_client_that_hangs_is_no_answer(driver: Driver, cvmfs
     with served(source.root, cvmfs_root / "test.example.org") as server:
         container = await make_container(driver, "c", "thin")
         directory = await driver.get(container, label="")
-        server.send_signal(signal.SIGSTOP)
+        stop(server.pid)
         with pytest.raises(RepositoryError, match="does not answer within 2 s: the CVMFS client hangs"):
             await driver.get(container, label="")
         server.send_signal(signal.SIGCONT)

@@ -1,20 +1,13 @@
 """The calls to the kernel: option strings and their limit, the mount table, unmounting."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.graphdriver.core.mounts import MountThread, OverlaySource, mount_overlay, mount_table, unmount
+from services.graphdriver.core.mounts import OverlaySource, mount_overlay, mount_table, unmount
 from services.graphdriver.errors import MountError
 from tests.support.mounts import mount, mounts_below
-
-
-@pytest.fixture
-def thread() -> Iterator[MountThread]:
-    with MountThread() as thread:
-        yield thread
 
 
 def _option(source: OverlaySource, name: str) -> str:
@@ -57,7 +50,7 @@ def test_more_layers_than_the_page_of_options_takes_are_refused_by_their_number(
 
 
 @pytest.mark.usefixtures("mounting")
-def test_the_limit_is_the_kernels_own(tmp_path: Path, thread: MountThread) -> None:
+def test_the_limit_is_the_kernels_own(tmp_path: Path) -> None:
     """Options of 4,095 bytes are mounted, one byte more is refused."""
     for name in ("upper", "work", "point"):
         (tmp_path / name).mkdir()
@@ -71,32 +64,32 @@ def test_the_limit_is_the_kernels_own(tmp_path: Path, thread: MountThread) -> No
         (tmp_path / name / f"of-{name}").touch()
     largest = OverlaySource(lowers=names, upper="upper", work="work")
     assert len(largest.options()) == 4095
-    thread.call(mount_overlay, largest, "point", directory=tmp_path)
+    mount_overlay(largest, "point", directory=tmp_path)
     assert len(os.listdir(tmp_path / "point")) == len(names)
     assert unmount(tmp_path / "point")
     (tmp_path / (names[-1] + "x")).mkdir()
     too_large = OverlaySource(lowers=[*names[:-1], names[-1] + "x"], upper="upper", work="work")
     with pytest.raises(MountError, match=r"4096 bytes of options, the kernel's limit is 4095"):
-        thread.call(mount_overlay, too_large, "point", directory=tmp_path)
+        mount_overlay(too_large, "point", directory=tmp_path)
 
 
 @pytest.mark.usefixtures("mounting")
-def test_a_refusal_names_the_union_and_the_reason(tmp_path: Path, thread: MountThread) -> None:
+def test_a_refusal_names_the_union_and_the_reason(tmp_path: Path) -> None:
     (tmp_path / "point").mkdir()
     source = OverlaySource(lowers=["missing"], upper="upper", work="work")
     with pytest.raises(
         MountError, match=r"overlay point of 1 layers: .*a layer directory is missing.*lowerdir=missing"
     ):
-        thread.call(mount_overlay, source, "point", directory=tmp_path)
+        mount_overlay(source, "point", directory=tmp_path)
 
 
 @pytest.mark.usefixtures("mounting")
-def test_mounting_by_relative_path_leaves_the_process_where_it_is(tmp_path: Path, thread: MountThread) -> None:
+def test_mounting_by_relative_path_leaves_the_process_where_it_is(tmp_path: Path) -> None:
     for name in ("lower", "upper", "work", "point"):
         (tmp_path / name).mkdir()
     before = Path.cwd()
     source = OverlaySource(lowers=["lower"], upper="upper", work="work")
-    thread.call(mount_overlay, source, "point", directory=tmp_path)
+    mount_overlay(source, "point", directory=tmp_path)
     assert Path.cwd() == before
     [found] = [entry for entry in mount_table() if entry.point == str(tmp_path / "point")]
     assert found.kind == "overlay"

@@ -1,7 +1,7 @@
 """The plugin on a unix socket, and a client that speaks as the engine does."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from services.common.archive.limits import ArchiveLimits
-from services.graphdriver.core.mounts import MountThread
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.plugin.handlers import build_app
 from services.graphdriver.plugin.server import serve
@@ -44,8 +43,8 @@ class Plugin:
 class Plugins:
     """Starts plugins that remember what the ones before them knew."""
 
-    def __init__(self, settings: GraphDriverSettings, mount_thread: MountThread, directory: Path) -> None:
-        self._factory = DriverFactory(settings=settings, limits=ArchiveLimits(), store=None, mount_thread=mount_thread)
+    def __init__(self, settings: GraphDriverSettings, directory: Path) -> None:
+        self._factory = DriverFactory(settings=settings, limits=ArchiveLimits(), store=None)
         self._directory = directory
 
     @asynccontextmanager
@@ -63,12 +62,11 @@ def plugins(
     tmp_path: Path,
     cvmfs_root: Path,
     mounting: None,  # noqa: ARG001 - ends after this
-) -> Iterator[Plugins]:
+) -> Plugins:
     settings = GraphDriverSettings(
         repositories=("test.example.org",), cvmfs_root=cvmfs_root, publish_wait=0, lookup_timeout=2
     )
-    with MountThread() as mount_thread:
-        yield Plugins(settings, mount_thread, tmp_path)
+    return Plugins(settings, tmp_path)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from services.common.settings import variables
 from services.graphdriver.__main__ import main
 from services.graphdriver.settings import GraphDriverSettings
 from tests.support.engine_client import EngineClient
-from tests.support.fuse import served
+from tests.support.fuse import served, stop
 from tests.support.mounts import mounts_below
 
 COMMAND = [sys.executable, "-m", "services.graphdriver"]
@@ -269,7 +269,7 @@ async def test_a_signal_ends_it_while_a_repository_hangs(process: Process, tmp_p
         await process.start()
         await process.call("Init", Home=str(process.home))
         await _add_thin(process)
-        server.send_signal(signal.SIGSTOP)
+        stop(server.pid)
         getting = asyncio.create_task(process.call("Get", ID="c", MountLabel=""))
         await asyncio.sleep(0.3)
         assert not getting.done()
