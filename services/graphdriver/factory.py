@@ -6,18 +6,16 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.graphdriver.core.commit import Committer
-from services.graphdriver.core.cvmfs import (
-    ClientRepositories,
-    HostRepositories,
-    LayerFinder,
-    Repositories,
-)
+from services.graphdriver.core.cvmfs.client_repositories import ClientRepositories
+from services.graphdriver.core.cvmfs.finder import LayerFinder
+from services.graphdriver.core.cvmfs.host_repositories import HostRepositories
+from services.graphdriver.core.cvmfs.repositories import Repositories
+from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
 from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import check_overlay
-from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
 

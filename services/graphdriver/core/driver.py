@@ -22,7 +22,8 @@ from services.common.errors import SuiteError
 from services.common.streams import BlockingReader, run_in_thread, run_reader
 from services.graphdriver.core.changes import Change, changes
 from services.graphdriver.core.commit import Committer
-from services.graphdriver.core.cvmfs import LayerFinder, Repositories
+from services.graphdriver.core.cvmfs.finder import LayerFinder
+from services.graphdriver.core.cvmfs.repositories import Repositories
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore, short_link
 from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
 from services.graphdriver.core.local_copies import LocalCopies

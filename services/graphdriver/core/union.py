@@ -18,13 +18,13 @@ import structlog
 from services.common.descriptor import LayerUrl, ThinDescriptor
 from services.common.errors import InvalidValueError
 from services.common.repository_name import RepositoryName
-from services.graphdriver.core.cvmfs import LayerFinder
+from services.graphdriver.core.cvmfs.finder import LayerFinder
+from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
 from services.graphdriver.core.layers import Layer, LayerId, LayerStore, short_link
 from services.graphdriver.core.lineage import Lineage
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import OverlaySource, mount_overlay, mount_table, remove_mount_point, unmount
-from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.errors import LineageError, RepositoryError, UnknownLayerError
 
 __all__ = ["MountedUnions", "UnionBuilder"]

@@ -9,13 +9,15 @@ import pytest
 from services.common.archive.limits import ArchiveLimits
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl
 from services.common.repository_name import RepositoryName
-from services.graphdriver.core.cvmfs import HostRepositories, LayerFinder, Repositories
+from services.graphdriver.core.cvmfs.finder import LayerFinder
+from services.graphdriver.core.cvmfs.host_repositories import HostRepositories
+from services.graphdriver.core.cvmfs.repositories import Repositories
+from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
 from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore
 from services.graphdriver.core.lineage import Lineage, trace
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.settings import GraphDriverSettings
@@ -86,6 +88,13 @@ class Core:
     def lineage(self, layer: Layer) -> Lineage:
         """Return what lies below a layer."""
         return trace(self.layers.chain(layer.id)[1:])
+
+    async def find(self, *urls: LayerUrl) -> dict[LayerUrl, Path]:
+        """Look layers up and return the directories of those that are there."""
+        findings = await self.finder.find(urls, holder="test")
+        for error in findings.errors.values():
+            raise error
+        return {url: found.tree for url, found in findings.found.items()}
 
     async def mount(self, layer: Layer, *, label: str = "") -> Path:
         """Return a layer's union, mounted."""

@@ -12,7 +12,7 @@ import pytest
 
 from harness.processes import wait_until
 from services.common.descriptor import LayerUrl
-from services.graphdriver.core.cvmfs import PublishedLayer
+from services.graphdriver.core.cvmfs.finder import PublishedLayer
 from services.graphdriver.core.layers import Layer, LayerId
 from services.graphdriver.errors import RepositoryError
 from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT, Core

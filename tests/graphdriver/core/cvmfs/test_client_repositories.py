@@ -14,8 +14,8 @@ import pytest
 
 from harness.processes import wait_until
 from services.common.repository_name import RepositoryName
-from services.graphdriver.core.cvmfs import ClientRepositories
-from services.graphdriver.core.repository_io import RepositoryIo
+from services.graphdriver.core.cvmfs.client_repositories import ClientRepositories
+from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
 from services.graphdriver.errors import RepositoryError
 from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT
 from tests.support import cvmfs2

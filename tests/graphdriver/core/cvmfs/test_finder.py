@@ -1,31 +1,17 @@
-"""Looking layers up in repositories that the machine has mounted, which may be absent, dead, hung or hostile."""
+"""Looking layers up in repositories, which may be absent or hostile, and waiting for them."""
 
 import asyncio
 import os
-import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from harness.processes import wait_until
 from services.common.descriptor import LayerUrl
 from services.common.layout import LayerLayout, layer_home, sidecar_path
-from services.graphdriver.core.cvmfs import HostRepositories
-from services.graphdriver.core.repository_io import RepositoryIo
 from services.graphdriver.errors import LayerNotPublishedError, RepositoryError
-from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT, Core
-from tests.support.autofs import automounted
-from tests.support.fuse import served, stop
+from tests.graphdriver.core.conftest import Core
 from tests.support.repositories import Repository, digest_of
-
-
-async def _find(core: Core, *urls: LayerUrl) -> dict[LayerUrl, Path]:
-    findings = await core.finder.find(urls, holder="test")
-    for error in findings.errors.values():
-        raise error
-    return {url: found.tree for url, found in findings.found.items()}
 
 
 async def _wait(core: Core, *urls: LayerUrl, seconds: float) -> None:
@@ -37,7 +23,7 @@ async def _wait(core: Core, *urls: LayerUrl, seconds: float) -> None:
 
 async def test_a_published_layer_is_found_under_its_real_path(core: Core, repository: Repository) -> None:
     url = repository.publish("one", {"a": "one"})
-    assert await _find(core, url) == {url: repository.tree("one")}
+    assert await core.find(url) == {url: repository.tree("one")}
     assert core.repositories.in_use() == {"test.example.org": 1}
     core.repositories.release(holder="test")
     assert core.repositories.in_use() == {}
@@ -65,9 +51,9 @@ async def test_a_layer_without_sidecar_is_not_whole_yet(core: Core, repository: 
     sidecar = repository.root / sidecar_path(digest_of("one"))
     content = sidecar.read_bytes()
     sidecar.unlink()
-    assert await _find(core, url) == {}
+    assert await core.find(url) == {}
     sidecar.write_bytes(content)
-    assert await _find(core, url) == {url: repository.tree("one")}
+    assert await core.find(url) == {url: repository.tree("one")}
 
 
 async def test_a_converters_layer_needs_no_sidecar(core: Core, repository: Repository) -> None:
@@ -75,7 +61,7 @@ async def test_a_converters_layer_needs_no_sidecar(core: Core, repository: Repos
     url = repository.publish("one", {"a": "one"}, layout=LayerLayout.DUCC)
     (repository.root / sidecar_path(digest_of("one"))).unlink()
     (repository.root / layer_home(digest_of("one")) / ".metadata").mkdir()
-    assert await _find(core, url) == {url: repository.tree("one")}
+    assert await core.find(url) == {url: repository.tree("one")}
 
 
 async def test_a_sidecar_counts_whatever_the_layout(core: Core, repository: Repository) -> None:
@@ -85,15 +71,15 @@ async def test_a_sidecar_counts_whatever_the_layout(core: Core, repository: Repo
 
 async def test_a_layer_that_is_gone_again_is_not_found(core: Core, repository: Repository) -> None:
     url = repository.publish("one", {"a": "one"})
-    assert await _find(core, url)
+    assert await core.find(url)
     (repository.root / digest_of("one")).unlink()
-    assert await _find(core, url) == {}
+    assert await core.find(url) == {}
 
 
 async def test_a_file_in_a_layers_place_is_no_layer(core: Core, repository: Repository) -> None:
     url = repository.url("one")
     (repository.root / digest_of("one")).write_text("not a directory")
-    assert await _find(core, url) == {}
+    assert await core.find(url) == {}
 
 
 # What is refused
@@ -107,7 +93,7 @@ async def test_a_repository_that_is_not_allowed_is_not_even_looked_at(core: Core
         match=r"secret\.example\.org is not among those allowed here \(other\.example\.org, test\.example\.org\): "
         "add it to GRAPHDRIVER_REPOSITORIES",
     ):
-        await _find(core, url)
+        await core.find(url)
     assert core.repositories.in_use() == {}
 
 
@@ -120,7 +106,7 @@ async def test_one_bad_repository_does_not_hide_the_others(core: Core, repositor
 
 async def test_a_repository_that_is_not_there_says_what_to_try(core: Core) -> None:
     with pytest.raises(RepositoryError, match=r"other\.example\.org is not usable at .*cvmfs_config probe other\.exa"):
-        await _find(core, LayerUrl(f"cvmfs://other.example.org/{digest_of('x')}"))
+        await core.find(LayerUrl(f"cvmfs://other.example.org/{digest_of('x')}"))
     assert core.repositories.in_use() == {}
 
 
@@ -136,7 +122,7 @@ async def test_a_repository_that_is_not_there_says_what_to_try(core: Core) -> No
 async def test_an_unusable_sidecar_is_an_error_and_no_missing_layer(
     core: Core, repository: Repository, monkeypatch: pytest.MonkeyPatch, content: bytes, complaint: str
 ) -> None:
-    monkeypatch.setattr("services.graphdriver.core.cvmfs.SIDECAR_LIMIT", 1000)
+    monkeypatch.setattr("services.graphdriver.core.cvmfs.finder.SIDECAR_LIMIT", 1000)
     url = repository.publish("one")
     (repository.root / sidecar_path(digest_of("one"))).write_bytes(content)
     with pytest.raises(RepositoryError, match=complaint) as caught:
@@ -148,7 +134,7 @@ async def test_the_sidecar_of_another_layer_is_refused(core: Core, repository: R
     url = repository.publish("one", {"a": "one"})
     (repository.root / sidecar_path(digest_of("one"))).write_bytes(repository.sidecar("two").encode())
     with pytest.raises(RepositoryError, match=f"sidecar of layer {url} is that of layer {digest_of('two')}"):
-        await _find(core, url)
+        await core.find(url)
 
 
 async def test_a_sidecar_that_contradicts_itself_is_refused(core: Core, repository: Repository) -> None:
@@ -156,7 +142,7 @@ async def test_a_sidecar_that_contradicts_itself_is_refused(core: Core, reposito
     sidecar = repository.sidecar("one", whiteouts=[b"x", b"x/y"])
     (repository.root / sidecar_path(digest_of("one"))).write_bytes(sidecar.encode())
     with pytest.raises(RepositoryError, match="deletes a path and something at or below it: x/y"):
-        await _find(core, url)
+        await core.find(url)
 
 
 @pytest.mark.parametrize("target", ["/etc", "../../etc", "../test.example.org-evil", "../other.example.org"])
@@ -171,7 +157,7 @@ async def test_a_link_that_leads_outside_its_repository_is_refused(
     link.unlink()
     link.symlink_to(target)
     with pytest.raises(RepositoryError, match=f"layer {url} leads outside its repository"):
-        await _find(core, url)
+        await core.find(url)
 
 
 async def test_a_link_within_the_layers_home_that_leads_outside_is_refused(core: Core, repository: Repository) -> None:
@@ -179,7 +165,7 @@ async def test_a_link_within_the_layers_home_that_leads_outside_is_refused(core:
     repository.tree("one").rmdir()
     repository.tree("one").symlink_to("/etc")
     with pytest.raises(RepositoryError, match="leads outside its repository, to /etc"):
-        await _find(core, url)
+        await core.find(url)
 
 
 async def test_the_root_of_a_repository_is_no_layer(core: Core, repository: Repository) -> None:
@@ -188,7 +174,7 @@ async def test_the_root_of_a_repository_is_no_layer(core: Core, repository: Repo
     link.unlink()
     link.symlink_to(".")
     with pytest.raises(RepositoryError, match="leads outside its repository"):
-        await _find(core, url)
+        await core.find(url)
 
 
 async def test_a_loop_of_links_is_an_error_and_no_missing_layer(core: Core, repository: Repository) -> None:
@@ -264,111 +250,3 @@ async def test_a_control_program_that_fails_or_hangs_prolongs_no_wait(
         await _wait(asking, repository.url("one"), seconds=0.5)
     assert time.monotonic() - start < 2
     assert (tmp_path / "talked").read_text().count("\n") == 1
-
-
-# Mounts that come late, hang, or die
-
-
-@pytest.mark.usefixtures("mounting")
-async def test_the_look_up_is_what_mounts_a_repository(core: Core, cvmfs_root: Path, tmp_path: Path) -> None:
-    repository = Repository(tmp_path / "source")
-    url = repository.publish("one", {"a": "one"})
-    with automounted(cvmfs_root, tmp_path / "source", delay=0.2):
-        assert os.listdir(cvmfs_root) == []
-        found = await _find(core, url)
-        assert (found[url] / "a").read_text() == "one"
-        assert found[url].is_relative_to(cvmfs_root)
-        with pytest.raises(RepositoryError, match=r"other\.example\.org is not usable"):
-            await _find(core, LayerUrl(f"cvmfs://other.example.org/{digest_of('x')}"))
-
-
-@pytest.mark.usefixtures("mounting")
-async def test_an_automounter_that_takes_too_long_is_not_waited_for(
-    core: Core, cvmfs_root: Path, tmp_path: Path
-) -> None:
-    repository = Repository(tmp_path / "source")
-    url = repository.publish("one", {"a": "one"})
-    with automounted(cvmfs_root, tmp_path / "source", delay=LOOKUP_TIMEOUT + 1):
-        start = time.monotonic()
-        with pytest.raises(RepositoryError, match=r"test\.example\.org does not answer within 2 s"):
-            await _wait(core, url, seconds=60)
-        assert time.monotonic() - start < LOOKUP_TIMEOUT + 0.5
-        # When it has come, it is used.
-
-        async def mounted() -> bool:
-            return os.path.ismount(cvmfs_root / "test.example.org")
-
-        await wait_until(mounted, timeout=10, what="the repository is mounted")
-        assert await _find(core, url)
-
-
-@pytest.mark.usefixtures("mounting")
-async def test_a_dead_mount_of_the_machines_is_named_as_such(core: Core, cvmfs_root: Path, tmp_path: Path) -> None:
-    source = Repository(tmp_path / "source")
-    url = source.publish("one", {"a": "one"})
-    with served(source.root, cvmfs_root / "test.example.org") as server:
-        assert await _find(core, url)
-        server.kill()
-        server.wait()
-        with pytest.raises(RepositoryError, match=r"not usable at .*its client process is gone"):
-            await _find(core, url)
-
-
-@pytest.mark.usefixtures("mounting")
-async def test_a_repository_that_hangs_blocks_only_its_like(
-    core: Core, cvmfs_root: Path, tmp_path: Path, other_repository: Repository
-) -> None:
-    source = Repository(tmp_path / "source")
-    hung, good = source.publish("one", {"a": "one"}), other_repository.publish("two", {"b": "two"})
-    with served(source.root, cvmfs_root / "test.example.org") as server:
-        stop(server.pid)
-        start = time.monotonic()
-        # More than any pool of threads for all repositories together would have.
-        failures = await asyncio.gather(*(_find(core, hung) for _ in range(40)), return_exceptions=True)
-        assert time.monotonic() - start < LOOKUP_TIMEOUT + 1
-        assert {type(failure) for failure in failures} == {RepositoryError}
-        assert {str(failure) for failure in failures} == {
-            "repository test.example.org does not answer within 2 s: the CVMFS client hangs"
-        }
-        start = time.monotonic()
-        assert await _find(core, good)
-        assert time.monotonic() - start < 0.5
-        os.kill(server.pid, signal.SIGCONT)
-        assert await _find(core, hung)
-
-
-@pytest.mark.usefixtures("mounting")
-async def test_a_process_ends_while_a_look_up_hangs(tmp_path: Path) -> None:
-    """A driver that is told to stop does not wait for a client that never answers."""
-    (tmp_path / "source").mkdir()
-    with served(tmp_path / "source", tmp_path / "hung") as server:
-        stop(server.pid)
-        program = f"""
-import asyncio, pathlib
-from services.common.repository_name import RepositoryName
-from services.graphdriver.core.cvmfs import HostRepositories
-from services.graphdriver.core.repository_io import RepositoryIo
-async def look():
-    io = RepositoryIo(timeout=0.1)
-    try:
-        await HostRepositories(root=pathlib.Path({str(tmp_path)!r}), io=io).ensure(RepositoryName("hung"), holder="x")
-    except Exception as error:
-        print(error)
-asyncio.run(look())
-"""
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
-        output, _ = await asyncio.wait_for(process.communicate(), 10)
-        assert output == b"repository hung does not answer within 0.1 s: the CVMFS client hangs\n"
-        assert process.returncode == 0
-
-
-async def test_a_use_is_noted_once_per_holder(cvmfs_root: Path, io: RepositoryIo, repository: Repository) -> None:
-    repositories = HostRepositories(root=cvmfs_root, io=io)
-    for holder in ("a", "a", "b"):
-        await repositories.ensure(repository.name, holder=holder)
-    repositories.claim(repository.name, holder="b")
-    assert repositories.in_use() == {"test.example.org": 2}
-    repositories.release(holder="a")
-    repositories.release(holder="a")
-    repositories.release(holder="never held")
-    assert repositories.in_use() == {"test.example.org": 1}

@@ -1,0 +1,55 @@
+"""Running the CVMFS client's programs."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+from typing import Final
+
+from services.graphdriver.errors import RepositoryError
+
+__all__ = ["run"]
+
+_OUTPUT_LIMIT: Final = 2000
+"""Bytes of a program's output that an error quotes."""
+
+
+async def run(*argv: str, timeout: float, what: str) -> None:  # noqa: ASYNC109 - the time-out names what it cut short
+    """Run a program to its end.
+
+    Parameters
+    ----------
+    argv
+        The program and its arguments.
+    timeout
+        Longest time that it may take, in seconds; then it is killed.
+    what
+        What it does, for the error.
+
+    Raises
+    ------
+    RepositoryError
+        It cannot be run, fails, or takes too long.
+    """
+    # A file, not a pipe: the client goes on in the background and keeps its output open.
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        except OSError as error:
+            raise RepositoryError(f"{what}: cannot run {argv[0]}: {error.strerror}") from error
+        try:
+            status = await asyncio.wait_for(process.wait(), timeout)
+        except TimeoutError:
+            raise RepositoryError(f"{what}: {argv[0]} did not end within {timeout:g} s") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if status != 0:
+            output.seek(-min(output.tell(), _OUTPUT_LIMIT), os.SEEK_CUR)
+            text = output.read().decode(errors="replace").strip()
+            raise RepositoryError(f"{what}: {argv[0]} ended with status {status}: {text or 'no output'}")

@@ -1,0 +1,63 @@
+"""A repository that hangs blocks nobody else, and no end of the process."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from services.graphdriver.errors import RepositoryError
+from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT, Core
+from tests.support.fuse import served, stop
+from tests.support.repositories import Repository
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_a_repository_that_hangs_blocks_only_its_like(
+    core: Core, cvmfs_root: Path, tmp_path: Path, other_repository: Repository
+) -> None:
+    source = Repository(tmp_path / "source")
+    hung, good = source.publish("one", {"a": "one"}), other_repository.publish("two", {"b": "two"})
+    with served(source.root, cvmfs_root / "test.example.org") as server:
+        stop(server.pid)
+        start = time.monotonic()
+        # More than any pool of threads for all repositories together would have.
+        failures = await asyncio.gather(*(core.find(hung) for _ in range(40)), return_exceptions=True)
+        assert time.monotonic() - start < LOOKUP_TIMEOUT + 1
+        assert {type(failure) for failure in failures} == {RepositoryError}
+        assert {str(failure) for failure in failures} == {
+            "repository test.example.org does not answer within 2 s: the CVMFS client hangs"
+        }
+        start = time.monotonic()
+        assert await core.find(good)
+        assert time.monotonic() - start < 0.5
+        os.kill(server.pid, signal.SIGCONT)
+        assert await core.find(hung)
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_a_process_ends_while_a_look_up_hangs(tmp_path: Path) -> None:
+    """A driver that is told to stop does not wait for a client that never answers."""
+    (tmp_path / "source").mkdir()
+    with served(tmp_path / "source", tmp_path / "hung") as server:
+        stop(server.pid)
+        program = f"""
+import asyncio, pathlib
+from services.common.repository_name import RepositoryName
+from services.graphdriver.core.cvmfs.host_repositories import HostRepositories
+from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
+async def look():
+    io = RepositoryIo(timeout=0.1)
+    try:
+        await HostRepositories(root=pathlib.Path({str(tmp_path)!r}), io=io).ensure(RepositoryName("hung"), holder="x")
+    except Exception as error:
+        print(error)
+asyncio.run(look())
+"""
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+        output, _ = await asyncio.wait_for(process.communicate(), 10)
+        assert output == b"repository hung does not answer within 0.1 s: the CVMFS client hangs\n"
+        assert process.returncode == 0
