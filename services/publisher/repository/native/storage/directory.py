@@ -58,7 +58,7 @@ class DirectoryStorage:
 
     def _put(self, path: str, content: Buffer) -> None:
         final = os.path.join(self._root, path)
-        if os.path.exists(final):
+        if _is_whole(final, len(content)):
             return
         temporary = self._temporary()
         try:
@@ -72,7 +72,7 @@ class DirectoryStorage:
     def put_file(self, path: str, source: Path) -> None:
         """Store an object that is not there yet from a local file."""
         final = os.path.join(self._root, path)
-        if os.path.exists(final):
+        if _is_whole(final, source.stat().st_size):
             return
         temporary = self._temporary()
         try:
@@ -177,6 +177,14 @@ class DirectoryStorage:
 
     def _temporary(self) -> str:
         return os.path.join(self._root, TRANSACTION_DIRECTORY, secrets.token_hex(8))
+
+
+def _is_whole(path: str, size: int) -> bool:
+    """Whether an object is there. A power failure before a flush can leave a shorter one, which is put anew."""
+    try:
+        return os.stat(path).st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def _write_new(path: str, content: Buffer, *, sync: bool = False) -> None:
