@@ -1,6 +1,6 @@
 """File catalogs: databases that hold the entries of a subtree."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from services.common.errors import InvalidValueError
@@ -125,6 +125,11 @@ class Catalog:
         for found in self.database.rows(query):
             yield Row(*found)
 
+    def judge(self, query: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """Iterate over what a query finds in the table `entry`: all rows, with the columns of the newest schema."""
+        entry = f"WITH entry AS NOT MATERIALIZED (SELECT {self._columns} FROM catalog) "  # noqa: S608 - column names
+        return self.database.rows(entry + query, parameters)
+
     def chunks(self, entry: Entry) -> Iterator[Chunk]:
         """Iterate over the chunks of a file in their order.
 
@@ -175,6 +180,12 @@ class Catalog:
             "SELECT path, sha1, size FROM bind_mountpoints WHERE path = CAST(? AS TEXT)", (path,)
         )
         return None if found is None else self._reference(found)
+
+    def all_bind_mountpoints(self) -> Iterator[CatalogReference]:
+        """Iterate over the references to the root catalogs of other revisions."""
+        if self._has("bind_mountpoints"):
+            for found in self.database.rows("SELECT path, sha1, size FROM bind_mountpoints"):
+                yield self._reference(found)
 
     def _reference(self, row: tuple[Any, ...]) -> CatalogReference:
         path, text, size = row

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, Self
 
@@ -16,6 +16,9 @@ __all__ = ["DATABASE_LIMIT", "Database"]
 
 DATABASE_LIMIT: Final = 4 << 30
 """Largest database that is read, in bytes: a catalog of 25 million entries."""
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""Of a query."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 _ROLLBACK: Final = b"\x01\x01"
@@ -85,7 +88,7 @@ class Database:
         """Give the file back."""
         self._connection.close()
 
-    def rows(self, query: str, parameters: Iterable[Any] = ()) -> Iterator[tuple[Any, ...]]:
+    def rows(self, query: str, parameters: Parameters = ()) -> Iterator[tuple[Any, ...]]:
         """Iterate over the rows of a query; text is bytes.
 
         Raises
@@ -95,16 +98,16 @@ class Database:
         """
         try:
             with closing(self._connection.cursor()) as cursor:
-                yield from cursor.execute(query, tuple(parameters))
+                yield from cursor.execute(query, parameters)
         except sqlite3.DatabaseError as error:
             raise BrokenRepositoryError(f"{self.name} is no sound SQLite file of its kind: {error}") from None
 
-    def row(self, query: str, parameters: Iterable[Any] = ()) -> tuple[Any, ...]:
+    def row(self, query: str, parameters: Parameters = ()) -> tuple[Any, ...]:
         """Return the only row of a query that has exactly one."""
         (row,) = self.rows(query, parameters)
         return row
 
-    def first(self, query: str, parameters: Iterable[Any] = ()) -> tuple[Any, ...] | None:
+    def first(self, query: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query, if it has any."""
         return next(self.rows(query, parameters), None)
 

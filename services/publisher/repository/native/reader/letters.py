@@ -28,13 +28,12 @@ from services.publisher.repository.native.records import (
 )
 
 __all__ = [
+    "Certificate",
     "Letter",
     "Manifest",
     "Whitelist",
-    "certificate_key",
     "check_manifest_signature",
     "check_whitelist_signature",
-    "fingerprint",
     "master_key",
 ]
 
@@ -208,7 +207,7 @@ class Whitelist:
             raise BrokenRepositoryError(f"{WHITELIST}: no fingerprint of a certificate: {wrong[:80]!r}")
         return cls(name=name[1:], issued=_time(issued), expires=_time(expires[1:]), fingerprints=prints)
 
-    def check(self, *, name: str, fingerprint: str, now: datetime) -> None:
+    def check(self, *, name: str, certificate: "Certificate", now: datetime) -> None:
         """Make sure that it lets a certificate sign for a repository today.
 
         Raises
@@ -220,8 +219,10 @@ class Whitelist:
             raise UntrustedError(f"{WHITELIST} is for the repository {self.name}, not for {name}")
         if now >= self.expires.replace(minute=0, second=0):
             raise UntrustedError(f"{WHITELIST} has expired at {self.expires:%Y-%m-%d %H}:00 UTC")
-        if fingerprint not in self.fingerprints:
-            raise UntrustedError(f"{WHITELIST} does not list the certificate {fingerprint}")
+        # Each line names its own algorithm.
+        prints = [certificate.fingerprint(algorithm) for algorithm in HashAlgorithm]
+        if not set(prints) & set(self.fingerprints):
+            raise UntrustedError(f"{WHITELIST} does not list the certificate {prints[0]}")
 
 
 def _time(text: str) -> datetime:
@@ -250,27 +251,34 @@ def master_key(pem: bytes) -> rsa.RSAPublicKey:
     return key
 
 
-def certificate_key(pem: bytes, *, where: str) -> tuple[rsa.RSAPublicKey, bytes]:
-    """Read a certificate; return its key and its DER form.
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What signs manifests. It only holds a key: clients look neither at its dates nor at who has signed it."""
 
-    Raises
-    ------
-    BrokenRepositoryError
-        It is none, or not of an RSA key.
-    """
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise BrokenRepositoryError(f"{where} is no PEM certificate") from None
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise BrokenRepositoryError(f"{where} is no certificate of an RSA key")
-    return key, certificate.public_bytes(serialization.Encoding.DER)
+    key: rsa.RSAPublicKey
+    der: bytes
 
+    @classmethod
+    def parse(cls, pem: bytes, *, where: str) -> Self:
+        """Read a PEM file.
 
-def fingerprint(der: bytes, algorithm: HashAlgorithm) -> str:
-    """Return a certificate's fingerprint as the whitelist writes it."""
-    return algorithm.digest(der).hex(":").upper() + algorithm.suffix.upper()
+        Raises
+        ------
+        BrokenRepositoryError
+            It holds no certificate, or none of an RSA key.
+        """
+        try:
+            certificate = x509.load_pem_x509_certificate(pem)
+            key = certificate.public_key()
+        except (ValueError, UnsupportedAlgorithm):
+            raise BrokenRepositoryError(f"{where} is no PEM certificate") from None
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise BrokenRepositoryError(f"{where} is no certificate of an RSA key")
+        return cls(key, certificate.public_bytes(serialization.Encoding.DER))
+
+    def fingerprint(self, algorithm: HashAlgorithm) -> str:
+        """Return the fingerprint as whitelists write it."""
+        return algorithm.digest(self.der).hex(":").upper() + algorithm.suffix.upper()
 
 
 def check_manifest_signature(letter: Letter, key: rsa.RSAPublicKey) -> None:

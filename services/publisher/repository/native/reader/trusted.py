@@ -9,19 +9,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from services.publisher.repository.native.reader.errors import UntrustedError
 from services.publisher.repository.native.reader.letters import (
+    Certificate,
     Letter,
     Manifest,
     Whitelist,
-    certificate_key,
     check_manifest_signature,
     check_whitelist_signature,
-    fingerprint,
 )
 from services.publisher.repository.native.reader.objects import read_small_object
 from services.publisher.repository.native.reader.source import Source, read_file
-from services.publisher.repository.native.records import MANIFEST, WHITELIST, HashAlgorithm, ObjectKind
+from services.publisher.repository.native.records import MANIFEST, WHITELIST, ObjectKind
 
-__all__ = ["Head", "HeadReader", "utc_now"]
+__all__ = ["Head", "HeadReader", "read_certificate", "read_letter", "utc_now"]
 
 _LETTER_LIMIT: Final = 1 << 20
 """Largest manifest or whitelist that is read, in bytes."""
@@ -34,14 +33,41 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def read_letter(source: Source, path: str) -> Letter:
+    """Fetch a signed text; its signature has not been looked at.
+
+    Raises
+    ------
+    ObjectMissingError, StorageError
+        It cannot be read.
+    BrokenRepositoryError
+        It is malformed.
+    """
+    return Letter.parse(read_file(source, path, limit=_LETTER_LIMIT), where=path)
+
+
+def read_certificate(source: Source, manifest: Manifest) -> Certificate:
+    """Fetch the certificate that a manifest names.
+
+    Raises
+    ------
+    ObjectMissingError, StorageError
+        It cannot be read.
+    BrokenRepositoryError
+        It is malformed.
+    """
+    name = manifest.certificate
+    pem = read_small_object(source, name, ObjectKind.CERTIFICATE, limit=_CERTIFICATE_LIMIT)
+    return Certificate.parse(pem, where=name.path(ObjectKind.CERTIFICATE))
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What clients find first, verified."""
 
     manifest: Manifest
     whitelist: Whitelist
-    fingerprint: str
-    """Of the certificate that signed the manifest, as the whitelist writes it."""
+    certificate: Certificate
 
 
 class HeadReader:
@@ -79,22 +105,14 @@ class HeadReader:
         UntrustedError
             A signature does not hold, the whitelist has expired or is for something else.
         """
-        whitelist = self.whitelist()
-        letter = Letter.parse(read_file(self._source, MANIFEST, limit=_LETTER_LIMIT), where=MANIFEST)
+        letter = read_letter(self._source, WHITELIST)
+        check_whitelist_signature(letter, self._keys)
+        whitelist = Whitelist.parse(letter)
+        letter = read_letter(self._source, MANIFEST)
         manifest = Manifest.parse(letter)
         if manifest.name != self._name:
             raise UntrustedError(f"{MANIFEST} is of the repository {manifest.name}, not of {self._name}")
-        pem = read_small_object(self._source, manifest.certificate, ObjectKind.CERTIFICATE, limit=_CERTIFICATE_LIMIT)
-        key, der = certificate_key(pem, where=manifest.certificate.path(ObjectKind.CERTIFICATE))
-        # Each line of the whitelist names its own algorithm; the certificate may be listed by any.
-        prints = [fingerprint(der, algorithm) for algorithm in HashAlgorithm]
-        listed = next((one for one in prints if one in whitelist.fingerprints), prints[0])
-        whitelist.check(name=self._name, fingerprint=listed, now=self._clock())
-        check_manifest_signature(letter, key)
-        return Head(manifest=manifest, whitelist=whitelist, fingerprint=listed)
-
-    def whitelist(self) -> Whitelist:
-        """Fetch the whitelist and verify its signature, whatever its dates say."""
-        letter = Letter.parse(read_file(self._source, WHITELIST, limit=_LETTER_LIMIT), where=WHITELIST)
-        check_whitelist_signature(letter, self._keys)
-        return Whitelist.parse(letter)
+        certificate = read_certificate(self._source, manifest)
+        whitelist.check(name=self._name, certificate=certificate, now=self._clock())
+        check_manifest_signature(letter, certificate.key)
+        return Head(manifest, whitelist, certificate)

@@ -14,6 +14,7 @@ from services.publisher.repository.native.errors import BrokenRepositoryError, O
 from services.publisher.repository.native.reader.cache import CatalogCache
 from services.publisher.repository.native.reader.revision import Revision
 from services.publisher.repository.native.reader.source import HttpSource
+from services.publisher.repository.native.records import HashAlgorithm
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from tests.support.golden import GOLDEN, Open, client_view, expected
 
@@ -83,7 +84,10 @@ def test_the_manifest_says_what_it_says(open_golden: Open) -> None:
     head = reader.head()
     assert (head.manifest.revision, head.manifest.ttl, head.manifest.published) == (7, 240, 1795505437)
     assert head.manifest.collectable
-    assert head.fingerprint == "72:71:7F:29:7C:E1:0E:44:37:02:6C:03:8B:FB:23:B4:1B:7C:88:C9"
+    assert (
+        head.certificate.fingerprint(HashAlgorithm.SHA1)
+        == "72:71:7F:29:7C:E1:0E:44:37:02:6C:03:8B:FB:23:B4:1B:7C:88:C9"
+    )
     assert f"{head.whitelist.expires:%Y-%m-%d}" == "2095-05-06"
     assert json.loads(reader.meta(head))["administrator"] == "Your Name"
 
