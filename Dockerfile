@@ -115,7 +115,7 @@ ENTRYPOINT ["/bin/start"]
 FROM python AS suite-files
 COPY --from=packages /opt/suite /opt/suite
 COPY --from=code /code /opt/code
-COPY docker/http-check /usr/local/bin/
+COPY docker/http-check docker/thinctl /usr/local/bin/
 ENV PATH=/opt/suite/bin:$PATH \
     PYTHONPATH=/opt/code
 

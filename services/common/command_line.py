@@ -4,16 +4,17 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from services.common.errors import SuiteError
 
-__all__ = ["bundle", "report", "write_document"]
+__all__ = ["bundle", "report", "run_async", "write_document"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Result = TypeVar("_Result")
 
 
 def bundle(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
@@ -30,6 +31,17 @@ def bundle(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Co
 def write_document(document: object) -> None:
     """Write one JSON document to the standard output, for scripts."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a command's work; SIGTERM ends it as Ctrl-C does, so that nothing half done is left."""
+
+    async def run() -> _Result:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    return asyncio.run(run())
 
 
 def report(command: Callable[[], object], *, program: str, codes: Sequence[tuple[type[SuiteError], int]]) -> int:

@@ -6,9 +6,11 @@ Tree (each module documents its own branch)::
     ├── InvalidValueError          something from outside is not of its form (digest, name, URL, descriptor, sidecar)
     ├── ArchiveError               services.common.archive: a layer archive breaks a rule or a limit
     ├── ObjectStoreError           services.common.object_store: the store failed or refused
+    ├── PublisherApiError          services.common.publisher_api: a publisher does not answer, or refused
     ├── GraphDriverError           services.graphdriver: an operation of the driver failed
     ├── PublisherError             services.publisher: journal, notification, repository
-    └── Docker2CvmfsError          services.docker2cvmfs: the registry, a publication, or the output of a conversion
+    ├── DisagreementError          services.thinctl: repository, journal and bucket disagree
+    └── Docker2CvmfsError          services.docker2cvmfs: the registry, or the output of a conversion
 """
 
 __all__ = ["InvalidValueError", "SuiteError"]

@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from services.common.errors import InvalidValueError
 
-__all__ = ["CommaSeparated", "Settings", "SettingsError", "Variable", "render_help", "variables"]
+__all__ = ["CommaSeparated", "Settings", "SettingsError", "Variable", "read_secret", "render_help", "variables"]
 
 _SECRET_LIMIT: Final = 64 << 10
 """Largest secret file, in bytes: more is not a secret but a mistake."""
@@ -99,7 +99,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
             return None, field_name, False
         if os.environ.get(variable):
             raise SettingsError(f"{variable} and {variable}_FILE are both set: leave one")
-        return _read_secret(f"{variable}_FILE", Path(path)), field_name, False
+        return read_secret(f"{variable}_FILE", Path(path)), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return every secret that a file is named for."""
@@ -108,7 +108,19 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
-def _read_secret(variable: str, path: Path) -> SecretStr:
+def read_secret(variable: str, path: Path) -> SecretStr:
+    """Read a secret from a file; the end of its last line is none of it.
+
+    Parameters
+    ----------
+    variable
+        What names the file, for errors.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be read, or holds no secret.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_SECRET_LIMIT + 1)

@@ -1,17 +1,14 @@
 """The command line."""
 
-import asyncio
 import json
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
 from services.common.allocator import limit_arenas
-from services.common.command_line import bundle, write_document
+from services.common.command_line import bundle, run_async, write_document
 from services.common.layout import LayerLayout
 from services.common.logs import LogFormat, LogLevel, configure_logging
 from services.common.repository_name import RepositoryName
@@ -23,8 +20,6 @@ from services.docker2cvmfs.registry.platform import Platform
 from services.docker2cvmfs.registry.reference import ImageReference
 
 __all__ = ["cli"]
-
-_Result = TypeVar("_Result")
 
 _EPILOG: Final = f"""\
 \b
@@ -100,17 +95,6 @@ def _conversion(
     )
 
 
-def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run a command's work; SIGTERM ends it as Ctrl-C does, so that no half upload is left."""
-
-    async def run() -> _Result:
-        task = asyncio.ensure_future(work)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await task
-
-    return asyncio.run(run())
-
-
 def _need_publisher(publisher: str | None, *, no_wait: bool = False) -> None:
     if publisher is None and not no_wait:
         raise click.UsageError("--publisher is missing: it says when the layers are there")
@@ -140,7 +124,7 @@ def cli() -> None:
 def thin(image: str, repository: str, platform: str | None, layout: str, as_json: bool, **registry: Any) -> None:  # noqa: ANN401, FBT001
     """Print the descriptor of the thin image; nothing is transferred."""
     conversion = _conversion(image, platform=platform, **registry)
-    (descriptor,) = _run(commands.descriptors(conversion, RepositoryName(repository), LayerLayout(layout)))
+    (descriptor,) = run_async(commands.descriptors(conversion, RepositoryName(repository), LayerLayout(layout)))
     del as_json  # the descriptor is JSON
     _write_bytes(descriptor.encode())
 
@@ -150,7 +134,7 @@ def thin(image: str, repository: str, platform: str | None, layout: str, as_json
 @_JSON
 def manifest(image: str, as_json: bool, **registry: Any) -> None:  # noqa: ANN401, FBT001
     """Print the manifest, or the index, as the registry has it; --json adds media type and digest."""
-    raw = _run(commands.manifest(_conversion(image, **registry)))
+    raw = run_async(commands.manifest(_conversion(image, **registry)))
     if as_json:
         write_document({"media_type": raw.media_type, "digest": raw.digest.oci, "manifest": json.loads(raw.content)})
     else:
@@ -163,7 +147,7 @@ def manifest(image: str, as_json: bool, **registry: Any) -> None:  # noqa: ANN40
 @_JSON
 def config(image: str, platform: str | None, as_json: bool, **registry: Any) -> None:  # noqa: ANN401, FBT001
     """Print the image's configuration as the registry has it; --json adds its digest and platform."""
-    (found,) = _run(commands.images(_conversion(image, platform=platform, **registry)))
+    (found,) = run_async(commands.images(_conversion(image, platform=platform, **registry)))
     if as_json:
         document = {
             "digest": found.config_digest.oci,
@@ -182,7 +166,7 @@ def config(image: str, platform: str | None, as_json: bool, **registry: Any) -> 
 @_JSON
 def pull(image: str, directory: Path, platform: str | None, as_json: bool, **registry: Any) -> None:  # noqa: ANN401, FBT001
     """Write the layer archives to a directory, verified; what is there already is not fetched again."""
-    paths = _run(commands.pull_layers(_conversion(image, platform=platform, **registry), directory))
+    paths = run_async(commands.pull_layers(_conversion(image, platform=platform, **registry), directory))
     if as_json:
         write_document({"layers": [str(path) for path in paths]})
     else:
@@ -212,7 +196,7 @@ def publish(
     """Bring the layers to the object store, and wait until the publisher has published them."""
     _need_publisher(publisher, no_wait=no_wait)
     conversion = _conversion(image, platform=platform, all_platforms=all_platforms, **registry)
-    published = _run(
+    published = run_async(
         commands.publish(
             conversion, RepositoryName(repository), publisher=publisher, timeout=None if no_wait else timeout
         )
@@ -284,7 +268,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
         destination = commands.OciFile(name, _given(output))
     else:
         destination = commands.DockerFile(name, _given(output))
-    made = _run(
+    made = run_async(
         commands.make_thin(
             conversion,
             RepositoryName(repository),
@@ -328,7 +312,7 @@ def status(
         raise click.UsageError("--publisher is missing: it says which layers are in the repository")
     conversion = _conversion(image, platform=platform, all_platforms=all_platforms, **registry)
     RepositoryName(repository)
-    places = _run(commands.locate_layers(conversion, publisher=publisher))
+    places = run_async(commands.locate_layers(conversion, publisher=publisher))
     if as_json:
         write_document(commands.status_document(repository, places))
     else:

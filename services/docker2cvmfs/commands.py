@@ -9,12 +9,12 @@ from typing import Any
 from services.common.descriptor import ThinDescriptor
 from services.common.layout import LayerLayout
 from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.publisher_api import PublisherApi
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs import engine
 from services.docker2cvmfs.outputs import docker_archive, oci_archive, push_image, push_index, write_file
 from services.docker2cvmfs.progress import choose_progress
 from services.docker2cvmfs.publish import LayerOutcome, Outcome, Publication, follow
-from services.docker2cvmfs.publisher_api import PublisherApi
 from services.docker2cvmfs.pull import pull
 from services.docker2cvmfs.registry.client import RegistryClient
 from services.docker2cvmfs.registry.manifests import Image, RawManifest

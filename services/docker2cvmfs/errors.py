@@ -4,22 +4,17 @@ Tree::
 
     Docker2CvmfsError
     ├── RegistryError     services.docker2cvmfs.registry: the registry failed, refused, or sent something wrong
-    ├── PublisherError    the publisher failed, or did not publish a layer
     ├── EngineError       a Docker engine did not take the image
     └── OutputError       a file could not be written
 """
 
 from services.common.errors import SuiteError
 
-__all__ = ["Docker2CvmfsError", "EngineError", "OutputError", "PublisherError"]
+__all__ = ["Docker2CvmfsError", "EngineError", "OutputError"]
 
 
 class Docker2CvmfsError(SuiteError):
     """A conversion failed."""
-
-
-class PublisherError(Docker2CvmfsError):
-    """The publisher failed, or did not publish a layer."""
 
 
 class EngineError(Docker2CvmfsError):

@@ -4,7 +4,8 @@ from typing import Final
 
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.object_store import ObjectStoreError
-from services.docker2cvmfs.errors import EngineError, OutputError, PublisherError
+from services.common.publisher_api import PublisherApiError
+from services.docker2cvmfs.errors import EngineError, OutputError
 from services.docker2cvmfs.registry.errors import RegistryError
 
 __all__ = ["CODES", "EXIT_CODES"]
@@ -28,7 +29,7 @@ CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (InvalidValueError, _USAGE),
     (RegistryError, 3),
     (ObjectStoreError, 4),
-    (PublisherError, 5),
+    (PublisherApiError, 5),
     (EngineError, 6),
     (OutputError, 6),
 )

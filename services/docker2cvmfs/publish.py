@@ -9,10 +9,9 @@ from typing import Final
 
 from services.common.digest import Digest
 from services.common.object_store import AnnouncedLayer, ObjectStore
+from services.common.publisher_api import PublisherApi, PublisherTimeoutError
 from services.common.repository_name import RepositoryName
-from services.docker2cvmfs.errors import PublisherError
 from services.docker2cvmfs.progress import LayerProgress
-from services.docker2cvmfs.publisher_api import PublisherApi
 from services.docker2cvmfs.registry.client import RegistryClient
 from services.docker2cvmfs.registry.manifests import Image, ImageLayer
 
@@ -84,7 +83,7 @@ class Publication:
             A layer could not be downloaded.
         ObjectStoreError
             A layer could not be uploaded.
-        PublisherError
+        PublisherApiError
             The publisher does not answer.
         """
         layers = layers_of(images)
@@ -105,7 +104,7 @@ class Publication:
 
     async def _transfer(self, image: Image, layer: ImageLayer) -> Outcome:
         if self._publisher is not None:
-            status = await self._publisher.status(layer.digest)
+            status = await self._publisher.layer(layer.digest)
             if status is not None and status.is_published:
                 return Outcome.PUBLISHED
         announced = AnnouncedLayer(
@@ -143,7 +142,7 @@ async def follow(
 
     Raises
     ------
-    PublisherError
+    PublisherApiError
         A layer is refused, the publisher does not answer, or the time is over.
     """
     waiting = set(digests)
@@ -159,7 +158,7 @@ async def follow(
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     except TimeoutError:
-        raise PublisherError(
+        raise PublisherTimeoutError(
             f"not published within {timeout:g} s: {', '.join(sorted(waiting))}; they are in the object store, and the "
             "publisher goes on: call again, or give a larger --timeout"
         ) from None

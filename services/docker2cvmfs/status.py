@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Final
 
 from services.common.object_store import ObjectStore
+from services.common.publisher_api import PublisherApi
 from services.docker2cvmfs.publish import layers_of
-from services.docker2cvmfs.publisher_api import PublisherApi
 from services.docker2cvmfs.registry.manifests import Image, ImageLayer
 
 __all__ = ["LayerPlace", "Place", "locate"]
@@ -46,14 +46,14 @@ async def locate(images: Iterable[Image], *, store: ObjectStore, publisher: Publ
     ------
     ObjectStoreError
         The object store failed.
-    PublisherError
+    PublisherApiError
         The publisher failed.
     """
     places = asyncio.Semaphore(_PARALLEL)
 
     async def one(layer: ImageLayer) -> LayerPlace:
         async with places:
-            status = await publisher.status(layer.digest)
+            status = await publisher.layer(layer.digest)
             if status is not None and status.is_published:
                 place = Place.REPOSITORY
             else:

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
-from tests.support.converter import Ended, docker2cvmfs
+from tests.support.commands import Ended, docker2cvmfs
 from tests.support.notifications import ceph_event
 from tests.support.oci import write_image
 from tests.support.publisher import PublisherProcess

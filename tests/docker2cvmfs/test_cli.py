@@ -9,7 +9,7 @@ import pytest
 
 from services.common.descriptor import ThinDescriptor
 from tests.docker2cvmfs.conftest import LAYERS, Site
-from tests.support.converter import docker2cvmfs
+from tests.support.commands import docker2cvmfs
 from tests.support.oci import write_image
 from tests.support.publisher import REPOSITORY
 

@@ -4,12 +4,13 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
+from services.thinctl.settings import ThinctlSettings
 from tests.support.documentation import settings_discrepancies
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "SETTINGS.md"
 
 
 def test_the_documented_settings_are_those_of_the_code() -> None:
-    groups = (GraphDriverSettings, PublisherSettings, ObjectStoreSettings, ArchiveLimits)
+    groups = (GraphDriverSettings, PublisherSettings, ThinctlSettings, ObjectStoreSettings, ArchiveLimits)
 
     assert settings_discrepancies(DOCUMENT, groups) == []

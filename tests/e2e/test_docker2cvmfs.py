@@ -15,7 +15,7 @@ from harness.node import Node
 from harness.stratum0 import Stratum0
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
 from services.docker2cvmfs.thin_image import LABEL_DIGEST, LABEL_ORIGIN, LABEL_REPOSITORY
-from tests.support.converter import Ended, docker2cvmfs
+from tests.support.commands import Ended, docker2cvmfs
 from tests.support.e2e import BASE, REPOSITORY
 from tests.support.registries import RegistryServer
 

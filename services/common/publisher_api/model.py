@@ -1,0 +1,141 @@
+"""What the publisher answers, checked. What later publishers may add is ignored."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.digest import DigestField
+
+__all__ = ["CheckSummary", "Disagreement", "Layer", "LayerPage", "Status"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Layer(_Answer):
+    """What the publisher says of a layer."""
+
+    digest: DigestField
+    state: Annotated[str, Field(max_length=40)]
+    """`announced`, `fetching`, `verified`, `publishing`, `published` or `failed`."""
+    reason: str | None = None
+    """Why it failed last."""
+    retryable: bool | None = None
+    """Of a failed layer: whether it is tried again by itself."""
+    next_attempt: datetime | None = None
+    """When that is."""
+    attempts: int = 0
+    """Failed attempts so far."""
+    revision: int | None = None
+    """Of a published layer: the revision that brought it, where that is known."""
+    archive_size: int | None = None
+    """Bytes of the archive."""
+    tree_size: int | None = None
+    """Bytes of the layer's files."""
+    announced_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_published(self) -> bool:
+        """Whether readers of the repository see the layer."""
+        return self.state == "published"
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it failed for good."""
+        return self.state == "failed" and not self.retryable
+
+
+class LayerPage(_Answer):
+    """Some layers."""
+
+    layers: tuple[Layer, ...]
+    next: str | None = None
+    """The request for those that follow, if there may be any."""
+
+
+class Pause(_Answer):
+    """Publishing is paused."""
+
+    since: datetime
+    reason: str
+
+
+class Transaction(_Answer):
+    """The transaction that is under way."""
+
+    since: datetime
+    stage: str
+    layers: tuple[DigestField, ...]
+    added: int
+    bytes: int
+    """Bytes of the files of its layers."""
+
+
+class Sweep(_Answer):
+    """What the sweeps of the bucket have come to."""
+
+    begun: int
+    """Number of the last one that was begun."""
+    ended: int
+    """Number of the last one that has ended."""
+    ended_at: datetime | None
+    found: int
+    """Layers that the last one found to work on."""
+    error: str | None
+    """Why it failed."""
+
+
+class Spool(_Answer):
+    """Archives on the publisher's disk, in bytes."""
+
+    used: int
+    limit: int
+
+
+class Disk(_Answer):
+    """A file system, in bytes."""
+
+    free: int
+    total: int
+
+
+class Status(_Answer):
+    """How a publisher is."""
+
+    repository: str
+    paused: Pause | None
+    waiting_for: str | None
+    """What keeps layers from being published."""
+    layers: dict[str, int]
+    """Number of layers in each state."""
+    refused: int
+    """Failed layers that are not tried again by themselves."""
+    oldest_unpublished_seconds: float
+    transaction: Transaction | None
+    sweep: Sweep
+    spool: Spool
+    disks: dict[str, Disk | None]
+
+
+class Disagreement(_Answer):
+    """A layer about which repository, journal and bucket disagree."""
+
+    digest: DigestField
+    kind: str
+    meaning: str
+    remedy: str
+    """What to do."""
+    harmless: bool
+    """Whether images run as they should all the same."""
+
+
+class CheckSummary(_Answer):
+    """The end of a check."""
+
+    layers: int
+    """Layers that were compared."""
+    found: dict[str, int]
+    """Number of disagreements of each kind."""

@@ -1,0 +1,1 @@
+"""`thinctl`: what operators ask of a publisher."""

@@ -1,0 +1,176 @@
+"""What people see."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from services.common.digest import Digest
+from services.common.publisher_api import Disagreement, Layer, Status
+
+__all__ = ["age", "say", "show", "show_check", "show_layer", "show_layers", "show_status", "size"]
+
+_WIDE: Final = 200
+"""Columns where the output is no terminal: nothing is to be cut off."""
+_SHOWN_DIGESTS: Final = 20
+"""Layers that are named of each kind of disagreement."""
+_COLOURS: Final[Mapping[str, str]] = {
+    "published": "green",
+    "failed": "red",
+    "publishing": "cyan",
+    "verified": "cyan",
+    "fetching": "cyan",
+}
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+_KIBI: Final = 1024
+_PERIODS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def show(*items: RenderableType) -> None:
+    """Write to the standard output."""
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False, emoji=False)
+    console.print(*items, sep="\n")
+
+
+def say(text: str) -> None:
+    """Tell of progress, on the standard error output."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def size(count: int | None) -> str:
+    """Write a number of bytes."""
+    if count is None:
+        return "-"
+    number, unit = float(count), _UNITS[0]
+    for unit in _UNITS:
+        if number < _KIBI or unit == _UNITS[-1]:
+            break
+        number /= _KIBI
+    return f"{count} B" if unit == _UNITS[0] else f"{number:.1f} {unit}"
+
+
+def age(seconds: float) -> str:
+    """Write a time span, by its largest unit that fits."""
+    for length, unit in _PERIODS:
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return "0 s" if seconds <= 0 else "<1 s"
+
+
+def show_status(status: Status) -> None:
+    """Show how the publisher is."""
+    grid = _grid()
+    if status.paused is not None:
+        reason = f": {status.paused.reason}" if status.paused.reason else ""
+        grid.add_row("publishing", Text(f"paused for {_since(status.paused.since)}{reason}", style="yellow"))
+    elif status.waiting_for:
+        grid.add_row("publishing", Text(f"waits: {status.waiting_for}", style="yellow"))
+    else:
+        grid.add_row("publishing", Text("goes on", style="green"))
+    grid.add_row("repository", Text(status.repository))
+    grid.add_row("layers", _counts(status))
+    grid.add_row("oldest waiting", age(status.oldest_unpublished_seconds))
+    grid.add_row("transaction", Text(_transaction(status)))
+    grid.add_row("last sweep", Text(_sweep(status)))
+    grid.add_row("spool", f"{size(status.spool.used)} of {size(status.spool.limit)}")
+    for name, disk in status.disks.items():
+        if disk is not None:
+            grid.add_row(f"disk of {name}", f"{size(disk.free)} free of {size(disk.total)}")
+    show(grid)
+
+
+def show_layers(layers: Iterable[Layer]) -> None:
+    """Show layers, one a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("layer", "state", "archive", "files", "changed"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("archive", "files") else "left")
+    table.add_column("reason", overflow="fold")
+    for layer in layers:
+        table.add_row(
+            layer.digest[:12],
+            _state(layer),
+            size(layer.archive_size),
+            size(layer.tree_size),
+            f"{_since(layer.updated_at)} ago",
+            Text(layer.reason or ""),
+        )
+    show(table)
+
+
+def show_layer(layer: Layer) -> None:
+    """Show all that is known of a layer."""
+    grid = _grid()
+    grid.add_row("digest", layer.digest)
+    grid.add_row("state", _state(layer))
+    if layer.reason:
+        grid.add_row("reason", Text(layer.reason))
+    if layer.next_attempt is not None:
+        grid.add_row("next attempt", layer.next_attempt.isoformat())
+    grid.add_row("attempts", f"{layer.attempts} failed")
+    if layer.revision is not None:
+        grid.add_row("revision", str(layer.revision))
+    grid.add_row("archive", size(layer.archive_size))
+    grid.add_row("files", size(layer.tree_size))
+    grid.add_row("announced", f"{layer.announced_at.isoformat()} ({_since(layer.announced_at)} ago)")
+    grid.add_row("changed", f"{layer.updated_at.isoformat()} ({_since(layer.updated_at)} ago)")
+    show(grid)
+
+
+def show_check(layers: int, found: Mapping[str, Sequence[Disagreement]]) -> None:
+    """Show what a check has found, by kind, with what to do."""
+    if not found:
+        show(f"{layers} layers: repository, journal and bucket agree")
+        return
+    show(f"{layers} layers; disagreements about {sum(map(len, found.values()))}:")
+    for kind, items in found.items():
+        first = items[0]
+        heading = Text(f"\n{kind}: {len(items)}", style="yellow" if first.harmless else "bold red")
+        show(heading, f"  {first.meaning}", f"  to do: {first.remedy}")
+        show(*(f"    {item.digest}" for item in items[:_SHOWN_DIGESTS]))
+        if len(items) > _SHOWN_DIGESTS:
+            show(f"    and {len(items) - _SHOWN_DIGESTS} others; --json names all")
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _state(layer: Layer) -> Text:
+    state = "refused" if layer.is_refused else layer.state
+    return Text(state, style=_COLOURS.get(layer.state, ""))
+
+
+def _counts(status: Status) -> str:
+    counts = [f"{count} {state}" for state, count in status.layers.items() if count]
+    if status.refused:
+        counts.append(f"{status.refused} of the failed ones refused for good")
+    return ", ".join(counts) or "none"
+
+
+def _transaction(status: Status) -> str:
+    transaction = status.transaction
+    if transaction is None:
+        return "none"
+    named = ", ".join(Digest(digest).short for digest in transaction.layers[:3])
+    more = f" and {len(transaction.layers) - 3} others" if len(transaction.layers) > 3 else ""  # noqa: PLR2004 - as above
+    return f"{transaction.stage} for {_since(transaction.since)}: {named}{more}, {size(transaction.bytes)}"
+
+
+def _sweep(status: Status) -> str:
+    sweep = status.sweep
+    if sweep.ended_at is None:
+        return "under way" if sweep.begun else "none yet"
+    outcome = f"failed: {sweep.error}" if sweep.error else f"found {sweep.found}"
+    return f"{_since(sweep.ended_at)} ago, {outcome}"
+
+
+def _since(time: datetime) -> str:
+    return age((datetime.now(UTC) - time).total_seconds())
