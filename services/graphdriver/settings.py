@@ -56,7 +56,8 @@ class GraphDriverSettings(Settings):
     layout: LayerLayout = LayerLayout.FLAT
     """Form of the layer paths in descriptors of committed images."""
     copy_interval: Annotated[float, Field(gt=0)] = 30
-    """How often local copies of committed layers are checked for having been published, in seconds."""
+    """How often the driver looks for what can go, in seconds: local copies of committed layers that are published now,
+    and what removed images needed."""
     log_level: LogLevel = LogLevel.INFO
     """The least severe events that are logged."""
     log_format: LogFormat = LogFormat.AUTO

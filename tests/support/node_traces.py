@@ -44,7 +44,6 @@ class NodeTraces:
         return cls(
             mounts=_mounts(),
             entries=frozenset(entries),
-            # Links to published layers stay, and a look along one may fail with their repository.
             broken_links=frozenset(str(link.relative_to(home)) for link in (home / "l").iterdir() if _is_broken(link)),
         )
 
@@ -72,7 +71,7 @@ class NodeTraces:
 
 
 def _is_broken(link: Path) -> bool:
-    # A look along a link to a published layer may fail with its repository; those stay.
+    # A look along a link to a published layer may fail with its repository; those go when a layer has gone.
     return str(link.readlink()).startswith(("../layers/", "../copies/")) and not link.exists()
 
 

@@ -28,7 +28,7 @@ from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerSto
 from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.union import MountedUnions, UnionBuilder
-from services.graphdriver.errors import UnknownLayerError, UnsupportedError
+from services.graphdriver.errors import LineageError, UnknownLayerError, UnsupportedError
 
 __all__ = ["Driver", "TreeDiff"]
 
@@ -68,6 +68,8 @@ class Driver:
         self._finder = finder
         self._repositories = repositories
         self._limits = limits
+        self._untidy = True
+        """Whether something may be left that nothing needs any more."""
         self._locks: dict[LayerId, tuple[asyncio.Lock, int]] = {}
 
     @property
@@ -129,6 +131,7 @@ class Driver:
                 await self._unions.discard(await self._find(layer_id))
                 self._forget_use(layer_id)
             await run_in_thread(lambda: self._layers.remove(layer_id))
+            self._untidy = True
 
     async def exists(self, layer_id: LayerId) -> bool:
         """Return whether there is a layer of that id."""
@@ -277,6 +280,18 @@ class Driver:
             ("Local copies", f"{cached} bytes"),
         ]
 
+    async def tidy(self) -> None:
+        """Remove what served the unions of layers that are gone; where it cannot be done now, the next call does."""
+        if not self._untidy:
+            return
+        self._untidy, done = False, False
+        try:
+            done = await self._builder.tidy()
+        except LineageError as error:
+            _log.warning("masks_kept", reason=str(error))
+        finally:
+            self._untidy |= not done
+
     async def retire_copies(self) -> None:
         """Drop the local copies whose layers now show in their repositories."""
         copies = self._copies.all()
@@ -290,6 +305,7 @@ class Driver:
             for copy in copies:
                 if copy.url in findings.found:
                     await self._copies.drop(copy.archive.digest)
+                    self._untidy = True
                     _log.info("local_copy_dropped", digest=copy.archive.digest, url=copy.url)
         finally:
             self._forget_use(holder)

@@ -8,13 +8,15 @@ On disk, below the driver's home::
     layers/<id>/work/         overlay work directory
     layers/<id>/merged/       mount point of the union, there while it is mounted
     layers/<id>/held          how often the union is held
-    l/<link>                  short symbolic link to the layer's diff, for the mount options
+    l/<link>                  short symbolic link to a lower directory, for the mount options
     trash/                    layers that are being deleted
 
-A layer appears and disappears by one rename, so a kill at any point leaves a whole layer or none.
+A layer appears and disappears by one rename, so a kill at any point leaves a whole layer or none. The kernel follows a
+link when it mounts and never again: those to other directories than layers' own go now and then, and at every start.
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -34,8 +36,8 @@ __all__ = ["Layer", "LayerId", "LayerKind", "LayerStore", "short_link"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,191}")
 _INCOMING: Final = "incoming"
-_LOCAL_LINKS: Final = ("../layers/", "../copies/")
-"""How the texts of short links begin that lead to files of this machine which come and go."""
+_LAYER_LINKS: Final = "../layers/"
+"""How the texts of short links to layers begin."""
 _CHAIN_LIMIT: Final = 1000
 """Longest chain of parents that is followed; a longer one can only be a loop in damaged records."""
 
@@ -133,9 +135,9 @@ class LayerStore:
         for pattern in (".new-*", f"*/{_INCOMING}"):
             for leftover in self._layers.glob(pattern):
                 shutil.rmtree(leftover)
+        self.forget_links()
         for link in (self.home / "l").iterdir():
-            # A look along a link into a repository could mount it, fail with its client, or hang.
-            if str(link.readlink()).startswith(_LOCAL_LINKS) and not link.exists():
+            if not link.exists():
                 link.unlink()
 
     def create(self, layer_id: LayerId, parent: LayerId | None, kind: LayerKind) -> Layer:
@@ -186,6 +188,13 @@ class LayerStore:
             found = place.readlink()
             if str(found) != text:
                 raise LineageError(f"{place} points to {found}, not to {text}: remove it if {found} is gone") from None
+
+    def forget_links(self) -> None:
+        """Remove the short links to what is no layer; none of them may be about to be used for a mount."""
+        for link in (self.home / "l").iterdir():
+            # A look along a link into a repository could mount it, fail with its client, or hang.
+            if not str(link.readlink()).startswith(_LAYER_LINKS):
+                link.unlink()
 
     def exists(self, layer_id: LayerId) -> bool:
         """Return whether there is a layer of that id."""
@@ -257,9 +266,17 @@ class LayerStore:
         (self.home / short_link(layer_id)).unlink(missing_ok=True)
         shutil.rmtree(grave)
 
-    def ids(self) -> Iterator[LayerId]:
-        """Iterate over the ids of all layers."""
+    def all(self) -> Iterator[Layer]:
+        """Iterate over all layers; one that goes meanwhile may be left out.
+
+        Raises
+        ------
+        LineageError
+            A record is damaged.
+        """
         with os.scandir(self._layers) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    yield LayerId(entry.name)
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
+        for name in names:
+            # Not by `find`, which remembers what it has read, though the layer be gone by then.
+            with contextlib.suppress(UnknownLayerError):
+                yield self._read(LayerId(name))

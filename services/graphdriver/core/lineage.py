@@ -5,18 +5,20 @@ top (docs/ARCHITECTURE.md, union order). A layer that holds files beside its thi
 above the descriptor's, with thin.json hidden: nothing that somebody put into an image is dropped.
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from services.common.descriptor import DESCRIPTOR_LIMIT, DESCRIPTOR_NAME, ThinDescriptor
+from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.repository_name import RepositoryName
 from services.graphdriver.core.layers import Layer, LayerKind
 from services.graphdriver.errors import LineageError
 
-__all__ = ["Lineage", "holds_descriptor", "read_descriptor", "trace"]
+__all__ = ["Lineage", "holds_descriptor", "named_layers", "read_descriptor", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,22 @@ def read_descriptor(layer: Layer) -> ThinDescriptor | None:
         return ThinDescriptor.parse(content, where=f"layer {layer.id}")
     except InvalidValueError as error:
         raise LineageError(str(error)) from error
+
+
+def named_layers(layers: Iterable[Layer]) -> set[Digest]:
+    """Return the digests of the published layers that any of these layers names.
+
+    Raises
+    ------
+    LineageError
+        There is a thin.json that is no usable descriptor.
+    """
+    named: set[Digest] = set()
+    for layer in layers:
+        with contextlib.suppress(FileNotFoundError):  # the layer goes just now
+            if layer.kind is LayerKind.IMAGE and (descriptor := read_descriptor(layer)) is not None:
+                named.update(part.id for part in descriptor.layers)
+    return named
 
 
 def trace(ancestors: Sequence[Layer]) -> Lineage:

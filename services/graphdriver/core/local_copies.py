@@ -31,7 +31,6 @@ from services.common.descriptor import LayerUrl
 from services.common.digest import Digest
 from services.common.streams import run_in_thread
 from services.graphdriver.core.holders import Holders
-from services.graphdriver.core.layers import short_link
 
 __all__ = ["LocalCopies", "LocalCopy"]
 
@@ -66,7 +65,6 @@ class LocalCopies:
     """
 
     def __init__(self, *, home: Path, limits: ArchiveLimits) -> None:
-        self._home = home
         self._copies = home / "copies"
         self._spool = home / "spool"
         self._limits = limits
@@ -201,5 +199,4 @@ class LocalCopies:
     def _delete(self, copy: LocalCopy) -> None:
         grave = self.new_spool()
         copy.archive.path.parent.rename(grave / "copy")
-        (self._home / short_link(str(copy.tree))).unlink(missing_ok=True)
         shutil.rmtree(grave)

@@ -5,9 +5,11 @@ directories, and is stacked directly *below* its layer, so that directory attrib
 
 On disk, below the driver's home::
 
-    masks/<name>/  a mask, named by the SHA-256 of its layer's digest and of what it deletes; appears by one rename
+    masks/<digest>-<hash>/  the mask of a layer; the hash is the SHA-256 of what it deletes
 
-The digest is in the name since a union takes no directory twice, the content since two repositories may disagree.
+The digest is in the name since a union takes no directory twice, the content since two repositories may disagree. A
+mask appears and disappears by one rename. It is kept as long as an image on this machine names its layer, rather than
+made anew for each container: a layer may delete thousands of paths.
 """
 
 import errno
@@ -16,10 +18,11 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from services.common.descriptor import DESCRIPTOR_NAME
+from services.common.digest import Digest
 from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.graphdriver.errors import RepositoryError
 
@@ -38,7 +41,7 @@ class MaskStore:
     def __init__(self, home: Path) -> None:
         self._masks = home / "masks"
         self._masks.mkdir(mode=0o710, exist_ok=True)
-        for leftover in self._masks.glob(".new-*"):
+        for leftover in self._masks.glob(".*"):
             shutil.rmtree(leftover)
 
     def for_layer(self, sidecar: LayerSidecar) -> Path:
@@ -64,9 +67,18 @@ class MaskStore:
         """Return the mask that hides a thin.json."""
         return self._ensure(DESCRIPTOR_NAME, whiteouts=[DESCRIPTOR_NAME.encode()], opaque=[])
 
+    def keep_only(self, digests: Container[Digest]) -> None:
+        """Remove the masks of all other layers; no union may stand on one of them."""
+        for mask in self._masks.iterdir():
+            owner = mask.name.partition("-")[0]
+            if owner != DESCRIPTOR_NAME and owner not in digests:
+                grave = mask.with_name(f".old-{mask.name}")
+                mask.rename(grave)
+                shutil.rmtree(grave)
+
     def _ensure(self, owner: str, *, whiteouts: Sequence[bytes], opaque: Sequence[bytes]) -> Path:
-        content = owner.encode() + b"\0\0" + b"\0".join(whiteouts) + b"\0\0" + b"\0".join(opaque)
-        mask = self._masks / hashlib.sha256(content).hexdigest()
+        content = b"\0".join(whiteouts) + b"\0\0" + b"\0".join(opaque)
+        mask = self._masks / f"{owner}-{hashlib.sha256(content).hexdigest()}"
         if mask.is_dir():
             return mask
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._masks))

@@ -21,7 +21,7 @@ from services.common.repository_name import RepositoryName
 from services.graphdriver.core.cvmfs.finder import LayerFinder
 from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
 from services.graphdriver.core.layers import Layer, LayerId, LayerStore, short_link
-from services.graphdriver.core.lineage import Lineage
+from services.graphdriver.core.lineage import Lineage, named_layers
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import OverlaySource, mount_overlay, mount_table, remove_mount_point, unmount
@@ -69,6 +69,10 @@ class UnionBuilder:
         self._finder = finder
         self._io = io
         self._wait = wait
+        self._gate = asyncio.Lock()
+        """Held while no union may be begun."""
+        self._begun = 0
+        """Unions that are being made or given up, from the look for their lower directories on."""
         self._at_work: dict[Path, Sequence[RepositoryName]] = {}
         """Mount points of the mounts that are under way, also of those that nobody waits for any more."""
         self._views = layers.home / "views"
@@ -146,18 +150,19 @@ class UnionBuilder:
                 f"the union of layer {layer.id} cannot be mounted: its last mount still waits for repository "
                 f"{' or '.join(names)}: the CVMFS client hangs"
             )
-        lowers = await self.lowers(lineage, holder=layer.id)
-        home = self._layers.home
-        source = OverlaySource(
-            lowers=lowers or [str(self._empty.relative_to(home))],
-            upper=str(layer.diff.relative_to(home)),
-            work=str(layer.work.relative_to(home)),
-            label=label,
-        )
-        try:
-            await self._mount(source, layer.merged, lineage.repositories)
-        except RepositoryError as error:
-            raise RepositoryError(f"the union of layer {layer.id} cannot be mounted: {error}") from error
+        async with self._making():
+            lowers = await self.lowers(lineage, holder=layer.id)
+            home = self._layers.home
+            source = OverlaySource(
+                lowers=lowers or [str(self._empty.relative_to(home))],
+                upper=str(layer.diff.relative_to(home)),
+                work=str(layer.work.relative_to(home)),
+                label=label,
+            )
+            try:
+                await self._mount(source, layer.merged, lineage.repositories)
+            except RepositoryError as error:
+                raise RepositoryError(f"the union of layer {layer.id} cannot be mounted: {error}") from error
 
     async def answers(self, layer: Layer, lineage: Lineage) -> bool:
         """Return whether a mounted union is of use; it is not if the client of a repository below it died.
@@ -189,19 +194,53 @@ class UnionBuilder:
             await asyncio.to_thread(remove_mount_point, point)
             raise
 
+    @asynccontextmanager
+    async def _making(self) -> AsyncIterator[None]:
+        async with self._gate:
+            self._begun += 1
+        try:
+            yield
+        finally:
+            self._begun -= 1
+
     @property
     def quiet(self) -> bool:
-        """Whether no mount is under way."""
-        return not self._at_work
+        """Whether no union is being made, nor a mount under way that nobody waits for any more."""
+        return self._begun == 0 and not self._at_work
+
+    async def tidy(self) -> bool:
+        """Remove the links and masks that are of no use here any more, unless a union is being made.
+
+        Returns
+        -------
+        bool
+            Whether it has been done.
+
+        Raises
+        ------
+        LineageError
+            A layer does not say what it stands on; all masks are kept.
+        """
+        async with self._gate:
+            if self.quiet:
+                await asyncio.to_thread(self._tidy)
+                return True
+        return False
+
+    def _tidy(self) -> None:
+        self._layers.forget_links()
+        # What a mounted union stands on is named by a layer: its own chain is there as long as it is.
+        self._masks.keep_only(named_layers(self._layers.all()))
 
     @asynccontextmanager
     async def view(self, lineage: Lineage, *, holder: str) -> AsyncIterator[Path]:
         """Mount what lies below a layer, read-only, for as long as the context lasts."""
-        lowers = await self.lowers(lineage, holder=holder)
         point = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._views))
         try:
-            source = OverlaySource(lowers=[*lowers, str(self._empty.relative_to(self._layers.home))])
-            await self._mount(source, point, lineage.repositories)
+            async with self._making():
+                lowers = await self.lowers(lineage, holder=holder)
+                source = OverlaySource(lowers=[*lowers, str(self._empty.relative_to(self._layers.home))])
+                await self._mount(source, point, lineage.repositories)
             yield point
         finally:
             await asyncio.to_thread(remove_mount_point, point)

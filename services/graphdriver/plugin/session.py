@@ -159,6 +159,7 @@ class Session:
                 continue
             try:
                 await self._driver.retire_copies()
+                await self._driver.tidy()
             except Exception:  # noqa: BLE001 - a fault in house-keeping must not end a driver under running containers
-                # The copies stay, so nothing is lost; the next round tries again.
+                # What could have gone stays, so nothing is lost; the next round tries again.
                 _log.exception("house_keeping_failed")

@@ -155,3 +155,15 @@ async def test_a_view_is_given_up_too(core: Core, hung: Hung) -> None:
     await hung.recover()
     assert mounts_below(core.home) == []
     assert os.listdir(core.home / "views") == []
+
+
+async def test_what_the_mount_still_needs_is_not_tidied_away(core: Core, hung: Hung) -> None:
+    mounting = await hung.begin()
+    assert not await core.builder.tidy()
+    with pytest.raises(RepositoryError, match="does not answer within 2 s"):
+        await mounting
+    assert not await core.builder.tidy()
+    assert any(str(link.readlink()).startswith("/") for link in (core.home / "l").iterdir())
+    await hung.recover()
+    assert await core.builder.tidy()
+    assert all(str(link.readlink()).startswith("../layers/") for link in (core.home / "l").iterdir())

@@ -10,7 +10,7 @@ from services.common.sidecar import LayerSidecar
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.errors import RepositoryError
-from tests.support.repositories import Repository
+from tests.support.repositories import Repository, digest_of
 
 OPAQUE = "trusted.overlay.opaque"
 
@@ -136,9 +136,12 @@ def test_paths_that_lead_outside_never_get_as_far_as_a_mask(repository: Reposito
         LayerSidecar.model_validate(document)
 
 
-def test_half_made_masks_are_removed_at_the_next_start(masks: MaskStore, home: Path) -> None:
+@pytest.mark.parametrize("name", [".new-abc", f".old-{digest_of('one')}-abc"])
+def test_half_made_and_half_removed_masks_are_removed_at_the_next_start(
+    masks: MaskStore, home: Path, name: str
+) -> None:
     whole = masks.hiding_descriptor()
-    half = home / "masks/.new-abc/etc"
+    half = home / "masks" / name / "etc"
     half.mkdir(parents=True)
     os.mknod(half / "gone", stat.S_IFCHR, os.makedev(0, 0))
     MaskStore(home)
@@ -147,3 +150,14 @@ def test_half_made_masks_are_removed_at_the_next_start(masks: MaskStore, home: P
 
 def test_the_mask_that_hides_the_descriptor(masks: MaskStore) -> None:
     assert _content(masks.hiding_descriptor()) == {b"thin.json": "whiteout"}
+
+
+def test_masks_of_layers_that_are_of_use_are_kept(masks: MaskStore, repository: Repository, home: Path) -> None:
+    hiding = masks.hiding_descriptor()
+    kept = [masks.for_layer(repository.sidecar("one", whiteouts=[path])) for path in (b"a", b"b")]
+    masks.for_layer(repository.sidecar("two", opaque=[b"x/y"]))
+    masks.keep_only({digest_of("one")})
+    assert set((home / "masks").iterdir()) == {hiding, *kept}
+    assert _content(kept[0]) == {b"a": "whiteout"}
+    masks.keep_only(set())
+    assert list((home / "masks").iterdir()) == [hiding]

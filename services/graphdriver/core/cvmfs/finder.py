@@ -231,7 +231,8 @@ class LayerFinder:
         # The overlay resolves symbolic links when it is mounted; one in a repository must not lead to the host's files.
         if not tree.startswith(real_root + "/"):
             raise RepositoryError(f"layer {url} leads outside its repository, to {tree}")
-        if known is not None and str(known.tree) == tree:
+        # Masks go with the images that name their layers, and those may come again.
+        if known is not None and str(known.tree) == tree and (known.mask is None or known.mask.is_dir()):
             return known
         try:
             with open(os.path.join(real_root, sidecar_path(url.digest)), "rb") as file:
