@@ -150,6 +150,7 @@ class HeadWriter:
             published=root.published,
             certificate=certificate,
             ttl=self._ttl,
+            garbage_collectable=previous is None or previous.garbage_collectable,
             history=history,
             meta=meta,
         )

@@ -1,6 +1,7 @@
 """`thin-repository`, as operators run it."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -186,8 +187,24 @@ def test_the_whitelist_is_signed_elsewhere(created: Tool, tmp_path: Path, keys: 
     assert (created.root / ".cvmfswhitelist").read_bytes() == signed.read_bytes()
 
 
+def test_garbage_is_shown_before_it_is_deleted(created: Tool) -> None:
+    orphan = created.root / "data/00/00000000000000000000000000000000000000"
+    orphan.write_bytes(b"left over")
+    os.utime(orphan, (0, 0))
+    shown = created.run("gc")
+    assert shown.output == ("kept: 1 revisions from 1 to 1, and 1 tags\nto delete: 1 objects, 9 bytes\n")
+    assert orphan.exists()
+    deleted = created.run("gc", "--delete", "--keep-revisions", "1", "--keep-days", "0", "--json").document
+    assert deleted == {"deleted": True, "kept": [1], "tags": 1, "references": 0, "objects": 1, "bytes": 9}
+    assert not orphan.exists()
+    with DirectoryStorage(created.root).using(patience=0):
+        ended = created.run("gc", "--delete", "--wait", "0")
+    assert ended.status == 6
+    assert "published to" in ended.error
+
+
 def test_help_names_the_exit_statuses_and_examples(tool: Tool) -> None:
     shown = tool.call("--help").output
     assert "6  another process writes to the repository" in shown
-    for command in ("create", "resign", "sign-whitelist", "tag add", "tag list", "tag remove"):
+    for command in ("create", "gc", "resign", "sign-whitelist", "tag add", "tag list", "tag remove"):
         assert "Example" in tool.call(*command.split(), "--help").output

@@ -1,0 +1,1 @@
+"""Garbage collection: deleting the objects that no kept revision reaches."""
