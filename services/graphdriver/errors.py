@@ -3,6 +3,7 @@
 Tree::
 
     GraphDriverError
+    ├── BrokenRequestError        the front end broke a request off
     ├── NotInitialisedError       an operation came before Init
     ├── UnknownLayerError         no layer of that id
     ├── LayerExistsError          a layer of that id is there already
@@ -17,6 +18,7 @@ Tree::
 from services.common.errors import SuiteError
 
 __all__ = [
+    "BrokenRequestError",
     "CommitError",
     "GraphDriverError",
     "LayerExistsError",
@@ -32,6 +34,10 @@ __all__ = [
 
 class GraphDriverError(SuiteError):
     """An operation of the driver failed."""
+
+
+class BrokenRequestError(GraphDriverError):
+    """The front end broke a request off, or its end was lost."""
 
 
 class NotInitialisedError(GraphDriverError):

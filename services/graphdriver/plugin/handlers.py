@@ -8,7 +8,7 @@ takes a cut tar for a whole one.
 import io
 import os
 import tarfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,7 +22,7 @@ from services.common.errors import InvalidValueError, SuiteError
 from services.common.streams import BlockingWriter, iterate_writer
 from services.graphdriver.core.driver import TreeDiff
 from services.graphdriver.core.layers import LayerId, LayerKind
-from services.graphdriver.errors import NotInitialisedError, UnknownLayerError, UnsupportedError
+from services.graphdriver.errors import BrokenRequestError, NotInitialisedError, UnknownLayerError, UnsupportedError
 from services.graphdriver.plugin.messages import CreateRequest, GetRequest, InitRequest, LayerRequest, PairRequest
 from services.graphdriver.plugin.session import Session
 
@@ -88,6 +88,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
 
 
 _STATUSES: Final[Mapping[type[SuiteError], int]] = {
+    BrokenRequestError: 400,
     InvalidValueError: 400,
     UnsupportedError: 400,
     UnknownLayerError: 404,
@@ -227,7 +228,10 @@ async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamRespon
                 request.transport.abort()
             if not isinstance(error, Exception):
                 raise
-            _log.exception("diff_broken_off", tree=os.fspath(diff.tree))
+            if isinstance(error, ConnectionError):
+                _log.warning("diff_not_wanted", tree=os.fspath(diff.tree), reason=repr(error))
+            else:
+                _log.exception("diff_broken_off", tree=os.fspath(diff.tree))
     return response
 
 
@@ -242,10 +246,20 @@ async def _changes(request: web.Request) -> web.Response:
 async def _apply_diff(request: web.Request) -> web.Response:
     # The engine does not escape the query; the ids of layers need no escaping.
     layer_id = LayerId(request.query.get("id", ""))
-    content = await request.app[SESSION].driver.apply(layer_id, request.content.iter_any())
+    content = await request.app[SESSION].driver.apply(layer_id, _body(request, layer_id))
     for note in content.notes:
         _log.warning("layer_not_kept_whole", layer=layer_id, note=note)
     return web.json_response({"Size": content.tree_size, "Err": ""})
+
+
+async def _body(request: web.Request, layer_id: LayerId) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.content.iter_any():
+            yield chunk
+    except ConnectionError as error:
+        # As after Ctrl-C at `docker load`: no fault of this program, hence no traceback.
+        _log.warning("body_broken_off", layer=layer_id, reason=repr(error))
+        raise BrokenRequestError(f"layer {layer_id} was not filled: the request broke off: {error!r}") from error
 
 
 async def _diff_size(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from harness.processes import wait_until
 from tests.graphdriver.plugin.conftest import Plugin
@@ -107,6 +108,25 @@ async def test_a_cut_within_a_chunk_fills_nothing(plugin: Plugin, base: str, hom
         await client.send(b"%x\r\n" % 9000 + _tar(a="a"))
     await _no_threads_left()
     assert list(_diff_directory(home, base).iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [b"", b"%x\r\n" % 9000, b"%x\r\n" % 9000 + bytes(100), b"400\r\n" + bytes(1024)])
+async def test_a_broken_body_is_one_line_in_the_log(plugin: Plugin, base: str, cut: bytes) -> None:
+    """Somebody has pressed Ctrl-C; there is no fault to trace."""
+    with capture_logs() as logs:
+        async with plugin.client() as client:
+            await client.stream(f"/GraphDriver.ApplyDiff?id={base}&parent=", _tar(a="a"), end=False)
+            await client.send(cut)
+
+        async def logged() -> bool:
+            return bool(logs)
+
+        await wait_until(logged, timeout=5, what="the cut is logged")
+        await _no_threads_left()
+    (event,) = logs
+    assert (event["log_level"], event["event"], event["layer"]) == ("warning", "body_broken_off", base)
+    assert event["reason"]
+    assert "exc_info" not in event
 
 
 async def test_an_error_early_in_a_long_stream_reaches_the_engine(plugin: Plugin, base: str) -> None:
@@ -220,15 +240,17 @@ async def test_a_diff_that_fails_on_its_way_has_no_end(plugin: Plugin, base: str
 async def test_an_engine_that_goes_away_ends_the_work(plugin: Plugin, base: str, home: Path) -> None:
     with (_diff_directory(home, base) / "large").open("wb") as file:
         file.truncate(1 << 40)
-    async with plugin.client() as client:
-        request = b'{"ID": "base", "Parent": ""}'
-        await client.send(
-            b"POST /GraphDriver.Diff HTTP/1.1\r\nHost: plugin.moby.localhost\r\nContent-Length: %d\r\n\r\n%s"
-            % (len(request), request)
-        )
-        assert (await client.head())[0] == 200
-        assert _threads()
-    await _no_threads_left()
+    with capture_logs() as logs:
+        async with plugin.client() as client:
+            request = b'{"ID": "base", "Parent": ""}'
+            await client.send(
+                b"POST /GraphDriver.Diff HTTP/1.1\r\nHost: plugin.moby.localhost\r\nContent-Length: %d\r\n\r\n%s"
+                % (len(request), request)
+            )
+            assert (await client.head())[0] == 200
+            assert _threads()
+        await _no_threads_left()
+    assert [(event["log_level"], event["event"]) for event in logs] == [("warning", "diff_not_wanted")]
 
 
 async def test_a_commit_feeds_its_diff_into_the_new_layer(plugin: Plugin, base: str, home: Path) -> None:
