@@ -160,7 +160,7 @@ sync_environment() {
         .venv/bin/pip install -q --require-hashes -r .cache/requirements.txt || fail "pip install failed"
         .venv/bin/pip install -q --no-deps -e . || fail "pip install failed"
     else
-        VIRTUAL_ENV=$PWD/.venv .venv/bin/uv sync -q --frozen --active || fail "uv sync failed"
+        VIRTUAL_ENV=$PWD/.venv .venv/bin/uv sync -q --frozen --active --compile-bytecode || fail "uv sync failed"
     fi
     printf '%s\n' "$state" >$stamp
 }

@@ -1,17 +1,26 @@
 """Bodies of requests, their SHA-256 known beforehand: parts of a file, or bytes in memory."""
 
 import hashlib
-import io
 import os
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Protocol
+from functools import partial
+from typing import Any, BinaryIO, Final, Protocol
 
-__all__ = ["Body", "FilePart", "MemoryPart", "PartReader", "hash_part"]
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+
+from services.common.threads import run_to_end
+
+__all__ = ["Body", "BodyPayload", "FilePart", "MemoryPart", "checksum", "hash_part"]
 
 _CHUNK: Final = 1 << 20
-"""How much of a file is read at once for hashing, in bytes."""
+"""How much of a file is read at once, in bytes."""
+
+_WRITE: Final = 256 << 10
+"""How much is given to a connection at once, in bytes: what the kernel does not take at once is copied."""
 
 
 class Body(Protocol):
@@ -22,15 +31,69 @@ class Body(Protocol):
         """Number of bytes."""
 
     @property
-    def checksum(self) -> str:
-        """The SHA-256 as `x-amz-checksum-sha256` has it."""
+    def sha256(self) -> str:
+        """SHA-256 of the bytes, in hex digits."""
 
-    def reader(self) -> "PartReader":
-        """Open the bytes for one request."""
+    def chunks(self) -> AsyncIterator[bytes | memoryview]:
+        """Iterate over the bytes."""
 
 
-def _checksum(sha256: str) -> str:
-    return b64encode(bytes.fromhex(sha256)).decode()
+def checksum(body: Body) -> str:
+    """Return the SHA-256 as `x-amz-checksum-sha256` has it."""
+    return b64encode(bytes.fromhex(body.sha256)).decode()
+
+
+class BodyPayload(Payload):
+    """A body as botocore and aiohttp take it, for one request.
+
+    Parameters
+    ----------
+    body
+        What is sent.
+    """
+
+    def __init__(self, body: Body) -> None:
+        super().__init__(body, content_type="application/octet-stream")
+        self._size = body.size
+        self.sha256 = body.sha256
+        self.failure: OSError | None = None
+        """Why the body could not be read; clients take every error while they send for a failure of the network."""
+        self._body = body
+
+    def __len__(self) -> int:
+        """Return the number of bytes; botocore asks for it."""
+        return self._body.size
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Refuse: layers are no text."""
+        raise TypeError(f"a layer is no text in {encoding} ({errors})")
+
+    def read(self) -> bytes:
+        """Refuse; botocore takes nothing for a body that has no such method, and does not call it."""
+        raise TypeError("a body is sent in pieces")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the body.
+
+        Raises
+        ------
+        OSError
+            It cannot be read, which is kept as `failure`, or the connection broke.
+        """
+        chunks = self._body.chunks()
+        while (chunk := await self._next(chunks)) is not None:
+            await writer.write(chunk)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002 - always the size
+        """Send the body; the length is that which the request names, its size."""
+        await self.write(writer)
+
+    async def _next(self, chunks: AsyncIterator[Any]) -> bytes | memoryview | None:
+        try:
+            return await anext(chunks, None)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,35 +101,40 @@ class FilePart:
     """Some bytes of an open file, and what they are."""
 
     file: BinaryIO
-    """The file, unbuffered."""
+    """The file, unbuffered; its own position stays, so that parts can be read side by side."""
     offset: int
     """Where the part starts, in bytes."""
     size: int
     """Size of the part, in bytes."""
     sha256: str
     """SHA-256 of the part, in hex digits."""
+    threads: Executor
+    """Where the file is read."""
 
-    @property
-    def checksum(self) -> str:
-        """The SHA-256 as `x-amz-checksum-sha256` has it."""
-        return _checksum(self.sha256)
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over the bytes.
 
-    def reader(self) -> "PartReader":
-        """Open the part for one request; the file's own position stays, so that parts can be read side by side."""
-        return PartReader(self._read, size=self.size, sha256=self.sha256)
-
-    def _read(self, size: int, position: int) -> bytes:
-        data = os.pread(self.file.fileno(), size, self.offset + position)
-        if size and not data:
-            raise OSError(f"{self.file.name} became shorter while it was uploaded")
-        return data
+        Raises
+        ------
+        OSError
+            The file cannot be read, or has become shorter.
+        """
+        position, end = self.offset, self.offset + self.size
+        while position < end:
+            chunk = await run_to_end(
+                self.threads, partial(os.pread, self.file.fileno(), min(_CHUNK, end - position), position)
+            )
+            if not chunk:
+                raise OSError(f"{self.file.name} became shorter while it was uploaded")
+            position += len(chunk)
+            yield chunk
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPart:
     """Bytes that came from elsewhere, and what they are."""
 
-    content: bytes | bytearray
+    content: memoryview
     """The bytes, which do not change."""
     sha256: str
     """Their SHA-256, in hex digits."""
@@ -76,78 +144,15 @@ class MemoryPart:
         """Number of bytes."""
         return len(self.content)
 
-    @property
-    def checksum(self) -> str:
-        """The SHA-256 as `x-amz-checksum-sha256` has it."""
-        return _checksum(self.sha256)
-
-    def reader(self) -> "PartReader":
-        """Open the bytes for one request."""
-        return PartReader(self._read, size=self.size, sha256=self.sha256)
-
-    def _read(self, size: int, position: int) -> bytes:
-        return bytes(memoryview(self.content)[position : position + size])
+    async def chunks(self) -> AsyncIterator[memoryview]:
+        """Iterate over the bytes."""
+        for offset in range(0, self.size, _WRITE):
+            yield self.content[offset : offset + _WRITE]
 
 
-class PartReader(io.RawIOBase):
-    """Reads a body for one request.
-
-    Parameters
-    ----------
-    source
-        Returns at most so many bytes from a position.
-    size
-        Size of the body, in bytes.
-    sha256
-        SHA-256 of the body, in hex digits.
-    """
-
-    def __init__(self, source: Callable[[int, int], bytes], *, size: int, sha256: str) -> None:
-        self.sha256 = sha256
-        self.failure: OSError | None = None
-        self._source = source
-        self._size = size
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Reading is what it is for."""
-        return True
-
-    def seekable(self) -> bool:
-        """A client finds out the size by seeking."""
-        return True
-
-    def tell(self) -> int:
-        """Position in the part, in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move within the part."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = min(max(base + offset, 0), self._size)
-        return self._position
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most `size` bytes.
-
-        Raises
-        ------
-        OSError
-            The file cannot be read or has become shorter; it is kept as `failure`, since clients take every error
-            that occurs while they send for a failure of the network.
-        """
-        left = self._size - self._position
-        wanted = left if size is None or size < 0 else min(size, left)
-        try:
-            data = self._source(wanted, self._position)
-        except OSError as error:
-            self.failure = error
-            raise
-        self._position += len(data)
-        return data
-
-
-def hash_part(file: BinaryIO, offset: int, size: int, *, tee: Callable[[memoryview], object]) -> FilePart:
+def hash_part(
+    file: BinaryIO, offset: int, size: int, *, threads: Executor, tee: Callable[[memoryview], object]
+) -> FilePart:
     """Hash a part of a file (blocking).
 
     Parameters
@@ -156,6 +161,8 @@ def hash_part(file: BinaryIO, offset: int, size: int, *, tee: Callable[[memoryvi
         The file, unbuffered.
     offset, size
         Where the part is, in bytes.
+    threads
+        Where the part is read when it is sent.
     tee
         Gets the part's bytes as well, so that the hash of the whole file needs no reading of its own.
 
@@ -174,4 +181,4 @@ def hash_part(file: BinaryIO, offset: int, size: int, *, tee: Callable[[memoryvi
         hasher.update(buffer[:got])
         tee(buffer[:got])
         position += got
-    return FilePart(file, offset, size, hasher.hexdigest())
+    return FilePart(file, offset, size, hasher.hexdigest(), threads)

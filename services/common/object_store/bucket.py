@@ -11,7 +11,7 @@ import stamina
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from services.common.object_store.body import Body, PartReader
+from services.common.object_store.body import Body, BodyPayload, checksum
 from services.common.object_store.errors import CLIENT_FAILURES, Place, StoreUnavailableError, translate
 from services.common.object_store.settings import ObjectStoreSettings
 
@@ -32,7 +32,7 @@ _SIGNER: Final = "s3v4-known-payload"
 
 
 class _KnownPayloadAuth(botocore.auth.S3SigV4Auth):  # type: ignore[misc] # botocore has no types
-    """Signs a part of a file with the SHA-256 that is known of it; botocore would read it all, on the event loop."""
+    """Signs a body with the SHA-256 that is known of it; botocore would read it all, on the event loop."""
 
     def payload(self, request: Any) -> str:  # noqa: ANN401 - botocore has no types
         """Return the digest that the server compares the body with."""
@@ -155,12 +155,12 @@ class Bucket:
         """Send a request once; otherwise as `request`."""
         if key is not None:
             parameters["Key"] = key
-        reader = None
+        payload = None
         if body is not None:
             transferring = body.size if transferring is None else transferring
-            reader = body.reader()
-            parameters |= {"Body": reader, "ContentLength": body.size, "ChecksumSHA256": body.checksum}
-        with self.failures(doing=doing, key=key, reader=reader):
+            payload = BodyPayload(body)
+            parameters |= {"Body": payload, "ContentLength": body.size, "ChecksumSHA256": checksum(body)}
+        with self.failures(doing=doing, key=key, payload=payload):
             # The read time-out of the client does not cover a server that stops reading.
             async with asyncio.timeout(self.settings.allowance(transferring or 0)):
                 answer: Mapping[str, Any] = await getattr(self._client, operation)(
@@ -169,21 +169,21 @@ class Bucket:
                 return answer
 
     @contextmanager
-    def failures(self, *, doing: str, key: str | None, reader: PartReader | None = None) -> Iterator[None]:
+    def failures(self, *, doing: str, key: str | None, payload: BodyPayload | None = None) -> Iterator[None]:
         """Turn what clients raise into the suite's errors.
 
         Parameters
         ----------
         doing, key
             What is done to which object, for errors.
-        reader
+        payload
             The body that is sent meanwhile; its own failures are not the server's.
         """
         try:
             yield
         except CLIENT_FAILURES as error:
-            if reader is not None and reader.failure is not None:
-                raise reader.failure from None
+            if payload is not None and payload.failure is not None:
+                raise payload.failure from None
             raise translate(error, doing=doing, place=self.place(key)) from error
         except TimeoutError:
             raise StoreUnavailableError(f"{doing} {self.place(key)}: the server does not go on") from None

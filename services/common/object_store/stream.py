@@ -1,14 +1,13 @@
 """Uploading layer archives while they arrive, without a copy on disk.
 
-All streams of a store share a bounded number of parts in memory: one waits for room while the others' parts are sent,
-so that memory depends neither on the size of layers nor on their number.
+All streams of a store share a bounded number of buffers, a part in each: one waits for a buffer while the others' parts
+are sent, so that memory depends neither on the size of layers nor on their number.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from concurrent.futures import Executor
-from contextlib import aclosing
 from functools import partial
 from typing import Final
 
@@ -24,8 +23,95 @@ __all__ = ["StreamUploader"]
 _PART: Final = 5 << 20
 """Size of a part, in bytes; S3 takes none below 5 MiB but the last."""
 
-_ROOM: Final = 4
-"""Parts of all streams that are in memory at the same time."""
+_BUFFERS: Final = 6
+"""Parts of all streams that are in memory at the same time, those that still arrive included."""
+
+
+class _Buffers:
+    """Memory that is used again and again: the allocator would give it back and have it cleared for every part."""
+
+    def __init__(self, number: int) -> None:
+        self._free: list[bytearray] = []
+        self._places = asyncio.Semaphore(number)
+
+    async def take(self, size: int) -> bytearray:
+        """Wait for a buffer of at least `size` bytes; it is to be given back."""
+        await self._places.acquire()
+        buffer = self._free.pop() if self._free else bytearray()
+        return buffer if len(buffer) >= size else bytearray(max(size, _PART))
+
+    def give_back(self, buffer: bytearray, _user: asyncio.Task[None] | None = None) -> None:
+        """Take a buffer back, which nobody uses any more; also as the callback of the task that used it."""
+        self._free.append(buffer)
+        self._places.release()
+
+
+class _Source:
+    """A stream of which parts are taken.
+
+    Parameters
+    ----------
+    chunks
+        The stream.
+    layer
+        What it is to be.
+    """
+
+    def __init__(self, chunks: AsyncIterable[bytes], layer: AnnouncedLayer) -> None:
+        self._chunks: AsyncIterator[bytes] = aiter(chunks)
+        self._layer = layer
+        self._ahead = memoryview(b"")
+        self._arrived = 0
+
+    async def fill(self, target: memoryview) -> None:
+        """Wait until a buffer is full.
+
+        Raises
+        ------
+        ChecksumMismatchError
+            The stream ends before.
+        """
+        while target:
+            if not self._ahead and not await self._next():
+                raise ChecksumMismatchError(
+                    f"{self._arrived} of the {self._layer.size} bytes of {self._layer.digest.oci} arrive: not stored"
+                )
+            taken = min(len(self._ahead), len(target))
+            target[:taken] = self._ahead[:taken]
+            self._ahead, target = self._ahead[taken:], target[taken:]
+            self._arrived += taken
+
+    async def end(self, found: str) -> None:
+        """Make sure that nothing follows, and that it was the layer.
+
+        Parameters
+        ----------
+        found
+            The SHA-256 of what filled the buffers.
+
+        Raises
+        ------
+        ChecksumMismatchError
+            Something follows, or it was another one.
+        """
+        if self._ahead or await self._next():
+            raise ChecksumMismatchError(
+                f"more than the {self._layer.size} bytes of {self._layer.digest.oci} arrive: not stored"
+            )
+        if found != self._layer.digest:
+            raise ChecksumMismatchError(
+                f"{self._arrived} bytes with the sha256 {found} arrived, {self._layer.digest.oci} was announced: "
+                "it is damaged where it comes from, or on its way; not stored"
+            )
+
+    async def _next(self) -> bool:
+        """Wait for more; return False at the end."""
+        while not self._ahead:
+            chunk = await anext(self._chunks, None)
+            if chunk is None:
+                return False
+            self._ahead = memoryview(chunk)
+        return True
 
 
 class StreamUploader:
@@ -42,95 +128,61 @@ class StreamUploader:
     def __init__(self, *, bucket: Bucket, threads: Executor) -> None:
         self._bucket = bucket
         self._threads = threads
-        self._room = asyncio.Semaphore(_ROOM)
+        self._buffers = _Buffers(_BUFFERS)
 
     async def upload(self, chunks: AsyncIterable[bytes], layer: AnnouncedLayer) -> bool:
         """Store an archive unless it is there; see `ObjectStore.upload_stream`."""
         writer = ObjectWriter(bucket=self._bucket, layer=layer)
+        source = _Source(chunks, layer)
         if layer.size <= _PART:
-            return await self._store_whole(chunks, layer, writer)
-        return await writer.put_parts(partial(self._send_parts, chunks, layer, writer))
+            return await self._store_whole(source, layer, writer)
+        return await writer.put_parts(partial(self._send_parts, source, layer, writer))
 
-    async def _store_whole(self, chunks: AsyncIterable[bytes], layer: AnnouncedLayer, writer: ObjectWriter) -> bool:
+    async def _store_whole(self, source: _Source, layer: AnnouncedLayer, writer: ObjectWriter) -> bool:
         if await writer.is_stored():
             return False
-        async with self._room:
-            async with aclosing(_pieces(chunks, layer, _PART)) as pieces:
-                content = await anext(pieces, bytearray())
-                # Nothing may follow, and what would follow is refused while it is looked for.
-                await anext(pieces, None)
-            part = await run_to_end(self._threads, partial(_hashed, content, hashlib.sha256()))
-            _check(layer, len(content), part.sha256)
+        buffer = await self._buffers.take(layer.size)
+        try:
+            part = await self._next_part(source, memoryview(buffer)[: layer.size], hashlib.sha256())
+            await source.end(part.sha256)
             return await writer.put(part)
+        finally:
+            self._buffers.give_back(buffer)
 
     async def _send_parts(
-        self, chunks: AsyncIterable[bytes], layer: AnnouncedLayer, writer: ObjectWriter, upload_id: str
+        self, source: _Source, layer: AnnouncedLayer, writer: ObjectWriter, upload_id: str
     ) -> list[SentPart]:
         size = part_size(layer.size, usual=_PART)
         whole = hashlib.sha256()
         sent: dict[int, SentPart] = {}
-        number = arrived = 0
 
         async def send(number: int, part: MemoryPart) -> None:
-            sent[number] = await writer.send_part(upload_id, number, part, transferring=size * _ROOM)
+            sent[number] = await writer.send_part(upload_id, number, part, transferring=size * _BUFFERS)
 
         try:
-            async with asyncio.TaskGroup() as group, aclosing(_pieces(chunks, layer, size)) as pieces:
-                while (part := await self._next_part(pieces, whole)) is not None:
-                    number, arrived = number + 1, arrived + part.size
+            async with asyncio.TaskGroup() as group:
+                for number, offset in enumerate(range(0, layer.size, size), start=1):
+                    buffer = await self._buffers.take(size)
+                    try:
+                        content = memoryview(buffer)[: min(size, layer.size - offset)]
+                        part = await self._next_part(source, content, whole)
+                        sending = group.create_task(send(number, part))
+                    except BaseException:
+                        self._buffers.give_back(buffer)
+                        raise
                     # A callback, since a task that is cancelled before it starts runs nothing of its own.
-                    group.create_task(send(number, part)).add_done_callback(lambda _: self._room.release())
-                    del part
-                _check(layer, arrived, whole.hexdigest())
+                    sending.add_done_callback(partial(self._buffers.give_back, buffer))
+                await source.end(whole.hexdigest())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [sent[number] for number in sorted(sent)]
 
-    async def _next_part(self, pieces: AsyncGenerator[bytearray, None], whole: "hashlib._Hash") -> MemoryPart | None:
-        """Wait for the next part; it occupies room, which its sending gives back."""
-        await self._room.acquire()
-        part = None
-        try:
-            content = await anext(pieces, None)
-            if content is not None:
-                part = await run_to_end(self._threads, partial(_hashed, content, whole))
-        finally:
-            if part is None:
-                self._room.release()
-        return part
+    async def _next_part(self, source: _Source, target: memoryview, whole: "hashlib._Hash") -> MemoryPart:
+        await source.fill(target)
+        return await run_to_end(self._threads, partial(_hashed, target, whole))
 
 
-def _hashed(content: bytearray, whole: "hashlib._Hash") -> MemoryPart:
+def _hashed(content: memoryview, whole: "hashlib._Hash") -> MemoryPart:
     """Hash a part for itself and as the continuation of the whole (blocking)."""
     whole.update(content)
     return MemoryPart(content, hashlib.sha256(content).hexdigest())
-
-
-async def _pieces(chunks: AsyncIterable[bytes], layer: AnnouncedLayer, size: int) -> AsyncGenerator[bytearray, None]:
-    """Cut a stream into pieces of `size` bytes, the last one smaller; stop where it becomes longer than the layer."""
-    # Pieces of one size from the beginning: growing ones would leave holes in memory that nothing else fits into.
-    piece, filled = bytearray(min(size, layer.size)), 0
-    arrived = 0
-    async for chunk in chunks:
-        arrived += len(chunk)
-        if arrived > layer.size:
-            raise ChecksumMismatchError(f"more than the {layer.size} bytes of {layer.digest.oci} arrive: not stored")
-        rest = memoryview(chunk)
-        while rest:
-            taken = rest[: len(piece) - filled]
-            piece[filled : filled + len(taken)] = taken
-            filled += len(taken)
-            rest = rest[len(taken) :]
-            if filled == len(piece):
-                yield piece
-                piece, filled = bytearray(min(size, layer.size - arrived + len(rest))), 0
-    if filled:
-        yield piece[:filled]
-
-
-def _check(layer: AnnouncedLayer, arrived: int, found: str) -> None:
-    if (arrived, found) != (layer.size, layer.digest):
-        raise ChecksumMismatchError(
-            f"{arrived} bytes with the sha256 {found} arrived, {layer.digest.oci} of {layer.size} bytes was announced: "
-            "it is damaged where it comes from, or on its way; not stored"
-        )

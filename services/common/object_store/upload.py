@@ -97,7 +97,8 @@ class Uploader:
         return [sent[number] for number in sorted(sent)]
 
     async def _hash(self, upload: _Upload, offset: int, size: int, tee: Callable[[memoryview], object]) -> FilePart:
-        return await run_to_end(self._threads, partial(hash_part, upload.file, offset, size, tee=tee))
+        threads = self._threads
+        return await run_to_end(threads, partial(hash_part, upload.file, offset, size, threads=threads, tee=tee))
 
     def _check_size(self, upload: _Upload) -> None:
         size = os.fstat(upload.file.fileno()).st_size

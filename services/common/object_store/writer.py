@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from services.common.object_store.body import Body
+from services.common.object_store.body import Body, checksum
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import (
     ObjectConflictError,
@@ -115,7 +115,7 @@ class ObjectWriter:
             UploadId=upload_id,
             PartNumber=number,
         )
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": body.checksum}
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum(body)}
 
     async def is_stored(self) -> bool:
         """Whether the object is there.

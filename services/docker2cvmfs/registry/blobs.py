@@ -1,4 +1,4 @@
-"""Content of blobs: streamed, verified, and resumed where a connection broke or went silent.
+"""Content of blobs: streamed, resumed where a connection broke or went silent, and verified.
 
 The time that counts against a transfer is that spent waiting for the registry, so that a slow consumer harms nothing.
 """
@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -18,17 +18,16 @@ from services.common.digest import Digest
 from services.docker2cvmfs.registry.errors import (
     DigestMismatchError,
     InvalidAnswerError,
-    RegistryError,
     RegistryUnavailableError,
 )
 from services.docker2cvmfs.registry.http import Answer
 from services.docker2cvmfs.registry.reference import ImageReference
 from services.docker2cvmfs.registry.transport import Request, Transport
 
-__all__ = ["stream_blob"]
+__all__ = ["stream_blob", "verified"]
 
 _BATCH: Final = 1 << 20
-"""How much is hashed and handed on at once, in bytes."""
+"""How much is hashed and handed on at once, in bytes; a smaller batch costs more for its thread than for its hash."""
 
 _PROGRESS: Final = 64 << 10
 """A connection that brought at least so many bytes before it broke is no failed attempt."""
@@ -55,14 +54,13 @@ class _Transfer:
     position: int = 0
     waited: float = 0.0
     ahead: bytes = b""
-    hasher: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     @property
     def what(self) -> str:
         return f"blob {self.digest.oci} of {self.reference.name}"
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Yield the rest of the blob over one connection; what arrived before a failure is yielded before it is raised.
+        """Yield the rest of the blob over one connection, as it arrives.
 
         Raises
         ------
@@ -74,22 +72,17 @@ class _Transfer:
             if self._starts_over(answer):
                 await self._skip(answer)
             while self.position < self.size:
-                batch, failure = await self._batch(answer)
-                if self.position + len(batch) > self.size:
-                    raise self._mismatch(f"has more than the {self.size} bytes that its image names")
-                if batch:
-                    await asyncio.to_thread(self.hasher.update, batch)
-                    self.position += len(batch)
-                    yield batch
-                if failure is not None:
-                    raise failure
+                piece = await self._next(answer)
+                if not piece:
+                    raise RegistryUnavailableError(
+                        f"{answer.what}: the body ended after {self.position} of {self.size} bytes: try again later"
+                    )
+                if self.position + len(piece) > self.size:
+                    raise self._too_long()
+                self.position += len(piece)
+                yield piece
             if await self._next(answer):
-                raise self._mismatch(f"has more than the {self.size} bytes that its image names")
-
-    def verify(self) -> None:
-        """Compare what has arrived with the digest."""
-        if self.hasher.hexdigest() != self.digest:
-            raise self._mismatch(f"has the digest sha256:{self.hasher.hexdigest()}")
+                raise self._too_long()
 
     def _request(self) -> Request:
         return Request(
@@ -116,34 +109,13 @@ class _Transfer:
         )
 
     async def _skip(self, answer: Answer) -> None:
-        """Pass over what has been yielded before, and make sure that it is still the same."""
-        hasher, left = hashlib.sha256(), self.position
+        """Pass over what has been yielded before; if it is another one now, the whole does not have the digest."""
+        left = self.position
         while left:
             piece = await self._next(answer)
             if not piece:
                 raise RegistryUnavailableError(f"{answer.what}: the body ended early: try again later")
-            hasher.update(piece[:left])
             left, self.ahead = left - min(left, len(piece)), piece[left:]
-        if hasher.digest() != self.hasher.digest():
-            raise self._mismatch("is another one after its download was interrupted")
-
-    async def _batch(self, answer: Answer) -> tuple[bytes, RegistryError | None]:
-        pieces: list[bytes] = []
-        size, wanted = 0, min(_BATCH, self.size - self.position)
-        try:
-            while size < wanted:
-                piece = await self._next(answer)
-                if not piece:
-                    early = RegistryUnavailableError(
-                        f"{answer.what}: the body ended after {self.position + size} of {self.size} bytes: "
-                        "try again later"
-                    )
-                    return b"".join(pieces), early
-                pieces.append(piece)
-                size += len(piece)
-        except RegistryError as error:
-            return b"".join(pieces), error
-        return b"".join(pieces), None
 
     async def _next(self, answer: Answer) -> bytes:
         if self.ahead:
@@ -163,15 +135,20 @@ class _Transfer:
         return piece
 
     def _mismatch(self, text: str) -> DigestMismatchError:
-        return DigestMismatchError(
-            f"{self.what} {text}: what the registry holds is damaged or forged: push the image anew"
-        )
+        return _mismatch(self.what, text)
+
+    def _too_long(self) -> DigestMismatchError:
+        return self._mismatch(f"has more than the {self.size} bytes that its image names")
+
+
+def _mismatch(what: str, text: str) -> DigestMismatchError:
+    return DigestMismatchError(f"{what} {text}: what the registry holds is damaged or forged: push the image anew")
 
 
 async def stream_blob(
     transport: Transport, reference: ImageReference, digest: Digest, size: int
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a blob in pieces of some 1 MiB; it is the right one when the iteration ends without an error.
+    """Yield a blob as it arrives: of the right size, but its digest is for `verified`, or whoever else hashes it.
 
     Parameters
     ----------
@@ -187,7 +164,7 @@ async def stream_blob(
     Raises
     ------
     DigestMismatchError
-        The content is not what digest and size say.
+        The content does not have the size.
     RegistryUnavailableError
         The transfer broke and could not be resumed, or is too slow.
     RegistryError
@@ -209,4 +186,44 @@ async def stream_blob(
                 raise
             log.info("download interrupted", digest=digest, received=transfer.position, reason=str(error))
             await asyncio.sleep(_FIRST_PAUSE * 2 ** (failures - 1) if pause is True else pause)
-    transfer.verify()
+
+
+async def verified(
+    pieces: AsyncGenerator[bytes, None], reference: ImageReference, digest: Digest
+) -> AsyncGenerator[bytes, None]:
+    """Yield a blob in pieces of some 1 MiB; it is the right one when the iteration ends without an error.
+
+    Parameters
+    ----------
+    pieces
+        The blob; closed in the end.
+    reference
+        The image whose repository it is in.
+    digest
+        SHA-256 of the blob.
+
+    Raises
+    ------
+    DigestMismatchError
+        The content does not have the digest.
+    """
+    hasher = hashlib.sha256()
+    async with aclosing(pieces), aclosing(_batches(pieces)) as batches:
+        async for batch in batches:
+            await asyncio.to_thread(hasher.update, batch)
+            yield batch
+    if hasher.hexdigest() != digest:
+        raise _mismatch(f"blob {digest.oci} of {reference.name}", f"has the digest sha256:{hasher.hexdigest()}")
+
+
+async def _batches(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    batch: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= _BATCH:
+            yield b"".join(batch)
+            batch, size = [], 0
+    if batch:
+        yield b"".join(batch)

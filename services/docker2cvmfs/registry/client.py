@@ -13,7 +13,7 @@ from yarl import URL
 
 from services.common.digest import Digest
 from services.docker2cvmfs.registry.authentication import Authenticator
-from services.docker2cvmfs.registry.blobs import stream_blob
+from services.docker2cvmfs.registry.blobs import stream_blob, verified
 from services.docker2cvmfs.registry.errors import (
     DigestMismatchError,
     ImageMissingError,
@@ -137,7 +137,19 @@ class RegistryClient:
         raise AssertionError  # attempts end with a result or an error
 
     def blob(self, reference: ImageReference, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
-        """Stream a blob of an image's repository; see `stream_blob`. Close it (`aclosing`) if it is left early."""
+        """Stream a blob of an image's repository, verified; close it (`aclosing`) if it is left early.
+
+        Raises
+        ------
+        DigestMismatchError
+            The content is not what digest and size say.
+        RegistryError
+            As `stream_blob`.
+        """
+        return verified(self.unverified_blob(reference, digest, size), reference, digest)
+
+    def unverified_blob(self, reference: ImageReference, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
+        """Stream a blob for somebody who hashes it anyway; see `stream_blob`. Close it if it is left early."""
         return stream_blob(self._transport, self._spoken(reference), digest, size)
 
     async def tags(self, reference: ImageReference) -> list[str]:

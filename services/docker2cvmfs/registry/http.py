@@ -84,9 +84,13 @@ class Answer:
             The connection broke, or nothing arrived for too long.
         """
         try:
-            return await self._response.content.readany()
+            # Not readany(), which copies what arrived in several reads into one.
+            piece, at_boundary = await self._response.content.readchunk()
+            while at_boundary and not piece:
+                piece, at_boundary = await self._response.content.readchunk()
         except (aiohttp.ClientError, OSError) as error:
             raise _translate(error, what=self.what, url=self.url) from None
+        return piece
 
     async def body(self, limit: int) -> bytes:
         """Return the whole body.
