@@ -9,9 +9,12 @@ import click
 
 from services.common.command_line import report
 from services.common.logs import LogFormat, LogLevel, configure_logging
+from services.publisher.repository.native.commands.check import check
 from services.publisher.repository.native.commands.create import create
 from services.publisher.repository.native.commands.frame import CODES, EXIT_CODES
 from services.publisher.repository.native.commands.gc import gc
+from services.publisher.repository.native.commands.info import info
+from services.publisher.repository.native.commands.list_ import list_
 from services.publisher.repository.native.commands.resign import resign, sign_whitelist_file
 from services.publisher.repository.native.commands.tag import tag
 
@@ -30,7 +33,7 @@ def cli() -> None:
     configure_logging(level=LogLevel.WARNING, output=LogFormat.CONSOLE)
 
 
-for command in (create, tag, gc, resign, sign_whitelist_file):
+for command in (create, info, list_, check, tag, gc, resign, sign_whitelist_file):
     cli.add_command(command)
 
 

@@ -13,6 +13,7 @@ from services.common.errors import InvalidValueError, SuiteError
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.access import RepositoryAccess
 from services.publisher.repository.native.errors import RepositoryBusyError, StorageError
+from services.publisher.repository.native.reader.errors import UntrustedError
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.repository.native.trust.errors import TrustError
@@ -37,6 +38,7 @@ Exit status:
 CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (InvalidValueError, _USAGE),
     (TrustError, 5),
+    (UntrustedError, 5),
     (RepositoryBusyError, 6),
     (StorageError, 4),
 )

@@ -12,7 +12,7 @@ from services.publisher.repository.native.reader.catalog import CatalogReference
 from services.publisher.repository.native.reader.entries import Entry, show_path
 from services.publisher.repository.native.reader.objects import read_sized_object
 from services.publisher.repository.native.reader.source import Source
-from services.publisher.repository.native.records import EntryFlag, ObjectKind
+from services.publisher.repository.native.records import COUNTER_NAMES, EntryFlag, ObjectKind
 
 __all__ = ["Revision"]
 
@@ -97,6 +97,21 @@ class Revision:
             for entry in catalog.children(path):
                 if hidden or not entry.is_hidden:
                     yield entry
+
+    def totals(self) -> dict[str, int]:
+        """Return what the root catalog says that all catalogs hold, by the counters' names without a prefix.
+
+        Raises
+        ------
+        ObjectMissingError, StorageError, BrokenRepositoryError
+            It cannot be read, or lacks a counter.
+        """
+        with self._catalogs.open(self.root) as catalog:
+            counters = catalog.counters()
+        try:
+            return {name: counters[f"self_{name}"] + counters[f"subtree_{name}"] for name in COUNTER_NAMES}
+        except KeyError as error:
+            raise BrokenRepositoryError(f"the root catalog has no counter {error.args[0]}") from None
 
     def walk(self, path: bytes = b"", *, hidden: bool = False) -> Iterator[Entry]:
         """Iterate over a path and everything below it, each directory before what it holds.

@@ -3,11 +3,7 @@
 import json
 import os
 import stat
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,18 +11,7 @@ from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from tests.publisher.repository.native.conftest import NAME
-
-
-@dataclass(frozen=True)
-class Ended:
-    status: int
-    output: str
-    error: str
-
-    @property
-    def document(self) -> Any:  # noqa: ANN401
-        assert self.status == 0, self.error
-        return json.loads(self.output)
+from tests.support.thin_repository import Ended, thin_repository
 
 
 class Tool:
@@ -41,11 +26,7 @@ class Tool:
         return self.call(*command.split(), *place, *arguments)
 
     def call(self, *arguments: str | Path) -> Ended:
-        argv = [sys.executable, "-m", "services.publisher.repository.native.commands", *map(str, arguments)]
-        ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-        assert "PRIVATE KEY" not in ended.stdout + ended.stderr
-        assert "Traceback" not in ended.stderr
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return thin_repository(*arguments)
 
     def reader(self) -> RepositoryReader:
         public = KeyFiles(self.keys, NAME).public.read_bytes()
