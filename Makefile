@@ -8,7 +8,7 @@ SANDBOX = exec $(PYTHON) -m harness.sandbox --
 # Images are built in it, of packages.
 NETWORKED_SANDBOX = exec $(PYTHON) -m harness.sandbox --network --
 
-.PHONY: help demo test bench lint
+.PHONY: help secrets demo test bench lint
 .DEFAULT_GOAL = help
 
 help:
@@ -18,8 +18,12 @@ help:
 	@echo '             TESTS="tests/common -k sidecar" runs some of them'
 	@echo 'make bench   compare with overlay2 and write bench.json; ONLY=load,commit,... runs some rows'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make secrets generate the secrets that docker-compose.yml mounts; none is overwritten'
 	@echo
-	@echo 'Each installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
+	@echo 'Each but the last installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
+
+secrets:
+	@docker/make-secrets
 
 # A file is a docker archive; anything else is fetched first, since there is no network in the sandbox.
 IMAGE_ARCHIVE = $(if $(wildcard $(IMAGE)),$(IMAGE),.cache/image.tar)

@@ -10,6 +10,7 @@ Tree (each module documents its own branch)::
     ├── GraphDriverError           services.graphdriver: an operation of the driver failed
     ├── PublisherError             services.publisher: journal, notification, repository
     ├── DisagreementError          services.thinctl: repository, journal and bucket disagree
+    ├── SetupError                 services.setup: the object store cannot be set up
     └── Docker2CvmfsError          services.docker2cvmfs: the registry, or the output of a conversion
 """
 

@@ -4,6 +4,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
+from services.setup.settings import SetupSettings
 from services.thinctl.settings import ThinctlSettings
 from tests.support.documentation import settings_discrepancies
 
@@ -11,6 +12,13 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "SETTINGS.md"
 
 
 def test_the_documented_settings_are_those_of_the_code() -> None:
-    groups = (GraphDriverSettings, PublisherSettings, ThinctlSettings, ObjectStoreSettings, ArchiveLimits)
+    groups = (
+        GraphDriverSettings,
+        PublisherSettings,
+        ThinctlSettings,
+        SetupSettings,
+        ObjectStoreSettings,
+        ArchiveLimits,
+    )
 
     assert settings_discrepancies(DOCUMENT, groups) == []

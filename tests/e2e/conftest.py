@@ -12,6 +12,7 @@ import pytest_asyncio
 from harness.engine import Engine
 from harness.node import Node
 from harness.stratum0 import Stratum0
+from tests.support.compose import ComposeStack
 from tests.support.e2e import REPOSITORY, Images, Nodes
 
 
@@ -55,3 +56,24 @@ async def nodes(stratum0: Stratum0, images: Images, tmp_path_factory: pytest.Tem
 async def node(nodes: Nodes) -> Node:
     """A node of the module's own, with the base image in both forms."""
     return await nodes.start()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def builder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    """An engine with a network of its own, where images are built and services run."""
+    engine = Engine(name="builder", directory=tmp_path_factory.mktemp("builder"), bridge="172.30.0.1/24")
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def compose_stack(builder: Engine, tmp_path_factory: pytest.TempPathFactory) -> ComposeStack:
+    """The stack of docker-compose.yml with SeaweedFS, up and healthy; who changes it brings it back."""
+    stack = ComposeStack(engine=builder, directory=tmp_path_factory.mktemp("compose") / "clone", repository=REPOSITORY)
+    await stack.clone()
+    await stack.compose("build", timeout=900)
+    await stack.up()
+    return stack

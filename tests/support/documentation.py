@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import fill
 
 from services.common.settings import Settings, variables
 
-__all__ = ["settings_discrepancies", "settings_table"]
+__all__ = ["environment_examples", "settings_discrepancies", "settings_table"]
 
 _ROW = re.compile(r"^\| `(?P<name>[A-Z0-9_]+)` \|.*$", re.MULTILINE)
 
@@ -26,3 +27,12 @@ def settings_discrepancies(document: Path, groups: Iterable[type[Settings]]) -> 
     expected = {row for settings in groups for row in settings_table(settings)}
     found = {match[0] for match in _ROW.finditer(document.read_text())}
     return [f"add: {row}" for row in sorted(expected - found)] + [f"remove: {row}" for row in sorted(found - expected)]
+
+
+def environment_examples(settings: type[Settings]) -> dict[str, str]:
+    """Write what an example file of environment variables says about each setting, by its name."""
+    examples = {}
+    for variable in variables(settings):
+        text = fill(variable.description, 120, initial_indent="# ", subsequent_indent="# ")
+        examples[variable.name] = f"{text}\n#{variable.name}={variable.default or ''}\n"
+    return examples

@@ -1,0 +1,1 @@
+"""Sets up the object store for the suite, once before the other services start: bucket, notification, users."""

@@ -1,0 +1,43 @@
+"""What each user of the bucket may do, as S3 policies.
+
+HEAD counts as reading in S3, and everyone who uploads layers looks with it at what is there already. So an uploader may
+read a layer whose digest it knows; it can neither find one that it does not know, nor replace or delete any.
+"""
+
+from collections.abc import Sequence
+
+from services.common.object_store.model import KEY_PREFIX
+
+__all__ = ["Policy", "agent_policy", "uploader_policy"]
+
+Policy = dict[str, object]
+"""A policy document."""
+
+_VERSION = "2012-10-17"
+"""Version of the policy language, of which there is one other, older one."""
+
+
+def uploader_policy(bucket: str) -> Policy:
+    """Put layers and look at one by its name; nothing else."""
+    # An upload in parts that fails is aborted, or its parts would stay for ever.
+    return _policy(_on_layers(bucket, "s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject"))
+
+
+def agent_policy(bucket: str) -> Policy:
+    """Read, list and delete layers; put none."""
+    return _policy(
+        _statement([f"arn:aws:s3:::{bucket}"], "s3:ListBucket", "s3:GetBucketLocation"),
+        _on_layers(bucket, "s3:GetObject", "s3:DeleteObject"),
+    )
+
+
+def _on_layers(bucket: str, *actions: str) -> dict[str, object]:
+    return _statement([f"arn:aws:s3:::{bucket}/{KEY_PREFIX}*"], *actions)
+
+
+def _statement(resources: Sequence[str], *actions: str) -> dict[str, object]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+
+
+def _policy(*statements: dict[str, object]) -> Policy:
+    return {"Version": _VERSION, "Statement": list(statements)}

@@ -1,0 +1,156 @@
+"""The stack of docker-compose.yml on a private engine, as somebody runs it who has just cloned the project."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from harness.commands import Completed, run
+from harness.engine import Engine
+from harness.ports import free_ports
+from harness.processes import wait_until
+from harness.s3 import S3Access
+from services.common.archive.model import LayerArchive
+from services.common.digest import Digest
+from services.common.object_store import ObjectStore
+from services.common.repository_name import RepositoryName
+
+__all__ = ["CHECKOUT", "ComposeStack", "copy_checkout"]
+
+CHECKOUT: Final = Path(__file__).parents[2]
+"""The project as it is being tested."""
+
+_SLIM_ROOTFS: Final = CHECKOUT / ".cache" / "debian-trixie-slim.tar"
+_BASE: Final = "debian:trixie-slim"
+_CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+"""What this machine trusts: it may be behind a proxy that re-signs TLS."""
+
+
+def copy_checkout(destination: Path) -> None:
+    """Copy what a clone has."""
+    made_here = (".git", ".venv", ".cache", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "secrets", ".env")
+    shutil.copytree(CHECKOUT, destination, ignore=shutil.ignore_patterns(*made_here), symlinks=True)
+
+
+class ComposeStack:
+    """One stack, in a clone of its own.
+
+    Parameters
+    ----------
+    engine
+        Engine with a bridge.
+    directory
+        Directory that is made for the clone.
+    repository
+        Name of the repository.
+    variants
+        Override files, by the middle of their names.
+    settings
+        Further lines of `.env`.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        directory: Path,
+        repository: RepositoryName,
+        variants: Sequence[str] = ("seaweedfs",),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.directory = directory
+        self.repository = repository
+        store, publisher, served = free_ports(3)
+        self.publisher_url = f"http://127.0.0.1:{publisher}"
+        """Where the publisher listens."""
+        self.repository_url = f"http://127.0.0.1:{served}/cvmfs/{repository}"
+        """Where CVMFS clients find the repository."""
+        self.store_url = f"http://127.0.0.1:{store}"
+        """Where the object store listens."""
+        files = ["docker-compose.yml", *(f"docker-compose.{variant}.yml" for variant in variants)]
+        self._settings = {
+            "PUBLISHER_REPOSITORY": repository,
+            "COMPOSE_FILE": ":".join(files),
+            "CA_BUNDLE": str(_CERTIFICATES),
+            "LISTEN_STORE": f"127.0.0.1:{store}",
+            "LISTEN_PUBLISHER": f"127.0.0.1:{publisher}",
+            "LISTEN_REPOSITORY": f"127.0.0.1:{served}",
+            **(settings or {}),
+        }
+
+    @property
+    def tree(self) -> Path:
+        """Root of the repository, as the volume has it."""
+        return self.engine.data_root / "volumes" / "cvmfs-thin_repository" / "_data" / self.repository
+
+    def secret(self, name: str) -> str:
+        """Read a secret."""
+        return (self.directory / "secrets" / name).read_text().strip()
+
+    def access(self, user: str = "uploader") -> S3Access:
+        """The bucket as one of its users has it: `uploader`, `agent` or `store_admin`."""
+        return S3Access(
+            endpoint=self.store_url,
+            bucket="layers",
+            access_key=self.secret(f"{user}_access_key"),
+            secret_key=self.secret(f"{user}_secret_key"),
+        )
+
+    async def clone(self) -> None:
+        """Make the clone, its secrets and its settings, and give the engine the image that all are built from."""
+        copy_checkout(self.directory)
+        await run("make", "-C", str(self.directory), "secrets")
+        lines = [f"{name}={value}\n" for name, value in self._settings.items()]
+        (self.directory / ".env").write_text("".join(lines))
+        await self.engine.docker("import", _SLIM_ROOTFS, _BASE)
+
+    async def compose(self, *arguments: str, timeout: float = 300) -> Completed:  # noqa: ASYNC109 - a time-out is the point
+        """Run docker compose in the clone; errors as of `harness.commands.run`."""
+        return await self.engine.docker(
+            "compose", "--project-directory", str(self.directory), *arguments, timeout=timeout
+        )
+
+    async def up(self, *services: str) -> None:
+        """Start services, or all, and wait until they are healthy."""
+        await self.compose("up", "--detach", "--wait", "--wait-timeout", "120", "--quiet-pull", *services)
+
+    async def down(self) -> None:
+        """Stop and remove the containers; the volumes stay."""
+        await self.compose("down", "--timeout", "30")
+
+    async def container(self, service: str) -> str:
+        """Find the id of a service's container."""
+        return (await self.compose("ps", "--all", "--quiet", service)).text
+
+    async def inspect(self, service: str) -> dict[str, Any]:
+        """Describe a service's container as the engine does."""
+        document: list[dict[str, Any]] = json.loads(
+            (await self.engine.docker("inspect", await self.container(service))).stdout
+        )
+        return document[0]
+
+    async def upload(self, archive: LayerArchive) -> None:
+        """Upload a layer as a worker node does."""
+        async with ObjectStore(settings=self.access().settings) as store:
+            await store.upload(archive, repository=self.repository)
+
+    async def layer(self, digest: Digest) -> dict[str, Any]:
+        """Return what the publisher says about a layer."""
+        return json.loads(await self._get(f"{self.publisher_url}/v1/layers/{digest}"))  # type: ignore[no-any-return]
+
+    async def published(self, digest: Digest, *, timeout: float = 60) -> dict[str, Any]:  # noqa: ASYNC109 - as above
+        """Wait until the publisher says that a layer is published, and return what it says."""
+
+        async def is_published() -> bool:
+            return (await self.layer(digest)).get("state") == "published"
+
+        await wait_until(is_published, timeout=timeout, what=f"layer {digest} is published")
+        return await self.layer(digest)
+
+    async def _get(self, url: str) -> bytes:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return await response.read()
