@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
@@ -18,7 +19,7 @@ from services.publisher.repository.native.commands.list_ import list_
 from services.publisher.repository.native.commands.resign import resign, sign_whitelist_file
 from services.publisher.repository.native.commands.tag import tag
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "run"]
 
 _PROGRAM: Final = "thin-repository"
 
@@ -41,10 +42,15 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)  # so that temporary files are removed on the way
 
 
-def main() -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name; return the exit status."""
+    return report(lambda: cli.main(arguments, prog_name=_PROGRAM, standalone_mode=False), program=_PROGRAM, codes=CODES)
+
+
+def main() -> int:
+    """Run as a program of its own."""
     signal.signal(signal.SIGTERM, _terminate)
-    return report(lambda: cli.main(prog_name=_PROGRAM, standalone_mode=False), program=_PROGRAM, codes=CODES)
+    return run(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from services.publisher.repository.native.errors import RepositoryBusyError
 from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.trust.keyring import KeyFiles
@@ -182,6 +185,33 @@ def test_garbage_is_shown_before_it_is_deleted(created: Tool) -> None:
         ended = created.run("gc", "--delete", "--wait", "0")
     assert ended.status == 6
     assert "published to" in ended.error
+
+
+def test_it_is_a_program() -> None:
+    program = Path(sys.executable).with_name("thin-repository")
+    ended = subprocess.run([program, "tag", "list"], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    assert "Missing argument 'NAME'" in ended.stderr
+
+
+def test_sigterm_ends_it_in_order(created: Tool) -> None:
+    program = [sys.executable, "-m", "services.publisher.repository.native.commands"]
+    place = [NAME, "--directory", str(created.root), "--keys", str(created.keys)]
+    storage = DirectoryStorage(created.root)
+    with storage.using(patience=0), subprocess.Popen([*program, "gc", *place, "--delete"]) as process:
+        while not closed(storage):
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+
+
+def closed(storage: DirectoryStorage) -> bool:
+    """Tell whether a collector waits for its turn."""
+    try:
+        with storage.using(patience=0.1):
+            return False
+    except RepositoryBusyError:
+        return True
 
 
 def test_help_names_the_exit_statuses_and_examples(tool: Tool) -> None:
