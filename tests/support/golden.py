@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from services.publisher.repository.native.reader.entries import Entry
 from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.reader.revision import Revision
 from services.publisher.repository.native.reader.source import Source
+from tests.support.cvmfs_client import expand
 
 __all__ = ["GOLDEN", "GOLDEN_KEY", "GOLDEN_NAME", "Open", "client_view", "expected"]
 
@@ -30,7 +30,6 @@ _TYPES: Final = {
     stat.S_IFCHR: "char",
     stat.S_IFBLK: "block",
 }
-_VARIABLE: Final = re.compile(rb"\$\([A-Z_a-z0-9]+(?::-([^)]*))?\)")
 _OVERFLOW_ID: Final = 65534
 _NO_ID: Final = (1 << 32) - 1
 
@@ -69,7 +68,7 @@ def _groups(entries: Iterable[Entry]) -> Mapping[int, int]:
 
 def _view(entry: Entry, revision: Revision, groups: Mapping[int, int]) -> dict[str, Any]:
     path = entry.path or b"/"
-    target = _VARIABLE.sub(rb"\1", entry.target) if entry.is_symlink else None
+    target = expand(entry.target) if entry.is_symlink else None
     view: dict[str, Any] = {
         "path": os.fsdecode(path),
         "path_b64": base64.b64encode(path).decode(),
