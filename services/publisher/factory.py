@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
@@ -107,6 +108,7 @@ async def build_publisher(
             metrics=metrics,
             times=times,
             interval=settings.sweep_interval,
+            upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         )
         status = StatusReader(
             repository=repository.name,

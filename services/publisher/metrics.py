@@ -84,6 +84,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.uploads_aborted = Counter(
+            "publisher_uploads_aborted",
+            "Uploads to the bucket that nobody completed, and whose parts a sweep removed.",
+            registry=self.registry,
+        )
+
     def render(self, status: PublisherStatus) -> bytes:
         """Write everything in Prometheus' text format."""
         for state, count in status.layers.counts.items():

@@ -79,6 +79,9 @@ class PublisherSettings(Settings):
     """Most uncompressed bytes that one transaction publishes; one larger layer goes alone."""
     sweep_interval: PositiveFloat = 900
     """Seconds between two sweeps of the bucket for layers that no notification announced."""
+    upload_lifetime: PositiveFloat = 86400
+    """Seconds after which an upload in parts that is not completed counts as abandoned, and a sweep removes its parts
+    from the bucket; more than the slowest upload takes."""
     retry_first: PositiveFloat = 1
     """Seconds before a failed layer is tried again; doubled every time."""
     retry_last: PositiveFloat = 600

@@ -5,8 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from harness.s3 import S3Access
+from harness.processes import wait_until
+from harness.s3 import S3Access, s3_client
 from services.publisher.settings import PublisherSettings
+from tests.support.fault_proxy import Answer, Fault, FaultProxy
 from tests.support.publisher import PublisherProcess, make_layer, upload
 
 
@@ -20,6 +22,33 @@ async def test_layers_that_nothing_announced_are_found_by_sweeps(bucket: S3Acces
         await upload(bucket, lost)
         await publisher.published(lost)
         assert (await publisher.metrics())["publisher_sweep_found_total"] == 4
+
+
+async def test_sweeps_abort_uploads_that_were_abandoned(bucket: S3Access, tmp_path: Path) -> None:
+    """What a driver leaves that is killed in the middle of a commit's upload."""
+    key = f"sha256/{'ab' * 32}"
+    async with FaultProxy.before(bucket.endpoint, Fault(r"\?uploads", answer=Answer(403, "AccessDenied"))) as proxy:
+        settings = {
+            "LAYER_STORE_ENDPOINT": proxy.endpoint,
+            "PUBLISHER_SWEEP_INTERVAL": "0.3",
+            "PUBLISHER_UPLOAD_LIFETIME": "3",
+        }
+        publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)
+        async with s3_client(bucket) as client, publisher.running():
+            await client.create_multipart_upload(Bucket=bucket.bucket, Key=key)
+            archive = make_layer(tmp_path, "one")
+            await upload(bucket, archive)
+            # Sweeps go on when the store once does not let them do this.
+            await publisher.published(archive)
+            # A young upload may still be under way.
+            assert len((await client.list_multipart_uploads(Bucket=bucket.bucket)).get("Uploads", ())) == 1
+
+            async def aborted() -> bool:
+                return (await publisher.metrics())["publisher_uploads_aborted_total"] == 1
+
+            await wait_until(aborted, timeout=20, what="the upload is aborted")
+            assert (await client.list_multipart_uploads(Bucket=bucket.bucket)).get("Uploads", ()) == ()
+            assert (await publisher.metrics())['publisher_failures_total{reason="abandoned uploads"}'] == 1
 
 
 async def test_a_layer_that_is_in_the_repository_already_costs_nothing(

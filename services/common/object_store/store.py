@@ -4,11 +4,13 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
+from services.common.object_store.abandoned import abort_abandoned_uploads
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.download import Downloader
 from services.common.object_store.lookup import check_bucket, list_layers, look_up
@@ -75,6 +77,13 @@ class ObjectStore:
         async with aclosing(list_layers(self._bucket)) as layers:
             async for layer in layers:
                 yield layer
+
+    async def abort_abandoned_uploads(self, age: timedelta) -> int:
+        """Abort uploads of layers in parts that were begun longer ago than `age`; return how many there were.
+
+        A program that is killed while it uploads leaves its parts in the bucket, and nothing else removes them.
+        """
+        return await abort_abandoned_uploads(self._bucket, age)
 
     async def upload(self, archive: LayerArchive, *, repository: RepositoryName) -> bool:
         """Store a layer archive; one that is there already is left as it is.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -31,6 +32,8 @@ class Sweep:
     ----------
     interval
         Seconds from the end of one sweep to the start of the next.
+    upload_lifetime
+        When an upload that is not completed counts as abandoned.
     times
         Pauses while the store cannot be listed.
     """
@@ -44,6 +47,7 @@ class Sweep:
         metrics: Metrics,
         times: RetryTimes,
         interval: float,
+        upload_lifetime: timedelta,
     ) -> None:
         self._store = store
         self._journal = journal
@@ -51,6 +55,7 @@ class Sweep:
         self._metrics = metrics
         self._times = times
         self._interval = interval
+        self._upload_lifetime = upload_lifetime
         self._asked = asyncio.Event()
         self.state = SweepState()
 
@@ -78,9 +83,20 @@ class Sweep:
                 self._metrics.swept_at.set(time.time())
                 self.state.end(found=found)
                 _log.info("swept", found=found)
+                await self._abort_abandoned_uploads()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._asked.wait()
+
+    async def _abort_abandoned_uploads(self) -> None:
+        try:
+            aborted = await self._store.abort_abandoned_uploads(self._upload_lifetime)
+        except ObjectStoreError as error:
+            # They cost space only; the next sweep tries again.
+            self._metrics.failures.labels("abandoned uploads").inc()
+            _log.warning("abandoned uploads are left in the bucket", reason=str(error))
+        else:
+            self._metrics.uploads_aborted.inc(aborted)
 
     async def sweep(self) -> int:
         """Record every layer in the bucket that the journal does not know; return how many there are to work on."""
