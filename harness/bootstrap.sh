@@ -85,6 +85,7 @@ find_missing() {
     need procps pgrep
     need fuse3 fusermount3
     need bindfs bindfs
+    need chromium chromium
     need ceph-mon ceph-mon
     need ceph-osd ceph-osd
     need radosgw radosgw

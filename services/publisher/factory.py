@@ -20,10 +20,12 @@ from services.publisher.handlers.consistency import ConsistencyHandler
 from services.publisher.handlers.events import EventsHandler
 from services.publisher.handlers.health import HealthHandler
 from services.publisher.handlers.layers import LayersHandler
+from services.publisher.handlers.page import PageHandler
 from services.publisher.handlers.status import StatusHandler
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
+from services.publisher.page.renderer import PageRenderer
 from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.failures import Failures, RetryTimes
 from services.publisher.pipeline.fetcher import Fetcher
@@ -131,6 +133,7 @@ async def build_publisher(
                 limit=settings.event_limit,
             ),
             LayersHandler(token=token, journal=journal, pipeline=pipeline),
+            PageHandler(status=status, journal=journal, renderer=PageRenderer()),
             ConsistencyHandler(
                 token=token, check=ConsistencyCheck(journal=journal, store=store, repository=repository)
             ),

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from services.common.digest import Digest
 from services.common.publisher_api import Disagreement, Layer, Status
+from services.common.readable import readable_size, readable_span
 
-__all__ = ["age", "say", "show", "show_check", "show_layer", "show_layers", "show_status", "size"]
+__all__ = ["say", "show", "show_check", "show_layer", "show_layers", "show_status"]
 
 _WIDE: Final = 200
 """Columns where the output is no terminal: nothing is to be cut off."""
@@ -25,9 +26,6 @@ _COLOURS: Final[Mapping[str, str]] = {
     "verified": "cyan",
     "fetching": "cyan",
 }
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
-_KIBI: Final = 1024
-_PERIODS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def show(*items: RenderableType) -> None:
@@ -42,26 +40,6 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def size(count: int | None) -> str:
-    """Write a number of bytes."""
-    if count is None:
-        return "-"
-    number, unit = float(count), _UNITS[0]
-    for unit in _UNITS:
-        if number < _KIBI or unit == _UNITS[-1]:
-            break
-        number /= _KIBI
-    return f"{count} B" if unit == _UNITS[0] else f"{number:.1f} {unit}"
-
-
-def age(seconds: float) -> str:
-    """Write a time span, by its largest unit that fits."""
-    for length, unit in _PERIODS:
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return "0 s" if seconds <= 0 else "<1 s"
-
-
 def show_status(status: Status) -> None:
     """Show how the publisher is."""
     grid = _grid()
@@ -74,13 +52,13 @@ def show_status(status: Status) -> None:
         grid.add_row("publishing", Text("goes on", style="green"))
     grid.add_row("repository", Text(status.repository))
     grid.add_row("layers", _counts(status))
-    grid.add_row("oldest waiting", age(status.oldest_unpublished_seconds))
+    grid.add_row("oldest waiting", readable_span(status.oldest_unpublished_seconds))
     grid.add_row("transaction", Text(_transaction(status)))
     grid.add_row("last sweep", Text(_sweep(status)))
-    grid.add_row("spool", f"{size(status.spool.used)} of {size(status.spool.limit)}")
+    grid.add_row("spool", f"{readable_size(status.spool.used)} of {readable_size(status.spool.limit)}")
     for name, disk in status.disks.items():
         if disk is not None:
-            grid.add_row(f"disk of {name}", f"{size(disk.free)} free of {size(disk.total)}")
+            grid.add_row(f"disk of {name}", f"{readable_size(disk.free)} free of {readable_size(disk.total)}")
     show(grid)
 
 
@@ -94,8 +72,8 @@ def show_layers(layers: Iterable[Layer]) -> None:
         table.add_row(
             layer.digest[:12],
             _state(layer),
-            size(layer.archive_size),
-            size(layer.tree_size),
+            _size(layer.archive_size),
+            _size(layer.tree_size),
             f"{_since(layer.updated_at)} ago",
             Text(layer.reason or ""),
         )
@@ -114,8 +92,8 @@ def show_layer(layer: Layer) -> None:
     grid.add_row("attempts", f"{layer.attempts} failed")
     if layer.revision is not None:
         grid.add_row("revision", str(layer.revision))
-    grid.add_row("archive", size(layer.archive_size))
-    grid.add_row("files", size(layer.tree_size))
+    grid.add_row("archive", _size(layer.archive_size))
+    grid.add_row("files", _size(layer.tree_size))
     grid.add_row("announced", f"{layer.announced_at.isoformat()} ({_since(layer.announced_at)} ago)")
     grid.add_row("changed", f"{layer.updated_at.isoformat()} ({_since(layer.updated_at)} ago)")
     show(grid)
@@ -143,6 +121,10 @@ def _grid() -> Table:
     return grid
 
 
+def _size(count: int | None) -> str:
+    return "-" if count is None else readable_size(count)
+
+
 def _state(layer: Layer) -> Text:
     state = "refused" if layer.is_refused else layer.state
     return Text(state, style=_COLOURS.get(layer.state, ""))
@@ -161,7 +143,7 @@ def _transaction(status: Status) -> str:
         return "none"
     named = ", ".join(Digest(digest).short for digest in transaction.layers[:3])
     more = f" and {len(transaction.layers) - 3} others" if len(transaction.layers) > 3 else ""  # noqa: PLR2004 - as above
-    return f"{transaction.stage} for {_since(transaction.since)}: {named}{more}, {size(transaction.bytes)}"
+    return f"{transaction.stage} for {_since(transaction.since)}: {named}{more}, {readable_size(transaction.bytes)}"
 
 
 def _sweep(status: Status) -> str:
@@ -173,4 +155,4 @@ def _sweep(status: Status) -> str:
 
 
 def _since(time: datetime) -> str:
-    return age((datetime.now(UTC) - time).total_seconds())
+    return readable_span((datetime.now(UTC) - time).total_seconds())

@@ -1,6 +1,7 @@
 """A publisher's HTTP interface in this process; nothing is fetched or published."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,20 @@ from tests.support.publisher import REPOSITORY, TOKEN
 Client = TestClient[Any, Any]
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> PublisherSettings:
+def settings_below(directory: Path) -> PublisherSettings:
     """Settings of a publisher to a directory."""
     return PublisherSettings(
         repository=REPOSITORY,
-        directory=tmp_path / "repository",
-        state=tmp_path / "state",
-        spool=tmp_path / "spool",
+        directory=directory / "repository",
+        state=directory / "state",
+        spool=directory / "spool",
         event_token=SecretStr(TOKEN),
     )
 
 
-@pytest.fixture
-async def client(settings: PublisherSettings) -> AsyncIterator[Client]:
-    """A client of a publisher whose store is out of reach."""
+@asynccontextmanager
+async def serving(settings: PublisherSettings) -> AsyncIterator[Client]:
+    """Serve a publisher whose store is out of reach."""
     store = ObjectStoreSettings(
         endpoint=HttpUrl("http://127.0.0.1:9"),
         access_key=SecretStr("key"),
@@ -42,4 +42,17 @@ async def client(settings: PublisherSettings) -> AsyncIterator[Client]:
         build_publisher(settings, store, ArchiveLimits()) as publisher,
         TestClient(TestServer(publisher.app)) as client,
     ):
+        yield client
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> PublisherSettings:
+    """Settings of a publisher to a directory."""
+    return settings_below(tmp_path)
+
+
+@pytest.fixture
+async def client(settings: PublisherSettings) -> AsyncIterator[Client]:
+    """A client of a publisher whose store is out of reach."""
+    async with serving(settings) as client:
         yield client

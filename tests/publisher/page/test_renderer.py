@@ -1,0 +1,103 @@
+"""What the page says in situations that pass."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from services.common.digest import Digest
+from services.publisher.journal.model import LayerRecord, LayerState, Pause, Selection, Summary
+from services.publisher.page.renderer import LayerList, PageContent, PageRenderer
+from services.publisher.pipeline.progress import Stage, SweepState, TransactionProgress
+from services.publisher.status.model import DiskSpace, PublisherStatus
+from tests.support.publisher import REPOSITORY
+
+_NOW = 1_000_000.0
+
+
+def _rendered(
+    *,
+    transaction: TransactionProgress | None = None,
+    pause: Pause | None = None,
+    obstacle: str | None = None,
+    sweep: SweepState | None = None,
+    disks: Mapping[str, DiskSpace | None] | None = None,
+    latest: LayerRecord | None = None,
+) -> str:
+    status = PublisherStatus(
+        now=_NOW,
+        repository=REPOSITORY,
+        layers=Summary(counts=dict.fromkeys(LayerState, 0), refused=0, oldest=_NOW - 7200),
+        pause=pause,
+        obstacle=obstacle,
+        transaction=transaction,
+        sweep=sweep or SweepState(),
+        spool_used=5 << 30,
+        spool_limit=20 << 30,
+        disks=disks or {},
+    )
+    layers = LayerList(selection=Selection(), records=(), newest=None, older=None)
+    html = PageRenderer().live(PageContent(status=status, latest=latest, failures=(), layers=layers))
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+def test_the_transaction_under_way() -> None:
+    digests = tuple(Digest(f"{number:064x}") for number in range(11))
+    text = _rendered(
+        transaction=TransactionProgress(digests=digests, size=3 << 30, stage=Stage.ADDING, added=4, since=_NOW - 90)
+    )
+    assert "adding layers for 2 min" in text
+    assert "Layers 11" in text
+    assert "Files 3.0 GiB" in text
+    assert "Added 4 of 11" in text
+    assert "and 3 others" in text
+    assert "None is open" not in text
+
+
+def test_the_layer_that_was_published_last() -> None:
+    latest = LayerRecord(
+        digest=Digest("a" * 64),
+        state=LayerState.PUBLISHED,
+        attempts=0,
+        share=None,
+        reason=None,
+        retryable=False,
+        due=0,
+        revision=1234,
+        archive_size=1,
+        tree_size=1,
+        announced_at=_NOW - 60,
+        updated_at=_NOW - 30,
+    )
+    assert "Last published 30 s ago , in revision 1 234: aaaaaaaaaaaa" in _rendered(latest=latest)
+
+
+def test_a_pause_comes_before_any_obstacle() -> None:
+    text = _rendered(pause=Pause(since=_NOW - 3600, reason="a <new> disk"), obstacle="somebody else's transaction")
+    assert "Publishing is paused since 1 h ago : a &lt;new&gt; disk. Announcements are taken" in text
+    assert "somebody" not in text
+
+
+@pytest.mark.parametrize(
+    ("free", "low"),
+    [((1 << 30) - 1, True), (1 << 30, False)],
+)
+def test_a_disk_that_is_nearly_full(free: int, *, low: bool) -> None:
+    text = _rendered(disks={"spool": DiskSpace(free=free, total=100 << 30), "state": None})
+    assert ("The spool\N{RIGHT SINGLE QUOTATION MARK}s disk is nearly full" in text) == low
+    assert "journal" not in text.lower()
+
+
+def test_a_small_disk_is_nearly_full_by_its_share() -> None:
+    assert "nearly full" not in _rendered(disks={"state": DiskSpace(free=100 << 20, total=1 << 30)})
+    assert "nearly full" in _rendered(disks={"state": DiskSpace(free=20 << 20, total=1 << 30)})
+
+
+def test_what_waits_and_what_the_sweep_came_to() -> None:
+    text = _rendered(sweep=SweepState(begun=2, ended=2, ended_at=_NOW - 5, found=3))
+    assert "Oldest layer that waits 2 h ago" in text
+    assert "Last sweep 5 s ago , found 3" in text
+    assert "Spool 5.0 GiB of 20.0 GiB" in text
+    text = _rendered(sweep=SweepState(begun=3, ended=3, ended_at=_NOW - 5, error="the store is down"))
+    assert "The last sweep of the bucket failed: the store is down" in text
+    assert "under way" in _rendered(sweep=SweepState(begun=1))
