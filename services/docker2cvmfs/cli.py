@@ -18,6 +18,7 @@ from services.docker2cvmfs.exit_codes import EXIT_CODES
 from services.docker2cvmfs.registry.options import RegistryOptions
 from services.docker2cvmfs.registry.platform import Platform
 from services.docker2cvmfs.registry.reference import ImageReference
+from services.docker2cvmfs.settings import Docker2CvmfsSettings
 
 __all__ = ["cli"]
 
@@ -60,9 +61,7 @@ _PUBLISHER = bundle(
     click.option(
         "--publisher",
         metavar="URL",
-        envvar="DOCKER2CVMFS_PUBLISHER",
-        show_envvar=True,
-        help="Where the repository's publisher is.",
+        help="Where the repository's publisher is [default: DOCKER2CVMFS_PUBLISHER in the environment].",
     ),
 )
 _WAIT = bundle(
@@ -93,6 +92,11 @@ def _conversion(
         platform=None if all_platforms else wanted,
         options=RegistryOptions(insecure=insecure, ca_file=ca_file),
     )
+
+
+def _publisher(option: str | None) -> str | None:
+    configured = Docker2CvmfsSettings.load().publisher
+    return option or (None if configured is None else str(configured))
 
 
 def _need_publisher(publisher: str | None, *, no_wait: bool = False) -> None:
@@ -194,6 +198,7 @@ def publish(
     **registry: Any,  # noqa: ANN401
 ) -> None:
     """Bring the layers to the object store, and wait until the publisher has published them."""
+    publisher = _publisher(publisher)
     _need_publisher(publisher, no_wait=no_wait)
     conversion = _conversion(image, platform=platform, all_platforms=all_platforms, **registry)
     published = run_async(
@@ -256,6 +261,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
         raise click.UsageError("--push needs --tag, which says where to")
     if all_platforms and (load or (output is not None and output_format == "docker-archive")):
         raise click.UsageError("--all-platforms needs --push or --format oci-archive: nothing else holds an index")
+    publisher = _publisher(publisher)
     _need_publisher(publisher, no_wait=no_wait)
     conversion = _conversion(image, platform=platform, all_platforms=all_platforms, **registry)
     name = tag or conversion.thin_name
@@ -308,6 +314,7 @@ def status(
     **registry: Any,  # noqa: ANN401
 ) -> None:
     """Show where each layer is, and how much a publication would transfer."""
+    publisher = _publisher(publisher)
     if publisher is None:
         raise click.UsageError("--publisher is missing: it says which layers are in the repository")
     conversion = _conversion(image, platform=platform, all_platforms=all_platforms, **registry)

@@ -1,18 +1,25 @@
-"""Layer archives as files: verified, and not fetched again."""
+"""Layer archives as files: verified, resumed where a call was killed, and not fetched again."""
 
 import asyncio
 import hashlib
 import os
 from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from services.common.archive.model import MediaType
+from services.common.threads import run_to_end
 from services.docker2cvmfs.errors import OutputError
+from services.docker2cvmfs.partial_file import PartialFile
 from services.docker2cvmfs.progress import LayerProgress
 from services.docker2cvmfs.publish import layers_of
+from services.docker2cvmfs.registry.blobs import batched, mismatch
 from services.docker2cvmfs.registry.client import RegistryClient
+from services.docker2cvmfs.registry.errors import DigestMismatchError
 from services.docker2cvmfs.registry.manifests import Image, ImageLayer
 
 __all__ = ["archive_name", "pull"]
@@ -32,8 +39,8 @@ async def pull(
 ) -> list[Path]:
     """Write every layer of the images to a directory; files that are there and whole stay as they are.
 
-    A file appears when it is whole and verified. A download that is interrupted is resumed within a call; layers that
-    a killed call has finished are not fetched by the next.
+    A file appears when it is whole and verified. What has arrived of one is kept hidden beside it, as `.NAME.part`, and
+    the next call goes on with it, however this one ended.
 
     Raises
     ------
@@ -44,48 +51,96 @@ async def pull(
     """
     places = asyncio.Semaphore(_PARALLEL)
 
-    async def one(image: Image, layer: ImageLayer) -> Path:
+    async def one(download: _Download) -> Path:
         async with places:
-            path = directory / archive_name(layer)
-            if await asyncio.to_thread(_is_whole, path, layer):
-                progress.reached(layer.digest, "already there")
-                return path
-            progress.reached(layer.digest, "downloading")
-            await _download(image, layer, path, registry=registry, progress=progress)
-            progress.reached(layer.digest, "downloaded")
-            return path
+            return await download.run()
 
     layers = layers_of(images)
     for _, layer in layers.values():
         progress.add(layer)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(image, layer)) for image, layer in layers.values()]
-    except OSError as error:
-        raise OutputError(f"cannot make {directory}: {error.strerror}") from None
-    except BaseExceptionGroup as failures:
-        failure = failures.exceptions[0]
-        if isinstance(failure, OSError):
-            raise OutputError(f"cannot write to {directory}: {failure}") from None
-        raise failure from None
+    with ThreadPoolExecutor(_PARALLEL, "pull") as threads:
+        downloads = [
+            _Download(
+                image=image,
+                layer=layer,
+                path=directory / archive_name(layer),
+                registry=registry,
+                progress=progress,
+                threads=threads,
+            )
+            for image, layer in layers.values()
+        ]
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(download)) for download in downloads]
+        except OSError as error:
+            raise OutputError(f"cannot make {directory}: {error.strerror}") from None
+        except BaseExceptionGroup as failures:
+            failure = failures.exceptions[0]
+            if isinstance(failure, OSError):
+                raise OutputError(f"cannot write to {directory}: {failure}") from None
+            raise failure from None
     return [task.result() for task in tasks]
 
 
-async def _download(
-    image: Image, layer: ImageLayer, path: Path, *, registry: RegistryClient, progress: LayerProgress
-) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("xb", buffering=0) as file:
-            async with aclosing(registry.blob(image.reference, layer.digest, layer.size)) as chunks:
-                async for chunk in chunks:
-                    await asyncio.to_thread(file.write, chunk)
-                    progress.transferred(layer.digest, len(chunk))
-            await asyncio.to_thread(os.fsync, file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Download:
+    """One layer on its way into a file."""
+
+    image: Image
+    layer: ImageLayer
+    path: Path
+    registry: RegistryClient
+    progress: LayerProgress
+    threads: Executor
+
+    async def run(self) -> Path:
+        digest = self.layer.digest
+        if await run_to_end(self.threads, partial(_is_whole, self.path, self.layer)):
+            self.progress.reached(digest, "already there")
+            return self.path
+        with PartialFile.beside(self.path) as file:
+            await run_to_end(self.threads, file.read)
+            if file.position:
+                self.progress.transferred(digest, file.position)
+                self.progress.reached(digest, f"resuming after {file.position:,} bytes")
+                try:
+                    await self._complete(file)
+                except DigestMismatchError:
+                    # An earlier call's machine may have failed while it wrote.
+                    self.progress.transferred(digest, -file.position)
+                    await run_to_end(self.threads, file.start_over)
+                else:
+                    return self.path
+            self.progress.reached(digest, "downloading")
+            try:
+                await self._complete(file)
+            except DigestMismatchError:
+                await run_to_end(self.threads, file.start_over)
+                raise
+        return self.path
+
+    async def _complete(self, file: PartialFile) -> None:
+        """Receive what is missing, verify the whole and give it its name.
+
+        Raises
+        ------
+        DigestMismatchError
+            The whole is not the layer.
+        """
+        reference, layer = self.image.reference, self.layer
+        if file.position > layer.size:
+            raise mismatch(reference, layer.digest, f"has {file.position} bytes in {file.path}")
+        blob = self.registry.unverified_blob(reference, layer.digest, layer.size, start=file.position)
+        async with aclosing(batched(blob)) as batches:
+            async for batch in batches:
+                await run_to_end(self.threads, partial(file.write, batch))
+                self.progress.transferred(layer.digest, len(batch))
+        if file.sha256 != layer.digest:
+            raise mismatch(reference, layer.digest, f"has the digest sha256:{file.sha256}")
+        await run_to_end(self.threads, file.finish)
+        self.progress.reached(layer.digest, "downloaded")
 
 
 def _is_whole(path: Path, layer: ImageLayer) -> bool:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
+from services.docker2cvmfs.settings import Docker2CvmfsSettings
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
 from services.setup.settings import SetupSettings
@@ -17,6 +18,7 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
         PublisherSettings,
         ThinctlSettings,
         SetupSettings,
+        Docker2CvmfsSettings,
         ObjectStoreSettings,
         ArchiveLimits,
     )

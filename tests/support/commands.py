@@ -3,10 +3,11 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-__all__ = ["Ended", "docker2cvmfs", "run_module"]
+__all__ = ["Ended", "docker2cvmfs", "run_module", "started_docker2cvmfs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,29 @@ async def run_module(module: str, *arguments: object, env: Mapping[str, str] | N
 async def docker2cvmfs(*arguments: object, env: Mapping[str, str] | None = None) -> Ended:
     """Run a command of the converter."""
     return await run_module("services.docker2cvmfs", *arguments, env=env)
+
+
+@asynccontextmanager
+async def started_docker2cvmfs(
+    *arguments: object, env: Mapping[str, str] | None = None, terminal: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a command of the converter; if it has not ended at the end of the context it is killed.
+
+    Parameters
+    ----------
+    terminal
+        What its standard error output is.
+    """
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.docker2cvmfs", *map(str, arguments)),
+        env={**os.environ, **(env or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=terminal,
+    )
+    try:
+        yield program
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()

@@ -24,7 +24,7 @@ from services.docker2cvmfs.registry.http import Answer
 from services.docker2cvmfs.registry.reference import ImageReference
 from services.docker2cvmfs.registry.transport import Request, Transport
 
-__all__ = ["stream_blob", "verified"]
+__all__ = ["batched", "mismatch", "stream_blob", "verified"]
 
 _BATCH: Final = 1 << 20
 """How much is hashed and handed on at once, in bytes; a smaller batch costs more for its thread than for its hash."""
@@ -51,13 +51,9 @@ class _Transfer:
     reference: ImageReference
     digest: Digest
     size: int
-    position: int = 0
+    position: int
     waited: float = 0.0
     ahead: bytes = b""
-
-    @property
-    def what(self) -> str:
-        return f"blob {self.digest.oci} of {self.reference.name}"
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the rest of the blob over one connection, as it arrives.
@@ -88,7 +84,7 @@ class _Transfer:
         return Request(
             reference=self.reference,
             url=URL(f"{self.reference.api_url}/{self.reference.repository}/blobs/{self.digest.oci}"),
-            what=f"downloading {self.what}",
+            what=f"downloading blob {self.digest.oci} of {self.reference.name}",
             headers={"Range": f"bytes={self.position}-"} if self.position else {},
         )
 
@@ -135,18 +131,22 @@ class _Transfer:
         return piece
 
     def _mismatch(self, text: str) -> DigestMismatchError:
-        return _mismatch(self.what, text)
+        return mismatch(self.reference, self.digest, text)
 
     def _too_long(self) -> DigestMismatchError:
         return self._mismatch(f"has more than the {self.size} bytes that its image names")
 
 
-def _mismatch(what: str, text: str) -> DigestMismatchError:
-    return DigestMismatchError(f"{what} {text}: what the registry holds is damaged or forged: push the image anew")
+def mismatch(reference: ImageReference, digest: Digest, text: str) -> DigestMismatchError:
+    """Return the error about a blob that is not what it is known by; the text says how."""
+    return DigestMismatchError(
+        f"blob {digest.oci} of {reference.name} {text}: "
+        "what the registry holds is damaged or forged: push the image anew"
+    )
 
 
 async def stream_blob(
-    transport: Transport, reference: ImageReference, digest: Digest, size: int
+    transport: Transport, reference: ImageReference, digest: Digest, size: int, *, start: int = 0
 ) -> AsyncGenerator[bytes, None]:
     """Yield a blob as it arrives: of the right size, but its digest is for `verified`, or whoever else hashes it.
 
@@ -160,6 +160,8 @@ async def stream_blob(
         SHA-256 of the blob.
     size
         Size of the blob, in bytes.
+    start
+        How much of it is not wanted, in bytes from its beginning.
 
     Raises
     ------
@@ -171,7 +173,7 @@ async def stream_blob(
         The registry refused, or answered what it must not.
     """
     log = structlog.get_logger(__name__)
-    transfer = _Transfer(transport, reference, digest, size)
+    transfer = _Transfer(transport, reference, digest, size, position=start)
     failures = 0
     while transfer.position < size:
         before = transfer.position
@@ -208,22 +210,24 @@ async def verified(
         The content does not have the digest.
     """
     hasher = hashlib.sha256()
-    async with aclosing(pieces), aclosing(_batches(pieces)) as batches:
+    async with aclosing(batched(pieces)) as batches:
         async for batch in batches:
             await asyncio.to_thread(hasher.update, batch)
             yield batch
     if hasher.hexdigest() != digest:
-        raise _mismatch(f"blob {digest.oci} of {reference.name}", f"has the digest sha256:{hasher.hexdigest()}")
+        raise mismatch(reference, digest, f"has the digest sha256:{hasher.hexdigest()}")
 
 
-async def _batches(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def batched(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Join pieces to some of about 1 MiB, which are worth a call of a thread; close them in the end."""
     batch: list[bytes] = []
     size = 0
-    async for piece in pieces:
-        batch.append(piece)
-        size += len(piece)
-        if size >= _BATCH:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            batch.append(piece)
+            size += len(piece)
+            if size >= _BATCH:
+                yield b"".join(batch)
+                batch, size = [], 0
+        if batch:
             yield b"".join(batch)
-            batch, size = [], 0
-    if batch:
-        yield b"".join(batch)

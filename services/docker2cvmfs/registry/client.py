@@ -148,9 +148,11 @@ class RegistryClient:
         """
         return verified(self.unverified_blob(reference, digest, size), reference, digest)
 
-    def unverified_blob(self, reference: ImageReference, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
+    def unverified_blob(
+        self, reference: ImageReference, digest: Digest, size: int, *, start: int = 0
+    ) -> AsyncGenerator[bytes, None]:
         """Stream a blob for somebody who hashes it anyway; see `stream_blob`. Close it if it is left early."""
-        return stream_blob(self._transport, self._spoken(reference), digest, size)
+        return stream_blob(self._transport, self._spoken(reference), digest, size, start=start)
 
     async def tags(self, reference: ImageReference) -> list[str]:
         """Return the tags of an image's repository; see `TagLister.tags`."""

@@ -1,0 +1,17 @@
+"""What of the converter is set up by environment variables."""
+
+from pydantic import HttpUrl
+from pydantic_settings import SettingsConfigDict
+
+from services.common.settings import Settings
+
+__all__ = ["Docker2CvmfsSettings"]
+
+
+class Docker2CvmfsSettings(Settings):
+    """Everything that a site decides about `docker2cvmfs` once; the object store has its own settings."""
+
+    model_config = SettingsConfigDict(env_prefix="DOCKER2CVMFS_")
+
+    publisher: HttpUrl | None = None
+    """URL of the repository's publisher, `http(s)://HOST[:PORT]`, where the option `--publisher` names none."""
