@@ -38,6 +38,9 @@ from services.publisher.repository.cvmfs_server import CvmfsServerRepository
 from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.directory import DirectoryRepository
 from services.publisher.repository.interface import Repository
+from services.publisher.repository.native.repository import NativeRepository
+from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.status.reader import StatusReader
 
@@ -172,6 +175,16 @@ async def _repository(
             threads=threads,
         )
     if settings.directory is None:
-        raise SettingsError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
+        raise SettingsError(f"PUBLISHER_DIRECTORY is not set, and the repository is of kind {settings.repository_kind}")
+    if settings.repository_kind is RepositoryKind.NATIVE:
+        native = NativeRepository(
+            name=name,
+            storage=DirectoryStorage(settings.directory),
+            keys=KeyFiles(settings.keys, name),
+            state=settings.state / "native" / name,
+            layout=settings.layout,
+            threads=threads,
+        )
+        return await stack.enter_async_context(native)
     repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout, threads=threads)
     return await stack.enter_async_context(repository)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from services.common.archive.compression import ArchiveReader, open_archive
 from services.common.archive.errors import ArchiveError, ArchiveReadError, TreeReadError, TreeWriteError
@@ -34,7 +34,13 @@ class VerifiedLayer:
     """Size that the uncompressed tar stream must have, in bytes; None where nothing was announced."""
     limits: ArchiveLimits
 
-    def read(self, consume: Callable[[ArchiveReader], LayerContent], *, stop: Stop) -> LayerSidecar:
+    def read(
+        self,
+        consume: Callable[[ArchiveReader], LayerContent],
+        *,
+        stop: Stop,
+        deletions: Literal["listed", "in-tree"] = "listed",
+    ) -> LayerSidecar:
         """Give the uncompressed tar stream to a consumer, check all of it, and describe the layer; blocking.
 
         Parameters
@@ -43,11 +49,8 @@ class VerifiedLayer:
             Reads the stream; it may unpack it, or write it to a repository's own storage.
         stop
             Ends reading when somebody sets it.
-
-        Returns
-        -------
-        LayerSidecar
-            The description, for a tree that lists the layer's deletions and does not hold them.
+        deletions
+            Where the consumer leaves the layer's deletions, for the description.
 
         Raises
         ------
@@ -70,7 +73,7 @@ class VerifiedLayer:
         except ArchiveError as error:
             raise LayerRefusedError(f"the archive is refused: {error}", kind="archive") from error
         self._compare(identity)
-        return self._describe(content, identity)
+        return self._describe(content, identity, deletions)
 
     def _compare(self, found: ArchiveIdentity) -> None:
         for what, announced, actual, kind in (
@@ -81,7 +84,9 @@ class VerifiedLayer:
             if announced not in (None, actual):
                 raise LayerRefusedError(f"the archive has the {what} {actual}, announced was {announced}", kind=kind)
 
-    def _describe(self, content: LayerContent, identity: ArchiveIdentity) -> LayerSidecar:
+    def _describe(
+        self, content: LayerContent, identity: ArchiveIdentity, deletions: Literal["listed", "in-tree"]
+    ) -> LayerSidecar:
         return LayerSidecar(
             digest=self.digest,
             diff_id=self.diff_id,
@@ -89,7 +94,7 @@ class VerifiedLayer:
             uncompressed_size=identity.uncompressed_size,
             tree_size=content.tree_size,
             entries=content.entries,
-            deletions="listed",
+            deletions=deletions,
             whiteouts=tuple(map(encode_path, content.whiteouts)),
             opaque=tuple(map(encode_path, content.opaque)),
             notes=content.notes,

@@ -24,6 +24,8 @@ class RepositoryKind(StrEnum):
     """A plain directory tree, for machines without CVMFS."""
     CVMFS_SERVER = "cvmfs_server"
     """A CVMFS repository on its stratum 0, through the `cvmfs_server` program."""
+    NATIVE = "native"
+    """A CVMFS repository that the publisher writes itself."""
 
 
 class PublisherSettings(Settings):
@@ -36,7 +38,10 @@ class PublisherSettings(Settings):
     repository_kind: RepositoryKind = RepositoryKind.DIRECTORY
     """How the repository is written."""
     directory: Path | None = None
-    """Kind directory: root of the repository's tree, made if it does not exist; must be set."""
+    """Kinds directory and native: root of the repository; must be set. For kind directory it is made where it does not
+    exist; for kind native `thin-repository create` makes it."""
+    keys: Path = Path("/etc/cvmfs/keys")
+    """Kind native: directory of the repository's keys."""
     cvmfs_mount: Path = Path("/cvmfs")
     """Kind cvmfs_server: directory that repositories are mounted in for writing."""
     cvmfs_spool: Path = Path("/var/spool/cvmfs")

@@ -38,8 +38,8 @@ def test_the_repository_and_the_token_are_all_that_must_be_set(monkeypatch: pyte
         ),
         (
             "PUBLISHER_REPOSITORY_KIND",
-            "native",
-            "PUBLISHER_REPOSITORY_KIND: Input should be 'directory' or 'cvmfs_server'",
+            "nativ",
+            "PUBLISHER_REPOSITORY_KIND: Input should be 'directory', 'cvmfs_server' or 'native'",
         ),
         ("PUBLISHER_LAYOUT", "round", "PUBLISHER_LAYOUT: Input should be 'flat' or 'ducc'"),
         ("PUBLISHER_PORT", "70000", "PUBLISHER_PORT: "),

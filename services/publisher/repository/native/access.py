@@ -29,6 +29,7 @@ class RepositoryAccess:
 
     name: RepositoryName
     storage: Storage
+    chosen: RepositoryFormat
     whitelist: WhitelistFile
     compressor: Compressor
     head: HeadWriter
@@ -64,6 +65,7 @@ class RepositoryAccess:
         return cls(
             name=name,
             storage=storage,
+            chosen=chosen,
             whitelist=WhitelistFile(name=name, storage=storage, keys=keys, algorithm=chosen.algorithm, clock=clock),
             compressor=compressor,
             head=HeadWriter(

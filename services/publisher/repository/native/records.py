@@ -7,8 +7,10 @@ an object's *stored* bytes, is 20 bytes long in each of its algorithms, and its 
 import hashlib
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag, StrEnum
+from functools import partial
 from typing import Final, Self
 
 from services.common.errors import InvalidValueError
@@ -73,15 +75,27 @@ class HashAlgorithm(Enum):
 
     def digest(self, *pieces: bytes | bytearray | memoryview) -> bytes:
         """Return the raw digest of a stored object, given as one or more pieces."""
-        hasher = hashlib.new(_HASHLIB_NAMES[self.label], usedforsecurity=False)
+        hasher = self.hasher()
         for piece in pieces:
             hasher.update(piece)
+        return self.finish(hasher)
+
+    def hasher(self) -> "hashlib._Hash":
+        """Begin a hash of something long."""
+        return _HASHERS[self.label]()
+
+    def finish(self, hasher: "hashlib._Hash") -> bytes:
+        """Return the raw digest of what a hasher has been given."""
         if self is HashAlgorithm.SHAKE128:
             return hasher.digest(DIGEST_SIZE)  # type: ignore[call-arg]  # an extendable-output hash takes a length
         return hasher.digest()
 
 
-_HASHLIB_NAMES: Final = {"sha1": "sha1", "rmd160": "ripemd160", "shake128": "shake_128"}
+_HASHERS: Final[dict[str, Callable[[], "hashlib._Hash"]]] = {
+    "sha1": partial(hashlib.sha1, usedforsecurity=False),
+    "rmd160": partial(hashlib.new, "ripemd160", usedforsecurity=False),
+    "shake128": partial(hashlib.shake_128, usedforsecurity=False),
+}
 
 
 class ObjectKind(StrEnum):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.trust.keyring import KeyFiles
+from tests.support.native import NATIVE_NAME, NativeSite
 
-NAME = RepositoryName("native.example.org")
+NAME = NATIVE_NAME
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +26,11 @@ def keys(made_keys: Path, tmp_path: Path) -> KeyFiles:
     directory = tmp_path / "keys"
     shutil.copytree(made_keys, directory)
     return KeyFiles(directory, NAME)
+
+
+@pytest.fixture
+def site(keys: KeyFiles, tmp_path: Path) -> NativeSite:
+    """An empty repository of the test's own."""
+    site = NativeSite(root=tmp_path / "repository", state=tmp_path / "state", keys=keys)
+    site.create()
+    return site

@@ -13,6 +13,7 @@ from services.publisher.repository.native.errors import ObjectMissingError, Stor
 from services.publisher.repository.native.records import TRANSACTION_DIRECTORY
 from services.publisher.repository.native.storage.interface import Buffer, NewObject, StoredObject
 from services.publisher.repository.native.storage.locks import RepositoryLocks
+from services.publisher.repository.native.storage.object_files import ObjectFiles
 
 __all__ = ["DirectoryStorage"]
 
@@ -36,6 +37,11 @@ class DirectoryStorage:
     def __str__(self) -> str:
         return str(self._root)
 
+    @property
+    def local(self) -> Path:
+        """The directory itself."""
+        return self._root
+
     def prepare(self) -> None:
         """Make the directories that every repository has.
 
@@ -53,21 +59,13 @@ class DirectoryStorage:
 
     def put(self, objects: Sequence[NewObject]) -> None:
         """Store objects that are not there yet."""
-        for new in objects:
-            self._put(new.path, new.content)
-
-    def _put(self, path: str, content: Buffer) -> None:
-        final = os.path.join(self._root, path)
-        if _is_whole(final, len(content)):
-            return
-        temporary = self._temporary()
         try:
-            _write_new(temporary, content)
-            os.rename(temporary, final)
+            with ObjectFiles(self._root) as files:
+                for new in objects:
+                    if not _is_whole(os.path.join(self._root, new.path), len(new.content)):
+                        files.write(new.path, new.content)
         except OSError as error:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise StorageError(f"{final} cannot be written: {error.strerror}") from error
+            raise StorageError(f"an object cannot be written below {self._root}: {error}") from error
 
     def put_file(self, path: str, source: Path) -> None:
         """Store an object that is not there yet from a local file."""

@@ -37,6 +37,10 @@ class StoredObject:
 class Storage(Protocol):
     """The files of one repository; `str` of it names the place, for messages."""
 
+    @property
+    def local(self) -> Path | None:
+        """The directory in which objects may be written as files, by `ObjectFiles`; None where there is none."""
+
     def prepare(self) -> None:
         """Make what every repository has before anything is put into it.
 

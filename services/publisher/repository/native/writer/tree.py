@@ -1,0 +1,329 @@
+"""The catalogs above the layers, and how a batch of layers gets into them.
+
+::
+
+    /                        the root catalog: `.layers`, its subdirectories, and (layout flat) the links
+    /.layers/XX              a catalog each, so that what a publish rewrites does not grow with the number of layers
+    /.layers/XX/DIGEST       a layer's home, a catalog each
+
+An imported repository may have these directories in other catalogs: each is looked for where it is.
+"""
+
+import stat
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from types import TracebackType
+from typing import Final, Self
+
+from services.common.digest import Digest
+from services.common.errors import InvalidValueError
+from services.common.layout import CATALOG_MARKER, LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
+from services.publisher.errors import LayerAdditionError
+from services.publisher.repository.interface import ListedLayer
+from services.publisher.repository.native.errors import BrokenRepositoryError
+from services.publisher.repository.native.records import ContentHash, EntryFlag, ObjectKind
+from services.publisher.repository.native.storage.interface import NewObject, Storage
+from services.publisher.repository.native.writer.catalog import (
+    MARKER_MODE,
+    Catalog,
+    DirectoryRow,
+    NestedCatalog,
+    Row,
+    file_row,
+    link_row,
+)
+from services.publisher.repository.native.writer.compressor import Compressor
+from services.publisher.repository.native.writer.head import Root
+from services.publisher.repository.native.writer.manifest import Manifest
+
+__all__ = ["RepositoryTree", "TreeUpdate"]
+
+_KEPT: Final = 16 << 20
+"""Uncompressed catalogs that are kept in memory, in bytes: the root catalog and those that were used last."""
+
+_LAYERS: Final = b"/" + LAYERS_DIRECTORY.encode()
+
+
+class RepositoryTree:
+    """Reads the catalogs above the layers; blocking, safe for several threads.
+
+    Parameters
+    ----------
+    layout
+        Whether layers get links in the root directory.
+    """
+
+    def __init__(self, *, storage: Storage, compressor: Compressor, layout: LayerLayout) -> None:
+        self.storage = storage
+        self.compressor = compressor
+        self.layout = layout
+        self._contents: dict[ContentHash, bytes] = {}
+        self._lock = threading.Lock()
+
+    def content(self, name: ContentHash) -> bytes:
+        """Return the uncompressed database of a catalog above the layers."""
+        with self._lock:
+            content = self._contents.pop(name, None)
+            if content is not None:
+                self._contents[name] = content  # the last one in the order of use
+                return content
+        content = self.read(name)
+        self.keep(name, content)
+        return content
+
+    def keep(self, name: ContentHash, content: bytes) -> None:
+        """Keep a catalog in memory."""
+        with self._lock:
+            self._contents[name] = content
+            kept = sum(map(len, self._contents.values()))
+            while kept > _KEPT and len(self._contents) > 1:
+                kept -= len(self._contents.pop(next(iter(self._contents))))
+
+    def read(self, name: ContentHash) -> bytes:
+        """Read a catalog's uncompressed database from the storage.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            It is not what its name says.
+        StorageError
+            The storage failed.
+        """
+        path = name.path(ObjectKind.CATALOG)
+        stored = self.storage.read(path)
+        if ContentHash.of(stored, name.algorithm) != name:
+            raise BrokenRepositoryError(f"{self.storage}: {path} is damaged: its content has another hash")
+        return self.compressor.expand(stored)
+
+    def find(self, root: ContentHash, digest: Digest) -> ListedLayer | None:
+        """Return what is in the place of a layer in a revision, if anything."""
+        with TreeUpdate(self, root) as update:
+            return update.find(digest)
+
+    def list_layers(self, root: ContentHash, shard: str) -> Sequence[ListedLayer]:
+        """List the layers of a revision whose digests begin with two hex digits, in their order."""
+        with TreeUpdate(self, root) as update:
+            return [found for digest in update.digests(shard) if (found := update.find(digest))]
+
+
+class _Open:
+    """A catalog that an update looks into, and perhaps changes."""
+
+    def __init__(self, catalog: Catalog, above: "_Open | None", name: ContentHash | None) -> None:
+        self.catalog = catalog
+        self.above = above
+        self.name = name
+        """What it was stored as; None where it is new."""
+        self.before: Mapping[str, int] | None = catalog.counters() if name else None
+        self.changed = False
+
+
+class TreeUpdate:
+    """A context manager: what is to be changed in one revision, in memory until `store`.
+
+    Parameters
+    ----------
+    tree
+        Where catalogs come from.
+    root
+        The root catalog of the revision to begin with.
+    """
+
+    def __init__(self, tree: RepositoryTree, root: ContentHash) -> None:
+        self._tree = tree
+        self._where = str(tree.storage)
+        self._open: dict[bytes, _Open] = {}
+        self._objects: list[NewObject] = []
+        self._root = self._load(b"", root, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for opened in self._open.values():
+            opened.catalog.close()
+
+    def find(self, digest: Digest) -> ListedLayer | None:
+        """Return what is in the place of a layer, if anything."""
+        home = _home(digest)
+        shelf = self._catalog_at(home).catalog
+        if not shelf.holds(home):
+            return None
+        sidecar = b"/" + sidecar_path(digest).encode()
+        whole = shelf.holds(sidecar)
+        nested = shelf.nested(home)
+        if nested is not None:
+            with closing(Catalog(self._tree.read(nested[0]), where=str(nested[0]))) as layer:
+                whole = layer.holds(sidecar)
+        linked = self._tree.layout is LayerLayout.DUCC or self._root.catalog.holds(_link(digest))
+        return ListedLayer(digest=digest, whole=whole, linked=linked)
+
+    def digests(self, shard: str) -> list[Digest]:
+        """List what is below `.layers/XX` and has the name of a layer."""
+        shelf = _LAYERS + b"/" + shard.encode()
+        digests = []
+        for name in self._catalog_at(shelf).catalog.names(shelf):
+            with suppress(InvalidValueError, UnicodeDecodeError):
+                digests.append(Digest(name.decode()))
+        return sorted(digests)
+
+    def add(self, layer: NestedCatalog, digest: Digest) -> None:
+        """Add a layer whose catalog has been stored.
+
+        Raises
+        ------
+        LayerAdditionError
+            Its place is taken; nothing has been changed.
+        """
+        link = _link(digest)
+        with_link = self._tree.layout is LayerLayout.FLAT
+        if with_link and self._root.catalog.holds(link):
+            raise LayerAdditionError(f"/{digest} is there already, and is no layer that this publisher knows")
+        if self._catalog_at(layer.path).catalog.holds(layer.path):
+            raise LayerAdditionError(f"{layer_home(digest)} is there already")
+        home = layer.path
+        shelf = self._shelf(home.rpartition(b"/")[0])
+        shelf.catalog.insert(layer.root.row(home, EntryFlag.DIRECTORY | EntryFlag.NESTED_MOUNTPOINT), "self_dir")
+        shelf.catalog.attach(layer, before=None)
+        self._has_directory(shelf, home.rpartition(b"/")[0], 1)
+        if with_link:
+            self._root.catalog.insert(link_row(link, layer_tree(digest).encode()), "self_symlink")
+            self._root.changed = True
+
+    def remove(self, digest: Digest) -> bool:
+        """Remove a layer; return whether it was there."""
+        home = _home(digest)
+        shelf = self._catalog_at(home.rpartition(b"/")[0])
+        nested = shelf.catalog.nested(home)
+        if nested is None:
+            return False
+        layer = self._load(home, nested[0], shelf)
+        del self._open[home]
+        shelf.catalog.detach(home, layer.before or {})
+        layer.catalog.close()
+        self._has_directory(shelf, home.rpartition(b"/")[0], -1)
+        shelf.catalog.compact()
+        link = _link(digest)
+        if self._root.catalog.holds(link):
+            self._root.catalog.remove(link, "self_symlink")
+            self._root.catalog.compact()
+            self._root.changed = True
+        return True
+
+    def store(self, *, previous: Manifest, revision: int, published: int) -> Root:
+        """Put the catalogs that have changed into the storage, from the leaves up, and return the new root.
+
+        Parameters
+        ----------
+        previous
+            The head so far.
+        revision, published
+            Number and time of the new one.
+        """
+        # The root catalog changes with every revision, since it says which one it is.
+        self._root.changed = True
+        for path in sorted(self._open, key=len, reverse=True):
+            opened = self._open[path]
+            if opened.changed and opened.above is not None:
+                nested = self._encode(opened, path, {"revision": str(opened.catalog.revision + 1)}, published)
+                opened.above.catalog.attach(nested, before=opened.before)
+                opened.above.changed = True
+        properties = {"revision": str(revision), "TTL": str(previous.ttl)}
+        root = self._encode(self._root, b"", properties, published)
+        self._tree.storage.put(self._objects)
+        return Root(catalog=root.name, size=root.size, revision=revision, published=published)
+
+    def _encode(self, opened: _Open, path: bytes, properties: Mapping[str, str], published: int) -> NestedCatalog:
+        compressor = self._tree.compressor
+        catalog = opened.catalog
+        catalog.set_properties(
+            {
+                **properties,
+                "last_modified": str(published),
+                "previous_revision": str(opened.name or ContentHash.null(compressor.algorithm)),
+            }
+        )
+        content = catalog.content()
+        stored = compressor.compress(content)
+        name = compressor.name(stored)
+        self._objects.append(NewObject(name.path(ObjectKind.CATALOG), stored))
+        self._tree.keep(name, content)
+        root = catalog.directory(path)
+        if root is None:
+            raise BrokenRepositoryError(f"{self._where}: the catalog of /{path.decode()} has no root")
+        return NestedCatalog(path=path, name=name, size=len(content), root=root, counters=catalog.counters())
+
+    def _catalog_at(self, path: bytes) -> _Open:
+        """Return the catalog that an entry is in, or would be; a nested catalog's root counts as in it."""
+        opened = self._root
+        parts = path.split(b"/")
+        for depth in range(2, len(parts) + 1):
+            prefix = b"/".join(parts[:depth])
+            there = self._open.get(prefix)
+            if there is None:
+                nested = opened.catalog.nested(prefix)
+                if nested is None:
+                    continue
+                if prefix == path and depth > _DEPTH_OF_SHELVES:
+                    break  # of a layer only the row above counts, its own catalog may be large
+                there = self._load(prefix, nested[0], opened)
+            opened = there
+        return opened
+
+    def _load(self, path: bytes, name: ContentHash, above: _Open | None) -> _Open:
+        catalog = Catalog(self._tree.content(name), where=f"{self._where}: {name.path(ObjectKind.CATALOG)}")
+        if catalog.prefix != path:
+            catalog.close()
+            raise BrokenRepositoryError(f"{self._where}: the catalog {name} is of {catalog.prefix!r}, not of {path!r}")
+        opened = self._open[path] = _Open(catalog, above, name)
+        return opened
+
+    def _shelf(self, path: bytes) -> _Open:
+        """Return the catalog that layers of one directory below `.layers` are in, both made if they are missing."""
+        layers = self._catalog_at(_LAYERS)
+        if layers.catalog.directory(_LAYERS) is None:
+            row = _NEW_DIRECTORY.row(_LAYERS, EntryFlag.DIRECTORY)
+            layers.catalog.insert(row, "self_dir")
+            self._has_directory(layers, b"", 1)
+        opened = self._catalog_at(path)
+        if opened.catalog.directory(path) is not None:
+            return opened
+        mountpoint = _NEW_DIRECTORY.row(path, EntryFlag.DIRECTORY | EntryFlag.NESTED_MOUNTPOINT)
+        layers.catalog.insert(mountpoint, "self_dir")
+        self._has_directory(layers, _LAYERS, 1)
+        catalog = Catalog.create(path, _NEW_DIRECTORY, where=f"{self._where}: new catalog of {path.decode()}")
+        shelf = self._open[path] = _Open(catalog, layers, None)
+        catalog.insert(self._marker(path), "self_regular")
+        return shelf
+
+    def _marker(self, path: bytes) -> Row:
+        """Return the row that marks a nested catalog, hidden from listings."""
+        stored = self._tree.compressor.compress(b"")
+        name = self._tree.compressor.name(stored)
+        self._objects.append(NewObject(name.path(ObjectKind.FILE), stored))
+        place = path + b"/" + CATALOG_MARKER.encode()
+        return file_row(place, mode=MARKER_MODE, name=name, size=0, flags=EntryFlag.HIDDEN)
+
+    def _has_directory(self, opened: _Open, path: bytes, change: int) -> None:
+        """Note that a directory has gained or lost one."""
+        opened.catalog.link_directories(path, change)
+        opened.changed = True
+        if opened.catalog.prefix == path and opened.above is not None:
+            # The row in the catalog above says the same; `attach` brings it there.
+            opened.above.changed = True
+
+
+_NEW_DIRECTORY: Final = DirectoryRow(mode=stat.S_IFDIR | 0o755, uid=0, gid=0, mtime=0, mtimens=0, links=2)
+_DEPTH_OF_SHELVES: Final = 3
+"""Number of parts of `/.layers/XX`."""
+
+
+def _home(digest: Digest) -> bytes:
+    return b"/" + layer_home(digest).encode()
+
+
+def _link(digest: Digest) -> bytes:
+    return b"/" + str(digest).encode()

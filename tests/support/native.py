@@ -1,0 +1,104 @@
+"""A native repository of a test's own: written by the publisher's code, read and judged by the reader's."""
+
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.common.archive.model import LayerArchive
+from services.common.digest import Digest
+from services.common.layout import LayerLayout, layer_tree
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.create import create_repository
+from services.publisher.repository.native.format import RepositoryFormat
+from services.publisher.repository.native.reader.check.checker import Checker
+from services.publisher.repository.native.reader.entries import Entry
+from services.publisher.repository.native.reader.reader import RepositoryReader
+from services.publisher.repository.native.reader.revision import Revision
+from services.publisher.repository.native.repository import NativeRepository
+from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.trust.keyring import KeyFiles
+from tests.support.publisher import verified
+
+__all__ = ["NATIVE_NAME", "NativeSite", "layer_entries", "publish"]
+
+NATIVE_NAME = RepositoryName("native.example.org")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeSite:
+    """Where a native repository, its keys and its publisher's state are."""
+
+    root: Path
+    state: Path
+    keys: KeyFiles
+    layout: LayerLayout = LayerLayout.FLAT
+
+    @property
+    def storage(self) -> DirectoryStorage:
+        """The repository's files."""
+        return DirectoryStorage(self.root)
+
+    def create(self, **chosen: Any) -> None:  # noqa: ANN401 - the fields of a RepositoryFormat
+        """Make the repository."""
+        create_repository(
+            name=NATIVE_NAME, storage=self.storage, keys=self.keys, chosen=RepositoryFormat(**chosen), meta={}
+        )
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[NativeRepository]:
+        """Open it as the publisher does."""
+        with ThreadPoolExecutor(4) as threads:
+            repository = NativeRepository(
+                name=NATIVE_NAME,
+                storage=self.storage,
+                keys=self.keys,
+                state=self.state,
+                layout=self.layout,
+                threads=threads,
+            )
+            async with repository:
+                await repository.recover(())
+                yield repository
+
+    @contextmanager
+    def reader(self) -> Iterator[RepositoryReader]:
+        """Open a reader."""
+        with RepositoryReader(self.storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()]) as reader:
+            yield reader
+
+    @contextmanager
+    def newest(self) -> Iterator[Revision]:
+        """Open the newest revision."""
+        with self.reader() as reader:
+            yield reader.newest(reader.head())
+
+    def revision(self) -> int:
+        """Return the number of the newest revision."""
+        with self.reader() as reader:
+            return reader.head().manifest.revision
+
+    def problems(self) -> list[str]:
+        """Check everything; return what is wrong."""
+        checker = Checker(self.storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()])
+        return [f"{problem.place}: {problem.what}" for problem in checker.run().problems]
+
+
+async def publish(repository: NativeRepository, *archives: LayerArchive, token: str = "token") -> int:  # noqa: S107
+    """Publish layers as one batch; return the revision."""
+    prepared = [await repository.prepare(verified(archive)) for archive in archives]
+    async with repository.transaction(token) as transaction:
+        for layer in prepared:
+            await transaction.add(layer)
+        revision = await transaction.publish()
+    for layer in prepared:
+        await repository.discard(layer)
+    return revision
+
+
+def layer_entries(revision: Revision, digest: Digest) -> dict[bytes, Entry]:
+    """Return the entries of a layer's tree by their paths in it, the root's being empty."""
+    top = b"/" + layer_tree(digest).encode()
+    return {entry.path[len(top) + 1 :]: entry for entry in revision.walk(top)}
