@@ -4,6 +4,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
 from services.graphdriver.settings import GraphDriverSettings
+from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.settings import PublisherSettings
 from services.setup.settings import SetupSettings
 from services.thinctl.settings import ThinctlSettings
@@ -20,6 +21,7 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
         SetupSettings,
         Docker2CvmfsSettings,
         ObjectStoreSettings,
+        RepositoryStoreSettings,
         ArchiveLimits,
     )
 

@@ -26,6 +26,7 @@ Examples:
   thin-repository create thin.example.org --directory /srv/cvmfs/thin.example.org
   thin-repository create thin.example.org --directory /srv/cvmfs/thin.example.org --compressor zlib \\
       --keys keys/ --whitelist signed-elsewhere
+  thin-repository create thin.example.org --state /var/lib/cvmfs-thin-publisher/native/thin.example.org
 """
 )
 @REPOSITORY

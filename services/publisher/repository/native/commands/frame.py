@@ -1,7 +1,7 @@
 """The frame of `thin-repository`: which repository a command is about, how it answers, and its exit statuses."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,8 +14,10 @@ from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.access import RepositoryAccess
 from services.publisher.repository.native.errors import RepositoryBusyError, StorageError
 from services.publisher.repository.native.reader.errors import UntrustedError
+from services.publisher.repository.native.storage.bucket import BucketStorage
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.storage.interface import Storage
+from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.repository.native.trust.errors import TrustError
 from services.publisher.repository.native.trust.keyring import KeyFiles
 
@@ -65,16 +67,33 @@ class Site:
 
 
 @contextmanager
-def open_site(*, name: str, directory: Path, keys: Path) -> Iterator[Site]:
+def open_site(*, name: str, directory: Path | None, state: Path | None, keys: Path) -> Iterator[Site]:
     """Find the repository that the options of `REPOSITORY` name.
 
     Raises
     ------
     InvalidValueError
-        It cannot have this name.
+        It cannot have this name, or a setting of its bucket is wrong.
+    StorageError
+        The state directory cannot be used.
     """
     repository = RepositoryName(name)
-    yield Site(name=repository, storage=DirectoryStorage(directory), keys=KeyFiles(keys, repository))
+    with ExitStack() as stack:
+        yield Site(
+            name=repository,
+            storage=_storage(directory, state, stack),
+            keys=KeyFiles(keys, repository),
+        )
+
+
+def _storage(directory: Path | None, state: Path | None, stack: ExitStack) -> Storage:
+    if directory is not None:
+        return DirectoryStorage(directory)
+    if state is None:
+        raise click.UsageError(
+            "--directory is missing; for a repository in the bucket of REPOSITORY_STORE_ENDPOINT, --state is"
+        )
+    return stack.enter_context(BucketStorage.connect(RepositoryStoreSettings.load(), state))
 
 
 REPOSITORY: Final = bundle(
@@ -82,10 +101,16 @@ REPOSITORY: Final = bundle(
     click.option(
         "--directory",
         type=click.Path(file_okay=False, path_type=Path),
-        required=True,
         envvar="THIN_REPOSITORY_DIRECTORY",
         show_envvar=True,
-        help="Root of the repository.",
+        help="Root of the repository; without it the repository is in the bucket of REPOSITORY_STORE_ENDPOINT.",
+    ),
+    click.option(
+        "--state",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="THIN_REPOSITORY_STATE",
+        show_envvar=True,
+        help="What the publisher keeps of this repository, PUBLISHER_STATE/native/NAME; a bucket needs it.",
     ),
     click.option(
         "--keys",
