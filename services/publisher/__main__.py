@@ -35,7 +35,8 @@ async def _serve(settings: PublisherSettings, store_settings: ObjectStoreSetting
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with build_publisher(settings, store_settings, limits) as publisher, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(publisher.pipeline.run()), group.create_task(publisher.sweep.run())]
+        services = (publisher.pipeline, publisher.sweep, publisher.trust)
+        tasks = [group.create_task(service.run()) for service in services]
         await _listen(publisher, settings, stopped)
         for task in tasks:
             task.cancel()

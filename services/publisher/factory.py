@@ -34,6 +34,7 @@ from services.publisher.pipeline.pipeline import Pipeline
 from services.publisher.pipeline.ready import BatchLimits, ReadyQueue
 from services.publisher.pipeline.spool import Spool
 from services.publisher.pipeline.sweep import Sweep
+from services.publisher.pipeline.trust import TrustWatch
 from services.publisher.repository.cvmfs_server import CvmfsServerRepository
 from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.directory import DirectoryRepository
@@ -52,11 +53,12 @@ _MORE_THREADS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """What runs: the HTTP application and the two background services."""
+    """What runs: the HTTP application and the background services."""
 
     app: web.Application
     pipeline: Pipeline
     sweep: Sweep
+    trust: TrustWatch
 
 
 @asynccontextmanager
@@ -115,6 +117,7 @@ async def build_publisher(
             interval=settings.sweep_interval,
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         )
+        trust = TrustWatch(repository=repository)
         status = StatusReader(
             repository=repository.name,
             journal=journal,
@@ -122,6 +125,7 @@ async def build_publisher(
             batches=batches,
             gate=gate,
             sweep=sweep,
+            trust=trust,
             spool=spool,
             directories={"spool": settings.spool, "state": settings.state},
         )
@@ -148,7 +152,7 @@ async def build_publisher(
             ),
         )
         app = create_app(route for handler in handlers for route in handler.routes())
-        yield Publisher(app=app, pipeline=pipeline, sweep=sweep)
+        yield Publisher(app=app, pipeline=pipeline, sweep=sweep, trust=trust)
 
 
 async def _repository(

@@ -69,6 +69,12 @@ class Metrics:
         self._spool_limit = Gauge(
             "publisher_spool_limit_bytes", "Most bytes that the spool may hold.", registry=self.registry
         )
+        self._trusted_until = Gauge(
+            "publisher_whitelist_expiry_timestamp_seconds",
+            "When clients stop to trust the repository; absent where that is not known, or never.",
+            ["repository"],
+            registry=self.registry,
+        )
         self._disk_free = Gauge(
             "publisher_disk_free_bytes",
             "Bytes that can still be written where the spool or the journal is.",
@@ -100,6 +106,8 @@ class Metrics:
         self._transaction_seconds.set(status.transaction_age)
         self._spool_bytes.set(status.spool_used)
         self._spool_limit.set(status.spool_limit)
+        if status.trusted_until is not None:
+            self._trusted_until.labels(status.repository).set(status.trusted_until)
         for name, disk in status.disks.items():
             if disk is not None:
                 self._disk_free.labels(name).set(disk.free)

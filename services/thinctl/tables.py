@@ -55,6 +55,9 @@ def show_status(status: Status) -> None:
     grid.add_row("oldest waiting", readable_span(status.oldest_unpublished_seconds))
     grid.add_row("transaction", Text(_transaction(status)))
     grid.add_row("last sweep", Text(_sweep(status)))
+    if status.trusted_until is not None:
+        left = (status.trusted_until - datetime.now(UTC)).total_seconds()
+        grid.add_row("whitelist", f"valid for {readable_span(left)}" if left > 0 else Text("expired", style="red"))
     grid.add_row("spool", f"{readable_size(status.spool.used)} of {readable_size(status.spool.limit)}")
     for name, disk in status.disks.items():
         if disk is not None:

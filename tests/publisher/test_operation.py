@@ -1,14 +1,17 @@
 """What operators do to a publisher that works: pause it, resume it, sweep at once."""
 
+import time
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from harness.processes import wait_until
 from harness.s3 import S3Access
 from tests.support.cvmfs_server.standin import StandIn
 from tests.support.notifications import ceph_event
-from tests.support.publisher import TOKEN, PublisherProcess, cvmfs_publisher, make_layer, upload
+from tests.support.publisher import REPOSITORY, TOKEN, PublisherProcess, cvmfs_publisher, make_layer, upload
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -95,3 +98,19 @@ async def test_a_sweep_that_is_asked_for_begins_at_once(bucket: S3Access, tmp_pa
         sweep = (await publisher.get("/v1/status"))["sweep"]
         assert (sweep["begun"], sweep["found"], sweep["error"]) == (2, 1, None)
         await publisher.published(archive)
+
+
+async def test_a_whitelist_that_expires_is_told(bucket: S3Access, standin: StandIn, tmp_path: Path) -> None:
+    standin.want("whitelist", "Whitelist is valid for another 3 days")
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
+    metric = f'publisher_whitelist_expiry_timestamp_seconds{{repository="{REPOSITORY}"}}'
+    async with publisher.running():
+
+        async def known() -> bool:
+            return metric in await publisher.metrics()
+
+        await wait_until(known, timeout=20, what="the whitelist is known")
+        days = ((await publisher.metrics())[metric] - time.time()) / 86400
+        assert 2.9 < days <= 3
+        until = datetime.fromisoformat((await publisher.get("/v1/status"))["trusted_until"])
+        assert until.timestamp() == pytest.approx((await publisher.metrics())[metric], abs=0.01)

@@ -116,6 +116,8 @@ class Status(_Answer):
     oldest_unpublished_seconds: float
     transaction: Transaction | None
     sweep: Sweep
+    trusted_until: datetime | None = None
+    """When clients stop to trust the repository; None where that is not known, or never."""
     spool: Spool
     disks: dict[str, Disk | None]
 

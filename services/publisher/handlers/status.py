@@ -102,6 +102,7 @@ def status_document(status: PublisherStatus) -> dict[str, object]:
             "found": sweep.found,
             "error": sweep.error,
         },
+        "trusted_until": None if status.trusted_until is None else time_text(status.trusted_until),
         "spool": {"used": status.spool_used, "limit": status.spool_limit},
         "disks": {name: disk and {"free": disk.free, "total": disk.total} for name, disk in status.disks.items()},
     }

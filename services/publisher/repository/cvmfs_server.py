@@ -13,6 +13,7 @@ import asyncio
 import os
 import shutil
 import stat
+import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -60,6 +61,7 @@ __all__ = ["CvmfsServerRepository"]
 _log = structlog.get_logger(__name__)
 
 _MARKER: Final = f"{LAYERS_DIRECTORY}/.publisher-transaction"
+_DAY: Final = 86400
 _REVISION: Final = "user.revision"
 """Extended attribute of a mounted repository's root: the number of the revision."""
 
@@ -128,6 +130,10 @@ class CvmfsServerRepository:
             await in_thread(self._threads, probe)
         except OSError as error:
             raise RepositoryError(f"repository {self.name} is not mounted: {error}") from error
+
+    async def trusted_until(self) -> float:
+        """Tell when the whitelist expires, to a day."""
+        return time.time() + await self._tool.whitelist_days() * _DAY
 
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a layer in the published tree, which a transaction does not change."""

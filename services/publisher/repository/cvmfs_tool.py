@@ -23,9 +23,12 @@ _log = structlog.get_logger(__name__)
 
 _PROGRAM: Final = "cvmfs_server"
 _QUERY_TIMEOUT: Final = 120
-"""Seconds that `list` may take: it looks at every repository of the machine, over HTTP."""
+"""Seconds that `list` and `info` may take: they look at repositories over HTTP."""
 _SHOWN_OUTPUT: Final = 1500
 """Characters of the output that an error shows, from its end."""
+_EXPIRED: Final = "Whitelist is expired"
+_VALID = re.compile(r"Whitelist is valid for another (\d{1,6}) days")
+"""What `cvmfs_server info` prints, in the shell's version and in the one written in C++."""
 _MESSAGE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 """The program puts the message into a shell command without quotes."""
 
@@ -114,6 +117,22 @@ class CvmfsServer:
         for problem in ("whitelist expired", "unhealthy"):
             if problem in line:
                 raise RepositoryError(f"cvmfs_server calls the repository {problem}: {line.strip()}")
+
+    async def whitelist_days(self) -> int:
+        """Return for how many whole days the whitelist is valid; 0 if it is not any more.
+
+        Raises
+        ------
+        RepositoryError
+            The program does not tell.
+        """
+        output = await self._run([_PROGRAM, "info", self._repository], _QUERY_TIMEOUT, started=_forget)
+        if _EXPIRED in output:
+            return 0
+        match = _VALID.search(output)
+        if match is None:
+            raise RepositoryError(f"cvmfs_server info says nothing of the whitelist: {_end(output)}")
+        return int(match[1])
 
     async def _change(self, argv: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - enforced by killing
         try:

@@ -12,6 +12,8 @@ __all__ = ["DiskSpace", "PublisherStatus"]
 
 _LOW_SHARE: Final = 0.05
 _LOW_BYTES: Final = 1 << 30
+_RENEWAL: Final = 7 * 86400
+"""How long before its end a whitelist should be renewed, in seconds; it is valid for thirty days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class PublisherStatus:
     """Why nothing is being published though it should be; None if nothing keeps it from that."""
     transaction: TransactionProgress | None
     sweep: SweepState
+    trusted_until: float | None
+    """When clients stop to trust the repository; None where that is not known, or never."""
     spool_used: int
     """Bytes of the archives in the spool."""
     spool_limit: int
@@ -52,6 +56,11 @@ class PublisherStatus:
     def oldest_age(self) -> float:
         """Seconds since the first layer was announced that is neither published nor refused; 0 if there is none."""
         return 0 if self.layers.oldest is None else max(0, self.now - self.layers.oldest)
+
+    @property
+    def is_trust_ending(self) -> bool:
+        """Whether somebody should renew what clients trust the repository by."""
+        return self.trusted_until is not None and self.trusted_until < self.now + _RENEWAL
 
     @property
     def transaction_age(self) -> float:

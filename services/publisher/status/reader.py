@@ -12,6 +12,7 @@ from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.pipeline import Pipeline
 from services.publisher.pipeline.spool import Spool
 from services.publisher.pipeline.sweep import Sweep
+from services.publisher.pipeline.trust import TrustWatch
 from services.publisher.status.model import DiskSpace, PublisherStatus
 
 __all__ = ["StatusReader"]
@@ -35,6 +36,7 @@ class StatusReader:
         batches: BatchPublisher,
         gate: Gate,
         sweep: Sweep,
+        trust: TrustWatch,
         spool: Spool,
         directories: Mapping[str, Path],
     ) -> None:
@@ -44,6 +46,7 @@ class StatusReader:
         self._batches = batches
         self._gate = gate
         self._sweep = sweep
+        self._trust = trust
         self._spool = spool
         self._directories = directories
 
@@ -64,6 +67,7 @@ class StatusReader:
             obstacle=self._pipeline.obstacle,
             transaction=self._batches.current,
             sweep=self._sweep.state,
+            trusted_until=self._trust.until,
             spool_used=self._spool.used,
             spool_limit=self._spool.limit,
             disks={name: _space(path) for name, path in self._directories.items()},

@@ -23,6 +23,7 @@ def _rendered(
     sweep: SweepState | None = None,
     disks: Mapping[str, DiskSpace | None] | None = None,
     latest: LayerRecord | None = None,
+    trusted_until: float | None = None,
 ) -> str:
     status = PublisherStatus(
         now=_NOW,
@@ -32,6 +33,7 @@ def _rendered(
         obstacle=obstacle,
         transaction=transaction,
         sweep=sweep or SweepState(),
+        trusted_until=trusted_until,
         spool_used=5 << 30,
         spool_limit=20 << 30,
         disks=disks or {},
@@ -101,3 +103,20 @@ def test_what_waits_and_what_the_sweep_came_to() -> None:
     text = _rendered(sweep=SweepState(begun=3, ended=3, ended_at=_NOW - 5, error="the store is down"))
     assert "The last sweep of the bucket failed: the store is down" in text
     assert "under way" in _rendered(sweep=SweepState(begun=1))
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [
+        (0, "The whitelist has expired: clients cannot mount the repository"),
+        (-3, "The whitelist has expired: clients cannot mount the repository"),
+        (6, "The whitelist expires in 6 d : clients cannot mount the repository then"),
+        (8, None),
+        (None, None),
+    ],
+)
+def test_a_whitelist_that_expires(days: int | None, text: str | None) -> None:
+    rendered = _rendered(trusted_until=None if days is None else _NOW + days * 86400)
+    assert ("Renew it: cvmfs_server resign , or thin-repository resign" in rendered) == (text is not None)
+    assert text is None or text in rendered
+    assert ("Whitelist expires" in rendered) == (days is not None)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -429,3 +430,22 @@ async def test_the_published_tree_is_listed_and_an_open_transaction_is_not(
         await transaction.add(prepared)
         listed = [layer for number in range(256) for layer in await repository.list_layers(f"{number:02x}")]
     assert listed == [ListedLayer(digest=published.digest, whole=True, linked=True)]
+
+
+@pytest.mark.parametrize(
+    ("said", "days"),
+    [("", 29), ("Whitelist is valid for another 0 days", 0), ("Whitelist is expired", 0)],
+)
+async def test_it_is_known_when_the_whitelist_expires(
+    repository: CvmfsServerRepository, standin: StandIn, said: str, days: int
+) -> None:
+    standin.want("whitelist", said)
+    assert await repository.trusted_until() == pytest.approx(time.time() + days * 86400, abs=60)
+
+
+async def test_a_program_that_says_nothing_of_the_whitelist_is_an_error(
+    repository: CvmfsServerRepository, standin: StandIn
+) -> None:
+    standin.want("whitelist", "Whitelist is somewhere")
+    with pytest.raises(RepositoryError, match="says nothing of the whitelist: Repository name"):
+        await repository.trusted_until()

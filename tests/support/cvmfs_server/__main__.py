@@ -100,8 +100,9 @@ def _abort(area: Area, control: Control, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _info(area: Area, _control: Control, _arguments: argparse.Namespace) -> int:
+def _info(area: Area, control: Control, _arguments: argparse.Namespace) -> int:
     print(f"Repository name: {area.name}\nCreated by CernVM-FS 2.12.0\nRevision: {area.revision}")
+    print(control.text("whitelist") or "Whitelist is valid for another 29 days")
     return 0
 
 

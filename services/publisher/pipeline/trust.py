@@ -1,0 +1,34 @@
+"""For how long clients trust the repository: its whitelist expires, and then nobody can mount it."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from services.publisher.errors import RepositoryError
+from services.publisher.repository.interface import Repository
+
+__all__ = ["TrustWatch"]
+
+_log = structlog.get_logger(__name__)
+
+_INTERVAL: Final = 3600
+"""Seconds between two looks: whitelists are valid for weeks."""
+
+
+class TrustWatch:
+    """Looks now and then until when clients trust the repository."""
+
+    def __init__(self, *, repository: Repository) -> None:
+        self._repository = repository
+        self.until: float | None = None
+        """When they stop to, in seconds since the epoch; None where that is not known, or never."""
+
+    async def run(self) -> None:
+        """Look until cancelled; what fails is tried again at the next time."""
+        while True:
+            try:
+                self.until = await self._repository.trusted_until()
+            except RepositoryError as error:
+                _log.warning("it is not known for how long clients trust the repository", reason=str(error))
+            await asyncio.sleep(_INTERVAL)
