@@ -223,6 +223,7 @@ def publish(
 @_LAYOUT
 @_PUBLISHER
 @_WAIT
+@click.option("--no-publish", is_flag=True, help="Publish nothing: the repository has the layers already.")
 @click.option("--tag", metavar="NAME", help="Name of the thin image [default: the image's, its tag with -thin].")
 @click.option("--push", is_flag=True, help="Push it to the registry that --tag names.")
 @click.option("--load", is_flag=True, help="Load it into the Docker engine.")
@@ -246,6 +247,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
     publisher: str | None,
     no_wait: bool,
     timeout: float,
+    no_publish: bool,
     tag: str | None,
     push: bool,
     load: bool,
@@ -254,7 +256,10 @@ def make_thin(  # noqa: PLR0913 - one for every option
     as_json: bool,
     **registry: Any,  # noqa: ANN401
 ) -> None:
-    """Publish the layers, then make the thin image, with all of the original's configuration."""
+    """Publish the layers, then make the thin image, with all of the original's configuration.
+
+    With --no-publish a repository that another converter fills is used as it is (unpacked.cern.ch: --layout ducc).
+    """
     if [push, load, output is not None].count(True) != 1:
         raise click.UsageError("give one of --push, --load and --output")
     if push and tag is None:
@@ -262,7 +267,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
     if all_platforms and (load or (output is not None and output_format == "docker-archive")):
         raise click.UsageError("--all-platforms needs --push or --format oci-archive: nothing else holds an index")
     publisher = _publisher(publisher)
-    _need_publisher(publisher, no_wait=no_wait)
+    _need_publisher(publisher, no_wait=no_wait or no_publish)
     conversion = _conversion(image, platform=platform, all_platforms=all_platforms, **registry)
     name = tag or conversion.thin_name
     destination: Destination
@@ -274,16 +279,11 @@ def make_thin(  # noqa: PLR0913 - one for every option
         destination = commands.OciFile(name, _given(output))
     else:
         destination = commands.DockerFile(name, _given(output))
-    made = run_async(
-        commands.make_thin(
-            conversion,
-            RepositoryName(repository),
-            LayerLayout(layout),
-            destination,
-            publisher=publisher,
-            timeout=None if no_wait else timeout,
-        )
-    )
+    what = (conversion, RepositoryName(repository), LayerLayout(layout), destination)
+    if no_publish:
+        made = run_async(commands.make_thin_of_published(*what))
+    else:
+        made = run_async(commands.make_thin(*what, publisher=publisher, timeout=None if no_wait else timeout))
     if as_json:
         write_document(made.document())
     else:

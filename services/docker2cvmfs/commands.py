@@ -37,6 +37,7 @@ __all__ = [
     "images",
     "locate_layers",
     "make_thin",
+    "make_thin_of_published",
     "manifest",
     "publish",
     "pull_layers",
@@ -132,7 +133,8 @@ class Published:
 class Made:
     """A thin image, and how it came about."""
 
-    published: Published
+    published: Published | None
+    """None if it was made of layers that the repository had already."""
     images: Sequence[ThinImage]
     destination: str
 
@@ -140,7 +142,7 @@ class Made:
         """Return what scripts read."""
         top = self.images[0].manifest if len(self.images) == 1 else build_index(self.images)
         return {
-            **self.published.document(),
+            **({} if self.published is None else self.published.document()),
             "destination": self.destination,
             "digest": top.digest.oci,
             "images": [
@@ -155,7 +157,8 @@ class Made:
 
     def summary(self) -> str:
         """Return what people read."""
-        return f"{self.published.summary()}\nthin image: {self.destination}"
+        before = "nothing published" if self.published is None else self.published.summary()
+        return f"{before}\nthin image: {self.destination}"
 
 
 @asynccontextmanager
@@ -228,6 +231,15 @@ async def make_thin(
         thin = [build_thin_image(image, repository, layout) for image in found]
         published = await _publish(found, repository, registry, store, publisher=publisher, timeout=timeout)
         return Made(published=published, images=thin, destination=await _deliver(thin, destination, registry))
+
+
+async def make_thin_of_published(
+    conversion: Conversion, repository: RepositoryName, layout: LayerLayout, destination: Destination
+) -> Made:
+    """Make the thin image of an image whose layers the repository has already, and bring it to its destination."""
+    async with _registry(conversion) as registry:
+        thin = [build_thin_image(image, repository, layout) for image in await conversion.read(registry)]
+        return Made(published=None, images=thin, destination=await _deliver(thin, destination, registry))
 
 
 async def _publish(
