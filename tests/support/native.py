@@ -1,5 +1,6 @@
 """A native repository of a test's own: written by the publisher's code, read and judged by the reader's."""
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.common.archive.model import LayerArchive
+from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
@@ -22,7 +23,7 @@ from services.publisher.repository.native.storage.directory import DirectoryStor
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from tests.support.publisher import verified
 
-__all__ = ["NATIVE_NAME", "NativeSite", "layer_entries", "publish"]
+__all__ = ["NATIVE_NAME", "NativeSite", "layer_entries", "publish", "tar_archive"]
 
 NATIVE_NAME = RepositoryName("native.example.org")
 
@@ -102,3 +103,18 @@ def layer_entries(revision: Revision, digest: Digest) -> dict[bytes, Entry]:
     """Return the entries of a layer's tree by their paths in it, the root's being empty."""
     top = b"/" + layer_tree(digest).encode()
     return {entry.path[len(top) + 1 :]: entry for entry in revision.walk(top)}
+
+
+def tar_archive(directory: Path, content: bytes) -> LayerArchive:
+    """Write a layer archive that is not compressed."""
+    digest = Digest(hashlib.sha256(content).hexdigest())
+    path = directory / f"{digest}.tar"
+    path.write_bytes(content)
+    return LayerArchive(
+        path=path,
+        digest=digest,
+        diff_id=digest,
+        size=len(content),
+        uncompressed_size=len(content),
+        media_type=MediaType.TAR,
+    )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.archive.model import LayerArchive, MediaType
+from services.common.archive.model import LayerArchive
 from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.unpack import unpack
 from services.common.digest import Digest
@@ -24,28 +24,14 @@ from services.publisher.repository.native.reader.revision import Revision
 from services.publisher.repository.native.records import EntryFlag
 from services.publisher.repository.native.writer.pool import TRAY_SIZE
 from tests.support.layers import Directory, archive_of, layers
-from tests.support.native import NativeSite, layer_entries, publish
+from tests.support.native import NativeSite, layer_entries, publish, tar_archive
 from tests.support.tars import archive, member, pax
 
 _OWN = (b"user.", b"security.capability", b"trusted.overlay.opaque")
 
 
-def _archive(directory: Path, content: bytes) -> LayerArchive:
-    digest = Digest(hashlib.sha256(content).hexdigest())
-    path = directory / f"{digest}.tar"
-    path.write_bytes(content)
-    return LayerArchive(
-        path=path,
-        digest=digest,
-        diff_id=digest,
-        size=len(content),
-        uncompressed_size=len(content),
-        media_type=MediaType.TAR,
-    )
-
-
 async def _published(site: NativeSite, directory: Path, content: bytes) -> tuple[LayerArchive, LayerSidecar]:
-    made = _archive(directory, content)
+    made = tar_archive(directory, content)
     async with site.opened() as repository:
         await publish(repository, made)
     with site.newest() as revision:
@@ -118,7 +104,7 @@ def test_any_layer_reads_as_it_unpacks(site: NativeSite, tmp_path_factory: pytes
         def reads(root: Directory) -> None:
             directory = tmp_path_factory.mktemp("layer")
             content = archive_of(root)
-            made = _archive(directory, content)
+            made = tar_archive(directory, content)
             if runner.run(repository.lookup(made.digest)) is None:
                 runner.run(publish(repository, made))
             _compare(site, made.digest, _unpacked(content, directory / "tree"), directory / "tree")
