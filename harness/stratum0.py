@@ -1,4 +1,4 @@
-"""The stratum-0 side on one machine: object store, publisher, and a repository that is a directory."""
+"""The stratum-0 side on one machine: object store, publisher, and a repository in a directory or of CVMFS's format."""
 
 import asyncio
 import json
@@ -16,6 +16,11 @@ from harness.seaweedfs import SeaweedFS
 from services.common.digest import Digest
 from services.common.layout import LAYERS_DIRECTORY, layer_home, sidecar_path
 from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.create import create_repository
+from services.publisher.repository.native.format import RepositoryFormat
+from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.settings import RepositoryKind
 
 __all__ = ["Stratum0"]
 
@@ -24,7 +29,7 @@ _POLL: Final = 0.002
 
 
 class Stratum0:
-    """SeaweedFS, which announces uploads to a publisher, which writes a `directory` repository.
+    """SeaweedFS, which announces uploads to a publisher, which writes a repository.
 
     Parameters
     ----------
@@ -32,15 +37,25 @@ class Stratum0:
         Directory on a real file system that gets everything they keep and log.
     repository
         Name of the repository.
+    kind
+        Its kind. A `directory` is what nodes mount as it is; of a `native` one a client makes what they mount.
     """
 
-    def __init__(self, *, directory: Path, repository: RepositoryName) -> None:
+    def __init__(
+        self, *, directory: Path, repository: RepositoryName, kind: RepositoryKind = RepositoryKind.DIRECTORY
+    ) -> None:
+        self._kind = kind
         self.directory = directory
         self.repository = repository
         self.cvmfs_root = directory / "cvmfs"
         """What a node has as `/cvmfs`."""
         self.tree = self.cvmfs_root / repository
-        """Root of the repository."""
+        """Root of the repository, as a node sees it."""
+        native = kind is RepositoryKind.NATIVE
+        self.storage = directory / "repository" if native else self.tree
+        """What the publisher writes."""
+        self.keys = KeyFiles(directory / "keys", repository)
+        """Of a native repository."""
         self.store = SeaweedFS(directory / "seaweedfs")
         (self._port,) = free_ports(1)
         self._token = secrets.token_urlsafe(24)
@@ -51,8 +66,9 @@ class Stratum0:
             env={
                 **self.store.environment,
                 "PUBLISHER_REPOSITORY": repository,
-                "PUBLISHER_REPOSITORY_KIND": "directory",
-                "PUBLISHER_DIRECTORY": str(self.tree),
+                "PUBLISHER_REPOSITORY_KIND": kind,
+                "PUBLISHER_DIRECTORY": str(self.storage),
+                "PUBLISHER_KEYS": str(directory / "keys"),
                 "PUBLISHER_STATE": str(directory / "publisher"),
                 "PUBLISHER_SPOOL": str(directory / "spool"),
                 "PUBLISHER_PORT": str(self._port),
@@ -83,8 +99,19 @@ class Stratum0:
             One of them ended, or was not ready in time.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self._kind is RepositoryKind.NATIVE:
+            await asyncio.to_thread(self._create)
         await self.store.start(webhook_url=f"{self.url}/v1/events", webhook_token=self._token)
         await self.start_publisher()
+
+    def _create(self) -> None:
+        create_repository(
+            name=self.repository,
+            storage=DirectoryStorage(self.storage),
+            keys=self.keys,
+            chosen=RepositoryFormat(),
+            meta={},
+        )
 
     async def start_publisher(self) -> None:
         """Start the publisher and wait until it is ready."""
