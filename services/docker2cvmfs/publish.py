@@ -8,10 +8,11 @@ from enum import StrEnum
 from typing import Final
 
 from services.common.digest import Digest
-from services.common.object_store import AnnouncedLayer, ObjectStore
+from services.common.object_store import AnnouncedLayer, ObjectStore, StreamMismatchError
 from services.common.publisher_api import PublisherApi, PublisherTimeoutError
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.progress import LayerProgress
+from services.docker2cvmfs.registry.blobs import mismatch
 from services.docker2cvmfs.registry.client import RegistryClient
 from services.docker2cvmfs.registry.manifests import Image, ImageLayer
 
@@ -115,7 +116,10 @@ class Publication:
             repository=self._repository,
         )
         async with aclosing(self._download(image, layer)) as chunks:
-            stored = await self._store.upload_stream(chunks, announced)
+            try:
+                stored = await self._store.upload_stream(chunks, announced)
+            except StreamMismatchError:
+                raise mismatch(image.reference, layer.digest, "does not have this digest") from None
         return Outcome.UPLOADED if stored else Outcome.STORED
 
     async def _download(self, image: Image, layer: ImageLayer) -> AsyncGenerator[bytes, None]:

@@ -1,7 +1,9 @@
 """Real registries (Debian's docker-registry) in every form of access that registries have."""
 
 import asyncio
+import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -158,3 +160,19 @@ class RegistryServer:
         await run_program(
             "skopeo", "copy", "--quiet", "--all", "--dest-tls-verify=false", *options, source, destination
         )
+
+    def store_sparse(self, repository: str, size: int) -> str:
+        """Put a blob of zeros into the storage, which takes no space there; return its digest (blocking)."""
+        hasher = hashlib.sha256()
+        for _ in range(size >> 20):
+            hasher.update(bytes(1 << 20))
+        digest = hasher.hexdigest()
+        storage = self.directory / "data/docker/registry/v2"
+        data = storage / "blobs/sha256" / digest[:2] / digest / "data"
+        link = storage / "repositories" / repository / "_layers/sha256" / digest / "link"
+        for path in (data, link):
+            path.parent.mkdir(parents=True)
+        data.touch()
+        os.truncate(data, size)
+        link.write_text(f"sha256:{digest}")
+        return digest

@@ -10,6 +10,7 @@ from services.common.object_store.errors import (
     ObjectTooLargeError,
     StoreRefusedError,
     StoreUnavailableError,
+    StreamMismatchError,
 )
 from services.common.object_store.model import AnnouncedLayer, StoredLayer
 from services.common.object_store.settings import ObjectStoreSettings
@@ -29,4 +30,5 @@ __all__ = [
     "StoreRefusedError",
     "StoreUnavailableError",
     "StoredLayer",
+    "StreamMismatchError",
 ]

@@ -11,6 +11,7 @@ Tree::
     ├── ObjectMissingError            there is no such object
     ├── ObjectConflictError           an object of that name is there and is not what it should be
     ├── ChecksumMismatchError         content does not have the digest that it is known by
+    │   └── StreamMismatchError       so it had arrived from where the stream came from
     └── ObjectTooLargeError           an object is larger than the limit
 
 The texts name the object, the bucket and the endpoint; none holds a key or a signature.
@@ -40,6 +41,7 @@ __all__ = [
     "PreconditionFailedError",
     "StoreRefusedError",
     "StoreUnavailableError",
+    "StreamMismatchError",
     "translate",
 ]
 
@@ -78,6 +80,10 @@ class ObjectConflictError(ObjectStoreError):
 
 class ChecksumMismatchError(ObjectStoreError):
     """Content does not have the digest that it is known by."""
+
+
+class StreamMismatchError(ChecksumMismatchError):
+    """What arrived to be stored is not what was announced; the store has no part in it."""
 
 
 class ObjectTooLargeError(ObjectStoreError):

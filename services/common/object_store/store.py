@@ -134,8 +134,10 @@ class ObjectStore:
 
         Raises
         ------
+        StreamMismatchError
+            What arrived is not the layer.
         ChecksumMismatchError
-            What arrived is not the layer, or was damaged on its way.
+            What was sent was damaged on its way.
         ObjectConflictError
             An object of this digest is there whose size, diff ID or repository is another.
         """

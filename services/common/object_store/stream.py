@@ -13,7 +13,7 @@ from typing import Final
 
 from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
-from services.common.object_store.errors import ChecksumMismatchError
+from services.common.object_store.errors import StreamMismatchError
 from services.common.object_store.model import AnnouncedLayer
 from services.common.object_store.writer import ObjectWriter, SentPart, part_size
 from services.common.threads import run_to_end
@@ -68,12 +68,12 @@ class _Source:
 
         Raises
         ------
-        ChecksumMismatchError
+        StreamMismatchError
             The stream ends before.
         """
         while target:
             if not self._ahead and not await self._next():
-                raise ChecksumMismatchError(
+                raise StreamMismatchError(
                     f"{self._arrived} of the {self._layer.size} bytes of {self._layer.digest.oci} arrive: not stored"
                 )
             taken = min(len(self._ahead), len(target))
@@ -91,15 +91,15 @@ class _Source:
 
         Raises
         ------
-        ChecksumMismatchError
+        StreamMismatchError
             Something follows, or it was another one.
         """
         if self._ahead or await self._next():
-            raise ChecksumMismatchError(
+            raise StreamMismatchError(
                 f"more than the {self._layer.size} bytes of {self._layer.digest.oci} arrive: not stored"
             )
         if found != self._layer.digest:
-            raise ChecksumMismatchError(
+            raise StreamMismatchError(
                 f"{self._arrived} bytes with the sha256 {found} arrived, {self._layer.digest.oci} was announced: "
                 "it is damaged where it comes from, or on its way; not stored"
             )

@@ -1,0 +1,110 @@
+"""Publications from a registry that misbehaves, and of layers of every size."""
+
+import hashlib
+import os
+import random
+import sys
+
+import pytest
+import pytest_asyncio
+
+from harness.s3 import s3_client
+from services.common.repository_name import RepositoryName
+from services.docker2cvmfs.commands import Conversion, publish
+from services.docker2cvmfs.registry.client import RegistryClient
+from services.docker2cvmfs.registry.errors import RegistryError
+from services.docker2cvmfs.registry.platform import Platform
+from services.docker2cvmfs.registry.reference import ImageReference
+from tests.docker2cvmfs.conftest import Site
+from tests.support.commands import docker2cvmfs
+from tests.support.oci import push_image_of_blob, write_image
+from tests.support.publisher import REPOSITORY
+from tests.support.registries import impatient, run_program
+from tests.support.registry_faults import Effect, Fault, FaultyRegistry, changed, cut, redirected, refused, stalled
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MIB = 1 << 20
+ALWAYS = 1000
+LAYERS = [random.Random(number).randbytes(size) for number, size in enumerate((7 * MIB, 1000))]  # noqa: S311 - of a test
+DIGESTS = [hashlib.sha256(layer).hexdigest() for layer in LAYERS]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
+async def image(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An image of a layer that is uploaded in parts and one that is not."""
+    directory = tmp_path_factory.mktemp("publish") / "image"
+    write_image(directory, LAYERS, tag="1")
+    await site.registry.push(f"oci:{directory}:1", "faulty:1", "--preserve-digests")
+
+
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def nothing_stored(site: Site) -> None:
+    async with s3_client(site.access) as client:
+        for digest in DIGESTS:
+            await client.delete_object(Bucket=site.access.bucket, Key=f"sha256/{digest}")
+
+
+def _flipped(body: bytes) -> bytes:
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+@pytest.mark.parametrize("digest", DIGESTS, ids=["in-parts", "whole"])
+@pytest.mark.parametrize(
+    ("effect", "said"),
+    [
+        (changed(_flipped), "does not have this digest: what the registry holds is damaged or forged"),
+        (changed(lambda body: body[:-1]), "bytes, its image names"),
+        (changed(lambda body: body + b"x"), "bytes, its image names"),
+        (cut(300), "the connection to .* broke|the body ended after"),
+        (stalled(300), "sent nothing for too long"),
+        (refused(429), "too many requests"),
+        (refused(500), "failing or overloaded"),
+        (redirected("http://127.0.0.1:1/elsewhere"), "127.0.0.1:1 cannot be reached"),
+        (redirected("{path}"), "more than 5 redirects"),
+    ],
+)
+async def test_a_layer_that_cannot_be_had_leaves_nothing(
+    site: Site, effect: Effect, said: str, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in site.access.environment.items():
+        monkeypatch.setenv(name, value)
+    fault = Fault(f"GET .*/blobs/sha256:{digest}", effect, times=ALWAYS)
+    async with FaultyRegistry.before(site.registry.address, fault) as proxy:
+        conversion = Conversion(
+            reference=ImageReference.parse(f"{proxy.address}/faulty:1"),
+            platform=Platform.parse("linux/amd64"),
+            options=impatient(),
+        )
+        with pytest.raises(RegistryError, match=rf"sha256:{digest} .*({said})"):
+            await publish(conversion, RepositoryName(REPOSITORY), publisher=None, timeout=None)
+
+    async with s3_client(site.access) as client:
+        uploads = await client.list_multipart_uploads(Bucket=site.access.bucket)
+        objects = await client.list_objects_v2(Bucket=site.access.bucket, Prefix=f"sha256/{digest}")
+    assert uploads.get("Uploads", []) == []
+    assert objects.get("Contents", []) == []
+
+
+async def test_a_wrong_layer_is_the_registrys_failure(site: Site) -> None:
+    fault = Fault(f"GET .*/blobs/sha256:{DIGESTS[1]}", changed(_flipped))
+    async with FaultyRegistry.before(site.registry.address, fault) as proxy:
+        arguments = (f"{proxy.address}/faulty:1", REPOSITORY, "--no-wait")
+        ended = await docker2cvmfs("publish", "--insecure", *arguments, env=site.access.environment)
+    assert ended.status == 3
+    assert f"docker2cvmfs: blob sha256:{DIGESTS[1]} of {proxy.address}/faulty:1 does not have" in ended.errors
+
+
+async def test_a_large_layer_needs_no_more_memory_than_a_small_one(site: Site) -> None:
+    peaks = []
+    for size in (32 * MIB, 512 * MIB):
+        name = f"{site.registry.address}/sparse:{size}"
+        digest = site.registry.store_sparse("sparse", size)
+        async with RegistryClient(options=impatient()) as client:
+            await push_image_of_blob(client, ImageReference.parse(name), digest, size)
+        program = (sys.executable, "-m", "harness.bench.peak", "publish", "--insecure", "--no-wait", name, REPOSITORY)
+        peaks.append(
+            int((await run_program(*program, env={**os.environ, **site.access.environment})).split()[-1]) * 1024
+        )
+    assert peaks[1] < 150 * MIB
+    assert peaks[1] - peaks[0] < 10 * MIB
