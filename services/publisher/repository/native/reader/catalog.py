@@ -12,7 +12,7 @@ from services.publisher.repository.native.records import DIGEST_SIZE, ContentHas
 __all__ = ["Catalog", "CatalogReference"]
 
 _SCHEMA: Final = "2.5"
-_REVISIONS: Final = {"size": 1, "xattr": 2, "bind_mountpoints": 4, "mtimens": 7}
+_REVISIONS: Final = {"nested size": 1, "xattr": 2, "bind_mountpoints": 4, "mtimens": 7}
 """Schema revision that brought a column or table; what an older catalog lacks reads as NULL."""
 
 
@@ -170,7 +170,7 @@ class Catalog:
 
     @property
     def _nested_size(self) -> str:
-        return "size" if self._has("size") else "NULL"
+        return "size" if self._has("nested size") else "NULL"
 
     def bind_mountpoint(self, path: bytes) -> CatalogReference | None:
         """Find the root catalog of another revision that is shown at a directory."""

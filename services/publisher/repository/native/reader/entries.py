@@ -2,6 +2,7 @@
 
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
 from services.publisher.repository.native.errors import BrokenRepositoryError
@@ -203,11 +204,13 @@ def show_path(path: bytes) -> str:
     return repr(path.decode("utf-8", "backslashreplace"))[1:-1] if path else "/"
 
 
+@lru_cache(maxsize=64)
 def hash_algorithm_of(flags: int) -> HashAlgorithm | None:
     """Return the algorithm of an entry's hashes; None if nobody knows its number."""
     return _ALGORITHMS.get(flags >> _HASH_SHIFT & _THREE_BITS)
 
 
+@lru_cache(maxsize=64)
 def compression_of(flags: int) -> Compression | None:
     """Return how an entry's objects are stored; None if nobody knows its number."""
     number = flags >> _COMPRESSION_SHIFT & _THREE_BITS

@@ -30,7 +30,11 @@ from services.publisher.repository.native.records import (
 __all__ = ["CatalogFacts", "check_catalog"]
 
 _MARKER: Final = b".cvmfscatalog"
-_MOUNTPOINTS: Final = EntryFlag.NESTED_MOUNTPOINT | EntryFlag.BIND_MOUNTPOINT
+# Of every row a few bits are looked at, and plain numbers are ten times as quick as flags.
+_DIRECTORY: Final = int(EntryFlag.DIRECTORY)
+_MOUNTPOINTS: Final = int(EntryFlag.NESTED_MOUNTPOINT | EntryFlag.BIND_MOUNTPOINT)
+_EXTERNAL: Final = int(EntryFlag.EXTERNAL)
+_CHUNKED: Final = int(EntryFlag.CHUNKED)
 _UNKNOWN_DEPTH: Final = 4096
 _NANOSECONDS_SINCE: Final = 7
 
@@ -230,7 +234,7 @@ class _Check:
                 if path_hash(path) != (row.md5path_1, row.md5path_2):
                     what = "its row has the path hash of another path, so that clients do not find it"
                     wrong.append(Problem(show_path(path), what, PUBLISH_AGAIN))
-                elif row.flags & EntryFlag.DIRECTORY and not row.flags & _MOUNTPOINTS:
+                elif row.flags & _DIRECTORY and not row.flags & _MOUNTPOINTS:
                     directories.append(path)
                 self._entry(row, path)
         facts.problems.extend(at_most_few(wrong, place=self._place))
@@ -251,7 +255,7 @@ class _Check:
             self._add(what, place=show_path(path.rpartition(b"/")[0]))
         if row.xattr is not None:
             self._attributes(row.xattr, path)
-        if stat.S_ISREG(row.mode) and not row.flags & EntryFlag.EXTERNAL:
+        if stat.S_ISREG(row.mode) and not row.flags & _EXTERNAL:
             self._content(row, path)
 
     def _attributes(self, blob: bytes, path: bytes) -> None:
@@ -275,7 +279,7 @@ class _Check:
         if algorithm is None or compression is None:
             return  # a rule has told it
         place = show_path(path)
-        if row.flags & EntryFlag.CHUNKED:
+        if row.flags & _CHUNKED:
             for size, digest in self._database.rows(
                 "SELECT size, hash FROM chunks WHERE md5path_1 = ? AND md5path_2 = ? AND typeof(size) = 'integer'"
                 " AND typeof(hash) = 'blob' AND length(hash) = 20",
