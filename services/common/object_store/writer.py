@@ -9,6 +9,7 @@ import structlog
 from services.common.object_store.body import Body, checksum
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import (
+    AccessDeniedError,
     ObjectConflictError,
     ObjectMissingError,
     ObjectStoreError,
@@ -118,13 +119,21 @@ class ObjectWriter:
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum(body)}
 
     async def is_stored(self) -> bool:
-        """Whether the object is there.
+        """Whether the object is there, as far as the user is told.
 
         Raises
         ------
         ObjectConflictError
             There is one whose size, diff ID or repository is another.
         """
+        try:
+            return await self._find()
+        except AccessDeniedError:
+            # So S3 answers about what is not there to somebody who may not list the bucket, as uploaders may not. If
+            # the user may do nothing at all, the next request shows it.
+            return False
+
+    async def _find(self) -> bool:
         stored = await look_up(self._bucket, self._layer.digest)
         if stored is None:
             return False
@@ -203,5 +212,5 @@ class ObjectWriter:
             self._log.warning("multipart upload left in the bucket", upload_id=upload_id, reason=str(error))
 
     async def _check_stored(self) -> None:
-        if not await self.is_stored():
+        if not await self._find():
             raise ObjectMissingError(f"{self._bucket.place(self._layer.key)} vanished after it had been stored")

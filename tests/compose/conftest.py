@@ -1,0 +1,44 @@
+"""The compose files as docker compose reads them; no engine is needed for that."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.compose import CHECKOUT
+
+Read = Callable[..., dict[str, Any]]
+
+NEEDED = {"PUBLISHER_REPOSITORY": "images.example.org", "LAYER_STORE_ENDPOINT": "https://s3.example.org"}
+
+
+@pytest.fixture(scope="session")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    """Reads docker-compose.yml, and the override files of variants after it, with every profile."""
+    empty = tmp_path_factory.mktemp("empty") / "env"
+    empty.touch()
+
+    def read_variant(*variants: str, **settings: str) -> dict[str, Any]:
+        files = ["docker-compose.yml", *(f"docker-compose.{variant}.yml" for variant in variants)]
+        command = ["docker", "compose", "--env-file", str(empty), "--profile", "*"]
+        command += [word for name in files for word in ("--file", str(CHECKOUT / name))]
+        ended = subprocess.run(
+            [*command, "config", "--format", "json"],
+            env={"PATH": os.environ["PATH"], "HOME": str(empty.parent), **NEEDED, **settings},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert ended.stderr == ""
+        document: dict[str, Any] = json.loads(ended.stdout)
+        return document
+
+    return read_variant
+
+
+VARIANTS = sorted(path.name.split(".")[1] for path in Path(CHECKOUT).glob("docker-compose.*.yml"))

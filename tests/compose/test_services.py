@@ -1,0 +1,115 @@
+"""What holds for every service of every variant."""
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.compose.conftest import VARIANTS, Read
+
+ONE_SHOT = {"minio-volumes", "setup", "repository-create", "docker2cvmfs"}
+ROOT = {"minio-volumes"}
+"""Gives volumes to MinIO's user; the images of the others, or the files here, name somebody else."""
+
+
+@pytest.fixture(params=["", *(variant for variant in VARIANTS if variant != "cvmfs")], ids=lambda name: name or "minio")
+def services(request: pytest.FixtureRequest, read: Read) -> dict[str, Any]:
+    found: dict[str, Any] = read(*filter(None, [request.param]))["services"]
+    return found
+
+
+def test_the_variants_are_those_that_are_documented() -> None:
+    assert VARIANTS == ["s3", "seaweedfs"]
+
+
+def test_every_root_file_system_is_read_only(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if not service.get("read_only")] == []
+
+
+def test_no_service_has_more_privileges_than_it_needs(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if service.get("cap_drop") != ["ALL"]] == []
+    assert [name for name, service in services.items() if "no-new-privileges:true" not in service["security_opt"]] == []
+    added = {name: service["cap_add"] for name, service in services.items() if service.get("cap_add")}
+    assert added == {name: ["CHOWN"] for name in ROOT & services.keys()}
+    assert [name for name, service in services.items() if service.get("privileged") or service.get("pid")] == []
+
+
+def test_only_who_must_be_root_is_root(services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if service.get("user") == "0:0"} == ROOT & services.keys()
+
+
+def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+
+
+def test_services_restart_and_say_whether_they_work(services: dict[str, Any]) -> None:
+    lasting = {name: service for name, service in services.items() if name not in ONE_SHOT}
+    assert {service["restart"] for service in lasting.values()} == {"unless-stopped"}
+    assert [name for name, service in lasting.items() if not service.get("healthcheck", {}).get("test")] == []
+
+
+def test_memory_processes_and_logs_are_bounded(services: dict[str, Any]) -> None:
+    lasting = {name: service for name, service in services.items() if name not in {"minio-volumes", "docker2cvmfs"}}
+    limits = {
+        name: service.get("deploy", {}).get("resources", {}).get("limits", {}) for name, service in lasting.items()
+    }
+    assert [name for name, limit in limits.items() if not {"memory", "pids"} <= limit.keys()] == []
+    rotation = [service["logging"]["options"].keys() for service in services.values()]
+    assert [keys for keys in rotation if keys != {"max-size", "max-file"}] == []
+
+
+def test_data_are_in_named_volumes(services: dict[str, Any]) -> None:
+    mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
+    assert mounts
+    assert {mount["type"] for mount in mounts} == {"volume"}
+
+
+def test_images_of_others_are_pinned(services: dict[str, Any]) -> None:
+    made_here = {service["image"] for service in services.values() if "build" in service}
+    images = [service["image"] for service in services.values() if service["image"] not in made_here]
+    assert images
+    assert [image for image in images if ":" not in image.rsplit("/", 1)[1] or image.endswith(":latest")] == []
+
+
+def test_services_wait_for_what_they_need(read: Read) -> None:
+    def waits(service: dict[str, Any]) -> dict[str, str]:
+        return {name: dependency["condition"] for name, dependency in service.get("depends_on", {}).items()}
+
+    services = read()["services"]
+    assert waits(services["minio"]) == {"minio-volumes": "service_completed_successfully"}
+    assert waits(services["setup"]) == {"minio": "service_healthy"}
+    assert waits(services["publisher"]) == {
+        "minio": "service_healthy",
+        "setup": "service_completed_successfully",
+        "repository-create": "service_completed_successfully",
+    }
+    assert waits(services["repository"]) == {"repository-create": "service_completed_successfully"}
+    assert waits(services["grafana"]) == {"prometheus": "service_healthy"}
+
+
+def test_seaweedfs_takes_the_place_of_minio(read: Read) -> None:
+    document = read("seaweedfs")
+    assert [name for name in (*document["services"], *document["volumes"]) if "minio" in name] == []
+    endpoints = {
+        name: service["environment"]["LAYER_STORE_ENDPOINT"]
+        for name, service in document["services"].items()
+        if "LAYER_STORE_ENDPOINT" in service.get("environment", {})
+    }
+    assert endpoints == dict.fromkeys(("setup", "publisher", "docker2cvmfs"), "http://seaweedfs:8333")
+
+
+def test_an_external_store_takes_the_place_of_minio(read: Read) -> None:
+    document = read("s3")
+    assert [name for name in (*document["services"], *document["volumes"]) if "minio" in name or name == "setup"] == []
+    assert document["services"]["publisher"]["environment"]["LAYER_STORE_ENDPOINT"] == "https://s3.example.org"
+    assert document["services"]["publisher"]["depends_on"].keys() == {"repository-create"}
+
+
+@pytest.mark.parametrize(("variant", "missing"), [("", "PUBLISHER_REPOSITORY"), ("s3", "LAYER_STORE_ENDPOINT")])
+def test_a_missing_setting_is_named(read: Read, variant: str, missing: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        read(*filter(None, [variant]), **{missing: ""})
+    assert f"required variable {missing} is missing a value" in caught.value.stderr
+    assert "set it in .env" in caught.value.stderr
