@@ -117,9 +117,12 @@ async def _commit(node: Node, container: str) -> None:
     """Commit and run the result: the change is there, and what was deleted is not."""
     await node.engine.docker("commit", container, "killed:commit")
     expected = (await node.engine.docker("exec", container, "cat", "/marker")).text
-    script = "cat /marker; test ! -e /etc/issue; test -e /etc/debian_version; wc -c < /zeros"
-    shown = await node.engine.docker("run", "--rm", "--network=none", "--entrypoint=sh", "killed:commit", "-ec", script)
-    assert shown.text == f"{expected}\n{_LARGE}"
+    # By its status, since an engine may lose what a short process prints (moby/moby#27289).
+    script = (
+        f'test "$(cat /marker)" = {expected}; test ! -e /etc/issue; test -e /etc/debian_version; '
+        f'test "$(wc -c < /zeros)" = {_LARGE}'
+    )
+    await node.engine.docker("run", "--rm", "--network=none", "--entrypoint=sh", "killed:commit", "-exc", script)
     await node.engine.docker("rmi", "killed:commit")
 
 

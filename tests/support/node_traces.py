@@ -56,8 +56,8 @@ class NodeTraces:
 
         try:
             await wait_until(settled, timeout=20, what="nothing more is kept")
-        except TimeoutError:
-            assert cls.of(node).since(before) == []
+        except TimeoutError as error:
+            raise AssertionError(f"{error}: {cls.of(node).since(before)}") from None
 
     def since(self, before: "NodeTraces") -> list[str]:
         """Say what is there that was not before, and what is missing; nothing if there is no difference."""
