@@ -6,10 +6,12 @@ from io import FileIO
 from pathlib import Path
 from typing import Final, Literal
 
-from services.common.archive.compression import ArchiveReader, open_archive
+from services.common.archive.ahead import ReadAhead
+from services.common.archive.compression import open_archive
 from services.common.archive.errors import ArchiveError, ArchiveReadError, TreeReadError, TreeWriteError
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import ArchiveIdentity, LayerContent
+from services.common.archive.stream import Source
 from services.common.digest import Digest
 from services.common.sidecar import LayerSidecar, encode_path
 from services.publisher.errors import LayerRefusedError, RepositoryError
@@ -36,7 +38,7 @@ class VerifiedLayer:
 
     def read(
         self,
-        consume: Callable[[ArchiveReader], LayerContent],
+        consume: Callable[[Source], LayerContent],
         *,
         stop: Stop,
         deletions: Literal["listed", "in-tree"] = "listed",
@@ -64,8 +66,10 @@ class VerifiedLayer:
         try:
             with FileIO(self.path) as file:
                 reader = open_archive(_Stoppable(file, stop), limits=self.limits)
-                content = consume(reader)
-                identity = _read_to_end(reader)
+                with ReadAhead(reader) as ahead:
+                    content = consume(ahead)
+                    _read_to_end(ahead)
+                identity = reader.identity()
         except (TreeWriteError, TreeReadError) as error:
             raise RepositoryError(str(error)) from error
         except ArchiveReadError as error:
@@ -113,9 +117,8 @@ class _Stoppable:
         return self._file.readinto(buffer)
 
 
-def _read_to_end(reader: ArchiveReader) -> ArchiveIdentity:
+def _read_to_end(source: Source) -> None:
     """Read what the consumer left, so that digests and sizes are those of everything."""
     buffer = memoryview(bytearray(_PIECE))
-    while reader.readinto(buffer):
+    while source.readinto(buffer):
         continue
-    return reader.identity()

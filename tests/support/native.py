@@ -1,7 +1,8 @@
 """A native repository of a test's own: written by the publisher's code, read and judged by the reader's."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class NativeSite:
     state: Path
     keys: KeyFiles
     layout: LayerLayout = LayerLayout.FLAT
+    clock: Callable[[], float] = time.time
 
     @property
     def storage(self) -> DirectoryStorage:
@@ -59,6 +61,8 @@ class NativeSite:
                 state=self.state,
                 layout=self.layout,
                 threads=threads,
+                workers=1,
+                clock=self.clock,
             )
             async with repository:
                 await repository.recover(())

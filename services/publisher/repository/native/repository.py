@@ -7,7 +7,7 @@ head is read anew by every step, since commands may have changed it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -71,6 +71,10 @@ class NativeRepository:
         Paths that thin images name.
     threads
         Where blocking work runs.
+    workers
+        Processes that make objects; None takes one for each core.
+    clock
+        Seconds since the epoch.
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class NativeRepository:
         state: Path,
         layout: LayerLayout,
         threads: Executor,
+        workers: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self._storage = storage
@@ -89,6 +95,8 @@ class NativeRepository:
         self._directory = state
         self._layout = layout
         self._threads = threads
+        self._workers = workers
+        self._clock = clock
         self._turn = asyncio.Lock()
         self._prepared: dict[Digest, _Held] = {}
         self._stack = ExitStack()
@@ -121,14 +129,22 @@ class NativeRepository:
         if self._storage.local is None:
             raise StorageError(f"{self._storage} cannot be written to by a publisher yet")
         with ExitStack() as stack:
-            self._access = RepositoryAccess.open(name=self.name, storage=self._storage, keys=self._keys)
+            self._access = RepositoryAccess.open(
+                name=self.name, storage=self._storage, keys=self._keys, clock=self._clock
+            )
             self._tree = RepositoryTree(storage=self._storage, compressor=self._access.compressor, layout=self._layout)
             self._state = LocalState(self._directory / "state.sqlite")
             stack.callback(self._state.close)
             self._index = ContentIndex(self._directory / "index.sqlite")
             stack.callback(self._index.close)
             pool = stack.enter_context(
-                WorkerPool(files=self._storage.local, index=self._index.path, chosen=self._access.chosen, check=True)
+                WorkerPool(
+                    files=self._storage.local,
+                    index=self._index.path,
+                    chosen=self._access.chosen,
+                    check=True,
+                    workers=self._workers,
+                )
             )
             self._ingest = LayerIngest(
                 storage=self._storage, pool=pool, compressor=self._access.compressor, temporary=temporary

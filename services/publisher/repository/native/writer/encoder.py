@@ -52,17 +52,19 @@ class Encoder:
             It could not be written.
         """
         key = content_key(content)
-        digest = self._recent.get((key, kind))
-        if digest is not None:
-            return Encoded(key, digest, known=False)
-        digest = self._index.find(key, kind)
-        if digest is not None and (not self._check or self._files.holds(object_path(digest, kind, self._algorithm))):
-            return Encoded(key, digest, known=True)
+        recent = self._recent.get((key, kind))
+        digest = recent or self._index.find(key, kind)
+        if digest is not None and self._is_there(digest, kind):
+            return Encoded(key, digest, known=recent is None)
         stored = self._compressor.compress(content)
         digest = self._algorithm.digest(stored)
         self._files.write(object_path(digest, kind, self._algorithm), stored)
         self._remember(key, kind, digest)
         return Encoded(key, digest, known=False)
+
+    def _is_there(self, digest: bytes, kind: ObjectKind) -> bool:
+        """Tell whether an object has not been collected since it got to be known."""
+        return not self._check or self._files.holds(object_path(digest, kind, self._algorithm))
 
     def _remember(self, key: bytes, kind: ObjectKind, digest: bytes) -> None:
         """Keep what the index gets to know only with the next revision; the same layer may have it again."""
