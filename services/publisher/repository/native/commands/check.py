@@ -34,8 +34,8 @@ def check(*, quick: bool, as_json: bool, **place: Any) -> None:  # noqa: ANN401
     the exit status is 3 where there is one. The private keys are not needed, nor is the repository stopped meanwhile:
     a revision that is published during the check is not looked at.
     """
-    site = find_readable(**place)
-    report = Checker(site.source, name=site.name, master_keys=[site.public_key], content=not quick).run()
+    with find_readable(**place) as site:
+        report = Checker(site.source, name=site.name, master_keys=[site.public_key], content=not quick).run()
     if as_json:
         write_document(_document(report))
     else:

@@ -1,7 +1,8 @@
 """What the commands that only read have in common: they need no private key, and no directory of this machine."""
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,9 @@ from services.common.command_line import bundle
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.reader.source import HttpSource, Source
+from services.publisher.repository.native.storage.bucket import BucketStorage
 from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.repository.native.trust.errors import KeyUnusableError
 from services.publisher.repository.native.trust.keyring import KeyFiles
 
@@ -36,9 +39,9 @@ READABLE: Final = bundle(
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         envvar="THIN_REPOSITORY_DIRECTORY",
         show_envvar=True,
-        help="Root of the repository.",
+        help="Root of the repository; without it the repository is in the bucket of REPOSITORY_STORE_ENDPOINT.",
     ),
-    click.option("--url", help="Address of the repository at a stratum 0 or 1, instead of a directory."),
+    click.option("--url", help="Address of the repository at a stratum 0 or 1: read it there."),
     click.option(
         "--keys",
         type=click.Path(file_okay=False, path_type=Path),
@@ -52,30 +55,37 @@ READABLE: Final = bundle(
 """The argument and options that say which repository; a command passes them to `find_readable` or `open_reader`."""
 
 
-def find_readable(*, name: str, directory: Path | None, url: str | None, keys: Path) -> ReadableSite:
+@contextmanager
+def find_readable(*, name: str, directory: Path | None, url: str | None, keys: Path) -> Iterator[ReadableSite]:
     """Find the repository that the options of `READABLE` name.
 
     Raises
     ------
     InvalidValueError
-        It cannot have this name.
+        It cannot have this name, or a setting of its bucket is wrong.
     StorageError
         The URL is none.
     KeyUnusableError
         The public key cannot be read.
     """
     repository = RepositoryName(name)
-    if url is not None:
-        source: Source = HttpSource(url)
-    elif directory is not None:
-        source = DirectoryStorage(directory)
-    else:
-        raise click.UsageError("give --directory or --url: where the repository is")
     path = KeyFiles(keys, repository).public
     try:
-        return ReadableSite(repository, source, path.read_bytes())
+        public_key = path.read_bytes()
     except OSError as error:
         raise KeyUnusableError(f"{path} cannot be read: {error.strerror}") from error
+    with ExitStack() as stack:
+        yield ReadableSite(repository, _source(directory, url, stack), public_key)
+
+
+def _source(directory: Path | None, url: str | None, stack: ExitStack) -> Source:
+    if url is not None:
+        return HttpSource(url)
+    if directory is not None:
+        return DirectoryStorage(directory)
+    # Not the publisher's own state: what it has staged and not uploaded yet, clients do not see.
+    state = stack.enter_context(tempfile.TemporaryDirectory(prefix="thin-repository-"))
+    return stack.enter_context(BucketStorage.connect(RepositoryStoreSettings.load(), Path(state)))
 
 
 @contextmanager
@@ -89,6 +99,8 @@ def open_reader(*, name: str, directory: Path | None, url: str | None, keys: Pat
     UntrustedError
         The public key is none.
     """
-    site = find_readable(name=name, directory=directory, url=url, keys=keys)
-    with RepositoryReader(site.source, name=site.name, master_keys=[site.public_key]) as reader:
+    with (
+        find_readable(name=name, directory=directory, url=url, keys=keys) as site,
+        RepositoryReader(site.source, name=site.name, master_keys=[site.public_key]) as reader,
+    ):
         yield reader

@@ -34,6 +34,15 @@ class Source(Protocol):
             The storage failed.
         """
 
+    def size(self, path: str) -> int | None:
+        """Return a file's size in bytes, or nothing where it is not there.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+
 
 def pieces_of(source: Source, path: str) -> Iterator[bytes]:
     """Read a file in pieces.
@@ -110,9 +119,22 @@ class HttpSource:
     @contextmanager
     def open(self, path: str) -> Iterator[IO[bytes]]:
         """Open a file."""
-        url = f"{self._base}/{path}"
+        with self._request("GET", path) as answer:
+            yield answer
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size."""
         try:
-            answer = urllib.request.urlopen(url, timeout=self._timeout)  # noqa: S310 - the scheme has been checked
+            with self._request("HEAD", path) as answer:
+                return int(answer.headers.get("Content-Length") or 0)
+        except ObjectMissingError:
+            return None
+
+    def _request(self, method: str, path: str) -> http.client.HTTPResponse:
+        url = f"{self._base}/{path}"
+        request = urllib.request.Request(url, method=method)  # noqa: S310 - the scheme has been checked
+        try:
+            answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self._timeout)  # noqa: S310
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _ABSENT:
@@ -120,5 +142,4 @@ class HttpSource:
             raise StorageError(f"{url} cannot be read: HTTP {error.code}") from None
         except (OSError, http.client.HTTPException) as error:
             raise StorageError(f"{url} cannot be read: {getattr(error, 'reason', error)}") from error
-        with answer:
-            yield answer
+        return answer

@@ -1,14 +1,23 @@
 """The commands that read, about the repository that the real server wrote."""
 
+import asyncio
+import json
 import re
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.s3 import create_bucket, s3_client
+from harness.seaweedfs import SeaweedFS
 from tests.support.forgery import Forgery, forged_key
 from tests.support.golden import GOLDEN, GOLDEN_NAME
 from tests.support.thin_repository import Ended, thin_repository
+
+_EMPTY = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
+"""The object of empty files."""
 
 
 def _run(command: str, *arguments: str | Path, root: Path = GOLDEN, keys: Path = GOLDEN) -> Ended:
@@ -123,13 +132,36 @@ def test_what_is_not_signed_is_not_shown(forgery: Forgery, tmp_path: Path) -> No
     assert f"{GOLDEN_NAME}.pub cannot be read" in ended.error
 
 
-def test_a_place_must_be_given() -> None:
+def test_a_place_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THIN_REPOSITORY_DIRECTORY", raising=False)
     ended = thin_repository("info", GOLDEN_NAME, "--keys", GOLDEN)
     assert ended.status == 2
-    assert "give --directory or --url" in ended.error
+    assert "REPOSITORY_STORE_ENDPOINT" in ended.error
     ended = thin_repository("check", GOLDEN_NAME, "--keys", GOLDEN, "--url", "http://127.0.0.1:1/")
     assert ended.status == 4
     assert "http://127.0.0.1:1/.cvmfswhitelist cannot be read" in ended.error
+
+
+async def test_a_repository_in_a_bucket_is_read(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = replace(seaweedfs.access, bucket=f"test-{uuid.uuid4()}")
+    async with s3_client(access) as client:
+        assert await create_bucket(client, access.bucket)
+        for path in GOLDEN.rglob("*"):
+            if path.is_file() and path.name != _EMPTY[2:]:
+                key = f"golden/{path.relative_to(GOLDEN)}"
+                await client.put_object(Bucket=access.bucket, Key=key, Body=path.read_bytes())
+    for name in ("endpoint", "bucket", "access_key", "secret_key"):
+        monkeypatch.setenv(f"REPOSITORY_STORE_{name.upper()}", getattr(access, name))
+    monkeypatch.setenv("REPOSITORY_STORE_PREFIX", "golden/")
+    listed, *checked = [
+        await asyncio.to_thread(thin_repository, *command, GOLDEN_NAME, "--keys", GOLDEN, "--json")
+        for command in (["list"], ["check"], ["check", "--quick"])
+    ]
+    assert len(listed.document["entries"]) == 15
+    for ended in checked:
+        assert ended.status == 3
+        (problem,) = json.loads(ended.output)["problems"]
+        assert problem["what"] == f"its object data/e8/{_EMPTY[2:]} is missing"
 
 
 @pytest.mark.parametrize("command", ["info", "list", "check"])

@@ -32,6 +32,9 @@ class _Counting:
         with self._storage.open(path) as file:
             yield file
 
+    def size(self, path: str) -> int | None:
+        return self._storage.size(path)
+
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_arguments: object) -> None:
@@ -69,6 +72,9 @@ def test_a_web_server_shows_the_same(open_golden: Open) -> None:
 def test_what_a_web_server_lacks_is_missing_and_one_that_is_gone_has_failed(open_golden: Open) -> None:
     with _web_server() as url, pytest.raises(ObjectMissingError, match=r"data/none does not exist \(HTTP 404\)"):
         HttpSource(url).open("data/none").__enter__()
+    with _web_server() as url:
+        assert HttpSource(url).size("data/none") is None
+        assert HttpSource(url).size(".cvmfspublished") == 600
     with pytest.raises(StorageError, match="Connection refused"):
         open_golden(HttpSource(url)).head()
 

@@ -137,10 +137,7 @@ def _reflog_problems(
         path = reference.hash.path(_KINDS[reference.kind])
         if reference.hash in nested:
             yield Problem(REFLOG, f"lists {path}, which is a nested catalog, as a root catalog", _REBUILD)
-        try:
-            with source.open(path):
-                pass
-        except ObjectMissingError:
+        if source.size(path) is None:
             yield Problem(REFLOG, f"lists {path}, which is missing", _REBUILD)
     for hash_, kind in sorted(missing, key=str):
         if hash_ is not None:

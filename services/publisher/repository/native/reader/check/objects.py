@@ -129,17 +129,17 @@ def check_objects(source: Source, ledger: ObjectLedger, workers: Workers, *, con
 
 def _check(source: Source, wanted: WantedObject, *, content: bool) -> Problem | None:
     path = wanted.name.path(wanted.kind)
+    missing = Problem(wanted.place, f"its object {path} is missing", RESTORE)
     try:
         if content:
             for _ in read_sized_object(
                 source, wanted.name, wanted.kind, size=wanted.size, compression=wanted.compression
             ):
                 pass
-        else:
-            with source.open(path):
-                pass
+        elif source.size(path) is None:
+            return missing
     except ObjectMissingError:
-        return Problem(wanted.place, f"its object {path} is missing", RESTORE)
+        return missing
     except BrokenRepositoryError as error:
         return Problem(wanted.place, f"its object {error}", RESTORE)
     return None
