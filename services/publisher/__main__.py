@@ -35,8 +35,7 @@ async def _serve(settings: PublisherSettings, store_settings: ObjectStoreSetting
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with build_publisher(settings, store_settings, limits) as publisher, asyncio.TaskGroup() as group:
-        services = (publisher.pipeline, publisher.sweep, publisher.trust)
-        tasks = [group.create_task(service.run()) for service in services]
+        tasks = [group.create_task(run()) for run in publisher.services]
         await _listen(publisher, settings, stopped)
         for task in tasks:
             task.cancel()

@@ -1,11 +1,12 @@
 """Builds the publisher from its settings: every object, once, by keyword arguments."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -40,7 +41,11 @@ from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.directory import DirectoryRepository
 from services.publisher.repository.interface import Repository
 from services.publisher.repository.native.repository import NativeRepository
+from services.publisher.repository.native.storage.bucket import BucketStorage
 from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.storage.interface import Storage
+from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
+from services.publisher.repository.native.trust.keeper import WhitelistKeeper
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.status.reader import StatusReader
@@ -53,12 +58,11 @@ _MORE_THREADS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """What runs: the HTTP application and the background services."""
+    """What runs: the HTTP application and the services behind it."""
 
     app: web.Application
-    pipeline: Pipeline
-    sweep: Sweep
-    trust: TrustWatch
+    services: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    """Each runs until it is cancelled."""
 
 
 @asynccontextmanager
@@ -118,6 +122,12 @@ async def build_publisher(
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         )
         trust = TrustWatch(repository=repository)
+        checks = {"journal": journal.check, "store": store.check, "repository": repository.check}
+        services, warnings = [pipeline.run, sweep.run, trust.run], {}
+        if isinstance(repository, NativeRepository):
+            keeper = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
+            services.append(keeper.run)
+            checks["whitelist"], warnings["whitelist"] = keeper.check, keeper.warning
         status = StatusReader(
             repository=repository.name,
             journal=journal,
@@ -146,13 +156,14 @@ async def build_publisher(
             ),
             StatusHandler(token=token, status=status, gate=gate, sweep=sweep),
             HealthHandler(
-                checks={"journal": journal.check, "store": store.check, "repository": repository.check},
+                checks=checks,
+                warnings=warnings,
                 status=status,
                 metrics=metrics,
             ),
         )
         app = create_app(route for handler in handlers for route in handler.routes())
-        yield Publisher(app=app, pipeline=pipeline, sweep=sweep, trust=trust)
+        yield Publisher(app=app, services=tuple(services))
 
 
 async def _repository(
@@ -178,17 +189,24 @@ async def _repository(
             patience=settings.cvmfs_publish_timeout,
             threads=threads,
         )
-    if settings.directory is None:
-        raise SettingsError(f"PUBLISHER_DIRECTORY is not set, and the repository is of kind {settings.repository_kind}")
     if settings.repository_kind is RepositoryKind.NATIVE:
+        state = settings.state / "native" / name
         native = NativeRepository(
             name=name,
-            storage=DirectoryStorage(settings.directory),
+            storage=_native_storage(settings, state, stack),
             keys=KeyFiles(settings.keys, name),
-            state=settings.state / "native" / name,
+            state=state,
             layout=settings.layout,
             threads=threads,
         )
         return await stack.enter_async_context(native)
+    if settings.directory is None:
+        raise SettingsError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
     repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout, threads=threads)
     return await stack.enter_async_context(repository)
+
+
+def _native_storage(settings: PublisherSettings, state: Path, stack: AsyncExitStack) -> Storage:
+    if settings.directory is not None:
+        return DirectoryStorage(settings.directory)
+    return stack.enter_context(BucketStorage.connect(RepositoryStoreSettings.load(), state))

@@ -38,8 +38,9 @@ class PublisherSettings(Settings):
     repository_kind: RepositoryKind = RepositoryKind.DIRECTORY
     """How the repository is written."""
     directory: Path | None = None
-    """Kinds directory and native: root of the repository; must be set. For kind directory it is made where it does not
-    exist; for kind native `thin-repository create` makes it."""
+    """Kinds directory and native: root of the repository. For kind directory it must be set, and is made where it does
+    not exist; for kind native `thin-repository create` makes it, and without it the repository is in a bucket, which
+    `REPOSITORY_STORE_*` variables name."""
     keys: Path = Path("/etc/cvmfs/keys")
     """Kind native: directory of the repository's keys."""
     cvmfs_mount: Path = Path("/cvmfs")

@@ -25,16 +25,20 @@ class HealthHandler:
     ----------
     checks
         What must be usable for the publisher to be ready, by name; a check raises where it is not.
+    warnings
+        What will not be for ever, by name; each says what to do, or None.
     """
 
     def __init__(
         self,
         *,
         checks: Mapping[str, Callable[[], Awaitable[None]]],
+        warnings: Mapping[str, Callable[[], str | None]],
         status: StatusReader,
         metrics: Metrics,
     ) -> None:
         self._checks = checks
+        self._warnings = warnings
         self._status = status
         self._metrics = metrics
 
@@ -60,6 +64,7 @@ class HealthHandler:
             "checks": {name: problem or "ok" for name, problem in results.items()},
             "paused": status.pause is not None,
             "waiting_for": status.waiting_for,
+            "warnings": {name: text for name, warning in self._warnings.items() if (text := warning()) is not None},
         }
         return answer(document, status=200 if ready else 503)
 

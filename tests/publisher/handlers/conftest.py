@@ -29,17 +29,20 @@ def settings_below(directory: Path) -> PublisherSettings:
     )
 
 
+UNREACHABLE = ObjectStoreSettings(
+    endpoint=HttpUrl("http://127.0.0.1:9"),
+    access_key=SecretStr("key"),
+    secret_key=SecretStr("secret"),
+    retry_seconds=0.01,
+)
+"""A store that is out of reach."""
+
+
 @asynccontextmanager
 async def serving(settings: PublisherSettings) -> AsyncIterator[Client]:
     """Serve a publisher whose store is out of reach."""
-    store = ObjectStoreSettings(
-        endpoint=HttpUrl("http://127.0.0.1:9"),
-        access_key=SecretStr("key"),
-        secret_key=SecretStr("secret"),
-        retry_seconds=0.01,
-    )
     async with (
-        build_publisher(settings, store, ArchiveLimits()) as publisher,
+        build_publisher(settings, UNREACHABLE, ArchiveLimits()) as publisher,
         TestClient(TestServer(publisher.app)) as client,
     ):
         yield client

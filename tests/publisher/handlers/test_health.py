@@ -1,11 +1,24 @@
 """Health, readiness and metrics."""
 
+import asyncio
 import shutil
+import time
+from pathlib import Path
 from typing import Any
 
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import SecretStr
 
-from services.publisher.settings import PublisherSettings
+from services.common.archive.limits import ArchiveLimits
+from services.common.repository_name import RepositoryName
+from services.publisher.factory import build_publisher
+from services.publisher.repository.native.create import create_repository
+from services.publisher.repository.native.format import RepositoryFormat
+from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.settings import PublisherSettings, RepositoryKind
+from tests.publisher.handlers.conftest import UNREACHABLE
+from tests.support.publisher import REPOSITORY, TOKEN
 
 Client = TestClient[Any, Any]
 
@@ -38,3 +51,35 @@ async def test_metrics_show_the_layers_of_every_state(client: Client) -> None:
     text = await response.text()
     for state in ("announced", "fetching", "verified", "publishing", "published", "failed"):
         assert f'publisher_layers{{state="{state}"}} 0.0' in text
+
+
+async def test_a_whitelist_that_will_expire_is_told_before(tmp_path: Path) -> None:
+    repository = RepositoryName(REPOSITORY)
+    keys = KeyFiles(tmp_path / "keys", repository)
+    create_repository(
+        name=repository,
+        storage=DirectoryStorage(tmp_path / "repository"),
+        keys=keys,
+        chosen=RepositoryFormat(),
+        meta={},
+        clock=lambda: time.time() - 25 * 86400,
+    )
+    keys.master.unlink()
+    settings = PublisherSettings(
+        repository=REPOSITORY,
+        repository_kind=RepositoryKind.NATIVE,
+        directory=tmp_path / "repository",
+        keys=tmp_path / "keys",
+        state=tmp_path / "state",
+        spool=tmp_path / "spool",
+        event_token=SecretStr(TOKEN),
+    )
+    async with build_publisher(settings, UNREACHABLE, ArchiveLimits()) as publisher:
+        keeper = asyncio.ensure_future(publisher.services[-1]())
+        async with asyncio.timeout(20), TestClient(TestServer(publisher.app)) as client:
+            document: dict[str, Any] = {"warnings": {}}
+            while not document["warnings"]:
+                document = await (await client.get("/readyz")).json()
+            assert "the master key is not here" in document["warnings"]["whitelist"]
+            assert document["checks"]["whitelist"] == "ok"
+        keeper.cancel()

@@ -88,7 +88,7 @@ class RepositoryAccess:
         NativeError
             Something is missing, malformed or not signed as it should be.
         """
-        return verify_head(self.storage, self.name, self.keys.load().public, self.compressor)
+        return verify_head(self.storage, self.name, self.keys.load_public(), self.compressor)
 
     @contextmanager
     def changing(self) -> Iterator[Manifest]:

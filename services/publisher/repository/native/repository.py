@@ -28,6 +28,7 @@ from services.publisher.repository.native.errors import NativeError, RepositoryB
 from services.publisher.repository.native.records import TRANSACTION_DIRECTORY
 from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.trust.renewal import WhitelistFile
 from services.publisher.repository.native.writer.index import ContentIndex
 from services.publisher.repository.native.writer.ingest import IngestedLayer, LayerIngest
 from services.publisher.repository.native.writer.manifest import Manifest
@@ -126,8 +127,6 @@ class NativeRepository:
                 leftover.unlink()
         except OSError as error:
             raise StorageError(f"{temporary} cannot be used: {error.strerror}") from error
-        if self._storage.local is None:
-            raise StorageError(f"{self._storage} cannot be written to by a publisher yet")
         with ExitStack() as stack:
             self._access = RepositoryAccess.open(
                 name=self.name, storage=self._storage, keys=self._keys, clock=self._clock
@@ -142,7 +141,7 @@ class NativeRepository:
                     files=self._storage.local,
                     index=self._index.path,
                     chosen=self._access.chosen,
-                    check=True,
+                    check=not self._storage.staged,
                     workers=self._workers,
                 )
             )
@@ -155,6 +154,11 @@ class NativeRepository:
     def _release_all(self) -> None:
         while self._prepared:
             self._prepared.popitem()[1].hold.close()
+
+    @property
+    def whitelist(self) -> WhitelistFile:
+        """The whitelist of the repository."""
+        return self._access.whitelist
 
     async def recover(self, transactions: Sequence[OwnTransaction]) -> None:  # noqa: ARG002 - no transaction is ever left
         """Make whole what a kill has left between two files."""
@@ -208,6 +212,8 @@ class NativeRepository:
         with ExitStack() as hold:
             hold.enter_context(self._storage.using(patience=_PATIENCE))
             ingested = self._ingest.ingest(layer, stop)
+            if self._storage.staged:
+                self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
             return _Held(ingested, hold.pop_all())
 
     async def discard(self, prepared: PreparedLayer) -> None:

@@ -80,9 +80,7 @@ class BucketStorage:
         self._loop = loop
         self._threads = threads
         self._lease = lease
-        self.local = state / "staging"
-        """Where objects may be written as files, to be uploaded by `flush`."""
-        self._staging = DirectoryStorage(self.local)
+        self._staging = DirectoryStorage(state / "staging")
         self._locks = RepositoryLocks(state, place=str(self))
 
     @classmethod
@@ -122,6 +120,16 @@ class BucketStorage:
     def __str__(self) -> str:
         place = str(self._bucket.place())
         return f"{self._prefix} in {place}" if self._prefix else place
+
+    @property
+    def local(self) -> Path:
+        """Where objects may be written as files, to be uploaded by `flush`."""
+        return self._staging.local
+
+    @property
+    def staged(self) -> bool:
+        """Objects go to the bucket."""
+        return True
 
     def prepare(self) -> None:
         """Make sure that the bucket is there."""

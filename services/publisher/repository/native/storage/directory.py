@@ -42,6 +42,11 @@ class DirectoryStorage:
         """The directory itself."""
         return self._root
 
+    @property
+    def staged(self) -> bool:
+        """Objects stay where they are written."""
+        return False
+
     def prepare(self) -> None:
         """Make the directories that every repository has.
 

@@ -38,8 +38,12 @@ class Storage(Protocol):
     """The files of one repository; `str` of it names the place, for messages."""
 
     @property
-    def local(self) -> Path | None:
-        """The directory in which objects may be written as files, by `ObjectFiles`; None where there is none."""
+    def local(self) -> Path:
+        """The directory in which objects may be written as files, by `ObjectFiles`."""
+
+    @property
+    def staged(self) -> bool:
+        """Whether such files go elsewhere at the next `flush`, so that what is not there may be in the repository."""
 
     def prepare(self) -> None:
         """Make what every repository has before anything is put into it.

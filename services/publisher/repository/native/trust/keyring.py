@@ -101,19 +101,32 @@ class KeyFiles:
         KeyUnusableError
             One is missing, malformed, open to others or of another pair.
         """
-        master = _read(self.master, MasterKey.parse, private=True) if os.path.lexists(self.master) else None
-        public = _read(self.public, PublicKey.parse)
+        master = _read(self.master, MasterKey.parse, private=True) if self.has_master else None
+        public = self.load_public()
         key = _read(self.key, RepositoryKey.parse, private=True)
-        certificate = _read(self.certificate, Certificate.parse)
+        certificate = self.load_certificate()
         if master is not None and master.public_key != public:
             raise KeyUnusableError(f"{self.public} is not the public half of {self.master}")
         if not certificate.belongs_to(key):
             raise KeyUnusableError(f"{self.certificate} is not the certificate of {self.key}")
         return Keyring(master=master, public=public, repository=key, certificate=certificate)
 
+    def load_public(self) -> PublicKey:
+        """Read what clients trust; errors as `load`, which takes much longer since it tries the private keys."""
+        return _read(self.public, PublicKey.parse)
+
+    def load_certificate(self) -> Certificate:
+        """Read the certificate; errors as `load`."""
+        return _read(self.certificate, Certificate.parse)
+
+    @property
+    def has_master(self) -> bool:
+        """Whether the master key is here."""
+        return os.path.lexists(self.master)
+
     def load_master(self) -> tuple[MasterKey, Certificate]:
         """Read what signs a whitelist, and the certificate that it is to name; errors as `load`."""
-        return _read(self.master, MasterKey.parse, private=True), _read(self.certificate, Certificate.parse)
+        return _read(self.master, MasterKey.parse, private=True), self.load_certificate()
 
     def complete(self, *, now: datetime) -> Keyring:
         """Make the keys that are missing, and read them all.

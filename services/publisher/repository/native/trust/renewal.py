@@ -115,10 +115,10 @@ class WhitelistFile:
         StorageError
             It cannot be read.
         """
-        keyring = self._keys.load()
-        whitelist = self._read(keyring)
-        whitelist.check_names(repository=self._name, certificate=keyring.certificate)
-        return self._describe(whitelist, keyring)
+        certificate = self._keys.load_certificate()
+        whitelist = self._read()
+        whitelist.check_names(repository=self._name, certificate=certificate)
+        return self._describe(whitelist)
 
     def renew(self) -> WhitelistState:
         """Sign a new one, which also names the other certificates of the present one, if that is to be trusted.
@@ -131,7 +131,7 @@ class WhitelistFile:
             It cannot be stored.
         """
         keyring = self._keys.load()
-        return self._renew(keyring, others=self._named(keyring))
+        return self._renew(keyring, others=self._named())
 
     def renew_alone(self) -> WhitelistState:
         """Sign a new one that names the present certificate only; otherwise as `renew`."""
@@ -169,25 +169,25 @@ class WhitelistFile:
         whitelist = Whitelist.verify(content, keyring.public)
         whitelist.check(repository=self._name, certificate=keyring.certificate, now=self._now())
         self._storage.replace(WHITELIST, content)
-        return self._describe(whitelist, keyring)
+        return self._describe(whitelist)
 
-    def _named(self, keyring: Keyring) -> tuple[ContentHash, ...]:
+    def _named(self) -> tuple[ContentHash, ...]:
         try:
-            return self._read(keyring).certificates
+            return self._read().certificates
         except ObjectMissingError:
             return ()
         except TrustError as error:
             _log.warning("the present whitelist is replaced, not continued", reason=str(error))
             return ()
 
-    def _read(self, keyring: Keyring) -> Whitelist:
-        return Whitelist.verify(self._storage.read(WHITELIST), keyring.public)
+    def _read(self) -> Whitelist:
+        return Whitelist.verify(self._storage.read(WHITELIST), self._keys.load_public())
 
-    def _describe(self, whitelist: Whitelist, keyring: Keyring) -> WhitelistState:
+    def _describe(self, whitelist: Whitelist) -> WhitelistState:
         return WhitelistState(
             expires=whitelist.last_moment,
             left=whitelist.last_moment - self._now(),
-            renewable=keyring.master is not None,
+            renewable=self._keys.has_master,
         )
 
     def _now(self) -> datetime:
