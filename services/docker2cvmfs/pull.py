@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from services.common.archive.model import MediaType
+from services.common.hashed_file import HashedFile
 from services.common.threads import run_to_end
 from services.docker2cvmfs.errors import OutputError
-from services.docker2cvmfs.partial_file import PartialFile
+from services.docker2cvmfs.partial_file import partial_file
 from services.docker2cvmfs.progress import LayerProgress
 from services.docker2cvmfs.publish import layers_of
 from services.docker2cvmfs.registry.blobs import batched, mismatch
@@ -100,16 +101,16 @@ class _Download:
         if await run_to_end(self.threads, partial(_is_whole, self.path, self.layer)):
             self.progress.reached(digest, "already there")
             return self.path
-        with PartialFile.beside(self.path) as file:
+        with partial_file(self.path) as file:
             await run_to_end(self.threads, file.read)
-            if file.position:
-                self.progress.transferred(digest, file.position)
-                self.progress.reached(digest, f"resuming after {file.position:,} bytes")
+            if file.size:
+                self.progress.transferred(digest, file.size)
+                self.progress.reached(digest, f"resuming after {file.size:,} bytes")
                 try:
                     await self._complete(file)
                 except DigestMismatchError:
                     # An earlier call's machine may have failed while it wrote.
-                    self.progress.transferred(digest, -file.position)
+                    self.progress.transferred(digest, -file.size)
                     await run_to_end(self.threads, file.start_over)
                 else:
                     return self.path
@@ -121,7 +122,7 @@ class _Download:
                 raise
         return self.path
 
-    async def _complete(self, file: PartialFile) -> None:
+    async def _complete(self, file: HashedFile) -> None:
         """Receive what is missing, verify the whole and give it its name.
 
         Raises
@@ -130,16 +131,16 @@ class _Download:
             The whole is not the layer.
         """
         reference, layer = self.image.reference, self.layer
-        if file.position > layer.size:
-            raise mismatch(reference, layer.digest, f"has {file.position} bytes in {file.path}")
-        blob = self.registry.unverified_blob(reference, layer.digest, layer.size, start=file.position)
+        if file.size > layer.size:
+            raise mismatch(reference, layer.digest, f"has {file.size} bytes in {file.path}")
+        blob = self.registry.unverified_blob(reference, layer.digest, layer.size, start=file.size)
         async with aclosing(batched(blob)) as batches:
             async for batch in batches:
-                await run_to_end(self.threads, partial(file.write, batch))
+                await run_to_end(self.threads, partial(file.write, (batch,)))
                 self.progress.transferred(layer.digest, len(batch))
-        if file.sha256 != layer.digest:
-            raise mismatch(reference, layer.digest, f"has the digest sha256:{file.sha256}")
-        await run_to_end(self.threads, file.finish)
+        if file.digest != layer.digest:
+            raise mismatch(reference, layer.digest, f"has the digest sha256:{file.digest}")
+        await run_to_end(self.threads, partial(file.publish, self.path))
         self.progress.reached(layer.digest, "downloaded")
 
 

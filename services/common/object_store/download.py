@@ -1,19 +1,18 @@
 """Downloading layer archives: streamed, verified, resumed where the connection broke."""
 
 import asyncio
-import hashlib
-import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import structlog
 
 from services.common.digest import Digest
-from services.common.durable import sync_directory
+from services.common.hashed_file import HashedFile
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import (
     ChecksumMismatchError,
@@ -32,53 +31,15 @@ _BATCH: Final = 1 << 20
 """How much is handed to a thread at once, in bytes."""
 
 
-class _Sink:
-    """A file that is written and hashed in one go (blocking).
-
-    Parameters
-    ----------
-    path
-        The file, which must not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("xb", buffering=0)
-        self._hasher = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what has been written."""
-        return self._hasher.hexdigest()
-
-    def write(self, chunks: Sequence[bytes]) -> None:
-        """Append; nothing counts as written if this raises."""
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                view = view[self._write_some(view) :]
-            self._hasher.update(chunk)
-            self.size += len(chunk)
-
-    def _write_some(self, view: memoryview) -> int:
+@contextmanager
+def _temporary(destination: Path) -> Iterator[HashedFile]:
+    """Open a new hidden file beside a destination; it is removed in the end unless it has got its final name."""
+    path = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.part")
+    with path.open("xb", buffering=0) as file:
         try:
-            return os.write(self._file.fileno(), view)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
-
-    def publish(self, destination: Path) -> None:
-        """Make what has been written durable under its final name."""
-        os.fsync(self._file.fileno())
-        self._path.replace(destination)
-        sync_directory(destination.parent)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_failure: object) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+            yield HashedFile(file, path)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class _Transfer:
@@ -99,7 +60,7 @@ class _Transfer:
     """
 
     def __init__(
-        self, *, bucket: Bucket, threads: Executor, sink: _Sink, digest: Digest, deadline: asyncio.Timeout
+        self, *, bucket: Bucket, threads: Executor, sink: HashedFile, digest: Digest, deadline: asyncio.Timeout
     ) -> None:
         self._bucket = bucket
         self._threads = threads
@@ -225,8 +186,7 @@ class Downloader:
     async def download(self, digest: Digest, destination: Path) -> StoredLayer:
         """Fetch an archive into a file; see `ObjectStore.download`."""
         key = key_of(digest)
-        temporary = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.part")
-        with _Sink(temporary) as sink:
+        with _temporary(destination) as sink:
             async with self._bucket.deadline(0, doing="downloading", key=key) as deadline:
                 layer = await _Transfer(
                     bucket=self._bucket, threads=self._threads, sink=sink, digest=digest, deadline=deadline
