@@ -235,8 +235,7 @@ class NativeRepository:
 
     def _open(self, stack: ExitStack) -> "_Transaction":
         try:
-            stack.enter_context(self._storage.exclusive())
-            manifest = self._access.head.repair()
+            manifest = stack.enter_context(self._access.changing())
             update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
         except RepositoryBusyError as error:
             raise ForeignTransactionError(str(error)) from error

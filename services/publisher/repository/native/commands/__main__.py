@@ -16,6 +16,7 @@ from services.publisher.repository.native.commands.frame import CODES, EXIT_CODE
 from services.publisher.repository.native.commands.gc import gc
 from services.publisher.repository.native.commands.info import info
 from services.publisher.repository.native.commands.list_ import list_
+from services.publisher.repository.native.commands.remove import remove
 from services.publisher.repository.native.commands.resign import resign, sign_whitelist_file
 from services.publisher.repository.native.commands.tag import tag
 
@@ -34,7 +35,7 @@ def cli() -> None:
     configure_logging(level=LogLevel.WARNING, output=LogFormat.CONSOLE)
 
 
-for command in (create, info, list_, check, tag, gc, resign, sign_whitelist_file):
+for command in (create, info, list_, check, tag, remove, gc, resign, sign_whitelist_file):
     cli.add_command(command)
 
 

@@ -1,7 +1,7 @@
 """The frame of `thin-repository`: which repository a command is about, how it answers, and its exit statuses."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,7 @@ from services.common.command_line import bundle
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.access import RepositoryAccess
+from services.publisher.repository.native.collection.collector import Forget
 from services.publisher.repository.native.errors import RepositoryBusyError, StorageError
 from services.publisher.repository.native.reader.errors import UntrustedError
 from services.publisher.repository.native.storage.bucket import BucketStorage
@@ -20,6 +21,7 @@ from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.repository.native.trust.errors import TrustError
 from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.writer.index import ContentIndex
 
 __all__ = ["CODES", "EXIT_CODES", "JSON", "REPOSITORY", "Site", "open_site"]
 
@@ -54,6 +56,24 @@ class Site:
     name: RepositoryName
     storage: Storage
     keys: KeyFiles
+    state: Path | None
+    """What the publisher keeps of the repository, where that is known."""
+
+    @contextmanager
+    def forgetting(self) -> Iterator[Forget]:
+        """Give what is to be told of objects before they are deleted: the publisher's index of content.
+
+        Raises
+        ------
+        StorageError
+            The index cannot be used.
+        """
+        path = None if self.state is None else self.state / "index.sqlite"
+        if path is None or not path.exists():
+            yield lambda _digests: None
+            return
+        with closing(ContentIndex(path)) as index:
+            yield index.forget
 
     def access(self) -> RepositoryAccess:
         """Open the repository.
@@ -83,6 +103,7 @@ def open_site(*, name: str, directory: Path | None, state: Path | None, keys: Pa
             name=repository,
             storage=_storage(directory, state, stack),
             keys=KeyFiles(keys, repository),
+            state=state,
         )
 
 
@@ -110,7 +131,8 @@ REPOSITORY: Final = bundle(
         type=click.Path(file_okay=False, path_type=Path),
         envvar="THIN_REPOSITORY_STATE",
         show_envvar=True,
-        help="What the publisher keeps of this repository, PUBLISHER_STATE/native/NAME; a bucket needs it.",
+        help="What the publisher keeps of this repository, PUBLISHER_STATE/native/NAME; a bucket needs it, and so do "
+        "gc and remove beside a publisher.",
     ),
     click.option(
         "--keys",

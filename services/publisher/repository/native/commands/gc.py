@@ -58,11 +58,11 @@ def gc(
 
     The newest revisions, and those that have a tag, are kept whole. A publisher may go on meanwhile.
     """
-    with open_site(**place) as site:
+    with open_site(**place) as site, site.forgetting() as forget:
         collector = Collector(
             access=site.access(),
             retention=Retention(revisions=keep_revisions, days=keep_days),
-            forget=lambda _digests: None,
+            forget=forget,
             patience=wait,
         )
         found = collector.collect() if delete else collector.look()
