@@ -5,8 +5,8 @@ hung client gives: ENOTCONN, or no answer. Unlike the client's, its directories 
 ENAMETOOLONG from a union of repository directories alone cannot be had here.
 
 The repositories are the directories below `--source`. `<repository>.behaviour` beside one makes it misbehave: `fail`,
-`hang` (before mounting), `lie` (end well with nothing mounted). Every call is appended to `calls.jsonl`, and
-`<repository>.pid` holds the number of the process that serves it.
+`hang` (before mounting), `elsewhere` (end well with nothing mounted, as where it is mounted already). Every call is
+appended to `calls.jsonl`, and `<repository>.pid` holds the number of the process that serves it.
 """
 
 import argparse
@@ -77,7 +77,8 @@ def _mount(source: Path, repository: str, point: Path, options: dict[str, str]) 
             return 9
         case "hang":
             signal.pause()
-        case "lie":
+        case "elsewhere":
+            _say(f"CernVM-FS: loading Fuse module... \nCernVM-FS: repository {repository} already mounted on {point}")
             return 0
     if not (source / repository).is_dir():
         _say(f"failed to load configuration of {repository} (7 - not found)")

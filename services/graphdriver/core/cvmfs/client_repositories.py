@@ -89,11 +89,15 @@ class ClientRepositories:
         if await asyncio.to_thread(mounts.unmount, point):
             _log.warning("dead_repository_mount_replaced", repository=name, mount_point=str(point))
         await asyncio.to_thread(point.mkdir, mode=0o755, parents=True, exist_ok=True)
-        await run(
+        output = await run(
             self._command, "-o", _MOUNT_OPTIONS, name, str(point), timeout=self._mount_timeout, what=f"mount of {name}"
         )
         if not await self._alive(name, point):
-            raise RepositoryError(f"{self._command} ended well, but repository {name} is not mounted at {point}")
+            # As the client does where the machine has the repository mounted as well.
+            raise RepositoryError(
+                f"{self._command} ended well, but repository {name} is not mounted at {point}: {output}: "
+                "if the machine mounts it, unmount it there or set GRAPHDRIVER_REPOSITORY_MOUNTS=host"
+            )
         _log.info("repository_mounted", repository=name, mount_point=str(point))
 
     def claim(self, name: RepositoryName, *, holder: str) -> None:

@@ -1,7 +1,17 @@
-"""Repositories that the machine mounts, by autofs or for good."""
+"""Repositories that the machine mounts, by autofs or for good.
 
+To the kernel a repository is not in use only because a union stands on it. An automounter would take it off after a
+while, and its client would live on for the union; the next one would then wait for that client's end before it mounts
+the repository again (CernVM-FS, cvmfs/cvmfs.cc: the lock of the workspace), and no container could be started any more.
+So a repository that is used is kept open.
+"""
+
+import asyncio
 import os
+import weakref
 from pathlib import Path
+
+import structlog
 
 from services.common.repository_name import RepositoryName
 from services.graphdriver.core.cvmfs.repositories import DEAD
@@ -11,9 +21,21 @@ from services.graphdriver.errors import RepositoryError
 
 __all__ = ["HostRepositories"]
 
+_log = structlog.get_logger(__name__)
+
+
+class _OpenDirectory:
+    """A directory that is open, and in use to the kernel, until the last reference to this object has gone."""
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, descriptor)
+        # Unlike the attributes of a file, this is in no cache of the kernel's: the client itself answers.
+        os.fstatvfs(descriptor)
+
 
 class HostRepositories:
-    """Repositories that the machine mounts: all that can be done for them is to look.
+    """Repositories that the machine mounts: all that can be done for them is to look, and to keep them open.
 
     Parameters
     ----------
@@ -27,13 +49,16 @@ class HostRepositories:
         self._root = root
         self._io = io
         self._holders = Holders[RepositoryName]()
+        self._open: dict[RepositoryName, _OpenDirectory] = {}
+        self._opening: set[asyncio.Task[None]] = set()
 
     async def ensure(self, name: RepositoryName, *, holder: str) -> Path:
         """Look the repository up, which may be what mounts it."""
         path = self._root / name
         try:
-            await self._io.run(lambda: os.statvfs(path / "."), name)
+            opened = await self._io.run(lambda: _OpenDirectory(path / "."), name)
         except OSError as error:
+            self._open.pop(name, None)
             raise RepositoryError(
                 f"repository {name} is not usable at {path}: {os.strerror(error.errno or 0)}; "
                 + (
@@ -43,6 +68,7 @@ class HostRepositories:
                 )
             ) from error
         self._holders.add(name, holder)
+        self._open[name] = opened
         return path
 
     def claim(self, name: RepositoryName, *, holder: str) -> None:
@@ -51,13 +77,31 @@ class HostRepositories:
 
     def release(self, *, holder: str) -> None:
         """Forget the user; the mount is the machine's affair."""
-        self._holders.drop(holder)
+        for name in self._holders.drop(holder):
+            self._open.pop(name, None)
 
     def adopt(self) -> None:
-        """Nothing is mounted here."""
+        """Open, when they answer, the repositories that an earlier process of this program kept open."""
+        for name in self._holders.counts():
+            task = asyncio.get_running_loop().create_task(self._reopen(name))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _reopen(self, name: RepositoryName) -> None:
+        try:
+            opened = await self._io.run(lambda: _OpenDirectory(self._root / name / "."), name)
+        except (OSError, RepositoryError) as error:
+            _log.warning("used_repository_not_open", repository=name, reason=str(error))
+            return
+        if name in self._holders:
+            self._open.setdefault(name, opened)
 
     async def shut_down(self) -> None:
-        """Nothing is mounted here."""
+        """Close every repository; nobody may use one any more."""
+        for task in self._opening:
+            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        self._open.clear()
 
     def in_use(self) -> dict[RepositoryName, int]:
         """Return the number of users of each repository that has any."""

@@ -15,8 +15,8 @@ _OUTPUT_LIMIT: Final = 2000
 """Bytes of a program's output that an error quotes."""
 
 
-async def run(*argv: str, timeout: float, what: str) -> None:  # noqa: ASYNC109 - the time-out names what it cut short
-    """Run a program to its end.
+async def run(*argv: str, timeout: float, what: str) -> str:  # noqa: ASYNC109 - the time-out names what it cut short
+    """Run a program to its end; return the end of what it says.
 
     Parameters
     ----------
@@ -49,7 +49,8 @@ async def run(*argv: str, timeout: float, what: str) -> None:  # noqa: ASYNC109 
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+        output.seek(-min(output.seek(0, os.SEEK_END), _OUTPUT_LIMIT), os.SEEK_END)
+        text = output.read().decode(errors="replace").strip() or "no output"
         if status != 0:
-            output.seek(-min(output.tell(), _OUTPUT_LIMIT), os.SEEK_CUR)
-            text = output.read().decode(errors="replace").strip()
-            raise RepositoryError(f"{what}: {argv[0]} ended with status {status}: {text or 'no output'}")
+            raise RepositoryError(f"{what}: {argv[0]} ended with status {status}: {text}")
+        return text
