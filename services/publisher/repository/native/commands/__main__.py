@@ -10,6 +10,7 @@ import click
 
 from services.common.command_line import report
 from services.common.logs import LogFormat, LogLevel, configure_logging
+from services.publisher.repository.native.commands.adopt import adopt
 from services.publisher.repository.native.commands.check import check
 from services.publisher.repository.native.commands.create import create
 from services.publisher.repository.native.commands.frame import CODES, EXIT_CODES
@@ -35,7 +36,7 @@ def cli() -> None:
     configure_logging(level=LogLevel.WARNING, output=LogFormat.CONSOLE)
 
 
-for command in (create, info, list_, check, tag, remove, gc, resign, sign_whitelist_file):
+for command in (create, adopt, info, list_, check, tag, remove, gc, resign, sign_whitelist_file):
     cli.add_command(command)
 
 

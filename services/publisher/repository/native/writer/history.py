@@ -126,6 +126,15 @@ class History:
         with _open(current, name) as connection:
             return _tags(connection)
 
+    def previous(self, current: bytes, *, name: RepositoryName) -> ContentHash:
+        """Return the hash of the database before it, or the null hash; errors as `advance`."""
+        with _open(current, name) as connection:
+            row = connection.execute("SELECT value FROM properties WHERE key = 'previous_revision'").fetchone()
+        try:
+            return ContentHash.null() if row is None else ContentHash.parse(row[0])
+        except InvalidValueError as error:
+            raise BrokenRepositoryError(f"{_WHAT} is damaged: {error}") from error
+
 
 @contextmanager
 def _open(current: bytes | None, name: RepositoryName) -> Iterator[sqlite3.Connection]:

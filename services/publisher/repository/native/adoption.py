@@ -1,0 +1,150 @@
+"""Taking over a repository that another tool has made, to publish into it from then on.
+
+Its keys, its catalogs with all they hold, its tags and its reference log stay as they are. What is added is the file
+that says how objects are made: with zlib as the stock tools do. A reference log that is missing is made again from the
+revisions and tag databases that can be followed back; a manifest that does not know it, as the stock garbage collector
+leaves it, is signed anew.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.errors import (
+    BrokenRepositoryError,
+    ObjectMissingError,
+    RepositoryExistsError,
+)
+from services.publisher.repository.native.format import FORMAT_FILE, RepositoryFormat
+from services.publisher.repository.native.reader.catalog import Catalog
+from services.publisher.repository.native.reader.database import Database
+from services.publisher.repository.native.records import (
+    CATALOG_SCHEMA_REVISION,
+    REFLOG,
+    ContentHash,
+    HashAlgorithm,
+    ObjectKind,
+    RefKind,
+)
+from services.publisher.repository.native.revisions import revisions
+from services.publisher.repository.native.storage.interface import Storage
+from services.publisher.repository.native.trust.chain import verify_head
+from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.trust.renewal import WhitelistFile
+from services.publisher.repository.native.writer.compressor import Compressor
+from services.publisher.repository.native.writer.head import HeadWriter
+from services.publisher.repository.native.writer.history import History
+from services.publisher.repository.native.writer.manifest import Manifest
+from services.publisher.repository.native.writer.reflog import ReferenceLog
+
+__all__ = ["adopt_repository"]
+
+
+def adopt_repository(
+    *,
+    name: RepositoryName,
+    storage: Storage,
+    keys: KeyFiles,
+    clock: Callable[[], float] = time.time,
+) -> Manifest:
+    """Take over a repository (blocking); it can be killed and repeated.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    storage
+        Where it is.
+    keys
+        Its keys; the master key may be elsewhere.
+    clock
+        Seconds since the epoch.
+
+    Raises
+    ------
+    RepositoryExistsError
+        This suite looks after it already.
+    TrustError
+        A key cannot be used, or a signature of the repository does not hold.
+    BrokenRepositoryError
+        It is damaged, or of a form that cannot be continued.
+    NativeError
+        The storage failed.
+    """
+    storage.prepare()
+    with storage.exclusive():
+        if storage.size(FORMAT_FILE) is not None:
+            raise RepositoryExistsError(f"{storage} is looked after by this suite already")
+        keyring = keys.load()
+        # How objects are compressed does not matter for reading any.
+        manifest = verify_head(storage, name, keyring.public, Compressor(RepositoryFormat()))
+        chosen = _format_of(manifest.root.algorithm)
+        compressor = Compressor(chosen)
+        _check_root(storage, manifest)
+        # Whether clients will believe what the present key signs.
+        WhitelistFile(name=name, storage=storage, keys=keys, algorithm=chosen.algorithm, clock=clock).state()
+        head = HeadWriter(
+            name=name,
+            storage=storage,
+            signer=keyring.signer,
+            compressor=compressor,
+            history=History(),
+            reflog=ReferenceLog(),
+            clock=clock,
+        )
+        if storage.size(REFLOG) is None:
+            head.replace(manifest, reflog=_reconstruct(storage, name, manifest, compressor))
+        else:
+            ReferenceLog().read(storage.read(REFLOG), name=name)  # an error, where it is not one that can be continued
+        manifest = head.repair()
+        storage.replace(FORMAT_FILE, chosen.encode())
+        return manifest
+
+
+def _format_of(algorithm: HashAlgorithm) -> RepositoryFormat:
+    try:
+        return RepositoryFormat.model_validate({"compressor": "zlib", "hash": algorithm.label})
+    except ValueError:
+        raise BrokenRepositoryError(f"objects named by {algorithm.label} cannot be continued") from None
+
+
+def _check_root(storage: Storage, manifest: Manifest) -> None:
+    with closing(Catalog(Database.load(storage, manifest.root, ObjectKind.CATALOG), path=b"")) as root:
+        if root.schema_revision < int(CATALOG_SCHEMA_REVISION):
+            raise BrokenRepositoryError(
+                f"the root catalog has the schema revision {root.schema_revision}, which holds no nanoseconds: publish "
+                f"once with cvmfs_server 2.12 or newer, which brings it to {CATALOG_SCHEMA_REVISION}"
+            )
+        if root.revision != manifest.revision:
+            raise BrokenRepositoryError(
+                f"the root catalog is revision {root.revision}, the manifest {manifest.revision}: it is damaged"
+            )
+
+
+def _reconstruct(storage: Storage, name: RepositoryName, manifest: Manifest, compressor: Compressor) -> bytes:
+    """Make a reference log of what can be found, as the stock tools do."""
+    reflog = ReferenceLog()
+    log = reflog.add(None, [(manifest.certificate, RefKind.CERTIFICATE)], name=name, timestamp=manifest.published)
+    if manifest.meta is not None:
+        log = reflog.add(log, [(manifest.meta, RefKind.META)], name=name, timestamp=manifest.published)
+    for record in revisions(storage, manifest):
+        log = reflog.add(log, [(record.root, RefKind.CATALOG)], name=name, timestamp=record.published)
+    for history in _histories(storage, name, manifest, compressor):
+        log = reflog.add(log, [(history, RefKind.HISTORY)], name=name, timestamp=manifest.published)
+    return log
+
+
+def _histories(
+    storage: Storage, name: RepositoryName, manifest: Manifest, compressor: Compressor
+) -> Iterator[ContentHash]:
+    current = manifest.history
+    while current is not None and not current.is_null:
+        try:
+            stored = storage.read(current.path(ObjectKind.HISTORY))
+        except ObjectMissingError:
+            return
+        if ContentHash.of(stored, current.algorithm) != current:
+            raise BrokenRepositoryError(f"{storage}: {current.path(ObjectKind.HISTORY)} has been changed")
+        yield current
+        current = History().previous(compressor.expand(stored), name=name)

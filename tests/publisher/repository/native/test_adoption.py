@@ -1,0 +1,198 @@
+"""The repository that the real server wrote is taken over and published into.
+
+Its private keys were thrown away, so the tests sign its manifest and whitelist with keys of their own; nothing else in
+it is changed.
+"""
+
+import dataclasses
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services.common.layout import LayerLayout, layer_tree
+from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.access import RepositoryAccess
+from services.publisher.repository.native.adoption import adopt_repository
+from services.publisher.repository.native.collection.collector import Collector
+from services.publisher.repository.native.collection.retention import Retention
+from services.publisher.repository.native.errors import BrokenRepositoryError, RepositoryExistsError
+from services.publisher.repository.native.format import FORMAT_FILE, RepositoryFormat
+from services.publisher.repository.native.reader.check.checker import Checker
+from services.publisher.repository.native.reader.reader import RepositoryReader
+from services.publisher.repository.native.records import MANIFEST, REFLOG, WHITELIST, ContentHash, ObjectKind, RefKind
+from services.publisher.repository.native.repository import NativeRepository
+from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.storage.interface import NewObject
+from services.publisher.repository.native.tags import Tags
+from services.publisher.repository.native.trust.errors import KeyUnusableError, TrustError
+from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.trust.renewal import sign_whitelist
+from services.publisher.repository.native.writer.compressor import Compressor
+from services.publisher.repository.native.writer.manifest import Manifest
+from services.publisher.repository.native.writer.reflog import ReferenceLog
+from tests.support.golden import GOLDEN, GOLDEN_NAME, client_view, expected
+from tests.support.native import publish, tar_archive
+from tests.support.tars import archive, member
+from tests.support.thin_repository import thin_repository
+
+NAME = RepositoryName(GOLDEN_NAME)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFiles:
+    files = KeyFiles(tmp_path / "keys", NAME)
+    files.complete(now=datetime.now(UTC))
+    return files
+
+
+@pytest.fixture
+def storage(tmp_path: Path, keys: KeyFiles) -> DirectoryStorage:
+    """The golden repository as it would be if its keys were these."""
+    root = tmp_path / "repository"
+    shutil.copytree(GOLDEN, root)
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    storage = DirectoryStorage(root)
+    keyring = keys.load()
+    compressor = Compressor(RepositoryFormat(compressor="zlib"))
+    stored = compressor.compress(keyring.certificate.encode())
+    certificate = compressor.name(stored)
+    storage.prepare()
+    storage.put([NewObject(certificate.path(ObjectKind.CERTIFICATE), stored)])
+    golden = Manifest.parse(storage.read(MANIFEST))
+    reflog = ReferenceLog().add(
+        storage.read(REFLOG), [(certificate, RefKind.CERTIFICATE)], name=NAME, timestamp=golden.published
+    )
+    storage.replace(REFLOG, reflog)
+    manifest = dataclasses.replace(golden, certificate=certificate, reflog=ContentHash.of(reflog))
+    storage.replace(MANIFEST, manifest.encode(keyring.signer))
+    master, own = keys.load_master()
+    whitelist = sign_whitelist(
+        master, own, NAME, algorithm=golden.root.algorithm, validity=timedelta(days=30), now=datetime.now(UTC)
+    )
+    storage.replace(WHITELIST, whitelist)
+    return storage
+
+
+def check(storage: DirectoryStorage, keys: KeyFiles) -> list[str]:
+    checker = Checker(storage, name=NAME, master_keys=[keys.public.read_bytes()])
+    return [f"{problem.place}: {problem.what}" for problem in checker.run().problems]
+
+
+def test_everything_in_it_stays_as_it_is(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    manifest = adopt_repository(name=NAME, storage=storage, keys=keys)
+    assert manifest.revision == 7
+    after = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    made = set(after) - set(before)
+    assert made == {root / FORMAT_FILE, root / "data/txn/.writer-lock"}
+    assert {path: content for path, content in after.items() if path not in made} == before
+    assert RepositoryFormat.parse(storage.read(FORMAT_FILE)) == RepositoryFormat(compressor="zlib", hash="sha1")
+    with pytest.raises(RepositoryExistsError, match="already"):
+        adopt_repository(name=NAME, storage=storage, keys=keys)
+
+
+def test_its_history_goes_on(storage: DirectoryStorage, keys: KeyFiles) -> None:
+    adopt_repository(name=NAME, storage=storage, keys=keys)
+    access = RepositoryAccess.open(name=NAME, storage=storage, keys=keys)
+    names = [tag.name for tag in Tags(access).list()]
+    assert sorted(names) == ["trunk", "trunk-previous", "v1", "v2"]
+
+
+def test_a_reference_log_that_is_missing_is_made_again(
+    storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path
+) -> None:
+    log = ReferenceLog()
+    known = {(entry.kind, entry.name) for entry in log.read(storage.read(REFLOG), name=NAME)}
+    (tmp_path / "repository" / REFLOG).unlink()
+    adopt_repository(name=NAME, storage=storage, keys=keys)
+    made = {(entry.kind, entry.name) for entry in log.read(storage.read(REFLOG), name=NAME)}
+    # Only the certificate whose key was thrown away cannot be found again.
+    assert [kind for kind, _ in known - made] == [RefKind.CERTIFICATE]
+    assert made <= known
+    assert check(storage, keys) == []
+
+
+def test_what_the_stock_collector_leaves_is_put_right(storage: DirectoryStorage, keys: KeyFiles) -> None:
+    manifest = Manifest.parse(storage.read(MANIFEST))
+    stale = dataclasses.replace(manifest, reflog=ContentHash.of(b"before the collection"))
+    storage.replace(MANIFEST, stale.encode(keys.load().signer))
+    assert adopt_repository(name=NAME, storage=storage, keys=keys).reflog == ContentHash.of(storage.read(REFLOG))
+    assert check(storage, keys) == []
+
+
+def test_without_its_keys_nothing_happens(storage: DirectoryStorage, keys: KeyFiles) -> None:
+    keys.key.unlink()
+    with pytest.raises(KeyUnusableError):
+        adopt_repository(name=NAME, storage=storage, keys=keys)
+    assert storage.size(FORMAT_FILE) is None
+
+
+def test_somebody_elses_repository_is_not_taken_over(tmp_path: Path, storage: DirectoryStorage) -> None:
+    other = KeyFiles(tmp_path / "other", NAME)
+    other.complete(now=datetime.now(UTC))
+    with pytest.raises(TrustError, match="not to be trusted"):
+        adopt_repository(name=NAME, storage=storage, keys=other)
+    assert storage.size(FORMAT_FILE) is None
+
+
+def test_a_damaged_root_catalog_is_found(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
+    manifest = Manifest.parse(storage.read(MANIFEST))
+    path = tmp_path / "repository" / manifest.root.path(ObjectKind.CATALOG)
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(BrokenRepositoryError, match="has been changed"):
+        adopt_repository(name=NAME, storage=storage, keys=keys)
+
+
+def test_the_command(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
+    place = (NAME, "--directory", tmp_path / "repository", "--keys", keys.key.parent)
+    assert thin_repository("import", *place, "--json").document["revision"] == 7
+    assert thin_repository("import", *place).status == 1
+    assert thin_repository("tag", "add", *place, "taken-over").output == "taken-over is revision 7\n"
+    assert storage.size(FORMAT_FILE) is not None
+
+
+async def test_publishing_and_collecting_go_on(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
+    adopt_repository(name=NAME, storage=storage, keys=keys)
+    # The content of the empty one is stored already, by the real server.
+    made = tar_archive(tmp_path, archive(member(b"new", b"a new file"), member(b"empty", b"")))
+    with ThreadPoolExecutor(2) as threads:
+        repository = NativeRepository(
+            name=NAME,
+            storage=storage,
+            keys=keys,
+            state=tmp_path / "state",
+            layout=LayerLayout.FLAT,
+            threads=threads,
+            workers=1,
+        )
+        async with repository:
+            await repository.recover(())
+            assert await publish(repository, made) == 8
+    assert check(storage, keys) == []
+    with RepositoryReader(storage, name=NAME, master_keys=[keys.public.read_bytes()]) as reader:
+        head = reader.head()
+        newest = reader.newest(head)
+        shown = client_view(newest)
+        for path, entry in expected("expected").items():
+            if path != b"/":  # has more in it now
+                assert shown[path] == entry
+        assert newest.stat(f"/{layer_tree(made.digest)}/new".encode()) is not None
+        assert client_view(reader.tagged(head, "v1")) == expected("expected-v1")
+    access = RepositoryAccess.open(name=NAME, storage=storage, keys=keys)
+    collected = Collector(
+        access=access,
+        retention=Retention(revisions=1, days=0),
+        forget=lambda _digests: None,
+        patience=10,
+        clock=lambda: time.time() + 365 * 86400,
+    ).collect()
+    assert collected.objects > 0
+    assert check(storage, keys) == []
+    with RepositoryReader(storage, name=NAME, master_keys=[keys.public.read_bytes()]) as reader:
+        assert client_view(reader.tagged(reader.head(), "v1")) == expected("expected-v1")
