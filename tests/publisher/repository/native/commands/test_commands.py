@@ -217,5 +217,5 @@ def closed(storage: DirectoryStorage) -> bool:
 def test_help_names_the_exit_statuses_and_examples(tool: Tool) -> None:
     shown = tool.call("--help").output
     assert "6  another process writes to the repository" in shown
-    for command in ("create", "gc", "import", "remove", "resign", "sign-whitelist", "tag add", "tag list", "tag remove"):
+    for command in ("create", "gc", "import", "remove", "resign", "sign-whitelist", "tag add", "tag list"):
         assert "Example" in tool.call(*command.split(), "--help").output
