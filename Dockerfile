@@ -2,6 +2,7 @@
 #
 #   suite        publisher, set-up, docker2cvmfs and the operators' commands (the default)
 #   repository   serves the repository to CVMFS clients and caches
+#   plugin       the managed plugin of worker nodes, as a directory: make plugin
 #   seaweedfs    an object store from a wheel, where no image of one can be had
 #
 # docker build --target suite .
@@ -111,6 +112,43 @@ LABEL org.opencontainers.image.title="SeaweedFS" \
 USER 10003:10003
 EXPOSE 8333
 ENTRYPOINT ["/bin/start"]
+
+
+# --- the managed plugin of worker nodes ------------------------------------------------------------------------------
+
+FROM uv AS plugin-packages
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/root/.cache/uv \
+    with-ca-bundle uv sync -q --frozen --only-group graphdriver --no-install-project \
+    && find /opt/suite/lib/*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -r {} + \
+    && python3 -m compileall -q -j 0 /opt/suite/lib
+
+FROM python AS plugin-files
+# A CVMFS client in the plugin, for nodes that have none: see docker/install-cvmfs for what the source can be.
+ARG CVMFS_SOURCE=
+ARG CVMFS_PACKAGES="cvmfs"
+COPY docker/install-cvmfs /usr/local/bin/
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    apt-get update -q \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+       -o Dpkg::Options::=--force-unsafe-io fuse3 tini \
+    && if [ -n "$CVMFS_SOURCE" ]; then install-cvmfs "$CVMFS_SOURCE" $CVMFS_PACKAGES; fi \
+    && rm -rf /var/log/* /var/cache/debconf/* /var/lib/dpkg/*-old /usr/share/doc/* /usr/share/man/* \
+       /usr/lib/*-linux-gnu/gconv /usr/lib/python3*/test /usr/lib/python3*/pydoc_data \
+    # What config.json mounts.
+    && install -d /cvmfs /etc/cvmfs /var/lib/cvmfs /var/lib/docker-layers /run/secrets
+COPY --from=plugin-packages /opt/suite /opt/suite
+COPY --from=code /code /opt/code
+
+FROM plugin-files AS plugin-config
+WORKDIR /opt/code
+RUN /opt/suite/bin/python -m services.graphdriver.managed.config >/config.json
+
+FROM scratch AS plugin
+COPY --from=plugin-config /config.json /
+COPY --from=plugin-files / /rootfs/
 
 
 # --- publisher, set-up, docker2cvmfs ---------------------------------------------------------------------------------

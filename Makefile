@@ -8,7 +8,12 @@ SANDBOX = exec $(PYTHON) -m harness.sandbox --
 # Images are built in it, of packages.
 NETWORKED_SANDBOX = exec $(PYTHON) -m harness.sandbox --network --
 
-.PHONY: help secrets demo test bench lint
+# How the plugin is built, such as --secret id=ca_bundle,src=... or --build-arg CVMFS_SOURCE=..., see Dockerfile.
+BUILD_OPTIONS =
+PLUGIN = cvmfs/graphdriver
+PLUGIN_DIRECTORY = .cache/plugin
+
+.PHONY: help secrets demo plugin plugin-push test bench lint
 .DEFAULT_GOAL = help
 
 help:
@@ -18,9 +23,14 @@ help:
 	@echo '             TESTS="tests/common -k sidecar" runs some of them'
 	@echo 'make bench   compare with overlay2 and write bench.json; ONLY=load,commit,... runs some rows'
 	@echo 'make lint    ruff and mypy'
-	@echo 'make secrets generate the secrets that docker-compose.yml mounts; none is overwritten'
 	@echo
-	@echo 'Each but the last installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
+	@echo 'Each installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
+	@echo
+	@echo 'To set a site up, with Docker:'
+	@echo 'make secrets generate the secrets that docker-compose.yml mounts; none is overwritten'
+	@echo 'make plugin  build the plugin of worker nodes and create it in the Docker of this machine, as $(PLUGIN)'
+	@echo 'make plugin-push REGISTRY=HOST[:PORT]'
+	@echo '             build it and push it to a registry, from which worker nodes install it'
 
 secrets:
 	@docker/make-secrets
@@ -32,6 +42,22 @@ demo:
 	@harness/bootstrap.sh demo
 	$(if $(IMAGE),$(if $(wildcard $(IMAGE)),,@harness/bootstrap.sh fetch '$(IMAGE)' $(IMAGE_ARCHIVE)))
 	@$(SANDBOX) $(PYTHON) -m harness.demo $(if $(IMAGE),--image '$(IMAGE_ARCHIVE)')
+
+plugin: build-plugin
+	docker plugin create '$(PLUGIN)' $(PLUGIN_DIRECTORY)
+
+# The engine gives no plugin a second name, and makes no two of the same content.
+plugin-push: named-registry build-plugin
+	@echo '$(REGISTRY)/$(PLUGIN)' >$(PLUGIN_DIRECTORY)/rootfs/etc/plugin-name
+	docker plugin create '$(REGISTRY)/$(PLUGIN)' $(PLUGIN_DIRECTORY)
+	docker plugin push '$(REGISTRY)/$(PLUGIN)'; status=$$?; docker plugin rm '$(REGISTRY)/$(PLUGIN)' && exit $$status
+
+named-registry:
+	@test -n '$(REGISTRY)' || { echo 'usage: make plugin-push REGISTRY=HOST[:PORT]' >&2; exit 2; }
+
+build-plugin:
+	@rm -rf $(PLUGIN_DIRECTORY)
+	docker build --target plugin --output type=local,dest=$(PLUGIN_DIRECTORY) $(BUILD_OPTIONS) .
 
 test: lint
 	@harness/bootstrap.sh test

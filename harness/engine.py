@@ -22,6 +22,7 @@ from harness.sandbox.traces import kill_cgroup, unmount_below
 
 __all__ = ["Engine"]
 
+_BRIDGE_ADDRESS: Final = "02:42:ac:1e:00:01"
 _CONTAINERD_CONFIG: Final = """\
 version = 2
 root = "{root}"
@@ -44,7 +45,8 @@ class Engine:
     directory
         Directory on a real file system that gets everything the engine keeps and logs.
     storage_driver
-        `overlay2`, or the name of a plugin whose socket is `/run/docker/plugins/<name>.sock`.
+        `overlay2`, the name of a plugin whose socket is `/run/docker/plugins/<name>.sock`, or that of a managed plugin
+        which an earlier start with another driver has enabled.
     bridge
         Network, such as `172.30.0.1/24`, of a bridge that containers and builds use; they can then reach what the
         sandbox can, ports can be published, and networks be made. One engine of a sandbox can have one, since its
@@ -70,6 +72,8 @@ class Engine:
         self.name = name
         self.directory = directory
         self.storage_driver = storage_driver
+        """What the next start uses."""
+        self._arguments = tuple(arguments)
         self._bridge = bridge
         self.data_root = directory / "docker"
         """dockerd's data; a v1 plugin's home is the directory of its name in it."""
@@ -90,7 +94,7 @@ class Engine:
         )
         self.dockerd = Daemon(
             f"dockerd of {name}",
-            [*self._dockerd_command(), *self._network_arguments(), *arguments],
+            self._dockerd_command(),
             log=directory / "dockerd.log",
             # Docker 27 runs graphdriver plugins only where this is set, to anything.
             env={"DOCKERD_DEPRECATED_GRAPHDRIVER_PLUGINS": "1"},
@@ -114,6 +118,8 @@ class Engine:
             f"--containerd={self._containerd_socket}",
             f"--cgroup-parent={self._cgroup}",
             "--ip6tables=false",
+            *self._network_arguments(),
+            *self._arguments,
         ]
 
     def _network_arguments(self) -> list[str]:
@@ -148,6 +154,7 @@ class Engine:
             await self._start_containerd(timeout)
         # Its own process is known to have ended: another one may have got the number in the file since.
         self._pidfile.unlink(missing_ok=True)
+        self.dockerd.argv = self._dockerd_command()
         await self.dockerd.start(self._answers, timeout=timeout)
 
     async def _start_containerd(self, timeout: float) -> None:  # noqa: ASYNC109
@@ -167,7 +174,8 @@ class Engine:
         return self._bridge_name in (name for _, name in socket.if_nameindex())
 
     async def _make_bridge(self, network: str) -> None:
-        await run("ip", "link", "add", self._bridge_name, "type", "bridge")
+        # With no address of its own it takes the lowest of those connected, and who has the last one in mind waits.
+        await run("ip", "link", "add", self._bridge_name, "address", _BRIDGE_ADDRESS, "type", "bridge")
         await run("ip", "address", "add", network, "dev", self._bridge_name)
         await run("ip", "link", "set", self._bridge_name, "up")
 
@@ -218,6 +226,18 @@ class Engine:
         """Run the docker client against this engine; parameters and errors as of `harness.commands.run`."""
         environment = {**self.docker_env, **(env or {})}
         return await run("docker", *arguments, input=input, output=output, env=environment, timeout=timeout)
+
+    async def plugin_process(self, name: str) -> int:
+        """Find the first process of an enabled managed plugin.
+
+        Raises
+        ------
+        FileNotFoundError
+            It does not run at the moment.
+        """
+        identity = (await self.docker("plugin", "inspect", "--format={{.Id}}", name)).text
+        tasks = self._runtime / "containerd" / "io.containerd.runtime.v2.task" / "plugins.moby"
+        return int((tasks / identity / "init.pid").read_text())
 
     async def api(self, method: str, path: str, *, json: Any = None) -> bytes:  # noqa: ANN401 - any JSON document
         """Call the Engine API directly, without the cost of a client process.

@@ -94,7 +94,7 @@ class Driver:
         adopted = await self._unions.adopt()
         for layer, lowers in adopted.items():
             for copy in self._copies.all():
-                if short_link(str(copy.tree)) in lowers:
+                if lowers is None or short_link(str(copy.tree)) in lowers:
                     self._copies.claim(copy.archive.digest, holder=layer.id)
             try:
                 lineage = await self._lineage(layer)

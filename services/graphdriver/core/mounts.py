@@ -21,6 +21,7 @@ __all__ = [
     "Mount",
     "OverlaySource",
     "check_overlay",
+    "is_upper_in_use",
     "mount_overlay",
     "mount_table",
     "remove_mount_point",
@@ -118,6 +119,29 @@ def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None
             f"cannot mount the overlay {point} of {len(source.lowers)} layers: {os.strerror(code)}{_hint(code)} "
             f"(options: {options[:1000]}; the kernel log may say more)"
         )
+
+
+def is_upper_in_use(upper: str, point: str, *, directory: Path) -> bool:
+    """Return whether an overlay somewhere, be it in another mount namespace, has a directory as its upper one.
+
+    Parameters
+    ----------
+    upper
+        The directory.
+    point
+        Any other directory; nothing is mounted on it.
+    directory
+        Where relative paths start.
+    """
+    # With an index the kernel refuses a second use, first of all; what is asked for here it refuses in the end anyway,
+    # since the work directory must not be the upper one.
+    options = f"index=on,lowerdir={upper},upperdir={upper},workdir={upper}"
+    with _working_in(directory):
+        failed = _libc.mount(b"overlay", os.fsencode(point), b"overlay", 0, options.encode()) != 0
+        code = ctypes.get_errno()
+        if not failed:
+            unmount(point)
+    return failed and code == errno.EBUSY
 
 
 @contextmanager

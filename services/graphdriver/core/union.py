@@ -24,7 +24,14 @@ from services.graphdriver.core.layers import Layer, LayerId, LayerStore, short_l
 from services.graphdriver.core.lineage import Lineage, named_layers
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.mounts import OverlaySource, mount_overlay, mount_table, remove_mount_point, unmount
+from services.graphdriver.core.mounts import (
+    OverlaySource,
+    is_upper_in_use,
+    mount_overlay,
+    mount_table,
+    remove_mount_point,
+    unmount,
+)
 from services.graphdriver.errors import LineageError, RepositoryError, UnknownLayerError
 
 __all__ = ["MountedUnions", "UnionBuilder"]
@@ -265,16 +272,16 @@ class MountedUnions:
         self._lost: set[LayerId] = set()
         """Unions that are held, but had to be unmounted and could not be mounted anew yet."""
 
-    async def adopt(self) -> dict[Layer, frozenset[str]]:
+    async def adopt(self) -> dict[Layer, frozenset[str] | None]:
         """Take over the unions that an earlier process left mounted.
 
         Returns
         -------
-        dict of Layer to frozenset of str
-            Their layers, each with the short paths of what its union stands on.
+        dict of Layer to frozenset of str or None
+            Their layers, each with the short paths of what its union stands on; None where that cannot be seen.
         """
         table = await asyncio.to_thread(lambda: list(mount_table()))
-        adopted = {}
+        adopted: dict[Layer, frozenset[str] | None] = {}
         # The mount table has real paths, the home may have been given by way of a link.
         prefix = await asyncio.to_thread(os.path.realpath, self._layers.home / "layers") + "/"
         for mount in table:
@@ -291,7 +298,32 @@ class MountedUnions:
                     continue
                 self._counts[layer.id] = await asyncio.to_thread(_read_count, layer)
                 adopted[layer] = _lowers(mount.options)
+        for layer in await asyncio.to_thread(self._hidden):
+            _log.warning("mounted_union_hidden", layer=layer.id)
+            self._counts[layer.id] = await asyncio.to_thread(_read_count, layer)
+            self._lost.add(layer.id)
+            adopted[layer] = None
         return adopted
+
+    def _hidden(self) -> list[Layer]:
+        """Find the unions that somebody works in, and that are not mounted as far as can be seen from here.
+
+        A managed plugin gets its directory anew when it is started again. Where dockerd had given the old one up
+        meanwhile, which it does with live-restore when no container runs, what was mounted in it is hidden by the new
+        one, and lives on in the containers only. Such a union is mounted a second time when it is asked for.
+        """
+        found = []
+        for point in self._layers.home.glob("layers/*/merged"):
+            try:
+                layer = self._layers.find(LayerId(point.parent.name))
+            except (UnknownLayerError, InvalidValueError, LineageError):
+                # Nobody can ask for it.
+                continue
+            if layer.id not in self._counts and is_upper_in_use(
+                layer.diff.name, layer.merged.name, directory=layer.directory
+            ):
+                found.append(layer)
+        return found
 
     async def begin(self) -> None:
         """Count every mounted union as held once: a new front end has come."""

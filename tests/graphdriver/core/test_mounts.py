@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.graphdriver.core.mounts import OverlaySource, mount_overlay, mount_table, unmount
+from services.graphdriver.core.mounts import OverlaySource, is_upper_in_use, mount_overlay, mount_table, unmount
 from services.graphdriver.errors import MountError
 from tests.support.mounts import mount, mounts_below
 
@@ -111,6 +111,22 @@ def test_the_mount_table_gives_every_name_as_it_is(tmp_path: Path, name: bytes) 
     assert found.point == str(point)
     assert (found.kind, found.source) == ("tmpfs", os.fsdecode(name))
     assert unmount(found.point)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_an_upper_directory_in_use_is_known_and_left_as_it_is(tmp_path: Path) -> None:
+    for name in ("lower", "upper", "work", "merged", "point"):
+        (tmp_path / name).mkdir()
+    assert not is_upper_in_use("upper", "point", directory=tmp_path)
+    assert os.listxattr(tmp_path / "upper") == []
+    mount_overlay(OverlaySource(lowers=["lower"], upper="upper", work="work"), "merged", directory=tmp_path)
+    assert is_upper_in_use("upper", "point", directory=tmp_path)
+    assert not is_upper_in_use("lower", "point", directory=tmp_path)
+    assert mounts_below(tmp_path) == [str(tmp_path / "merged")]
+    (tmp_path / "merged" / "file").touch()
+    assert unmount(tmp_path / "merged")
+    assert not is_upper_in_use("upper", "point", directory=tmp_path)
+    assert [path.name for path in (tmp_path / "upper").iterdir()] == ["file"]
 
 
 @pytest.mark.usefixtures("mounting")

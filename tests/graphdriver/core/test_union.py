@@ -15,7 +15,7 @@ import pytest
 from services.graphdriver.core.layers import LayerId
 from services.graphdriver.errors import MountError, RepositoryError
 from tests.graphdriver.core.conftest import Core
-from tests.support.mounts import mount, mounts_below
+from tests.support.mounts import mount, mounts_below, unmount_all_below
 from tests.support.repositories import Repository
 
 
@@ -272,12 +272,36 @@ async def test_a_mounted_union_is_taken_over_after_a_restart(core: Core, reposit
     adopted = await again.unions.adopt()
     assert list(adopted) == [layer]
     # The layer, its mask; the container's own layer is no lower one.
-    assert len(adopted[layer]) == 2
+    assert len(adopted[layer] or ()) == 2
     # Another get and its put, as of `docker cp`, leave the container's file system alone.
     assert await again.mount(layer) == union
     assert not await again.unions.release(layer)
     assert _contents(union) == {"a": "one"}
     assert mounts_below(core.home) == [str(union)]
+    assert await again.unions.release(layer)
+    assert mounts_below(core.home) == []
+
+
+async def test_a_union_that_is_hidden_after_a_restart_is_mounted_a_second_time(core: Core) -> None:
+    """As a managed plugin finds it whose directory the engine has mounted anew: containers alone have the first one."""
+    core.add("base", None, {"a": "base"})
+    layer = core.add("c", "base", container=True)
+    idle = core.add("idle", "base", container=True)
+    union = await core.mount(layer)
+    await core.mount(idle)
+    await core.unions.release(idle)
+    idle.merged.mkdir()
+    container = os.open(union, os.O_PATH)
+    unmount_all_below(core.home)
+    again = dataclasses.replace(core)
+    assert await again.unions.adopt() == {layer: None}
+    await again.unions.begin()
+    # What the engine does for a container that it finds running; the mount point stays, where `docker exec` starts.
+    assert await again.mount(layer) == union
+    assert not await again.unions.release(layer)
+    assert _contents(union) == {"a": "base"}
+    assert mounts_below(core.home) == [str(union)]
+    os.close(container)
     assert await again.unions.release(layer)
     assert mounts_below(core.home) == []
 
