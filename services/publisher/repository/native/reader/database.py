@@ -99,7 +99,7 @@ class Database:
         try:
             with closing(self._connection.cursor()) as cursor:
                 yield from cursor.execute(query, parameters)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # of a damaged schema even the message is no text
             raise BrokenRepositoryError(f"{self.name} is no sound SQLite file of its kind: {error}") from None
 
     def row(self, query: str, parameters: Parameters = ()) -> tuple[Any, ...]:

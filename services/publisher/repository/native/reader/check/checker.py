@@ -102,7 +102,7 @@ class Checker:
         if manifest is not None:
             check_meta(self._source, manifest, problems)
             tags = check_tags(self._source, manifest, problems)
-            with Workers() as workers, ObjectLedger() as ledger:
+            with ObjectLedger() as ledger, Workers() as workers:  # threads end before what they use
                 catalogs = self._check_catalogs([_head(manifest), *map(_tagged, tags)], workers, ledger)
                 objects = len(ledger)
                 problems.extend(self._object_problems(workers, ledger))
