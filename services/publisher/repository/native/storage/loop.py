@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -24,11 +25,11 @@ class LoopThread:
         self._name = name
 
     def __enter__(self) -> Self:
-        self._runner = asyncio.Runner()
-        self._loop = self._runner.get_loop()
+        begun: Future[asyncio.AbstractEventLoop] = Future()
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._runner.run, args=(self._stop.wait(),), name=self._name)
+        self._thread = threading.Thread(target=self._run, args=(begun,), name=self._name)
         self._thread.start()
+        self._loop = begun.result()
         return self
 
     def __exit__(
@@ -36,7 +37,15 @@ class LoopThread:
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-        self._runner.close()
+
+    def _run(self, begun: "Future[asyncio.AbstractEventLoop]") -> None:
+        # The loop is closed here as well: another one may run in the thread that ends the context.
+        with asyncio.Runner() as runner:
+            begun.set_result(runner.get_loop())
+            runner.run(self._wait())
+
+    async def _wait(self) -> None:
+        await self._stop.wait()
 
     def call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Run something in the loop and wait for it; any thread but the loop's own may."""

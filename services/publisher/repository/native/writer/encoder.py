@@ -68,6 +68,8 @@ class Encoder:
 
     def _remember(self, key: bytes, kind: ObjectKind, digest: bytes) -> None:
         """Keep what the index gets to know only with the next revision; the same layer may have it again."""
+        if not self._check:
+            return  # it could not be seen here that it has been collected meanwhile
         if len(self._recent) == _RECENT:
             self._recent.clear()
         self._recent[key, kind] = digest

@@ -77,7 +77,7 @@ async def test_objects_arrive_with_their_headers(bucket: S3Access, tmp_path: Pat
 
 async def test_large_objects_and_many(bucket: S3Access, tmp_path: Path) -> None:
     large = make(bytes(range(256)) * (40 << 10))  # 10 MB
-    many = [make(b"object %d" % number) for number in range(1200)]
+    many = [make(b"object %d" % number) for number in range(1020)]
     source = tmp_path / "source"
     source.write_bytes(large.content)
 
@@ -86,7 +86,7 @@ async def test_large_objects_and_many(bucket: S3Access, tmp_path: Path) -> None:
             storage.put_file(large.path, source)
             storage.put(many)
             storage.flush()
-            assert len(list(storage.list("data/"))) == 1201  # more than one page
+            assert len(list(storage.list("data/"))) == 1021  # more than one page
             assert storage.read(large.path) == large.content
             with storage.exclusive():
                 storage.delete([one.path for one in many] + ["data/00/never-there"])
