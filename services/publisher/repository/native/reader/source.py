@@ -121,6 +121,9 @@ class HttpSource:
         """Open a file."""
         with self._request("GET", path) as answer:
             yield answer
+            # Of a connection that ends too early the client of the standard library makes an end of the content.
+            if answer.length:
+                raise StorageError(f"{self._base}/{path} cannot be read to its end: {answer.length} bytes are missing")
 
     def size(self, path: str) -> int | None:
         """Return a file's size."""

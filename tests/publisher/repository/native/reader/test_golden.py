@@ -42,8 +42,8 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _web_server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(GOLDEN))) as server:
+def _web_server(handler: type[_Quiet] = _Quiet) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(GOLDEN))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -76,6 +76,22 @@ def test_what_a_web_server_lacks_is_missing_and_one_that_is_gone_has_failed(open
         assert HttpSource(url).size("data/none") is None
         assert HttpSource(url).size(".cvmfspublished") == 600
     with pytest.raises(StorageError, match="Connection refused"):
+        open_golden(HttpSource(url)).head()
+
+
+class _CutOff(_Quiet):
+    """Ends connections before what it has announced is there."""
+
+    def copyfile(self, source: IO[bytes], outputfile: IO[bytes]) -> None:  # type: ignore[override]
+        outputfile.write(source.read(100))
+        self.close_connection = True
+
+
+def test_an_answer_that_ends_too_early_is_a_failure_of_the_server_not_of_the_repository(open_golden: Open) -> None:
+    with (
+        _web_server(_CutOff) as url,
+        pytest.raises(StorageError, match=r"\.cvmfswhitelist cannot be read to its end: 311 bytes are missing"),
+    ):
         open_golden(HttpSource(url)).head()
 
 

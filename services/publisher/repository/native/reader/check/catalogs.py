@@ -291,6 +291,11 @@ class _Check:
 
     def _mountpoints(self) -> None:
         keys = set()
+        for (path,) in self._database.rows(
+            "SELECT path FROM nested_catalogs WHERE typeof(path) != 'text' OR typeof(sha1) != 'text'"
+        ):
+            what = "path and hash of its nested catalog are no texts, so that the stock checker does not find them"
+            self._add(what, place=_show(path))
         for reference in self._catalog.all_nested():
             if not reference.path.startswith(self._catalog.path + b"/"):
                 self._add(f"its catalog names a nested catalog for {show_path(reference.path)}, which is not below it")

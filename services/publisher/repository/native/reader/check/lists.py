@@ -74,10 +74,14 @@ def _database_problems(database: Database, tags: Sequence[Tag], manifest: Manife
         yield Problem(path, "has no tag, which the stock checker refuses", "set a tag (thin-repository tag)")
     used = {branch for (branch,) in database.rows("SELECT DISTINCT branch FROM tags")}
     known = {branch for (branch,) in database.rows("SELECT branch FROM branches")}
-    for branch in sorted(used - known):
-        yield Problem(path, f"a tag is of the branch {branch.decode()!r}, which there is not", _RETAG)
-    for branch in sorted(known - used):
-        yield Problem(path, f"no tag is of the branch {branch.decode()!r}, which the stock checker refuses", _RETAG)
+    for branch in sorted(used - known, key=str):
+        yield Problem(path, f"a tag is of the branch {_show(branch)}, which there is not", _RETAG)
+    for branch in sorted(known - used, key=str):
+        yield Problem(path, f"no tag is of the branch {_show(branch)}, which the stock checker refuses", _RETAG)
+
+
+def _show(branch: object) -> str:
+    return repr(branch.decode(errors="backslashreplace")) if isinstance(branch, bytes) else str(branch)
 
 
 def check_reflog(source: Source, manifest: Manifest, nested: set[ContentHash], problems: list[Problem]) -> None:

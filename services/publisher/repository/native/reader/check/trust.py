@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.publisher.repository.native.reader.check.problem import RESTORE, Problem
 from services.publisher.repository.native.reader.letters import (
+    Certificate,
+    Letter,
     Manifest,
     Whitelist,
     check_manifest_signature,
@@ -55,9 +57,22 @@ def check_trust(
     """
     problems: list[Problem] = []
     whitelist = _whitelist(source, keys, problems)
-    manifest = _manifest(source, name, problems)
-    if manifest is not None:
-        _certificate(source, manifest, whitelist, name=name, now=now, problems=problems)
+    signed = _manifest(source, name, problems)
+    if signed is None:
+        return None, problems
+    letter, manifest = signed
+    certificate = _certificate(source, manifest, problems)
+    if certificate is None:
+        return manifest, problems
+    try:
+        check_manifest_signature(letter, certificate.key)
+    except BrokenRepositoryError as error:
+        problems.append(_problem(MANIFEST, error, REPUBLISH))
+    if whitelist is not None:
+        try:
+            whitelist.check(name=name, certificate=certificate, now=now)
+        except BrokenRepositoryError as error:
+            problems.append(_problem(WHITELIST, error, _RESIGN))
     return manifest, problems
 
 
@@ -78,9 +93,10 @@ def _whitelist(source: Source, keys: Sequence[rsa.RSAPublicKey], problems: list[
     return whitelist
 
 
-def _manifest(source: Source, name: str, problems: list[Problem]) -> Manifest | None:
+def _manifest(source: Source, name: str, problems: list[Problem]) -> tuple[Letter, Manifest] | None:
     try:
-        manifest = Manifest.parse(read_letter(source, MANIFEST))
+        letter = read_letter(source, MANIFEST)
+        manifest = Manifest.parse(letter)
     except ObjectMissingError:
         problems.append(Problem(MANIFEST, "is missing: there is no repository", RESTORE))
         return None
@@ -89,36 +105,18 @@ def _manifest(source: Source, name: str, problems: list[Problem]) -> Manifest | 
         return None
     if manifest.name != name:
         problems.append(Problem(MANIFEST, f"is of the repository {manifest.name}, not of {name}", RESTORE))
-    return manifest
+    return letter, manifest
 
 
-def _certificate(
-    source: Source,
-    manifest: Manifest,
-    whitelist: Whitelist | None,
-    *,
-    name: str,
-    now: datetime,
-    problems: list[Problem],
-) -> None:
-    path = manifest.certificate.path(ObjectKind.CERTIFICATE)
+def _certificate(source: Source, manifest: Manifest, problems: list[Problem]) -> Certificate | None:
     try:
-        certificate = read_certificate(source, manifest)
+        return read_certificate(source, manifest)
     except ObjectMissingError:
-        problems.append(Problem(MANIFEST, f"its certificate {path} is missing", RESTORE))
-        return
+        what = f"its certificate {manifest.certificate.path(ObjectKind.CERTIFICATE)} is missing"
     except BrokenRepositoryError as error:
-        problems.append(Problem(MANIFEST, f"its certificate {error}", RESTORE))
-        return
-    try:
-        check_manifest_signature(read_letter(source, MANIFEST), certificate.key)
-    except BrokenRepositoryError as error:
-        problems.append(_problem(MANIFEST, error, REPUBLISH))
-    if whitelist is not None:
-        try:
-            whitelist.check(name=name, certificate=certificate, now=now)
-        except BrokenRepositoryError as error:
-            problems.append(_problem(WHITELIST, error, _RESIGN))
+        what = f"its certificate {error}"
+    problems.append(Problem(MANIFEST, what, RESTORE))
+    return None
 
 
 def _problem(place: str, error: BrokenRepositoryError, remedy: str) -> Problem:

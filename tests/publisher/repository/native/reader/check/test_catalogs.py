@@ -354,6 +354,11 @@ DAMAGES = {
         ["UPDATE nested_catalogs SET sha1 = 'XYZ' WHERE path = '/ingested'"],
         ["/: its catalog: /ingested: the hash of its nested catalog is b'XYZ'"],
     ),
+    "path of a nested catalog that is a blob": Damage(
+        "",
+        ["UPDATE nested_catalogs SET path = CAST(path AS BLOB) WHERE path = '/ingested'"],
+        ["/ingested: path and hash of its nested catalog are no texts, so that the stock checker does not find them"],
+    ),
     "wrong size of a nested catalog": Damage(
         "",
         ["UPDATE nested_catalogs SET size = size + 1024 WHERE path = '/ingested'"],

@@ -347,6 +347,10 @@ def test_what_else_the_manifest_names_is_read(forgery: Forgery, defects: Defects
             "{history}: a tag is of the branch 'other', which there is not",
         ),
         (
+            "UPDATE tags SET branch = NULL WHERE name = 'v1'",
+            "{history}: a tag is of the branch None, which there is not",
+        ),
+        (
             "INSERT INTO branches VALUES ('other', '', 0)",
             "{history}: no tag is of the branch 'other', which the stock checker refuses",
         ),
