@@ -83,6 +83,7 @@ find_missing() {
     need netavark /usr/lib/podman/netavark /usr/libexec/podman/netavark
     need openssl openssl
     need zstd zstd
+    need systemd systemd-analyze
     need procps pgrep
     need fuse3 fusermount3
     need bindfs bindfs

@@ -15,6 +15,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.errors import SuiteError
 from services.common.logs import configure_logging
 from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.readiness import announce_ready
 from services.common.settings import Settings, SettingsError
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.plugin.handlers import build_app
@@ -118,6 +119,7 @@ async def _serve(configuration: Configuration) -> None:
                 _log.info("serving", socket=str(settings.socket), repositories=settings.repositories)
                 if not session.initialised:
                     _log.info("waiting_for_the_engine", hint=_WAITING)
+                announce_ready()
                 await stop.wait()
             house_keeping.cancel()
     _log.info("stopped")

@@ -14,6 +14,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.errors import SuiteError
 from services.common.logs import configure_logging
 from services.common.object_store.settings import ObjectStoreSettings
+from services.common.readiness import announce_ready
 from services.common.settings import render_help
 from services.publisher.factory import Publisher, build_publisher
 from services.publisher.settings import PublisherSettings
@@ -49,6 +50,7 @@ async def _listen(publisher: Publisher, settings: PublisherSettings, stopped: as
         site = web.TCPSite(runner, settings.host, settings.port)
         await site.start()
         _log.info("listening", addresses=[":".join(map(str, address[:2])) for address in runner.addresses])
+        announce_ready()
         await stopped.wait()
         _log.info("stopping")
     finally:

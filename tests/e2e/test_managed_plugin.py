@@ -249,7 +249,7 @@ async def test_an_upgrade_keeps_images_and_containers(
     await worker.use("overlay2")
     upgrade = ("plugin", "upgrade", "--grant-all-permissions", "--skip-remote-check", NAME, f"{plugin}:latest")
     await worker.engine.docker(*upgrade)
-    # What the engine forgets, as docs/WORKER.md says.
+    # What the engine forgets, as docs/worker.md says.
     mounts = {mount["Name"]: mount["Source"] for mount in (await _inspect(worker.engine))["Config"]["Mounts"]}
     assert mounts["cvmfs"] == "/cvmfs"
     await worker.engine.docker("plugin", "set", NAME, *worker.sources())

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -128,6 +129,18 @@ def test_arguments_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(sys, "argv", ["graphdriver", "--debug"])
     assert main() == 2
     assert capsys.readouterr().err == "unknown argument --debug: settings come from the environment, see --help\n"
+
+
+async def test_a_service_manager_is_told_when_it_serves(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    address = f"@thin-images-{os.getpid()}-{id(process)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
+        manager.bind(f"\0{address[1:]}")
+        process.daemon.env["NOTIFY_SOCKET"] = address
+        await process.start()
+        message = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(manager, 100), 10)
+    assert message == b"READY=1"
+    assert await process.daemon.stop() == 0
 
 
 async def test_secrets_are_in_no_log(tmp_path: Path) -> None:
