@@ -1,7 +1,7 @@
 """Checks one catalog: its tables, its rows, and the paths that they are."""
 
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from services.publisher.repository.native.reader.check.counters import count
 from services.publisher.repository.native.reader.check.objects import WantedObject
 from services.publisher.repository.native.reader.check.problem import PUBLISH_AGAIN, Problem, at_most_few
 from services.publisher.repository.native.reader.check.rules import ROW_RULES, TYPE_RULES, Rule
+from services.publisher.repository.native.reader.check.tables import check_tables
 from services.publisher.repository.native.reader.entries import (
     Row,
     compression_of,
@@ -36,16 +37,8 @@ _MOUNTPOINTS: Final = int(EntryFlag.NESTED_MOUNTPOINT | EntryFlag.BIND_MOUNTPOIN
 _EXTERNAL: Final = int(EntryFlag.EXTERNAL)
 _CHUNKED: Final = int(EntryFlag.CHUNKED)
 _UNKNOWN_DEPTH: Final = 4096
-_NANOSECONDS_SINCE: Final = 7
-
-_TABLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "catalog": ("md5path_1", "md5path_2"),
-    "chunks": ("md5path_1", "md5path_2", "offset", "size"),
-    "nested_catalogs": ("path",),
-    "statistics": ("counter",),
-    "properties": ("key",),
-}
-"""Tables of every catalog and the columns of their primary keys."""
+_MOST: Final = 1000
+"""Defects of one catalog that are told one by one; nobody reads more, and a hostile catalog might have millions."""
 
 
 @dataclass(slots=True)
@@ -98,57 +91,32 @@ class _Check:
         self._found = found
         self._place = show_path(catalog.path)
         self._is_top = not catalog.path
+        self._more = 0
 
     def _add(self, what: str, remedy: str = PUBLISH_AGAIN, *, place: str | None = None) -> None:
-        self._facts.problems.append(Problem(place or self._place, what, remedy))
+        if len(self._facts.problems) < _MOST:
+            self._facts.problems.append(Problem(place or self._place, what, remedy))
+        else:
+            self._more += 1
 
     def run(self) -> None:
-        if not self._schema():
+        what, sound = check_tables(self._catalog)
+        for each in what:
+            self._add(each)
+        if not sound:
             return
         self._properties()
         if sum(map(self._apply, TYPE_RULES)):
             return
-        for rule in ROW_RULES:
-            self._apply(rule)
+        hides = [rule.hides for rule in ROW_RULES if self._apply(rule)]
         self._facts.root = self._catalog.row(self._catalog.path)
         self._root()
-        self._paths()
+        self._paths(told=any(hides))
         self._mountpoints()
         self._counters()
         self._facts.readable = True
-
-    def _schema(self) -> bool:
-        """Check the tables; tell whether the other checks can rely on them."""
-        for (report,) in self._database.rows("PRAGMA quick_check(1)"):
-            if report != b"ok":
-                raise BrokenRepositoryError(f"{self._database.name} is no sound SQLite file: {report.decode()}")
-        sound = True
-        tables = dict(self._database.rows("SELECT name, wr FROM pragma_table_list WHERE type = 'table'"))
-        for table, key in _TABLES.items():
-            name = table.encode()
-            if name not in tables:
-                self._add(f"its catalog has no table {table}")
-                sound = False
-            elif tables[name]:
-                self._add(f"the table {table} of its catalog is WITHOUT ROWID, which makes clients abort")
-                sound = False
-            elif (found := self._primary_key(table)) != key:
-                self._add(
-                    f"the table {table} of its catalog has the primary key ({', '.join(found)}) instead of"
-                    f" ({', '.join(key)})"
-                )
-                sound = False
-        columns = {name for (name,) in self._database.rows("SELECT name FROM pragma_table_info('catalog')")}
-        if self._catalog.schema_revision >= _NANOSECONDS_SINCE and b"mtimens" not in columns and sound:
-            self._add("its catalog has the schema revision 7 and no column mtimens, which makes clients crash")
-            sound = False
-        if b"idx_catalog_parent" not in {name for (name,) in self._database.rows("SELECT name FROM sqlite_master")}:
-            self._add("its catalog has no index idx_catalog_parent, so that clients list its directories slowly")
-        return sound
-
-    def _primary_key(self, table: str) -> tuple[str, ...]:
-        rows = self._database.rows("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,))
-        return tuple(name.decode() for (name,) in rows)
+        if self._more:
+            self._facts.problems.append(Problem(self._place, f"{self._more} more defects are here", PUBLISH_AGAIN))
 
     def _properties(self) -> None:
         properties = self._catalog.properties
@@ -216,8 +184,14 @@ class _Check:
             what = "is marked as" if self._is_top else "is not marked as"
             self._add(f"it {what} the root of a nested catalog")
 
-    def _paths(self) -> None:
-        """Follow directories down from the root: what is not met, or has another path's hash, cannot be found."""
+    def _paths(self, *, told: bool) -> None:
+        """Follow directories down from the root: what is not met, or has another path's hash, cannot be found.
+
+        Parameters
+        ----------
+        told
+            Whether there are entries that are not met for a reason that has been told.
+        """
         facts = self._facts
         (total,) = self._database.row("SELECT count(*) FROM catalog")
         facts.entries = total
@@ -238,7 +212,7 @@ class _Check:
                     directories.append(path)
                 self._entry(row, path)
         facts.problems.extend(at_most_few(wrong, place=self._place))
-        if met < total and not facts.problems:
+        if met < total and not told and not wrong:
             self._add(f"{total - met} entries of its catalog hold one another and cannot be reached")
         if not self._is_top and not self._catalog.row(self._catalog.path + b"/" + _MARKER):
             self._add("it is the root of a nested catalog and holds no .cvmfscatalog, which the stock checker wants")

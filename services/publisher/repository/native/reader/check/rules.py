@@ -23,6 +23,8 @@ class Rule:
     """Reads the table `entry`, which has all columns of the newest schema; its first two columns are the path hash of
     the entry at fault. `:root_1` and `:root_2` are the path hash of the catalog's root."""
     remedy: str = PUBLISH_AGAIN
+    hides: bool = False
+    """Whether entries that break it, and what is below them, cannot be met on the way from the root."""
 
 
 _KEY: Final = "md5path_1, md5path_2"
@@ -166,6 +168,7 @@ ROW_RULES: Final = (
                 SELECT 1 FROM catalog AS parent
                 WHERE parent.md5path_1 = entry.parent_1 AND parent.md5path_2 = entry.parent_2
             )""",
+        hides=True,
     ),
     Rule(
         "what it lies in is no directory of this catalog",
@@ -174,6 +177,7 @@ ROW_RULES: Final = (
             WHERE NOT (child.md5path_1 = :root_1 AND child.md5path_2 = :root_2)
             AND (parent.flags & 1 = 0 OR parent.flags & 0x4002)""",
         "publish it again: what lies below a nested catalog's mountpoint is in the nested catalog only",
+        hides=True,
     ),
     Rule(
         "it is marked as the root of a nested catalog and is none",

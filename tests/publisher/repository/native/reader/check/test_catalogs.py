@@ -179,6 +179,18 @@ DAMAGES = {
         ],
         ["/: 1 entries of its catalog hold one another and cannot be reached"],
     ),
+    "directories in one another beside something else": Damage(
+        "",
+        [
+            _set("/dirs/emptydir", "hardlinks = 3, parent_1 = md5path_1, parent_2 = md5path_2"),
+            _set("/dirs", "hardlinks = hardlinks - 1"),
+            _set(SMALL, "hash = NULL"),
+        ],
+        [
+            "/: 1 entries of its catalog hold one another and cannot be reached",
+            f"{SMALL}: it is a regular file that names no content",
+        ],
+    ),
     "nested root in the middle": Damage(
         "",
         [_set("/dirs/emptydir", "flags = 33")],

@@ -424,6 +424,24 @@ def test_many_defects_of_a_kind_are_counted(forgery: Forgery, defects: Defects) 
     assert rest.startswith("/: 47 more entries have the same defect as /")
 
 
+def test_defects_without_end_are_counted(forgery: Forgery, defects: Defects) -> None:
+    forgery.edit(
+        "",
+        """INSERT INTO catalog
+           WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 1500)
+           SELECT first('/files/' || n), second('/files/' || n), parent_1, parent_2, hardlinks, hash, size, mode, mtime,
+                  mtimens, flags, n || '', symlink, uid, gid, x'0101'
+           FROM many JOIN (SELECT * FROM catalog WHERE name = 'small.txt')""",
+        "UPDATE statistics SET value = value + 1500 WHERE counter IN ('self_regular', 'self_xattr')",
+        "UPDATE statistics SET value = value + 21 * 1500 WHERE counter = 'self_file_size'",
+    )
+    forgery.seal()
+    found = defects(forgery)
+    assert len(found) == 1001
+    assert found[0] == "/: 500 more defects are here"
+    assert found[1] == "/files/1: its extended attributes do not end within their column of 2 bytes"
+
+
 def test_a_storage_that_fails_is_no_defect() -> None:
     with pytest.raises(StorageError, match="cannot be read"):
         Checker(HttpSource("http://127.0.0.1:1/"), name=GOLDEN_NAME, master_keys=[GOLDEN_KEY]).run()
