@@ -15,8 +15,9 @@ from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
+from services.graphdriver.core.mounted_unions import MountedUnions
 from services.graphdriver.core.mounts import check_overlay
-from services.graphdriver.core.union import MountedUnions, UnionBuilder
+from services.graphdriver.core.union import UnionBuilder
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
 
 __all__ = ["DriverFactory"]

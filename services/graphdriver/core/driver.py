@@ -27,7 +27,8 @@ from services.graphdriver.core.cvmfs.repositories import Repositories
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore, short_link
 from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
 from services.graphdriver.core.local_copies import LocalCopies
-from services.graphdriver.core.union import MountedUnions, UnionBuilder
+from services.graphdriver.core.mounted_unions import MountedUnions
+from services.graphdriver.core.union import UnionBuilder
 from services.graphdriver.errors import LineageError, UnknownLayerError, UnsupportedError
 
 __all__ = ["Driver", "TreeDiff"]

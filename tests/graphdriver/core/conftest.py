@@ -18,7 +18,8 @@ from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerSto
 from services.graphdriver.core.lineage import Lineage, trace
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.union import MountedUnions, UnionBuilder
+from services.graphdriver.core.mounted_unions import MountedUnions
+from services.graphdriver.core.union import UnionBuilder
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.settings import GraphDriverSettings
 from tests.support.repositories import Repository, thin_json
