@@ -24,6 +24,7 @@ from services.graphdriver.core.mounts import (
     OverlaySource,
     mount_overlay,
     remove_mount_point,
+    unmount,
 )
 from services.graphdriver.errors import RepositoryError
 
@@ -176,11 +177,14 @@ class UnionBuilder:
 
     async def _mount(self, source: OverlaySource, point: Path, repositories: Sequence[RepositoryName]) -> None:
         home = self._layers.home
+        given_up = False
 
         def work() -> None:
             self._at_work[point] = repositories
             try:
                 mount_overlay(source, str(point.relative_to(home)), directory=home)
+                if given_up:
+                    unmount(point)
             finally:
                 del self._at_work[point]
 
@@ -188,8 +192,10 @@ class UnionBuilder:
         try:
             await (self._io.run(work, *repositories) if repositories else asyncio.to_thread(work))
         except BaseException:
-            # A mount that comes when nobody waits for it any more must find no place to land on.
-            await asyncio.to_thread(remove_mount_point, point)
+            # A mount that comes when nobody waits for it any more goes at once; one that has just come goes now. The
+            # mount point stays: it may be that of a union which somebody works in and which cannot be seen from here.
+            given_up = True
+            await asyncio.to_thread(unmount, point)
             raise
 
     @asynccontextmanager

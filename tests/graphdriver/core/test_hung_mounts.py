@@ -118,7 +118,6 @@ async def test_a_mount_that_nobody_waits_for_any_more_never_shows(core: Core, hu
         await core.mount(hung.layer)
     await hung.recover()
     assert mounts_below(core.home) == []
-    assert not hung.layer.merged.exists()
 
 
 async def test_the_layer_is_mounted_when_the_repository_answers_again(hung: Hung) -> None:
@@ -145,7 +144,6 @@ async def test_a_cancelled_mount_never_shows(core: Core, hung: Hung) -> None:
         await mounting
     await hung.recover()
     assert mounts_below(core.home) == []
-    assert not hung.layer.merged.exists()
 
 
 async def test_a_view_is_given_up_too(core: Core, hung: Hung) -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from services.graphdriver.core.mounts import OverlaySource, is_upper_in_use, mount_overlay, mount_table, unmount
+from services.graphdriver.core.mounts import (
+    OverlaySource,
+    is_upper_in_use,
+    mount_overlay,
+    mount_table,
+    remove_mount_point,
+    unmount,
+)
 from services.graphdriver.errors import MountError
 from tests.support.mounts import mount, mounts_below
 
@@ -162,4 +169,46 @@ def test_unmounting_follows_no_link(tmp_path: Path) -> None:
     mount("-t", "tmpfs", "tmpfs", point)
     assert not unmount(link)
     assert mounts_below(tmp_path) == [str(point)]
+    assert unmount(point)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_a_mount_point_goes_with_all_that_is_mounted_on_it(tmp_path: Path) -> None:
+    point = tmp_path / "point"
+    point.mkdir()
+    for _ in range(2):
+        mount("-t", "tmpfs", "tmpfs", point)
+    for _ in range(2):
+        remove_mount_point(point)
+        assert not point.exists()
+    assert mounts_below(tmp_path) == []
+
+
+def test_a_mount_point_that_holds_files_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "point/file").mkdir(parents=True)
+    with pytest.raises(OSError, match="Directory not empty"):
+        remove_mount_point(tmp_path / "point")
+
+
+@pytest.mark.usefixtures("mounting")
+def test_a_mount_that_lands_meanwhile_is_taken_off_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = tmp_path / "point"
+    point.mkdir()
+    landings = 1
+
+    def land_after(place: Path) -> bool:
+        nonlocal landings
+        found = unmount(place)
+        if landings > 0:
+            landings -= 1
+            mount("-t", "tmpfs", "tmpfs", place)
+        return found
+
+    monkeypatch.setattr("services.graphdriver.core.mounts.unmount", land_after)
+    remove_mount_point(point)
+    assert not point.exists()
+    point.mkdir()
+    landings = 100
+    with pytest.raises(MountError, match="is mounted on again and again"):
+        remove_mount_point(point)
     assert unmount(point)
