@@ -128,6 +128,14 @@ async def test_a_store_that_is_not_set_up_is_named(site: Site) -> None:
     assert "LAYER_STORE_ENDPOINT is not set" in ended.errors
 
 
+async def test_the_publisher_is_a_setting(site: Site) -> None:
+    for value, status in ((site.publisher.url, 0), ("ftp://stratum0", 2)):
+        env = {**site.access.environment, "DOCKER2CVMFS_PUBLISHER": value}
+        ended = await docker2cvmfs("status", "--insecure", site.image, REPOSITORY, env=env)
+        assert ended.status == status, ended.errors
+        assert ("DOCKER2CVMFS_PUBLISHER" in ended.errors) == (status == 2)
+
+
 async def test_a_bucket_that_is_missing_is_the_stores_error(site: Site) -> None:
     env = {**site.access.environment, "LAYER_STORE_BUCKET": "not-there"}
     ended = await docker2cvmfs("publish", "--insecure", site.image, REPOSITORY, "--no-wait", env=env)

@@ -1,9 +1,11 @@
 """Publications from a registry that misbehaves, and of layers of every size."""
 
 import hashlib
+import json
 import os
 import random
 import sys
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -21,6 +23,7 @@ from tests.support.oci import push_image_of_blob, write_image
 from tests.support.publisher import REPOSITORY
 from tests.support.registries import impatient, run_program
 from tests.support.registry_faults import Effect, Fault, FaultyRegistry, changed, cut, redirected, refused, stalled
+from tests.support.tars import archive, member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -93,6 +96,21 @@ async def test_a_wrong_layer_is_the_registrys_failure(site: Site) -> None:
         ended = await docker2cvmfs("publish", "--insecure", *arguments, env=site.access.environment)
     assert ended.status == 3
     assert f"docker2cvmfs: blob sha256:{DIGESTS[1]} of {proxy.address}/faulty:1 does not have" in ended.errors
+
+
+async def test_many_layers_are_uploaded_once(site: Site, tmp_path: Path) -> None:
+    layers = [archive(member(b"file", b"%d" % number)) for number in range(100)]
+    write_image(tmp_path / "image", [*layers, layers[0]], tag="1")
+    await site.registry.push(f"oci:{tmp_path / 'image'}:1", "many:1", "--preserve-digests")
+    for expected, blobs in (("uploaded", 100), ("already uploaded", 0)):
+        async with FaultyRegistry.before(site.registry.address) as proxy:
+            arguments = (f"{proxy.address}/many:1", REPOSITORY, "--no-wait", "--json")
+            ended = await docker2cvmfs("publish", "--insecure", *arguments, env=site.access.environment)
+        assert ended.status == 0, ended.errors
+        outcomes = [layer["outcome"] for layer in json.loads(ended.out)["layers"]]
+        assert outcomes == [expected] * 100
+        # Besides the layers the configuration is read.
+        assert len(proxy.seen("GET .*/blobs/")) == blobs + 1
 
 
 async def test_a_large_layer_needs_no_more_memory_than_a_small_one(site: Site) -> None:

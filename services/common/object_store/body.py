@@ -3,11 +3,12 @@
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
@@ -34,7 +35,7 @@ class Body(Protocol):
     def sha256(self) -> str:
         """SHA-256 of the bytes, in hex digits."""
 
-    def chunks(self) -> AsyncIterator[bytes | memoryview]:
+    def chunks(self) -> AsyncGenerator[bytes | memoryview, None]:
         """Iterate over the bytes."""
 
 
@@ -80,15 +81,15 @@ class BodyPayload(Payload):
         OSError
             It cannot be read, which is kept as `failure`, or the connection broke.
         """
-        chunks = self._body.chunks()
-        while (chunk := await self._next(chunks)) is not None:
-            await writer.write(chunk)
+        async with aclosing(self._body.chunks()) as chunks:
+            while (chunk := await self._next(chunks)) is not None:
+                await writer.write(chunk)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002 - always the size
         """Send the body; the length is that which the request names, its size."""
         await self.write(writer)
 
-    async def _next(self, chunks: AsyncIterator[Any]) -> bytes | memoryview | None:
+    async def _next(self, chunks: AsyncGenerator[bytes | memoryview, None]) -> bytes | memoryview | None:
         try:
             return await anext(chunks, None)
         except OSError as error:
@@ -111,7 +112,7 @@ class FilePart:
     threads: Executor
     """Where the file is read."""
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes | memoryview, None]:
         """Iterate over the bytes.
 
         Raises
@@ -144,7 +145,7 @@ class MemoryPart:
         """Number of bytes."""
         return len(self.content)
 
-    async def chunks(self) -> AsyncIterator[memoryview]:
+    async def chunks(self) -> AsyncGenerator[bytes | memoryview, None]:
         """Iterate over the bytes."""
         for offset in range(0, self.size, _WRITE):
             yield self.content[offset : offset + _WRITE]
