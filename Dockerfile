@@ -1,6 +1,7 @@
 # The suite's images, one stage each. Nothing but packages comes from the network: Debian's and PyPI's.
 #
 #   suite        publisher, set-up, docker2cvmfs and the operators' commands (the default)
+#   suite-cvmfs  the same with cvmfs_server, from where the build argument CVMFS_SOURCE says
 #   repository   serves the repository to CVMFS clients and caches
 #   plugin       the managed plugin of worker nodes, as a directory: make plugin
 #   seaweedfs    an object store from a wheel, where no image of one can be had
@@ -174,3 +175,24 @@ LABEL org.opencontainers.image.title="CVMFS thin images" \
       org.opencontainers.image.revision="$REVISION"
 USER 10001:10001
 CMD ["python", "-m", "services.publisher"]
+
+
+# --- the same, with a real cvmfs_server ------------------------------------------------------------------------------
+
+FROM suite AS suite-cvmfs
+USER root
+COPY docker/install-cvmfs /usr/local/bin/
+ARG CVMFS_SOURCE
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    install-cvmfs "$CVMFS_SOURCE" cvmfs-server \
+    # The program adds the repository's mounts to this file, and needs them at every start.
+    && ln -sf /etc/cvmfs/repositories.d/.fstab /etc/fstab
+COPY docker/cvmfs-publisher /usr/local/bin/
+USER 10001:10001
+CMD ["cvmfs-publisher"]
+
+
+# What `docker build .` makes.
+FROM suite

@@ -13,7 +13,12 @@ from tests.support.compose import CHECKOUT
 
 Read = Callable[..., dict[str, Any]]
 
-NEEDED = {"PUBLISHER_REPOSITORY": "images.example.org", "LAYER_STORE_ENDPOINT": "https://s3.example.org"}
+NEEDED = {
+    "PUBLISHER_REPOSITORY": "images.example.org",
+    "LAYER_STORE_ENDPOINT": "https://s3.example.org",
+    "CVMFS_SOURCE": "https://packages.example.org/cvmfs-release.deb",
+}
+"""What has no default, in one variant or another."""
 
 
 @pytest.fixture(scope="session")

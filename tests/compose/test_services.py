@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.compose.conftest import VARIANTS, Read
+from tests.compose.conftest import NEEDED, VARIANTS, Read
 
+_CONFIGURATION = ("/etc/cvmfs/repositories.d", "/etc/cvmfs/keys")
 ONE_SHOT = {"minio-volumes", "setup", "repository-create", "docker2cvmfs"}
 ROOT = {"minio-volumes"}
 """Gives volumes to MinIO's user; the images of the others, or the files here, name somebody else."""
@@ -19,7 +20,7 @@ def services(request: pytest.FixtureRequest, read: Read) -> dict[str, Any]:
 
 
 def test_the_variants_are_those_that_are_documented() -> None:
-    assert VARIANTS == ["s3", "seaweedfs"]
+    assert VARIANTS == ["cvmfs", "s3", "seaweedfs"]
 
 
 def test_every_root_file_system_is_read_only(services: dict[str, Any]) -> None:
@@ -107,7 +108,34 @@ def test_an_external_store_takes_the_place_of_minio(read: Read) -> None:
     assert document["services"]["publisher"]["depends_on"].keys() == {"repository-create"}
 
 
-@pytest.mark.parametrize(("variant", "missing"), [("", "PUBLISHER_REPOSITORY"), ("s3", "LAYER_STORE_ENDPOINT")])
+@pytest.mark.parametrize("others", [(), ("seaweedfs",), ("s3",)], ids=lambda names: "".join(names) or "minio")
+def test_a_real_cvmfs_server_takes_the_place_of_the_native_repository(read: Read, others: tuple[str, ...]) -> None:
+    document = read(*others, "cvmfs")
+    services = document["services"]
+    assert "repository-create" not in services
+    assert [name for name in document["volumes"] if name.startswith("repository")] == []
+    waited_for = [name for service in services.values() for name in service.get("depends_on", ())]
+    assert "repository-create" not in waited_for
+    assert services["publisher"]["environment"]["PUBLISHER_REPOSITORY_KIND"] == "cvmfs_server"
+    assert services["publisher"]["build"]["target"] == "suite-cvmfs"
+    assert services["publisher"]["build"]["args"]["CVMFS_SOURCE"] == NEEDED["CVMFS_SOURCE"]
+    mounts = {mount["target"]: mount["source"] for mount in services["publisher"]["volumes"] if mount["type"] == "bind"}
+    assert mounts == {place: place for place in ("/srv/cvmfs", "/var/spool/cvmfs", *_CONFIGURATION)}
+
+
+def test_only_the_publisher_of_a_real_cvmfs_server_has_privileges(read: Read) -> None:
+    services = read("seaweedfs", "cvmfs")["services"]
+    privileged = {name for name, service in services.items() if service.get("cap_add") or service.get("devices")}
+    assert privileged == {"publisher"}
+    publisher = services["publisher"]
+    assert (publisher["cap_drop"], publisher["read_only"], publisher.get("privileged")) == (["ALL"], True, None)
+    assert [device["source"] for device in publisher["devices"]] == ["/dev/fuse"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "missing"),
+    [("", "PUBLISHER_REPOSITORY"), ("s3", "LAYER_STORE_ENDPOINT"), ("cvmfs", "CVMFS_SOURCE")],
+)
 def test_a_missing_setting_is_named(read: Read, variant: str, missing: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         read(*filter(None, [variant]), **{missing: ""})

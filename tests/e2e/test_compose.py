@@ -1,47 +1,288 @@
 """The stack of docker-compose.yml, on a real engine, built and started as the README says."""
 
+import asyncio
 import json
+import os
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+import pytest_asyncio
 
-from tests.support.compose import ComposeStack
+from harness.processes import wait_until
+from services.common.archive.model import LayerArchive
+from services.publisher.journal.schema import STEPS, VERSION
+from services.publisher.repository.native.records import ObjectKind
+from tests.support.compose import CHECKOUT, ComposeStack
 from tests.support.cvmfs_client import ClientView
+from tests.support.documentation import commands_below
+from tests.support.notifications import minio_event
 from tests.support.publisher import make_layer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-
-async def _states(stack: ComposeStack) -> dict[str, str]:
-    lines = (await stack.compose("ps", "--all", "--format=json")).text.splitlines()
-    containers = [json.loads(line) for line in lines]
-    return {
-        container["Service"]: container["Health"] or f"{container['State']} {container['ExitCode']}"
-        for container in containers
-    }
+IMAGES = {"suite": 200_000_000, "repository": 200_000_000, "seaweedfs": 200_000_000}
+"""Images and the most bytes that they may have."""
+OPERATIONS = CHECKOUT / "docs" / "operations.md"
+LASTING = ("publisher", "repository", "seaweedfs")
+HEALTHY = {
+    "seaweedfs": "healthy",
+    "setup": "exited 0",
+    "repository-create": "exited 0",
+    "publisher": "healthy",
+    "repository": "healthy",
+}
 
 
 def _shown(stack: ComposeStack, directory: Path) -> int:
     """Bring a directory up to date as a client of the repository server does, and return the revision."""
     with stack.reader() as reader:
-        view = ClientView(reader, directory / "cvmfs")
+        view = ClientView(reader, directory)
         view.update()
         return view.revision
 
 
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> list[LayerArchive]:
+    directory = tmp_path_factory.mktemp("layers")
+    return [make_layer(directory, f"layer{number}", {"etc/motd": f"layer {number}"}) for number in range(6)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def published(compose_stack: ComposeStack, layers: list[LayerArchive]) -> dict[str, Any]:
+    """A layer that a worker node has uploaded and the publisher has published."""
+    await compose_stack.upload(layers[0])
+    return await compose_stack.published(layers[0].digest)
+
+
 async def test_every_service_gets_healthy(compose_stack: ComposeStack) -> None:
-    assert await _states(compose_stack) == {
-        "seaweedfs": "healthy",
-        "setup": "exited 0",
-        "repository-create": "exited 0",
-        "publisher": "healthy",
-        "repository": "healthy",
+    assert await compose_stack.states() == HEALTHY
+
+
+async def test_an_uploaded_layer_is_served(
+    compose_stack: ComposeStack, published: dict[str, Any], tmp_path: Path
+) -> None:
+    revision = await asyncio.to_thread(_shown, compose_stack, tmp_path / "cvmfs")
+    assert revision >= published["revision"]
+    assert (tmp_path / "cvmfs" / published["digest"] / "etc" / "motd").read_text() == "layer 0"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def web(compose_stack: ComposeStack) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(f"{compose_stack.repository_url}/") as session:
+        yield session
+
+
+@pytest.mark.parametrize("name", [".cvmfspublished", ".cvmfswhitelist", ".cvmfs_master_replica"])
+async def test_what_changes_is_kept_by_caches_for_a_minute(web: aiohttp.ClientSession, name: str) -> None:
+    async with web.get(name) as response:
+        assert (response.status, response.content_type) == (200, "application/x-cvmfs")
+        assert response.headers["Cache-Control"] == "public, max-age=61"
+        assert response.headers.keys() & {"ETag", "Last-Modified", "Content-Encoding", "Expires"} == set()
+
+
+async def test_objects_are_kept_by_caches_for_good(
+    compose_stack: ComposeStack, published: dict[str, Any], web: aiohttp.ClientSession
+) -> None:
+    assert published["state"] == "published"
+    with compose_stack.reader() as reader:
+        path = reader.head().manifest.root.path(ObjectKind.CATALOG)
+    async with web.get(path, headers={"Accept-Encoding": "gzip"}) as response:
+        assert (response.status, response.content_type) == (200, "application/octet-stream")
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert response.headers.keys() & {"ETag", "Last-Modified", "Content-Encoding"} == set()
+        whole = await response.read()
+    async with web.get(path, headers={"Range": "bytes=2-5"}) as response:
+        assert (response.status, await response.read()) == (206, whole[2:6])
+    async with web.head(path) as response:
+        assert (response.status, response.content_length) == (200, len(whole))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", f"data/00/{'0' * 38}", 404),
+        ("GET", "data/txn/", 404),
+        ("GET", "data/", 404),
+        ("GET", "", 404),
+        ("GET", ".cvmfs_nothing", 404),
+        ("GET", ".cvmfspublished/../../../../etc/passwd", 404),
+        ("GET", "data/00/..%2f..%2f..%2f..%2fetc%2fpasswd", 404),
+        ("PUT", ".cvmfspublished", 405),
+        ("DELETE", ".cvmfspublished", 405),
+    ],
+)
+async def test_nothing_else_is_served(web: aiohttp.ClientSession, method: str, path: str, status: int) -> None:
+    async with web.request(method, path) as response:
+        assert response.status == status
+        # What is not there yet must not be remembered as missing.
+        assert status != 404 or response.headers["Cache-Control"] == "no-store"
+
+
+async def test_images_are_small_labelled_and_not_of_root(compose_stack: ComposeStack) -> None:
+    for name, most in IMAGES.items():
+        answer = await compose_stack.engine.docker("image", "inspect", f"cvmfs-thin/{name}:latest")
+        (image,) = json.loads(answer.stdout)
+        assert image["Size"] < most, name
+        labels = image["Config"]["Labels"]
+        prefix = "org.opencontainers.image."
+        assert {f"{prefix}title", f"{prefix}description", f"{prefix}licenses"} <= labels.keys()
+        assert int(image["Config"]["User"].partition(":")[0]) >= 10000
+
+
+async def test_containers_have_no_privileges(compose_stack: ComposeStack) -> None:
+    for container in await compose_stack.inspect(*LASTING):
+        status = Path(f"/proc/{container['State']['Pid']}/status").read_text()
+        fields = dict(re.findall(r"^(\w+):\t(.*)$", status, re.MULTILINE))
+        assert (int(fields["CapEff"], 16), int(fields["CapBnd"], 16), fields["NoNewPrivs"]) == (0, 0, "1")
+        assert 0 not in map(int, fields["Uid"].split())
+        root = Path(f"/proc/{container['State']['Pid']}/mountinfo").read_text().splitlines()[0].split()
+        assert (root[4], root[5].split(",")[0]) == ("/", "ro")
+
+
+async def test_secrets_are_in_no_description_log_or_argument(
+    compose_stack: ComposeStack, published: dict[str, Any]
+) -> None:
+    assert published
+    # A wrong token is what a careless log would show.
+    wrong = {"Authorization": f"Bearer {compose_stack.secret('event_token')}x"}
+    url = f"{compose_stack.publisher_url}/v1/events"
+    async with aiohttp.ClientSession() as session, session.post(url, headers=wrong, data=b"{}") as response:
+        assert response.status == 401
+    names = [path.name for path in (compose_stack.directory / "secrets").iterdir()]
+    secrets = {name: compose_stack.secret(name) for name in names if re.search("(_key|_token|_password)$", name)}
+    assert len(secrets) >= 8
+    docker = compose_stack.engine.docker
+    images = [await docker("history", "--no-trunc", f"cvmfs-thin/{name}:latest") for name in IMAGES]
+    texts = {
+        "description": json.dumps(await compose_stack.inspect()),
+        "log": (await compose_stack.compose("logs", "--no-color")).text,
+        "images": "".join(image.text for image in images),
+        "arguments": "".join(path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()),
     }
+    assert "published" in texts["log"]
+    assert "services.publisher" in texts["arguments"]
+    assert [(name, place) for name, value in secrets.items() for place, text in texts.items() if value in text] == []
 
 
-async def test_an_uploaded_layer_is_published_and_served(compose_stack: ComposeStack, tmp_path: Path) -> None:
-    archive = make_layer(tmp_path, "first", {"etc/motd": "served"})
-    await compose_stack.upload(archive)
-    published = await compose_stack.published(archive.digest)
-    assert _shown(compose_stack, tmp_path) == published["revision"]
-    assert (tmp_path / "cvmfs" / archive.digest / "etc" / "motd").read_text() == "served"
+async def test_notifications_of_minio_are_taken(compose_stack: ComposeStack, layers: list[LayerArchive]) -> None:
+    body = minio_event("layers", f"sha256/{layers[1].digest}", size=layers[1].size)
+    token = {"Authorization": f"Bearer {compose_stack.secret('event_token')}"}
+    url = f"{compose_stack.publisher_url}/v1/events"
+    async with aiohttp.ClientSession() as session:
+        async with session.post(url, data=body) as response:
+            assert response.status == 401
+        async with session.head(url, headers=token) as response:
+            assert response.status == 204
+        async with session.post(url, data=body, headers=token) as response:
+            assert response.status == 204
+    assert (await compose_stack.layer(layers[1].digest))["state"] != "published"
+    await compose_stack.upload(layers[1])
+    await compose_stack.published(layers[1].digest)
+
+
+async def test_a_publisher_that_starts_before_its_store_waits(
+    compose_stack: ComposeStack, layers: list[LayerArchive]
+) -> None:
+    await compose_stack.compose("rm", "--stop", "--force", "seaweedfs", "publisher")
+    await compose_stack.compose("up", "--detach", "--no-deps", "publisher")
+
+    async def listens() -> bool:
+        try:
+            status, answer = await compose_stack.ready()
+        except aiohttp.ClientError:
+            return False
+        return status == 503 and answer["checks"]["store"] != "ok"
+
+    await wait_until(listens, timeout=60, what="the publisher says that it has no store")
+    (container,) = await compose_stack.inspect("publisher")
+    assert (container["State"]["Status"], container["RestartCount"]) == ("running", 0)
+    await compose_stack.compose("up", "--detach", "--no-deps", "seaweedfs")
+
+    async def is_ready() -> bool:
+        return (await compose_stack.ready())[0] == 200
+
+    await wait_until(is_ready, timeout=60, what="the publisher finds its store")
+    (same,) = await compose_stack.inspect("publisher")
+    assert (same["Id"], same["RestartCount"]) == (container["Id"], 0)
+    await compose_stack.upload(layers[2])
+    await compose_stack.published(layers[2].digest)
+    await compose_stack.up()
+
+
+async def test_down_and_up_lose_nothing(
+    compose_stack: ComposeStack, published: dict[str, Any], layers: list[LayerArchive], tmp_path: Path
+) -> None:
+    before = await compose_stack.layer(published["digest"])
+    await compose_stack.down()
+    assert await compose_stack.states() == {}
+    await compose_stack.up()
+    assert await compose_stack.states() == HEALTHY
+    assert await compose_stack.layer(published["digest"]) == before
+    await asyncio.to_thread(_shown, compose_stack, tmp_path / "cvmfs")
+    assert (tmp_path / "cvmfs" / published["digest"] / "etc" / "motd").read_text() == "layer 0"
+    await compose_stack.upload(layers[3])
+    await compose_stack.published(layers[3].digest)
+
+
+def _make_old(journal: Path) -> None:
+    """Make of a journal one as the first publisher wrote it."""
+    old = journal.with_name("old.sqlite")
+    columns = "digest, state, attempts, share, reason, retryable, due, revision, announced_at, updated_at"
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript(STEPS[0])
+        connection.execute("ATTACH ? AS present", (str(journal),))
+        connection.execute(f"INSERT INTO layers ({columns}) SELECT {columns} FROM present.layers")  # noqa: S608
+        connection.commit()
+    owner = journal.stat()
+    for leftover in journal.parent.glob("journal.sqlite-*"):
+        leftover.unlink()
+    old.chmod(owner.st_mode & 0o777)
+    os.chown(old, owner.st_uid, owner.st_gid)
+    old.rename(journal)
+
+
+async def test_an_upgrade_keeps_the_journal(compose_stack: ComposeStack, published: dict[str, Any]) -> None:
+    before = await compose_stack.layer(published["digest"])
+    journal = compose_stack.volume("publisher-state") / "journal.sqlite"
+    await compose_stack.compose("stop", "publisher")
+    await asyncio.to_thread(_make_old, journal)
+    (old,) = await compose_stack.inspect("publisher")
+    # The new version differs in its code, so that the image and the container are new ones.
+    with (compose_stack.directory / "services" / "__init__.py").open("a") as file:
+        file.write("# another version\n")
+    upgrade = commands_below(OPERATIONS, "**Upgrade.**")
+    assert upgrade.startswith("git pull\n")
+    await compose_stack.shell(upgrade.removeprefix("git pull\n"), timeout=600)
+    (new,) = await compose_stack.inspect("publisher")
+    assert new["Image"] != old["Image"]
+    after = await compose_stack.layer(published["digest"])
+    assert {key: after[key] for key in ("state", "revision", "announced_at", "updated_at")} == {
+        key: before[key] for key in ("state", "revision", "announced_at", "updated_at")
+    }
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+async def test_a_back_up_is_restored_as_documented(
+    compose_stack: ComposeStack, published: dict[str, Any], layers: list[LayerArchive], tmp_path: Path
+) -> None:
+    before = await compose_stack.layer(published["digest"])
+    (line,) = commands_below(CHECKOUT / "README.md", "They trust it by its public key:").splitlines()
+    await compose_stack.shell(line)
+    key = (compose_stack.directory / "repository.pub").read_bytes()
+    await compose_stack.shell(commands_below(OPERATIONS, "**Back up.**"))
+    await compose_stack.compose("down", "--volumes")
+    await compose_stack.shell(commands_below(OPERATIONS, "**Restore**"))
+    await compose_stack.compose("exec", "publisher", "thinctl", "resume")
+    assert compose_stack.public_key == key
+    assert await compose_stack.layer(published["digest"]) == before
+    await asyncio.to_thread(_shown, compose_stack, tmp_path / "cvmfs")
+    assert (tmp_path / "cvmfs" / published["digest"] / "etc" / "motd").read_text() == "layer 0"
+    await compose_stack.upload(layers[4])
+    await compose_stack.published(layers[4].digest)

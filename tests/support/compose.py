@@ -1,5 +1,6 @@
 """The stack of docker-compose.yml on a private engine, as somebody runs it who has just cloned the project."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ class ComposeStack:
     variants
         Override files, by the middle of their names.
     settings
-        Further lines of `.env`.
+        What is different on this machine: variables of `.env.example`.
     """
 
     def __init__(
@@ -86,7 +87,8 @@ class ComposeStack:
 
     def volume(self, name: str) -> Path:
         """Where a volume's files are on this machine."""
-        return self.engine.data_root / "volumes" / f"cvmfs-thin_{name}" / "_data"
+        project = self._settings.get("COMPOSE_PROJECT_NAME", "cvmfs-thin")
+        return self.engine.data_root / "volumes" / f"{project}_{name}" / "_data"
 
     @property
     def public_key(self) -> bytes:
@@ -110,19 +112,30 @@ class ComposeStack:
             secret_key=self.secret(f"{user}_secret_key"),
         )
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        # What a shell has set comes before what is in .env, which so can be the one of the documentation.
+        return self.engine.docker_env | self._settings
+
     async def clone(self) -> None:
-        """Make the clone, its secrets and its settings, and give the engine the image that all are built from."""
-        copy_checkout(self.directory)
-        await run("make", "-C", str(self.directory), "secrets")
-        lines = [f"{name}={value}\n" for name, value in self._settings.items()]
-        (self.directory / ".env").write_text("".join(lines))
+        """Make the clone, and give the engine the image that all are built from."""
+        await asyncio.to_thread(copy_checkout, self.directory)
         await self.engine.docker("import", _SLIM_ROOTFS, _BASE)
 
-    async def compose(self, *arguments: str, timeout: float = 300) -> Completed:  # noqa: ASYNC109 - a time-out is the point
-        """Run docker compose in the clone; errors as of `harness.commands.run`."""
-        return await self.engine.docker(
-            "compose", "--project-directory", str(self.directory), *arguments, timeout=timeout
-        )
+    async def compose(
+        self,
+        *arguments: str,
+        timeout: float = 300,  # noqa: ASYNC109 - a time-out is the point
+        accept: Sequence[int] = (0,),
+    ) -> Completed:
+        """Run docker compose in the clone; parameters and errors as of `harness.commands.run`."""
+        command = ("docker", "compose", "--project-directory", str(self.directory), *arguments)
+        return await run(*command, env=self._environment, timeout=timeout, accept=accept)
+
+    async def shell(self, script: str, *, timeout: float = 300) -> Completed:  # noqa: ASYNC109 - as above
+        """Run commands of the documentation in the clone, as somebody types them."""
+        command = ["bash", "-euo", "pipefail", "-c", f'cd "$0"\n{script}', str(self.directory)]
+        return await run(*command, env=self._environment, timeout=timeout)
 
     async def up(self, *services: str) -> None:
         """Start services, or all, and wait until they are healthy."""
@@ -132,16 +145,20 @@ class ComposeStack:
         """Stop and remove the containers; the volumes stay."""
         await self.compose("down", "--timeout", "30")
 
-    async def container(self, service: str) -> str:
-        """Find the id of a service's container."""
-        return (await self.compose("ps", "--all", "--quiet", service)).text
+    async def states(self) -> dict[str, str]:
+        """Say of each service whether its container is healthy, or how it ended."""
+        lines = (await self.compose("ps", "--all", "--format=json")).text.splitlines()
+        containers = [json.loads(line) for line in lines]
+        return {
+            container["Service"]: container["Health"] or f"{container['State']} {container['ExitCode']}"
+            for container in containers
+        }
 
-    async def inspect(self, service: str) -> dict[str, Any]:
-        """Describe a service's container as the engine does."""
-        document: list[dict[str, Any]] = json.loads(
-            (await self.engine.docker("inspect", await self.container(service))).stdout
-        )
-        return document[0]
+    async def inspect(self, *services: str) -> list[dict[str, Any]]:
+        """Describe the containers of services, or of all, as the engine does."""
+        containers = (await self.compose("ps", "--all", "--quiet", *services)).text.split()
+        document: list[dict[str, Any]] = json.loads((await self.engine.docker("inspect", *containers)).stdout)
+        return document
 
     async def upload(self, archive: LayerArchive) -> None:
         """Upload a layer as a worker node does."""
@@ -160,6 +177,11 @@ class ComposeStack:
 
         await wait_until(is_published, timeout=timeout, what=f"layer {digest} is published")
         return await self.layer(digest)
+
+    async def ready(self) -> tuple[int, dict[str, Any]]:
+        """Return status and content of the publisher's `/readyz`."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.publisher_url}/readyz") as response:
+            return response.status, await response.json()
 
     async def _get(self, url: str) -> bytes:
         async with aiohttp.ClientSession() as session, session.get(url) as response:

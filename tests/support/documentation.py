@@ -7,7 +7,7 @@ from textwrap import fill
 
 from services.common.settings import Settings, variables
 
-__all__ = ["environment_examples", "settings_discrepancies", "settings_table"]
+__all__ = ["commands_below", "environment_examples", "settings_discrepancies", "settings_table"]
 
 _ROW = re.compile(r"^\| `(?P<name>[A-Z0-9_]+)` \|.*$", re.MULTILINE)
 
@@ -36,3 +36,10 @@ def environment_examples(settings: type[Settings]) -> dict[str, str]:
         text = fill(variable.description, 120, initial_indent="# ", subsequent_indent="# ")
         examples[variable.name] = f"{text}\n#{variable.name}={variable.default or ''}\n"
     return examples
+
+
+def commands_below(document: Path, heading: str) -> str:
+    """Return the first block of commands that a document has below a heading, or below another text in it."""
+    text = document.read_text()
+    assert text.count(heading) == 1, f"{document.name}: {heading}"
+    return text.split(heading)[1].split("```sh\n", 1)[1].split("```", 1)[0]

@@ -111,6 +111,11 @@ def _check(area: Area, _control: Control, _arguments: argparse.Namespace) -> int
     return 0
 
 
+def _mount(area: Area, _control: Control, _arguments: argparse.Namespace) -> int:
+    area.mount()
+    return 0
+
+
 def _mkfs(area: Area, _control: Control, _arguments: argparse.Namespace) -> int:
     area.create()
     return 0
@@ -132,6 +137,7 @@ _COMMANDS: dict[str, Callable[[Area, Control, argparse.Namespace], int]] = {
     "info": _info,
     "check": _check,
     "mkfs": _mkfs,
+    "mount": _mount,
 }
 
 
@@ -144,6 +150,8 @@ def main() -> int:
     parser.add_argument("-f", action="store_true")
     parser.add_argument("-m")
     parser.add_argument("-a")
+    parser.add_argument("-p", action="store_true")
+    parser.add_argument("-o")
     parser.add_argument("repository", nargs="?")
     arguments = parser.parse_intermixed_args()
     if arguments.command == "list":

@@ -24,16 +24,18 @@ class Area:
 
     def __init__(self, root: Path, name: str) -> None:
         self.name = name
-        self.union = root / "mount" / name
-        spool = root / "spool" / name
+        # In a container they are links to where the real program has them.
+        mount, spools, storage, control = ((root / part).resolve() for part in ("mount", "spool", "storage", "control"))
+        self.union = mount / name
+        spool = spools / name
         self.rdonly = spool / "rdonly"
         self.upper = spool / "scratch" / "current"
         self._work = spool / "scratch" / "work"
         self.transaction_flag = spool / "in_transaction.lock"
         self._publishing_lock = spool / "is_publishing.lock"
-        self.revisions = root / "storage" / name / "revisions"
-        self.current = root / "storage" / name / "current"
-        self.control = root / "control" / name
+        self.revisions = storage / name / "revisions"
+        self.current = storage / name / "current"
+        self.control = control / name
         self._held: int | None = None
 
     @property
@@ -48,7 +50,8 @@ class Area:
 
     def create(self) -> None:
         """Make an empty repository, as `mkfs` does."""
-        for directory in (self.union, self.rdonly, self.upper, self._work, self.revisions / "1", self.control):
+        self.union.mkdir(parents=True, exist_ok=True)
+        for directory in (self.rdonly, self.upper, self._work, self.revisions / "1", self.control):
             directory.mkdir(parents=True)
         os.setxattr(self.revisions / "1", "user.revision", b"1")
         self.current.symlink_to("revisions/1")

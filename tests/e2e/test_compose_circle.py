@@ -1,0 +1,82 @@
+"""From a worker node through the compose stack to another one: a thin image runs, is committed, and runs elsewhere."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from harness.commands import run
+from harness.containers import run_container
+from harness.node import Node
+from harness.thin_images import read_descriptor, write_thin_image
+from harness.trees import CONTAINER_EXCLUSIONS, differences, read_directory
+from services.common.archive.compression import write_archive
+from services.common.descriptor import LayerUrl, ThinDescriptor, ThinLayer
+from services.common.layout import LayerLayout
+from tests.support.compose import ComposeStack
+from tests.support.cvmfs_client import follow
+from tests.support.e2e import THIN, Images
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+_CHANGES = """
+    echo changed >/etc/motd && rm -r /etc/pam.d /etc/issue && mkdir -m 2770 /made && chown 7:8 /made &&
+    ln -s ../etc/motd /made/link && mkfifo /made/pipe && cp -p /bin/su /made/su && chmod 4755 /made/su
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cvmfs_root(compose_stack: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
+    """What nodes have as `/cvmfs`: the repository as the compose stack serves it."""
+    root = tmp_path_factory.mktemp("cvmfs-root")
+    async with follow(compose_stack.reader(), root / compose_stack.repository):
+        yield root
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def thin_image(compose_stack: ComposeStack, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base image as a thin one, whose layer the compose stack has published; a docker archive."""
+    directory = tmp_path_factory.mktemp("thin")
+    (directory / "tree").mkdir()
+    await run("tar", "-xpf", images.base, "-C", directory / "tree")
+    archive = await asyncio.to_thread(write_archive, directory / "tree", directory / "layer.tar.zst")
+    await compose_stack.upload(archive)
+    await compose_stack.published(archive.digest)
+    url = LayerUrl.of(compose_stack.repository, archive.digest, LayerLayout.FLAT)
+    descriptor = ThinDescriptor(layers=(ThinLayer(digest=archive.digest, url=url),))
+    write_thin_image(directory / "thin.tar", name=THIN, descriptor=descriptor, config={"Cmd": ["bash"]})
+    return directory / "thin.tar"
+
+
+async def test_what_is_committed_on_one_node_runs_on_another(
+    compose_stack: ComposeStack, cvmfs_root: Path, thin_image: Path, tmp_path: Path
+) -> None:
+    settings = {
+        **compose_stack.access("uploader").environment,
+        "GRAPHDRIVER_REPOSITORIES": compose_stack.repository,
+        "GRAPHDRIVER_UPLOAD_REPOSITORY": compose_stack.repository,
+    }
+    async with AsyncExitStack() as stack:
+        here, elsewhere = (
+            Node(name=name, directory=tmp_path / name, cvmfs_root=cvmfs_root, driver_env=settings)
+            for name in ("here", "elsewhere")
+        )
+        for node in (here, elsewhere):
+            stack.push_async_callback(node.close)
+            await node.start()
+        await here.engine.docker("load", input=thin_image)
+        container = await run_container(here.engine, THIN)
+        await here.engine.docker("exec", container.id, "sh", "-c", _CHANGES)
+        before = read_directory(container.root, exclusions=CONTAINER_EXCLUSIONS)
+        await here.engine.docker("commit", container.id, "test:committed")
+        await here.engine.docker("save", "test:committed", output=tmp_path / "committed.tar")
+        *_, committed = (await read_descriptor(here.engine, "test:committed", tmp_path)).layers
+        await compose_stack.published(committed.id)
+        await elsewhere.engine.docker("load", input=tmp_path / "committed.tar")
+        again = await run_container(elsewhere.engine, "test:committed")
+        after = read_directory(again.root, exclusions=CONTAINER_EXCLUSIONS)
+        assert differences(before, after, names=("committed", "elsewhere")) == []
