@@ -1,17 +1,21 @@
-"""Publishes layers in a process that is killed on the way, at a step that is counted: every change of a file is one."""
+"""Works on a repository in a process that is killed on the way, at a step that is counted: every change of a file."""
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any, Final
 
 from services.common.archive.model import LayerArchive
-from tests.support.native import NativeSite, publish
+from services.publisher.repository.native.access import RepositoryAccess
+from services.publisher.repository.native.collection.collector import Collector
+from services.publisher.repository.native.collection.retention import Retention
+from tests.support.native import NATIVE_NAME, NativeSite, publish
 
-__all__ = ["publish_until"]
+__all__ = ["collect_until", "create_until", "publish_until", "run_until"]
 
 _CHANGES: Final = ("os.rename", "os.remove", "os.link", "os.truncate")
 _OPENED: Final = os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY
@@ -60,3 +64,46 @@ def publish_until(site: NativeSite, archives: Sequence[LayerArchive], last: int 
 
     asyncio.run(run())
     answer.send(steps.count)
+
+
+def create_until(site: NativeSite, last: int | None, answer: Connection) -> None:
+    """Create a repository, and those of its keys that are missing; otherwise as `publish_until`."""
+    steps = _Steps(last)
+    steps.armed = True
+    site.create()
+    steps.armed = False
+    answer.send(steps.count)
+
+
+def collect_until(site: NativeSite, now: float, last: int | None, answer: Connection) -> None:
+    """Collect everything but the newest revision, at a given time; otherwise as `publish_until`."""
+    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys, clock=lambda: now)
+    collector = Collector(
+        access=access,
+        retention=Retention(revisions=1, days=0),
+        forget=lambda _digests: None,
+        patience=0,
+        clock=lambda: now,
+    )
+    steps = _Steps(last)
+    steps.armed = True
+    collector.collect()
+    steps.armed = False
+    answer.send(steps.count)
+
+
+def run_until(
+    processes: ForkServerContext, target: Callable[..., None], *arguments: object
+) -> tuple[int | None, int | None]:
+    """Run one of these in a process; return its status and how many steps there were, if it came to the end."""
+    answer, answers = processes.Pipe(duplex=False)
+    process = processes.Process(target=target, args=(*arguments, answers))
+    process.start()
+    answers.close()
+    process.join(120)
+    try:
+        return process.exitcode, answer.recv()
+    except EOFError:
+        return process.exitcode, None
+    finally:
+        answer.close()

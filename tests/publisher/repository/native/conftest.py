@@ -1,7 +1,9 @@
 """What the tests of native repositories share."""
 
+import multiprocessing
 import shutil
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,11 @@ def site(keys: KeyFiles, tmp_path: Path) -> NativeSite:
     site = NativeSite(root=tmp_path / "repository", state=tmp_path / "state", keys=keys)
     site.create()
     return site
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Processes that begin with everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.support.native_killed"])
+    return context

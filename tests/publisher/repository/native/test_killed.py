@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import multiprocessing
 import shutil
 import signal
 from collections.abc import Sequence
@@ -10,37 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-import pytest
-
 from services.common.archive.model import LayerArchive
+from services.publisher.repository.native.records import MANIFEST
+from services.publisher.repository.native.trust.keyring import KeyFiles
 from tests.support.native import NativeSite, layer_entries, publish
-from tests.support.native_killed import publish_until
+from tests.support.native_killed import create_until, publish_until, run_until
 from tests.support.publisher import make_layer
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that begin with everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.native_killed"])
-    return context
-
-
-def _run(
-    processes: ForkServerContext, site: NativeSite, archives: Sequence[LayerArchive], last: int | None
-) -> tuple[int | None, int | None]:
-    """Publish in a process of its own; return its status and how many steps there were, if it came to the end."""
-    answer, answers = processes.Pipe(duplex=False)
-    process = processes.Process(target=publish_until, args=(site, archives, last, answers))
-    process.start()
-    answers.close()
-    process.join(120)
-    try:
-        return process.exitcode, answer.recv()
-    except EOFError:
-        return process.exitcode, None
-    finally:
-        answer.close()
 
 
 def _copy(site: NativeSite, to: Path) -> NativeSite:
@@ -63,15 +37,15 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_revision(
 ) -> None:
     first = [make_layer(tmp_path, "first", {"kept": "kept"})]
     archives = [make_layer(tmp_path, name, {"name": name, "kept": "kept"}) for name in ("one", "two")]
-    assert _run(processes, site, first, None)[0] == 0
+    assert run_until(processes, publish_until, site, first, None)[0] == 0
     before = site.revision()
-    status, steps = _run(processes, _copy(site, tmp_path / "whole"), archives, None)
+    status, steps = run_until(processes, publish_until, _copy(site, tmp_path / "whole"), archives, None)
     assert status == 0
     assert steps is not None
 
     def killed(step: int) -> int:
         mine = _copy(site, tmp_path / str(step))
-        assert _run(processes, mine, archives, step) == (-signal.SIGKILL, None)
+        assert run_until(processes, publish_until, mine, archives, step) == (-signal.SIGKILL, None)
         revision = mine.revision()
         with mine.newest() as newest:
             there = [archive for archive in archives if newest.stat(b"/" + archive.digest.encode()) is not None]
@@ -85,3 +59,25 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_revision(
     with ThreadPoolExecutor(2) as threads:
         revisions = list(threads.map(killed, range(1, steps + 1)))
     assert set(revisions) == {before, before + 1}, "no kill came before, or none after the manifest"
+
+
+def test_a_creation_that_is_killed_can_be_repeated(
+    tmp_path: Path, keys: KeyFiles, processes: ForkServerContext
+) -> None:
+    def at(step: int | None) -> NativeSite:
+        return NativeSite(root=tmp_path / str(step), state=tmp_path / "state", keys=keys)
+
+    status, steps = run_until(processes, create_until, at(None), None)
+    assert status == 0
+    assert steps is not None
+
+    def killed(step: int) -> None:
+        site = at(step)
+        assert run_until(processes, create_until, site, step) == (-signal.SIGKILL, None)
+        if not (site.root / MANIFEST).exists():
+            site.create()
+        assert site.problems() == []
+        assert site.revision() == 1
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(killed, range(1, steps + 1)))

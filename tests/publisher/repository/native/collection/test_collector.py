@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -21,13 +21,14 @@ from services.publisher.repository.native.reader.catalog import Catalog, Catalog
 from services.publisher.repository.native.reader.database import Database
 from services.publisher.repository.native.reader.revision import Revision
 from services.publisher.repository.native.records import MANIFEST, REFLOG, ContentHash, ObjectKind, RefKind
-from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.tags import Tags
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.repository.native.writer.history import TagName
 from services.publisher.repository.native.writer.manifest import Manifest
 from services.publisher.repository.native.writer.reflog import ReferenceLog
 from tests.publisher.repository.native.conftest import NAME
+from tests.support.native import NativeSite
+from tests.support.native_killed import collect_until, run_until
 from tests.support.native_revisions import Clock, Revisions, content
 
 HOUR = 3600.0
@@ -272,82 +273,38 @@ def test_a_repository_that_promises_never_to_be_collected_is_not(made: Revisions
         collector(made).look()
 
 
-KILLER = """
-import os, shutil, signal, sys
-from pathlib import Path
-import services.publisher.repository.native.collection.collector as module
-from services.common.repository_name import RepositoryName
-from services.publisher.repository.native.access import RepositoryAccess
-from services.publisher.repository.native.collection.retention import Retention
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.trust.keyring import KeyFiles
-
-root, keys, name, now = sys.argv[1:]
-name = RepositoryName(name)
-module._BATCH = 3
-
-def collect(root, step):
-    def counted(function):
-        def call(*arguments, **named):
-            nonlocal step
-            if step == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            step -= 1
-            return function(*arguments, **named)
-        return call
-    for call in ("rename", "unlink", "fsync"):
-        setattr(os, call, counted(getattr(os, call)))
-    clock = lambda: float(now)
-    keyring = KeyFiles(Path(keys), name)
-    access = RepositoryAccess.open(name=name, storage=DirectoryStorage(root), keys=keyring, clock=clock)
-    retention = Retention(revisions=1, days=0)
-    module.Collector(
-        access=access, retention=retention, forget=lambda digests: None, patience=0, clock=clock
-    ).collect()
-
-step = 0
-while True:
-    copy = Path(f"{root}-{step}")
-    shutil.copytree(root, copy)
-    process = os.fork()
-    if process == 0:
-        collect(copy, step)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    print(status, flush=True)
-    if status != -signal.SIGKILL:
-        break
-    step += 1
-"""
-"""Collects copies of a repository, each in a process that is killed before another change of the file system."""
-
-
-def test_a_kill_at_any_step_costs_nothing(made: Revisions, tmp_path: Path) -> None:
+def test_a_kill_at_any_step_costs_nothing(made: Revisions, tmp_path: Path, processes: ForkServerContext) -> None:
     publish(made, "a", "b")
     publish(made, "b", "c")
     last = publish(made, "c", "d")
     made.clock.now += 3 * HOUR
     whole = read_all(made, last.root)
     previous = made.access.verify()
-    root, keys = tmp_path / "repository", made.access.keys
-    arguments = [sys.executable, "-c", KILLER, *map(str, (root, keys.key.parent, NAME, made.clock.now))]
-    ended = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
-    statuses = [int(line) for line in ended.stdout.split()]
-    assert statuses == [-signal.SIGKILL] * (len(statuses) - 1) + [0], ended.stderr
-    assert len(statuses) > 20
-    for step in range(len(statuses)):
-        copy = DirectoryStorage(tmp_path / f"repository-{step}")
-        made.access = RepositoryAccess.open(name=NAME, storage=copy, keys=keys, clock=made.clock)
+    keys, now = made.access.keys, made.clock.now
+
+    def copy(name: str) -> NativeSite:
+        root = tmp_path / name
+        shutil.copytree(tmp_path / "repository", root)
+        return NativeSite(root=root, state=tmp_path / "state", keys=keys)
+
+    status, steps = run_until(processes, collect_until, copy("whole"), now, None)
+    assert status == 0
+    assert steps is not None
+    assert steps > 20
+    for step in range(1, steps + 1):
+        site = copy(str(step))
+        assert run_until(processes, collect_until, site, now, step) == (-signal.SIGKILL, None)
+        made.access = RepositoryAccess.open(name=NAME, storage=site.storage, keys=keys, clock=made.clock)
         # Whatever happened, the head is whole for its readers, and so is what the reference log still names.
         head = made.access.verify()
         assert (head.root, head.revision) == (previous.root, previous.revision)
         assert read_all(made, last.root) == whole
-        for reference in ReferenceLog().read(copy.read(REFLOG), name=NAME):
+        for reference in ReferenceLog().read(site.storage.read(REFLOG), name=NAME):
             if reference.kind is RefKind.CATALOG:
                 read_all(made, reference.name)
         # And anybody can go on.
         collector(made).collect()
-        after = made.access.verify()
-        assert after.reflog == ContentHash.of(copy.read(REFLOG))
+        assert made.access.verify().reflog == ContentHash.of(site.storage.read(REFLOG))
         assert collector(made).look().objects == 0
         assert read_all(made, last.root) == whole
+        shutil.rmtree(site.root)
