@@ -4,7 +4,9 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +14,17 @@ import aiohttp
 
 from harness.ports import free_ports
 from harness.processes import Daemon
+from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.digest import Digest
 from services.common.layout import LAYERS_DIRECTORY, layer_home, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.create import create_repository
 from services.publisher.repository.native.format import RepositoryFormat
+from services.publisher.repository.native.storage.bucket import BucketStorage
 from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.storage.interface import Storage
+from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import RepositoryKind
 
@@ -39,10 +45,17 @@ class Stratum0:
         Name of the repository.
     kind
         Its kind. A `directory` is what nodes mount as it is; of a `native` one a client makes what they mount.
+    bucket
+        Bucket of a native repository, besides that of the layers; None if it is in a directory.
     """
 
     def __init__(
-        self, *, directory: Path, repository: RepositoryName, kind: RepositoryKind = RepositoryKind.DIRECTORY
+        self,
+        *,
+        directory: Path,
+        repository: RepositoryName,
+        kind: RepositoryKind = RepositoryKind.DIRECTORY,
+        bucket: str | None = None,
     ) -> None:
         self._kind = kind
         self.directory = directory
@@ -51,9 +64,8 @@ class Stratum0:
         """What a node has as `/cvmfs`."""
         self.tree = self.cvmfs_root / repository
         """Root of the repository, as a node sees it."""
-        native = kind is RepositoryKind.NATIVE
-        self.storage = directory / "repository" if native else self.tree
-        """What the publisher writes."""
+        self._written = self.tree if kind is RepositoryKind.DIRECTORY else directory / "repository"
+        self._bucket = bucket
         self.keys = KeyFiles(directory / "keys", repository)
         """Of a native repository."""
         self.store = SeaweedFS(directory / "seaweedfs")
@@ -67,7 +79,7 @@ class Stratum0:
                 **self.store.environment,
                 "PUBLISHER_REPOSITORY": repository,
                 "PUBLISHER_REPOSITORY_KIND": kind,
-                "PUBLISHER_DIRECTORY": str(self.storage),
+                **self._place,
                 "PUBLISHER_KEYS": str(directory / "keys"),
                 "PUBLISHER_STATE": str(directory / "publisher"),
                 "PUBLISHER_SPOOL": str(directory / "spool"),
@@ -75,6 +87,35 @@ class Stratum0:
                 "PUBLISHER_EVENT_TOKEN": self._token,
             },
         )
+
+    @property
+    def _access(self) -> S3Access:
+        """The bucket of the repository."""
+        return replace(self.store.access, bucket=str(self._bucket))
+
+    @property
+    def _place(self) -> Mapping[str, str]:
+        """Settings that say where the publisher writes."""
+        if self._bucket is None:
+            return {"PUBLISHER_DIRECTORY": str(self._written)}
+        settings = self._access.environment.items()
+        return {name.replace("LAYER_STORE_", "REPOSITORY_STORE_"): value for name, value in settings}
+
+    @contextmanager
+    def open_storage(self, state: Path) -> Iterator[Storage]:
+        """Open the storage of a native repository (blocking).
+
+        Parameters
+        ----------
+        state
+            A directory of whoever opens it; the publisher's for whoever writes.
+        """
+        if self._bucket is None:
+            yield DirectoryStorage(self._written)
+            return
+        settings = RepositoryStoreSettings(**self._access.settings.model_dump())
+        with BucketStorage.connect(settings, state) as storage:
+            yield storage
 
     @property
     def url(self) -> str:
@@ -99,19 +140,17 @@ class Stratum0:
             One of them ended, or was not ready in time.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        await self.store.start(webhook_url=f"{self.url}/v1/events", webhook_token=self._token)
+        if self._bucket is not None:
+            async with s3_client(self._access) as client:
+                await create_bucket(client, self._bucket)
         if self._kind is RepositoryKind.NATIVE:
             await asyncio.to_thread(self._create)
-        await self.store.start(webhook_url=f"{self.url}/v1/events", webhook_token=self._token)
         await self.start_publisher()
 
     def _create(self) -> None:
-        create_repository(
-            name=self.repository,
-            storage=DirectoryStorage(self.storage),
-            keys=self.keys,
-            chosen=RepositoryFormat(),
-            meta={},
-        )
+        with self.open_storage(self.directory / "publisher" / "native" / self.repository) as storage:
+            create_repository(name=self.repository, storage=storage, keys=self.keys, chosen=RepositoryFormat(), meta={})
 
     async def start_publisher(self) -> None:
         """Start the publisher and wait until it is ready."""

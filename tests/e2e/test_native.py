@@ -20,7 +20,7 @@ from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_director
 from services.common.sidecar import LayerSidecar
 from services.publisher.repository.native.reader.check.checker import Checker
 from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.settings import RepositoryKind
 from tests.support.cvmfs_client import follow
 from tests.support.e2e import REPOSITORY, Images, Nodes
@@ -31,22 +31,27 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 _IMAGE = "test:playground"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def native(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stratum0]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=[None, "cvmfs"], ids=["directory", "bucket"])
+async def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stratum0]:
     """A stratum 0 with a native repository, and a client that shows it to nodes."""
-    stratum0 = Stratum0(directory=tmp_path_factory.mktemp("native"), repository=REPOSITORY, kind=RepositoryKind.NATIVE)
+    stratum0 = Stratum0(
+        directory=tmp_path_factory.mktemp("native"),
+        repository=REPOSITORY,
+        kind=RepositoryKind.NATIVE,
+        bucket=request.param,
+    )
     try:
         await stratum0.start()
         stratum0.cvmfs_root.mkdir()
-        async with follow(_reader(stratum0), stratum0.tree):
-            yield stratum0
+        with stratum0.open_storage(stratum0.directory / "client") as storage:
+            async with follow(_reader(stratum0, storage), stratum0.tree):
+                yield stratum0
     finally:
         await stratum0.close()
 
 
-def _reader(stratum0: Stratum0) -> RepositoryReader:
-    key = stratum0.keys.public.read_bytes()
-    return RepositoryReader(DirectoryStorage(stratum0.storage), name=REPOSITORY, master_keys=[key])
+def _reader(stratum0: Stratum0, storage: Storage) -> RepositoryReader:
+    return RepositoryReader(storage, name=REPOSITORY, master_keys=[stratum0.keys.public.read_bytes()])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -110,6 +115,7 @@ async def test_what_is_committed_here_runs_elsewhere(
 async def test_the_repository_is_whole(here: Node, native: Stratum0) -> None:
     del here
     key = native.keys.public.read_bytes()
-    report = Checker(DirectoryStorage(native.storage), name=REPOSITORY, master_keys=[key]).run()
+    with native.open_storage(native.directory / "checker") as storage:
+        report = Checker(storage, name=REPOSITORY, master_keys=[key]).run()
     assert report.problems == ()
     assert report.catalogs > 3

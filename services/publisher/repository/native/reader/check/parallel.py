@@ -1,4 +1,4 @@
-"""Work in threads, one for every core, with a bound on what waits."""
+"""Work in threads, with a bound on what waits."""
 
 import os
 from collections import deque
@@ -11,6 +11,8 @@ __all__ = ["Workers"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_LEAST: Final = 16
+"""Threads, however few the cores are: with a bucket most of their time is waiting for answers."""
 _AHEAD: Final = 4
 """Pieces of work for every thread that are begun before the first one's result is taken."""
 
@@ -19,7 +21,7 @@ class Workers:
     """A context manager that ends its threads; work that has not begun when it is left through an error is dropped."""
 
     def __init__(self) -> None:
-        self._number = os.cpu_count() or 1
+        self._number = max(_LEAST, os.cpu_count() or 1)
 
     def __enter__(self) -> Self:
         self._threads = ThreadPoolExecutor(self._number, "check")
