@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 from services.publisher.repository.native.errors import BrokenRepositoryError
 from services.publisher.repository.native.reader.objects import read_object
@@ -56,7 +57,7 @@ class Database:
             file.flush()
             _check_header(os.pread(file.fileno(), _HEADER_SIZE, 0), name)
             self._connection = sqlite3.connect(
-                f"file:{file.name}?mode=ro&immutable=1", uri=True, check_same_thread=False, isolation_level=None
+                f"file:{quote(file.name)}?mode=ro&immutable=1", uri=True, check_same_thread=False, isolation_level=None
             )
             self._connection.text_factory = bytes
             try:

@@ -1,11 +1,13 @@
 """What the reader finds in the real server's repository against what the real client shows."""
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -163,3 +165,14 @@ def test_catalogs_are_let_go_when_there_is_no_room(open_golden: Open) -> None:
         for _ in range(2):
             assert revision.stat(b"/nested1/n1.txt") is not None
         assert len(source.opened) == 4  # the catalogs of the root and of /nested1, twice
+
+
+def test_the_directory_of_temporary_files_may_have_any_name(
+    open_golden: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "50%41?mode=rw#x"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    reader = open_golden()
+    assert reader.newest(reader.head()).stat(b"/files/small.txt") is not None
+    assert list(odd.iterdir()) == []  # an open file needs no name
