@@ -50,6 +50,8 @@ _BATCH: Final = 1000
 """Objects that are deleted at a time: as many as a bucket takes in one request."""
 _TURN: Final = 20.0
 """Seconds for which publishing waits at a time."""
+_BREATH: Final = 0.2
+"""Seconds between two turns: locks are not handed over in order, and who waits for one looks again and again."""
 _CATALOG_RANK: Final = 1
 _LAST_RANK: Final = 2
 _KINDS: Final = {
@@ -141,6 +143,7 @@ class Collector:
                         objects, size = objects + 1, size + gone.size
                 if not ledger.totals().objects:
                     break
+                time.sleep(_BREATH)
             self._note_time()
             return dataclasses.replace(found, objects=objects, size=size)
 
@@ -222,7 +225,7 @@ class Collector:
         """Delete for a while; yield what has been."""
         end = time.monotonic() + _TURN
         rank = 0
-        while (batch := ledger.take(_BATCH)) and time.monotonic() < end:
+        while batch := ledger.take(_BATCH):
             if batch[0].rank > rank:
                 rank = batch[0].rank
                 self._storage.flush()
@@ -230,6 +233,8 @@ class Collector:
             self._storage.delete([gone.path for gone in batch])
             ledger.drop(batch)
             yield from batch
+            if time.monotonic() >= end:
+                return
 
     def _note_time(self) -> None:
         """Write down when it was, where the stock tools do."""

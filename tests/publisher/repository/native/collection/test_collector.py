@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.publisher.repository.native.access import RepositoryAccess
+from services.publisher.repository.native.collection import collector as collector_module
 from services.publisher.repository.native.collection.collector import Collector
 from services.publisher.repository.native.collection.retention import Retention
 from services.publisher.repository.native.errors import NativeError, ObjectMissingError, RepositoryBusyError
@@ -247,6 +249,40 @@ def test_a_tag_that_is_made_meanwhile_keeps_its_revision(made: Revisions, monkey
     between(made, monkeypatch, lambda: Tags(made.access).add(tag, description="", revision=2))
     collector(made).collect()
     assert read_all(made, first.root)[b"/a/small"] == content("a/small", 10)
+
+
+def test_a_publisher_gets_its_turn_during_a_long_collection(made: Revisions, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        publish(made, name)
+    made.clock.now += 3 * HOUR
+    monkeypatch.setattr(collector_module, "_BATCH", 1)
+    monkeypatch.setattr(collector_module, "_TURN", 0.0)
+    batches = 0
+    entered_at: list[int] = []
+
+    def enter() -> None:
+        with made.access.storage.using(patience=30):
+            entered_at.append(batches)
+
+    publisher = threading.Thread(target=enter)
+
+    def forget(_digests: Sequence[bytes]) -> None:
+        nonlocal batches
+        if not batches:
+            publisher.start()
+        batches += 1
+
+    one = Collector(
+        access=made.access,
+        retention=Retention(revisions=1, days=0),
+        forget=forget,
+        patience=30,
+        clock=made.clock,
+    )
+    deleted = one.collect().objects
+    publisher.join()
+    assert deleted == batches > 5
+    assert entered_at[0] < batches
 
 
 def test_nothing_is_deleted_where_it_is_not_known_what_is_reached(made: Revisions) -> None:
