@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.publisher.repository.native.errors import StorageError
 from services.publisher.repository.native.reader.check.checker import Checker, Report
 from services.publisher.repository.native.reader.source import Source
 from services.publisher.repository.native.storage.directory import DirectoryStorage
@@ -90,3 +92,26 @@ def test_a_check_survives_every_catalog(
         assert report.revision == 7
     finally:
         shutil.rmtree(root)
+
+
+class _Failing(_Changed):
+    """Fails for good after some files."""
+
+    def __init__(self, good: int) -> None:
+        super().__init__()
+        self._good = good
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        self._good -= 1
+        if self._good < 0:
+            raise StorageError("the disk is gone")
+        with super().open(path) as file:
+            yield file
+
+
+@pytest.mark.parametrize("good", [0, 1, 2, 3, 4, 5, 10, 20, 50, 100])
+def test_a_storage_that_fails_meanwhile_ends_the_check(good: int) -> None:
+    with pytest.raises(StorageError, match="the disk is gone"):
+        _check(_Failing(good))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("check")]
