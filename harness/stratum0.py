@@ -123,6 +123,11 @@ class Stratum0:
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def access(self) -> S3Access:
+        """The bucket of layers, for a user who may do everything."""
+        return self.store.access
+
+    @property
     def node_settings(self) -> dict[str, str]:
         """Settings of a node that uses this repository."""
         return {

@@ -7,21 +7,38 @@ import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from harness.engine import Engine
 from harness.images import write_image
-from harness.stratum0 import Stratum0
+from harness.s3 import S3Access
 from services.common.archive.compression import open_archive, write_archive
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
 from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.unpack import unpack
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
+from services.common.digest import Digest
 from services.common.layout import LayerLayout
 from services.common.object_store import ObjectStore
+from services.common.repository_name import RepositoryName
 
-__all__ = ["PublishedLayer", "publish_layer", "read_descriptor", "write_thin_image"]
+__all__ = ["PublishedLayer", "Stratum", "publish_layer", "read_descriptor", "write_thin_image"]
+
+
+class Stratum(Protocol):
+    """Where layers are published."""
+
+    @property
+    def repository(self) -> RepositoryName:
+        """Name of the repository."""
+
+    @property
+    def access(self) -> S3Access:
+        """The bucket that layers are uploaded to, for a user who may."""
+
+    async def visible(self, digest: Digest) -> None:
+        """Wait until the repository shows a layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +51,7 @@ class PublishedLayer:
     """How descriptors name it."""
 
 
-async def publish_layer(tar: Path, stratum0: Stratum0, directory: Path) -> PublishedLayer:
+async def publish_layer(tar: Path, stratum0: Stratum, directory: Path) -> PublishedLayer:
     """Pack a file system given as a tar, upload it, and wait until the notified publisher has published it.
 
     Parameters
@@ -49,7 +66,7 @@ async def publish_layer(tar: Path, stratum0: Stratum0, directory: Path) -> Publi
     tree, spooled = directory / "tree", directory / "layer"
     try:
         archive = await asyncio.to_thread(_repack, tar, tree, spooled)
-        async with ObjectStore(settings=stratum0.store.access.settings) as store:
+        async with ObjectStore(settings=stratum0.access.settings) as store:
             await store.upload(archive, repository=stratum0.repository)
     finally:
         await asyncio.to_thread(shutil.rmtree, tree)

@@ -19,12 +19,14 @@ from harness.containers import run_container
 from harness.engine import Engine
 from harness.processes import DaemonError
 from harness.registry import Registry
-from harness.stratum0 import Stratum0
+from harness.thin_images import read_descriptor
 from tests.support import cvmfs2
 from tests.support.autofs import automounted
+from tests.support.compose import ComposeStack
 from tests.support.containers import Trio
+from tests.support.cvmfs_client import follow
 from tests.support.e2e import BASE, REPOSITORY, THIN, Images
-from tests.support.managed_plugin import CLIENT_SOURCE, NAME, Worker, serve_client_package
+from tests.support.managed_plugin import CLIENT_SOURCE, NAME, ComposeSite, Worker, serve_client_package
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -35,6 +37,20 @@ _BUILT = _ROOT / ".cache" / "plugin"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 """What this machine trusts: it may be behind a proxy that re-signs TLS."""
 _LIMIT = 150_000_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def site(compose_stack: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ComposeSite]:
+    """The compose stack, and a client that shows its repository to all nodes."""
+    site = ComposeSite(stack=compose_stack, cvmfs_root=tmp_path_factory.mktemp("cvmfs"))
+    async with follow(compose_stack.reader(), site.cvmfs_root / site.repository):
+        yield site
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def site_images(site: ComposeSite, tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """The base image, whose thin form is in the stack's repository."""
+    return await Images.make(site, tmp_path_factory.mktemp("site-images"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -68,19 +84,19 @@ async def _worker(name: str, directory: Path, *arguments: str) -> Worker:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def worker(
-    plugin: str, stratum0: Stratum0, images: Images, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+    plugin: str, site: ComposeSite, site_images: Images, registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Worker]:
     """A node without autofs, whose repository is mounted after the plugin has been enabled."""
     assert plugin.startswith(registry.address)
     worker = await _worker("worker", tmp_path_factory.mktemp("worker"))
     point = worker.cvmfs / REPOSITORY
     try:
-        await worker.install(registry=registry.address, repository=REPOSITORY, store=stratum0.store.access)
+        await worker.install(registry=registry.address, repository=REPOSITORY, store=site.access)
         point.mkdir()
-        await run("mount", "--bind", stratum0.tree, point)
+        await run("mount", "--bind", site.cvmfs_root / REPOSITORY, point)
         await worker.use(NAME)
-        await images.load(worker.engine)
-        await images.load_thin(worker.engine)
+        await site_images.load(worker.engine)
+        await site_images.load_thin(worker.engine)
         yield worker
     finally:
         await worker.engine.close()
@@ -89,18 +105,18 @@ async def worker(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def live_worker(
-    plugin: str, stratum0: Stratum0, images: Images, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+    plugin: str, site: ComposeSite, site_images: Images, registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Worker]:
     """A node whose repositories autofs mounts when they are looked up, and whose containers outlive dockerd."""
     assert plugin.startswith(registry.address)
     worker = await _worker("live", tmp_path_factory.mktemp("live"), "--live-restore")
     worker.cvmfs.mkdir()
-    with automounted(worker.cvmfs, stratum0.cvmfs_root):
+    with automounted(worker.cvmfs, site.cvmfs_root):
         try:
-            await worker.install(registry=registry.address, repository=REPOSITORY, store=stratum0.store.access)
+            await worker.install(registry=registry.address, repository=REPOSITORY, store=site.access)
             await worker.use(NAME)
-            await images.load(worker.engine)
-            await images.load_thin(worker.engine)
+            await site_images.load(worker.engine)
+            await site_images.load_thin(worker.engine)
             yield worker
         finally:
             await worker.engine.close()
@@ -167,23 +183,23 @@ async def test_regular_and_thin_images_run(worker: Worker) -> None:
 
 
 async def test_a_committed_image_runs_on_another_node(
-    worker: Worker, live_worker: Worker, stratum0: Stratum0, tmp_path: Path
+    worker: Worker, live_worker: Worker, site: ComposeSite, tmp_path: Path
 ) -> None:
     container = await run_container(worker.engine, THIN)
     await worker.engine.docker("exec", container.id, "sh", "-c", "echo committed >/new; rm -r /etc/debian_version")
-    appeared = asyncio.create_task(stratum0.next_layer())
     await worker.engine.docker("commit", container.id, "test:committed")
     script = "cat /new; test ! -e /etc/debian_version && echo gone"
     assert await _run(worker.engine, "test:committed", script) == "committed\ngone"
-    await asyncio.wait_for(appeared, 60)
+    *_, committed = (await read_descriptor(worker.engine, "test:committed", tmp_path)).layers
+    await site.visible(committed.id)
     await worker.engine.docker("save", "test:committed", output=tmp_path / "committed.tar")
     await live_worker.engine.docker("load", input=tmp_path / "committed.tar")
     assert await _run(live_worker.engine, "test:committed", script) == "committed\ngone"
     await worker.engine.docker("rm", "--force", container.id)
 
 
-async def test_secrets_show_nowhere(worker: Worker, stratum0: Stratum0) -> None:
-    secret = stratum0.store.access.secret_key
+async def test_secrets_show_nowhere(worker: Worker, site: ComposeSite) -> None:
+    secret = site.access.secret_key
     assert secret
     assert secret not in json.dumps(await _inspect(worker.engine))
     assert secret not in worker.engine.dockerd.log.read_text()
@@ -232,7 +248,7 @@ async def test_containers_outlive_engine_and_plugin_with_live_restore(live_worke
 
 
 async def test_an_upgrade_keeps_images_and_containers(
-    worker: Worker, builder: Engine, plugin: str, stratum0: Stratum0
+    worker: Worker, builder: Engine, plugin: str, site: ComposeSite
 ) -> None:
     container = await run_container(worker.engine, THIN)
     await worker.engine.docker("exec", container.id, "sh", "-c", "echo kept >/kept")
@@ -257,22 +273,22 @@ async def test_an_upgrade_keeps_images_and_containers(
     await worker.use(NAME)
     document = await _inspect(worker.engine)
     assert document["Config"]["Description"] == "the next one"
-    assert f"LAYER_STORE_ENDPOINT={stratum0.store.access.endpoint}" in document["Settings"]["Env"]
+    assert f"LAYER_STORE_ENDPOINT={site.access.endpoint}" in document["Settings"]["Env"]
     await worker.engine.docker("start", container.id)
     assert (await worker.engine.docker("exec", container.id, "cat", "/kept")).text == "kept"
     await worker.engine.docker("rm", "--force", container.id)
 
 
 async def test_a_second_plugin_mounts_repositories_itself(
-    worker: Worker, plugin: str, images: Images, stratum0: Stratum0
+    worker: Worker, plugin: str, site_images: Images, site: ComposeSite
 ) -> None:
     """Beside the first, of another name, with the client that was built into it."""
     other, engine = "cvmfs/other", worker.engine
     source = worker.root / "var/lib/cvmfs" / Path(CLIENT_SOURCE).name
     source.mkdir()
-    await run("mount", "--bind", stratum0.cvmfs_root, source)
+    await run("mount", "--bind", site.cvmfs_root, source)
     settings = {
-        **stratum0.store.access.environment,
+        **site.access.environment,
         "GRAPHDRIVER_REPOSITORIES": REPOSITORY,
         "GRAPHDRIVER_REPOSITORY_MOUNTS": "driver",
     }
@@ -285,7 +301,7 @@ async def test_a_second_plugin_mounts_repositories_itself(
     assert await _run(engine, THIN, "ls /etc/debian_version") == "/etc/debian_version"
     await worker.use(other)
     assert (await engine.docker("images", "--quiet")).text == ""
-    await images.load_thin(engine)
+    await site_images.load_thin(engine)
     container = await run_container(engine, THIN)
     # Its FUSE process ends with the plugin, so the container has to be restarted.
     await worker.kill_plugin(other)

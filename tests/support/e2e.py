@@ -14,7 +14,7 @@ from harness.engine import Engine
 from harness.images import write_image
 from harness.node import Node
 from harness.stratum0 import Stratum0
-from harness.thin_images import PublishedLayer, publish_layer, write_thin_image
+from harness.thin_images import PublishedLayer, Stratum, publish_layer, write_thin_image
 from services.common.descriptor import ThinDescriptor, ThinLayer
 from services.common.repository_name import RepositoryName
 
@@ -45,14 +45,14 @@ class Images:
     """
 
     directory: Path
-    stratum0: Stratum0
+    stratum0: Stratum
     base: Path
     """The base image's layer tar."""
     published: PublishedLayer
     """The same in the repository."""
 
     @classmethod
-    async def make(cls, stratum0: Stratum0, directory: Path) -> Self:
+    async def make(cls, stratum0: Stratum, directory: Path) -> Self:
         """Publish the base image's layer and write the archives of both images."""
         base = directory / "base-layer.tar"
         await asyncio.to_thread(_write_base, base)

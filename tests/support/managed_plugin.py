@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,13 @@ from harness.commands import run
 from harness.engine import Engine
 from harness.processes import wait_until
 from harness.s3 import S3Access
+from services.common.digest import Digest
+from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
 from tests.support import cvmfs2
+from tests.support.compose import ComposeStack
 
-__all__ = ["CLIENT_SOURCE", "NAME", "Worker", "serve_client_package"]
+__all__ = ["CLIENT_SOURCE", "NAME", "ComposeSite", "Worker", "serve_client_package"]
 
 NAME: Final = "cvmfs/graphdriver"
 """What the plugin is called, and so the storage driver."""
@@ -44,6 +48,42 @@ def _installation() -> str:
     (section,) = re.findall(r"^\*\*Worker node\.\*\*(.*?)^### ", text, re.MULTILINE | re.DOTALL)
     (commands,) = re.findall(r"^```sh$(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return str(commands)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComposeSite:
+    """The compose stack, as nodes have it.
+
+    Parameters
+    ----------
+    stack
+        The stack, which runs.
+    cvmfs_root
+        Directory in which a client shows the repository.
+    """
+
+    stack: ComposeStack
+    cvmfs_root: Path
+
+    @property
+    def repository(self) -> RepositoryName:
+        """Name of the repository."""
+        return self.stack.repository
+
+    @property
+    def access(self) -> S3Access:
+        """The bucket, for the user that nodes have."""
+        return self.stack.access("uploader")
+
+    async def visible(self, digest: Digest) -> None:
+        """Wait until the client shows a layer."""
+        await self.stack.published(digest)
+        sidecar = self.cvmfs_root / self.repository / sidecar_path(digest)
+
+        async def shows() -> bool:
+            return sidecar.exists()
+
+        await wait_until(shows, timeout=30, what=f"the client shows layer {digest}")
 
 
 class Worker:
