@@ -61,6 +61,25 @@ class RepositoryAccess:
             raise BrokenRepositoryError(
                 f"{storage} has no {FORMAT_FILE}: create a repository there, or import the one that is there"
             ) from error
+        return cls.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
+
+    @classmethod
+    def assume(
+        cls,
+        *,
+        name: RepositoryName,
+        storage: Storage,
+        keys: KeyFiles,
+        chosen: RepositoryFormat,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open a repository whose storage does not say yet how it is made.
+
+        Raises
+        ------
+        TrustError
+            A key cannot be used.
+        """
         compressor = Compressor(chosen)
         return cls(
             name=name,

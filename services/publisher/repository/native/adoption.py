@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.access import RepositoryAccess
 from services.publisher.repository.native.errors import (
     BrokenRepositoryError,
     ObjectMissingError,
@@ -31,9 +32,7 @@ from services.publisher.repository.native.revisions import revisions
 from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.repository.native.trust.chain import verify_head
 from services.publisher.repository.native.trust.keyring import KeyFiles
-from services.publisher.repository.native.trust.renewal import WhitelistFile
 from services.publisher.repository.native.writer.compressor import Compressor
-from services.publisher.repository.native.writer.head import HeadWriter
 from services.publisher.repository.native.writer.history import History
 from services.publisher.repository.native.writer.manifest import Manifest
 from services.publisher.repository.native.writer.reflog import ReferenceLog
@@ -76,28 +75,17 @@ def adopt_repository(
     with storage.exclusive():
         if storage.size(FORMAT_FILE) is not None:
             raise RepositoryExistsError(f"{storage} is looked after by this suite already")
-        keyring = keys.load()
         # How objects are compressed does not matter for reading any.
-        manifest = verify_head(storage, name, keyring.public, Compressor(RepositoryFormat()))
+        manifest = verify_head(storage, name, keys.load_public(), Compressor(RepositoryFormat()))
         chosen = _format_of(manifest.root.algorithm)
-        compressor = Compressor(chosen)
+        access = RepositoryAccess.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
+        access.whitelist.state()  # whether clients will believe what the present key signs
         _check_root(storage, manifest)
-        # Whether clients will believe what the present key signs.
-        WhitelistFile(name=name, storage=storage, keys=keys, algorithm=chosen.algorithm, clock=clock).state()
-        head = HeadWriter(
-            name=name,
-            storage=storage,
-            signer=keyring.signer,
-            compressor=compressor,
-            history=History(),
-            reflog=ReferenceLog(),
-            clock=clock,
-        )
         if storage.size(REFLOG) is None:
-            head.replace(manifest, reflog=_reconstruct(storage, name, manifest, compressor))
+            access.head.replace(manifest, reflog=_reconstruct(access, manifest))
         else:
             ReferenceLog().read(storage.read(REFLOG), name=name)  # an error, where it is not one that can be continued
-        manifest = head.repair()
+        manifest = access.head.repair()
         storage.replace(FORMAT_FILE, chosen.encode())
         return manifest
 
@@ -122,29 +110,24 @@ def _check_root(storage: Storage, manifest: Manifest) -> None:
             )
 
 
-def _reconstruct(storage: Storage, name: RepositoryName, manifest: Manifest, compressor: Compressor) -> bytes:
+def _reconstruct(access: RepositoryAccess, manifest: Manifest) -> bytes:
     """Make a reference log of what can be found, as the stock tools do."""
-    reflog = ReferenceLog()
-    log = reflog.add(None, [(manifest.certificate, RefKind.CERTIFICATE)], name=name, timestamp=manifest.published)
+    reflog, name, published = ReferenceLog(), access.name, manifest.published
+    log = reflog.add(None, [(manifest.certificate, RefKind.CERTIFICATE)], name=name, timestamp=published)
     if manifest.meta is not None:
-        log = reflog.add(log, [(manifest.meta, RefKind.META)], name=name, timestamp=manifest.published)
-    for record in revisions(storage, manifest):
+        log = reflog.add(log, [(manifest.meta, RefKind.META)], name=name, timestamp=published)
+    for record in revisions(access.storage, manifest):
         log = reflog.add(log, [(record.root, RefKind.CATALOG)], name=name, timestamp=record.published)
-    for history in _histories(storage, name, manifest, compressor):
-        log = reflog.add(log, [(history, RefKind.HISTORY)], name=name, timestamp=manifest.published)
-    return log
+    histories = [(history, RefKind.HISTORY) for history in _histories(access, manifest)]
+    return reflog.add(log, histories, name=name, timestamp=published)
 
 
-def _histories(
-    storage: Storage, name: RepositoryName, manifest: Manifest, compressor: Compressor
-) -> Iterator[ContentHash]:
+def _histories(access: RepositoryAccess, manifest: Manifest) -> Iterator[ContentHash]:
     current = manifest.history
     while current is not None and not current.is_null:
         try:
-            stored = storage.read(current.path(ObjectKind.HISTORY))
+            database = access.get(current, ObjectKind.HISTORY)
         except ObjectMissingError:
             return
-        if ContentHash.of(stored, current.algorithm) != current:
-            raise BrokenRepositoryError(f"{storage}: {current.path(ObjectKind.HISTORY)} has been changed")
         yield current
-        current = History().previous(compressor.expand(stored), name=name)
+        current = History().previous(database, name=access.name)

@@ -6,13 +6,16 @@ it is changed.
 
 import dataclasses
 import shutil
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from services.common.archive.model import LayerArchive
 from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.access import RepositoryAccess
@@ -157,23 +160,55 @@ def test_the_command(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) 
     assert storage.size(FORMAT_FILE) is not None
 
 
-async def test_publishing_and_collecting_go_on(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
-    adopt_repository(name=NAME, storage=storage, keys=keys)
-    # The content of the empty one is stored already, by the real server.
-    made = tar_archive(tmp_path, archive(member(b"new", b"a new file"), member(b"empty", b"")))
+async def publish_into(storage: DirectoryStorage, keys: KeyFiles, state: Path, layer: LayerArchive) -> int:
     with ThreadPoolExecutor(2) as threads:
         repository = NativeRepository(
             name=NAME,
             storage=storage,
             keys=keys,
-            state=tmp_path / "state",
+            state=state,
             layout=LayerLayout.FLAT,
             threads=threads,
             workers=1,
         )
         async with repository:
             await repository.recover(())
-            assert await publish(repository, made) == 8
+            return await publish(repository, layer)
+
+
+async def test_columns_may_be_in_another_order(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
+    """So they are in a catalog that an older server has made and a newer one has brought to the schema."""
+    compressor = Compressor(RepositoryFormat(compressor="zlib"))
+    manifest = Manifest.parse(storage.read(MANIFEST))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(compressor.expand(storage.read(manifest.root.path(ObjectKind.CATALOG))))
+        connection.execute("ALTER TABLE catalog DROP COLUMN mtimens")
+        connection.execute("ALTER TABLE catalog ADD COLUMN mtimens INTEGER")
+        connection.commit()
+        content = bytes(connection.serialize())
+    stored = compressor.compress(content)
+    root = compressor.name(stored)
+    storage.put([NewObject(root.path(ObjectKind.CATALOG), stored)])
+    changed = dataclasses.replace(manifest, root=root, root_size=len(content), history=None)
+    storage.replace(MANIFEST, changed.encode(keys.load().signer))
+    (tmp_path / "repository" / REFLOG).unlink()
+    adopt_repository(name=NAME, storage=storage, keys=keys)
+    made = tar_archive(tmp_path, archive(member(b"new", b"a new file")))
+    assert await publish_into(storage, keys, tmp_path / "state", made) == 8
+    assert check(storage, keys) == []
+    with RepositoryReader(storage, name=NAME, master_keys=[keys.public.read_bytes()]) as reader:
+        newest = reader.newest(reader.head())
+        link = newest.stat(f"/{made.digest}".encode())
+        assert link is not None
+        assert newest.stat(f"/{layer_tree(made.digest)}/new".encode()) is not None
+        assert link.is_symlink
+
+
+async def test_publishing_and_collecting_go_on(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
+    adopt_repository(name=NAME, storage=storage, keys=keys)
+    # The content of the empty one is stored already, by the real server.
+    made = tar_archive(tmp_path, archive(member(b"new", b"a new file"), member(b"empty", b"")))
+    assert await publish_into(storage, keys, tmp_path / "state", made) == 8
     assert check(storage, keys) == []
     with RepositoryReader(storage, name=NAME, master_keys=[keys.public.read_bytes()]) as reader:
         head = reader.head()

@@ -95,7 +95,7 @@ def test_the_first_catalog_is_empty_and_whole(tmp_path: Path, keys: KeyFiles) ->
     assert len(catalog) == manifest.root_size
     assert catalog[16:20] == b"\x04\x00\x01\x01"  # pages of 1024 bytes, no WAL
     assert rows(catalog, "SELECT rowid, * FROM catalog") == [
-        (1, 338333539836370388, 9098107892288553193, 0, 0, 2, None, 4096, 0o40755, NOW, None, 1, "", "", 0, 0, None)
+        (1, 338333539836370388, 9098107892288553193, 0, 0, 2, None, 4096, 0o40755, NOW, 0, 1, "", "", 0, 0, None)
     ]
     assert dict(rows(catalog, "SELECT * FROM statistics")) == dict.fromkeys(COUNTERS, 0) | {"self_dir": 1}
     assert dict(rows(catalog, "SELECT * FROM properties")) == {

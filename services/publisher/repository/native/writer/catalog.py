@@ -46,8 +46,11 @@ _PAGE_SIZE: Final = 1024
 Row = tuple[int, int, int, int, int, bytes | None, int, int, int, int | None, int, bytes, bytes, int, int, bytes | None]
 """The columns of an entry, in the order of the schema. Names are bytes of any encoding."""
 
+# By name: in a catalog that was brought to this schema the columns may be in another order.
 _INSERT: Final = (
-    "INSERT INTO catalog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)"
+    "INSERT INTO catalog (md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, mtimens, "
+    "flags, name, symlink, uid, gid, xattr) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)"
 )
 _AT: Final = "WHERE md5path_1 = ? AND md5path_2 = ?"
 
