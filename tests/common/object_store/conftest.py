@@ -23,5 +23,7 @@ def impatient(access: S3Access, **overrides: object) -> ObjectStoreSettings:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def store(s3_access: S3Access) -> AsyncIterator[ObjectStore]:
     """A store that tests share, since opening one takes a tenth of a second."""
-    async with ObjectStore(settings=impatient(s3_access)) as store:
+    # No fault is injected here, so that only a busy machine could use the patience up.
+    patience = {"connect_timeout": 10, "read_timeout": 60, "retry_seconds": 60}
+    async with ObjectStore(settings=impatient(s3_access, **patience)) as store:
         yield store
