@@ -45,7 +45,7 @@ _PLACE = re.compile(rf"(?<![\w/])/(?={'|'.join(sorted(_PLACES.values(), key=len,
 def _installation() -> str:
     """Return the commands of the README."""
     text = _README.read_text()
-    (section,) = re.findall(r"^\*\*Worker node\.\*\*(.*?)^### ", text, re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(r"^### A worker node$(.*?)^### ", text, re.MULTILINE | re.DOTALL)
     (commands,) = re.findall(r"^```sh$(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return str(commands)
 
