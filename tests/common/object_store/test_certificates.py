@@ -1,0 +1,53 @@
+"""A server whose certificate a private authority has issued."""
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from harness.s3 import S3Access
+from services.common.object_store import ObjectStore, ObjectStoreError
+from tests.common.object_store.conftest import impatient
+from tests.support.registries import Authority
+
+
+@pytest_asyncio.fixture
+async def authority(tmp_path: Path) -> Authority:
+    return await Authority.make(tmp_path / "authority")
+
+
+@pytest_asyncio.fixture
+async def secured(authority: Authority) -> AsyncIterator[S3Access]:
+    """A server that has every bucket."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*await authority.issue("server"))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    port = runner.addresses[0][1]
+    yield S3Access(endpoint=f"https://127.0.0.1:{port}", bucket="layers", access_key="a", secret_key="b")
+    await runner.cleanup()
+
+
+async def test_an_unknown_authority_is_not_trusted(secured: S3Access) -> None:
+    async with ObjectStore(settings=impatient(secured, retry_seconds=0.5)) as store:
+        with pytest.raises(ObjectStoreError, match="certificate"):
+            await store.check()
+
+
+async def test_one_that_the_environment_names_is(
+    secured: S3Access, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    async with ObjectStore(settings=impatient(secured)) as store:
+        await store.check()
