@@ -162,7 +162,7 @@ async def test_the_page_keeps_itself_up_to_date_and_says_when_it_cannot(tmp_path
 
         async def shown() -> bool:
             text = await tab.text()
-            return "Publishing is paused" in text and "a new disk" in text and "aaaaaaaaaaaa" in text
+            return "Publishing has been paused" in text and "a new disk" in text and "aaaaaaaaaaaa" in text
 
         await wait_until(shown, timeout=20, what="the page shows what is new")
         assert await tab.value("document.querySelector('.flow .announced b').innerText") == "1"

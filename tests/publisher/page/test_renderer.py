@@ -76,7 +76,7 @@ def test_the_layer_that_was_published_last() -> None:
 
 def test_a_pause_comes_before_any_obstacle() -> None:
     text = _rendered(pause=Pause(since=_NOW - 3600, reason="a <new> disk"), obstacle="somebody else's transaction")
-    assert "Publishing is paused since 1 h ago : a &lt;new&gt; disk. Announcements are taken" in text
+    assert "Publishing has been paused for 1 h: a &lt;new&gt; disk. Announcements are taken" in text
     assert "somebody" not in text
 
 
