@@ -27,6 +27,7 @@ from services.common.object_store.errors import ObjectMissingError as NoSuchObje
 from services.common.object_store.errors import ObjectStoreError
 from services.common.threads import run_to_end
 from services.publisher.repository.native.errors import ObjectMissingError, StorageError
+from services.publisher.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.storage.interface import NewObject, StoredObject
 from services.publisher.repository.native.storage.lease import LEASE_FILE, Lease
@@ -47,6 +48,8 @@ _PIECE: Final = 1 << 20
 """How much is read at a time, in bytes."""
 _IN_MEMORY: Final = 4 << 20
 """Smaller files are fetched without a temporary file, in bytes."""
+_METADATA: Final = (ObjectKind.CATALOG, ObjectKind.HISTORY, ObjectKind.CERTIFICATE, ObjectKind.META)
+"""Letters of the objects that describe others."""
 _SHORT: Final[Mapping[str, Any]] = {"CacheControl": "max-age=61", "ContentType": "application/x-cvmfs"}
 """Headers of what changes: as the stock tools set them up for Apache."""
 _LONG: Final[Mapping[str, Any]] = {"CacheControl": "max-age=259200", "ContentType": "application/octet-stream"}
@@ -183,7 +186,13 @@ class BucketStorage:
         return int(answer["ContentLength"])
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Return what the bucket holds below a prefix; what is only staged is not there yet."""
+        """Return what the bucket holds below a prefix; what is only staged is not there yet.
+
+        Temporary files are in the staging directory and never in the bucket.
+        """
+        if prefix.startswith(TRANSACTION_DIRECTORY):
+            yield from self._staging.list(prefix)
+            return
         page: dict[str, Any] = {}
         while True:
             answer = self._call(partial(self._list_page, prefix, page))
@@ -320,11 +329,11 @@ def _nothing(_piece: memoryview) -> None:
 
 
 def _is_content(path: str) -> bool:
-    return not path.startswith("data/txn/") and not _is_metadata(path)
+    return not path.startswith(TRANSACTION_DIRECTORY) and not _is_metadata(path)
 
 
 def _is_metadata(path: str) -> bool:
-    return path[-1] in "CHXM"
+    return path.endswith(_METADATA)
 
 
 def _holder(path: Path) -> str:

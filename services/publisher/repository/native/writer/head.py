@@ -149,7 +149,7 @@ class HeadWriter:
             revision=root.revision,
             published=root.published,
             certificate=certificate,
-            ttl=self._ttl,
+            ttl=self._ttl if previous is None else previous.ttl,
             garbage_collectable=previous is None or previous.garbage_collectable,
             history=history,
             meta=meta,

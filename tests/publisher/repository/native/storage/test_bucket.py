@@ -217,6 +217,19 @@ async def test_two_machines_that_come_at_the_same_time(bucket: S3Access, tmp_pat
     assert sorted(outcomes) == ["busy", "busy", "busy", "held"]
 
 
+async def test_temporary_files_never_get_into_the_bucket(bucket: S3Access, tmp_path: Path) -> None:
+    def work() -> None:
+        with BucketStorage.connect(settings(bucket), tmp_path) as storage:
+            (storage.local / "data/txn/half").write_bytes(b"half an object")
+            storage.flush()
+            assert list(storage.list("data/")) == []
+            assert [left.path for left in storage.list("data/txn/")] == ["data/txn/half"]
+            storage.delete(["data/txn/half"])
+            assert list(storage.list("data/txn/")) == []
+
+    await asyncio.to_thread(work)
+
+
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
