@@ -13,7 +13,7 @@ from aiobotocore.session import AioSession
 
 from services.common.object_store.body import Body, BodyPayload, checksum
 from services.common.object_store.errors import CLIENT_FAILURES, Place, StoreUnavailableError, translate
-from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.settings import StoreSettings
 
 __all__ = ["Bucket"]
 
@@ -58,13 +58,13 @@ class Bucket:
         Where it is and how long to wait for it.
     """
 
-    def __init__(self, *, client: Any, settings: ObjectStoreSettings) -> None:  # noqa: ANN401 - botocore has no types
+    def __init__(self, *, client: Any, settings: StoreSettings) -> None:  # noqa: ANN401 - botocore has no types
         self.settings = settings
         self._client = client
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: ObjectStoreSettings) -> AsyncIterator[Self]:
+    async def open(cls, settings: StoreSettings) -> AsyncIterator[Self]:
         """Connect to the bucket; nothing is sent yet."""
         config = AioConfig(
             connect_timeout=settings.connect_timeout,

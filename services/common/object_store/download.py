@@ -49,6 +49,8 @@ class _Transfer:
     ----------
     bucket
         Where from.
+    limit
+        Largest object that is downloaded, in bytes.
     threads
         Where writing and hashing is done.
     sink
@@ -60,9 +62,17 @@ class _Transfer:
     """
 
     def __init__(
-        self, *, bucket: Bucket, threads: Executor, sink: HashedFile, digest: Digest, deadline: asyncio.Timeout
+        self,
+        *,
+        bucket: Bucket,
+        limit: int,
+        threads: Executor,
+        sink: HashedFile,
+        digest: Digest,
+        deadline: asyncio.Timeout,
     ) -> None:
         self._bucket = bucket
+        self._limit = limit
         self._threads = threads
         self._sink = sink
         self._digest = digest
@@ -112,7 +122,7 @@ class _Transfer:
             ) from None
 
     def _begin(self, answer: Mapping[str, Any]) -> None:
-        size, limit = answer["ContentLength"], self._bucket.settings.object_limit
+        size, limit = answer["ContentLength"], self._limit
         if size > limit:
             raise ObjectTooLargeError(
                 f"{self._bucket.place(self._key)} has {size} bytes, more than LAYER_STORE_OBJECT_LIMIT of {limit}"
@@ -175,12 +185,15 @@ class Downloader:
     ----------
     bucket
         Where from.
+    limit
+        Largest object that is downloaded, in bytes.
     threads
         Where writing and hashing is done.
     """
 
-    def __init__(self, *, bucket: Bucket, threads: Executor) -> None:
+    def __init__(self, *, bucket: Bucket, limit: int, threads: Executor) -> None:
         self._bucket = bucket
+        self._limit = limit
         self._threads = threads
 
     async def download(self, digest: Digest, destination: Path) -> StoredLayer:
@@ -189,7 +202,12 @@ class Downloader:
         with _temporary(destination) as sink:
             async with self._bucket.deadline(0, doing="downloading", key=key) as deadline:
                 layer = await _Transfer(
-                    bucket=self._bucket, threads=self._threads, sink=sink, digest=digest, deadline=deadline
+                    bucket=self._bucket,
+                    limit=self._limit,
+                    threads=self._threads,
+                    sink=sink,
+                    digest=digest,
+                    deadline=deadline,
                 ).run()
             if sink.digest != digest:
                 raise ChecksumMismatchError(

@@ -8,9 +8,12 @@ from pydantic_settings import SettingsConfigDict
 from services.common.errors import InvalidValueError
 from services.common.settings import Settings
 
-__all__ = ["ObjectStoreSettings"]
+__all__ = ["BucketName", "ObjectStoreSettings", "StoreSettings"]
 
 _MIB = 1 << 20
+
+BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+"""Name of an S3 bucket."""
 
 
 def _plain(url: HttpUrl) -> HttpUrl:
@@ -20,10 +23,8 @@ def _plain(url: HttpUrl) -> HttpUrl:
     return url
 
 
-class ObjectStoreSettings(Settings):
-    """Where layers are stored and how patient the suite is with the store."""
-
-    model_config = SettingsConfigDict(env_prefix="LAYER_STORE_")
+class StoreSettings(Settings):
+    """How an S3 server is reached, and how patient the suite is with it; a subclass names the bucket."""
 
     endpoint: Annotated[HttpUrl, AfterValidator(_plain)]
     """URL of the S3 server, `http(s)://HOST[:PORT]`."""
@@ -31,18 +32,10 @@ class ObjectStoreSettings(Settings):
     """Access key of an S3 user who may read, write and list the bucket."""
     secret_key: SecretStr
     """Secret key of that user."""
-    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "layers"
-    """Bucket of the layers; it must exist."""
+    bucket: BucketName
+    """Name of the bucket, which must exist."""
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] = "us-east-1"
     """Region that requests are signed for; most servers do not care."""
-    multipart_threshold: Annotated[ByteSize, Field(ge=1, le=5 << 30)] = ByteSize(32 * _MIB)
-    """Archives larger than this are uploaded in parts."""
-    part_size: Annotated[ByteSize, Field(ge=5 * _MIB, le=5 << 30)] = ByteSize(16 * _MIB)
-    """Size of a part; it grows where an archive would need more than 10,000 of them."""
-    parallel_parts: Annotated[int, Field(ge=1, le=64)] = 4
-    """Parts of one archive that are uploaded at the same time."""
-    object_limit: Annotated[ByteSize, Field(ge=1)] = ByteSize(64 << 30)
-    """Larger objects are not downloaded."""
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = 5
     """Longest wait for a connection, in seconds."""
     read_timeout: Annotated[float, Field(gt=0, le=3600)] = 30
@@ -59,3 +52,20 @@ class ObjectStoreSettings(Settings):
     def deadline(self, size: int) -> float:
         """Longest time that transferring `size` bytes may take with all its repetitions, in seconds."""
         return self.allowance(size) + self.retry_seconds
+
+
+class ObjectStoreSettings(StoreSettings):
+    """Where layers are stored and how patient the suite is with the store."""
+
+    model_config = SettingsConfigDict(env_prefix="LAYER_STORE_")
+
+    bucket: BucketName = "layers"
+    """Bucket of the layers; it must exist."""
+    multipart_threshold: Annotated[ByteSize, Field(ge=1, le=5 << 30)] = ByteSize(32 * _MIB)
+    """Archives larger than this are uploaded in parts."""
+    part_size: Annotated[ByteSize, Field(ge=5 * _MIB, le=5 << 30)] = ByteSize(16 * _MIB)
+    """Size of a part; it grows where an archive would need more than 10,000 of them."""
+    parallel_parts: Annotated[int, Field(ge=1, le=64)] = 4
+    """Parts of one archive that are uploaded at the same time."""
+    object_limit: Annotated[ByteSize, Field(ge=1)] = ByteSize(64 << 30)
+    """Larger objects are not downloaded."""

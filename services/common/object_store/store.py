@@ -46,9 +46,9 @@ class ObjectStore:
             threads = ThreadPoolExecutor(max(_LEAST_THREADS, os.cpu_count() or 1), "object-store")
             stack.callback(threads.shutdown)
             self._bucket = await stack.enter_async_context(Bucket.open(self._settings))
-            self._uploader = Uploader(bucket=self._bucket, threads=threads)
+            self._uploader = Uploader(bucket=self._bucket, settings=self._settings, threads=threads)
             self._stream_uploader = StreamUploader(bucket=self._bucket, threads=threads)
-            self._downloader = Downloader(bucket=self._bucket, threads=threads)
+            self._downloader = Downloader(bucket=self._bucket, limit=self._settings.object_limit, threads=threads)
             self._stack = stack.pop_all()
         return self
 

@@ -14,6 +14,7 @@ from services.common.object_store.body import FilePart, hash_part
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ChecksumMismatchError
 from services.common.object_store.model import AnnouncedLayer
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.writer import ObjectWriter, SentPart, part_size
 from services.common.repository_name import RepositoryName
 from services.common.threads import run_to_end
@@ -37,13 +38,15 @@ class Uploader:
     ----------
     bucket
         Where to.
+    settings
+        When and how archives are cut into parts.
     threads
         Where hashing is done.
     """
 
-    def __init__(self, *, bucket: Bucket, threads: Executor) -> None:
+    def __init__(self, *, bucket: Bucket, settings: ObjectStoreSettings, threads: Executor) -> None:
         self._bucket = bucket
-        self._settings = bucket.settings
+        self._settings = settings
         self._threads = threads
 
     async def upload(self, archive: LayerArchive, repository: RepositoryName) -> bool:

@@ -5,17 +5,17 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.settings import BucketName, StoreSettings
 
 __all__ = ["RepositoryStoreSettings"]
 
 
-class RepositoryStoreSettings(ObjectStoreSettings):
+class RepositoryStoreSettings(StoreSettings):
     """Where the bucket of a repository is, and how patient the suite is with it."""
 
     model_config = SettingsConfigDict(env_prefix="REPOSITORY_STORE_")
 
-    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "cvmfs"
+    bucket: BucketName = "cvmfs"
     """Bucket of the repository; it must exist, and clients must be able to read it without credentials."""
     prefix: Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9._-]+/)*$")] = ""
     """What the keys of the repository begin with, such as `cvmfs/thin.example.org/`."""
