@@ -13,7 +13,7 @@ from services.common.errors import InvalidValueError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Selection
 
-__all__ = ["Listing", "Order", "read_listing", "read_selection"]
+__all__ = ["Listing", "Order", "read_listing"]
 
 _PREFIX = re.compile(r"[0-9a-f]{0,64}")
 _MOMENT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?),([0-9a-f]{64})")
@@ -80,10 +80,10 @@ def read_listing(query: MultiMapping[str], *, page: int, most: int) -> Listing:
     after: Digest | Moment | None = None
     if place:
         after = Digest(place) if order == Order.DIGEST else _moment(place)
-    return Listing(selection=read_selection(query), order=Order(order), after=after, limit=limit)
+    return Listing(selection=_selection(query), order=Order(order), after=after, limit=limit)
 
 
-def read_selection(query: MultiMapping[str]) -> Selection:
+def _selection(query: MultiMapping[str]) -> Selection:
     """Read which layers a query asks for.
 
     Raises
