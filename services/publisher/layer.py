@@ -19,7 +19,9 @@ from services.publisher.threads import Stop
 
 __all__ = ["VerifiedLayer"]
 
-_PIECE: Final = 1 << 20
+_PIECE: Final = 64 << 10
+_SMALL: Final = 1 << 20
+"""Archives below this size are read before a thread would be ahead, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +68,13 @@ class VerifiedLayer:
         try:
             with FileIO(self.path) as file:
                 reader = open_archive(_Stoppable(file, stop), limits=self.limits)
-                with ReadAhead(reader) as ahead:
-                    content = consume(ahead)
-                    _read_to_end(ahead)
+                if self.size < _SMALL:
+                    content = consume(reader)
+                    _read_to_end(reader)
+                else:
+                    with ReadAhead(reader) as ahead:
+                        content = consume(ahead)
+                        _read_to_end(ahead)
                 identity = reader.identity()
         except (TreeWriteError, TreeReadError) as error:
             raise RepositoryError(str(error)) from error

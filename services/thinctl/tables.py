@@ -97,6 +97,8 @@ def show_layer(layer: Layer) -> None:
         grid.add_row("revision", str(layer.revision))
     grid.add_row("archive", _size(layer.archive_size))
     grid.add_row("files", _size(layer.tree_size))
+    for note in layer.notes:
+        grid.add_row("not kept", Text(note))
     grid.add_row("announced", f"{layer.announced_at.isoformat()} ({_since(layer.announced_at)} ago)")
     grid.add_row("changed", f"{layer.updated_at.isoformat()} ({_since(layer.updated_at)} ago)")
     show(grid)

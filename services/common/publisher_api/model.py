@@ -34,6 +34,8 @@ class Layer(_Answer):
     """Bytes of the archive."""
     tree_size: int | None = None
     """Bytes of the layer's files."""
+    notes: tuple[str, ...] = ()
+    """Of a published layer: what of it the repository could not keep."""
     announced_at: datetime
     updated_at: datetime
 

@@ -93,6 +93,7 @@ def _document(record: LayerRecord) -> dict[str, object]:
         "attempts": record.attempts,
         "archive_size": record.archive_size,
         "tree_size": record.tree_size,
+        "notes": record.notes,
         "announced_at": time_text(record.announced_at),
         "updated_at": time_text(record.updated_at),
     }

@@ -7,7 +7,7 @@ it is on the disk (WAL, synchronous=FULL) when the call returns.
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,9 @@ __all__ = ["Journal"]
 _GIVEN: Final = "digest IN (SELECT value FROM json_each(:digests))"
 _WAITING: Final = "(state = 'announced' OR (state = 'failed' AND retryable))"
 _UNKNOWN: Final[Mapping[Digest, int]] = {}
+_NOTHING: Final[Mapping[Digest, Sequence[str]]] = {}
+_NOTES: Final = 20
+"""Notes of a layer that are recorded: enough to see what it is about."""
 
 
 class Journal:
@@ -169,7 +172,12 @@ class Journal:
         )
 
     async def published(
-        self, digests: Iterable[Digest], revision: int | None, *, tree_sizes: Mapping[Digest, int] = _UNKNOWN
+        self,
+        digests: Iterable[Digest],
+        revision: int | None,
+        *,
+        tree_sizes: Mapping[Digest, int] = _UNKNOWN,
+        notes: Mapping[Digest, Sequence[str]] = _NOTHING,
     ) -> None:
         """Record layers as published.
 
@@ -181,17 +189,21 @@ class Journal:
             The revision that brought them, where that is known.
         tree_sizes
             Bytes of their files, of those that were unpacked now.
+        notes
+            What of them could not be kept; of each the first few are recorded.
         """
         await self._run(
             f"""
             UPDATE layers SET state = 'published', revision = :revision, reason = NULL, attempts = 0, share = NULL,
                 retryable = 0, due = 0, updated_at = :now,
-                tree_size = coalesce((SELECT value FROM json_each(:sizes) WHERE key = digest), tree_size)
+                tree_size = coalesce((SELECT value FROM json_each(:sizes) WHERE key = digest), tree_size),
+                notes = coalesce((SELECT value FROM json_each(:notes) WHERE key = digest), notes)
             WHERE {_GIVEN} RETURNING digest
             """,  # noqa: S608 - constants of this module
             digests=json.dumps(list(digests)),
             revision=revision,
             sizes=json.dumps(tree_sizes),
+            notes=json.dumps({digest: list(said[:_NOTES]) for digest, said in notes.items()}),
         )
 
     async def widen(self) -> None:

@@ -56,6 +56,8 @@ class LayerRecord:
     """Bytes of the archive; known once its object has been found."""
     tree_size: int | None
     """Bytes of the layer's files; known once the archive has been read."""
+    notes: tuple[str, ...] = ()
+    """Of a published layer: what of it the repository could not keep, for people; the layer's sidecar has all of it."""
     announced_at: float
     updated_at: float
 

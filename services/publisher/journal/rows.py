@@ -1,5 +1,6 @@
 """The journal's rows: which are meant, and what they say."""
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final
@@ -10,7 +11,7 @@ from services.publisher.journal.model import LayerRecord, LayerState, Selection,
 __all__ = ["COLUMNS", "condition_of", "record_of", "summary_of"]
 
 COLUMNS: Final = (
-    "digest, state, attempts, share, reason, retryable, due, revision, archive_size, tree_size, "
+    "digest, state, attempts, share, reason, retryable, due, revision, archive_size, tree_size, notes, "
     "announced_at, updated_at"
 )
 
@@ -48,6 +49,7 @@ def record_of(row: sqlite3.Row) -> LayerRecord:
         revision=row["revision"],
         archive_size=row["archive_size"],
         tree_size=row["tree_size"],
+        notes=tuple(json.loads(row["notes"] or "[]")),
         announced_at=row["announced_at"],
         updated_at=row["updated_at"],
     )

@@ -48,7 +48,14 @@ PRAGMA user_version = 2;
 COMMIT;
 """
 
-STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE)
+_NOTES: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE layers ADD COLUMN notes TEXT;
+PRAGMA user_version = 3;
+COMMIT;
+"""
+
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES)
 """What makes version N + 1 of version N."""
 
 VERSION: Final = len(STEPS)

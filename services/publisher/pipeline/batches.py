@@ -102,7 +102,10 @@ class BatchPublisher:
         if not layers:
             return
         await self._journal.published(
-            [layer.digest for layer in layers], revision, tree_sizes={layer.digest: layer.size for layer in layers}
+            [layer.digest for layer in layers],
+            revision,
+            tree_sizes={layer.digest: layer.size for layer in layers},
+            notes={layer.digest: layer.prepared.sidecar.notes for layer in layers},
         )
         if any(layer.record.share for layer in layers):
             await self._journal.widen()

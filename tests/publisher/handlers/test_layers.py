@@ -43,6 +43,7 @@ async def test_a_layer_is_shown(client: Client, settings: PublisherSettings) -> 
         "attempts": 0,
         "archive_size": None,
         "tree_size": None,
+        "notes": [],
     }
     _write(settings, "UPDATE layers SET state = 'failed', reason = 'r', retryable = 1, due = 1.5, attempts = 2")
     layer = await (await client.get(f"/v1/layers/{_DIGESTS[1]}")).json()

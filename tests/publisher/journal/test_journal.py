@@ -172,10 +172,10 @@ async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> 
 async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     connection.close()
     with pytest.raises(
-        JournalError, match=r"journal\.sqlite has version 3, this publisher reads up to 2: use the publisher"
+        JournalError, match=r"journal\.sqlite has version 4, this publisher reads up to 3: use the publisher"
     ):
         async with Journal(path):
             pass
