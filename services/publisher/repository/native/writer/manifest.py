@@ -8,6 +8,7 @@ from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.errors import BrokenRepositoryError
 from services.publisher.repository.native.records import MANIFEST, ROOT_PATH_HASH, ContentHash
 from services.publisher.repository.native.signer import Signer
+from services.publisher.repository.native.trust.letter import seal
 
 __all__ = ["Manifest"]
 
@@ -59,8 +60,7 @@ class Manifest:
         lines += [f"M{self.meta}"] if self.meta else []
         lines += [f"Y{self.reflog}"] if self.reflog else []
         body = "".join(f"{line}\n" for line in lines).encode("ascii")
-        hash_line = str(ContentHash.of(body, self.root.algorithm)).encode("ascii")
-        return body + _SEPARATOR + hash_line + b"\n" + signer.sign(hash_line)
+        return seal(body, signer.sign, algorithm=self.root.algorithm)
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
