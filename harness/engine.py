@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohttp
 
 from harness.commands import Completed, run
-from harness.processes import Daemon
+from harness.processes import Daemon, DaemonError
 from harness.sandbox import Sandbox
 from harness.sandbox.traces import kill_cgroup, unmount_below
 
@@ -169,6 +169,13 @@ class Engine:
             return self._containerd_socket.is_socket()
 
         await self.containerd.start(listens, timeout=timeout)
+
+    @property
+    def gateway(self) -> str:
+        """Address of the sandbox, to containers of an engine with a bridge."""
+        if self._bridge is None:
+            raise DaemonError(f"the engine {self.name} has no bridge")
+        return self._bridge.partition("/")[0]
 
     def _has_bridge(self) -> bool:
         return self._bridge_name in (name for _, name in socket.if_nameindex())

@@ -1,11 +1,13 @@
 """What holds for every service of every variant."""
 
 import subprocess
+import tomllib
 from typing import Any
 
 import pytest
 
 from tests.compose.conftest import NEEDED, VARIANTS, Read
+from tests.support.compose import CHECKOUT
 
 _CONFIGURATION = ("/etc/cvmfs/repositories.d", "/etc/cvmfs/keys")
 ONE_SHOT = {"minio-volumes", "setup", "repository-create", "docker2cvmfs"}
@@ -88,6 +90,31 @@ def test_services_wait_for_what_they_need(read: Read) -> None:
     }
     assert waits(services["repository"]) == {"repository-create": "service_completed_successfully"}
     assert waits(services["grafana"]) == {"prometheus": "service_healthy"}
+
+
+def test_images_are_labelled_with_the_version_of_the_project() -> None:
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nARG VERSION={version}\n" in (CHECKOUT / "Dockerfile").read_text()
+
+
+def test_minio_announces_layers_to_the_publisher_by_the_webhook_that_is_set_up(read: Read) -> None:
+    services = read()["services"]
+    webhook = services["setup"]["environment"]["SETUP_WEBHOOK"]
+    settings = {
+        name.removeprefix("MINIO_NOTIFY_WEBHOOK_").removesuffix(f"_{webhook}"): value
+        for name, value in services["minio"]["environment"].items()
+        if name.startswith("MINIO_NOTIFY_WEBHOOK_")
+    }
+    # The token is in the file that MinIO reads its other secrets from.
+    assert settings == {
+        "ENABLE": "on",
+        "ENDPOINT": "http://publisher:8480/v1/events",
+        "QUEUE_DIR": "/events",
+        "QUEUE_LIMIT": "100000",
+    }
+    assert services["minio"]["environment"]["MINIO_CONFIG_ENV_FILE"] == "/run/secrets/minio_env"
+    assert {mount["target"] for mount in services["minio"]["volumes"]} == {"/data", "/events"}
+    assert services["publisher"]["networks"].keys() & services["minio"]["networks"].keys()
 
 
 def test_seaweedfs_takes_the_place_of_minio(read: Read) -> None:

@@ -1,6 +1,5 @@
 """From a worker node through the compose stack to another one: a thin image runs, is committed, and runs elsewhere."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,15 +9,15 @@ import pytest_asyncio
 
 from harness.commands import run
 from harness.containers import run_container
+from harness.engine import Engine
 from harness.node import Node
-from harness.thin_images import read_descriptor, write_thin_image
+from harness.registry import Registry
+from harness.thin_images import read_descriptor
 from harness.trees import CONTAINER_EXCLUSIONS, differences, read_directory
-from services.common.archive.compression import write_archive
-from services.common.descriptor import LayerUrl, ThinDescriptor, ThinLayer
-from services.common.layout import LayerLayout
 from tests.support.compose import ComposeStack
 from tests.support.cvmfs_client import follow
 from tests.support.e2e import THIN, Images
+from tests.support.forwarder import forwarded
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -38,18 +37,34 @@ async def cvmfs_root(compose_stack: ComposeStack, tmp_path_factory: pytest.TempP
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def thin_image(compose_stack: ComposeStack, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base image as a thin one, whose layer the compose stack has published; a docker archive."""
+async def registry(builder: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Address of a registry that the stack's containers reach, as a site's is."""
+    registry = Registry(tmp_path_factory.mktemp("registry") / "registry")
+    try:
+        await registry.start()
+        host, _, port = registry.address.rpartition(":")
+        async with forwarded(builder.gateway, host, int(port)) as address:
+            yield address
+    finally:
+        await registry.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def thin_image(
+    compose_stack: ComposeStack, images: Images, registry: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The base image, made thin by docker2cvmfs of the compose stack; a docker archive."""
     directory = tmp_path_factory.mktemp("thin")
-    (directory / "tree").mkdir()
-    await run("tar", "-xpf", images.base, "-C", directory / "tree")
-    archive = await asyncio.to_thread(write_archive, directory / "tree", directory / "layer.tar.zst")
-    await compose_stack.upload(archive)
-    await compose_stack.published(archive.digest)
-    url = LayerUrl.of(compose_stack.repository, archive.digest, LayerLayout.FLAT)
-    descriptor = ThinDescriptor(layers=(ThinLayer(digest=archive.digest, url=url),))
-    write_thin_image(directory / "thin.tar", name=THIN, descriptor=descriptor, config={"Cmd": ["bash"]})
-    return directory / "thin.tar"
+    regular, thin = f"{registry}/debian:trixie", f"{registry}/debian:thin"
+    base = f"docker-archive:{images.directory / 'base.tar'}"
+    await run("skopeo", "copy", "--quiet", "--dest-tls-verify=false", base, f"docker://{regular}")
+    names = (regular, compose_stack.repository, "--insecure", "--push", "--tag", thin)
+    await compose_stack.compose("run", "--rm", "docker2cvmfs", "make-thin", *names)
+    archive = directory / "thin.tar"
+    await run(
+        "skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{thin}", f"docker-archive:{archive}:{THIN}"
+    )
+    return archive
 
 
 async def test_what_is_committed_on_one_node_runs_on_another(

@@ -20,8 +20,6 @@ from tests.support.publisher import make_layer
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NAME = RepositoryName("real.example.org")
-BRIDGE = "172.30.0.1"
-"""Where this machine is, to containers of the engine."""
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -30,13 +28,13 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _served(directory: Path) -> Iterator[str]:
+def _served(directory: Path, address: str) -> Iterator[str]:
     """Serve a directory to containers."""
-    with ThreadingHTTPServer((BRIDGE, 0), partial(_Quiet, directory=str(directory))) as server:
+    with ThreadingHTTPServer((address, 0), partial(_Quiet, directory=str(directory))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://{BRIDGE}:{server.server_address[1]}"
+            yield f"http://{address}:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()
@@ -46,7 +44,7 @@ def _served(directory: Path) -> Iterator[str]:
 async def stack(builder: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ComposeStack]:
     directory = tmp_path_factory.mktemp("cvmfs")
     package = build_package(directory)
-    with _served(directory) as url:
+    with _served(directory, builder.gateway) as url:
         stack = ComposeStack(
             engine=builder,
             directory=directory / "clone",
