@@ -189,6 +189,7 @@ async def test_notifications_of_minio_are_taken(compose_stack: ComposeStack, lay
 async def test_a_publisher_that_starts_before_its_store_waits(
     compose_stack: ComposeStack, layers: list[LayerArchive]
 ) -> None:
+    await compose_stack.compose("kill", "seaweedfs")
     await compose_stack.compose("rm", "--stop", "--force", "seaweedfs", "publisher")
     await compose_stack.compose("up", "--detach", "--no-deps", "publisher")
 
@@ -228,6 +229,15 @@ async def test_down_and_up_lose_nothing(
     assert (tmp_path / "cvmfs" / published["digest"] / "etc" / "motd").read_text() == "layer 0"
     await compose_stack.upload(layers[3])
     await compose_stack.published(layers[3].digest)
+
+
+async def test_restarted_containers_get_healthy(compose_stack: ComposeStack) -> None:
+    # The same containers, as after a restart of the machine; their temporary file systems are made anew.
+    before = {container["Id"] for container in await compose_stack.inspect(*LASTING)}
+    await compose_stack.compose("restart", "--timeout", "1", *LASTING)
+    await compose_stack.up()
+    assert await compose_stack.states() == HEALTHY
+    assert {container["Id"] for container in await compose_stack.inspect(*LASTING)} == before
 
 
 def _make_old(journal: Path) -> None:
@@ -277,7 +287,7 @@ async def test_a_back_up_is_restored_as_documented(
     await compose_stack.shell(line)
     key = (compose_stack.directory / "repository.pub").read_bytes()
     await compose_stack.shell(commands_below(OPERATIONS, "**Back up.**"))
-    await compose_stack.compose("down", "--volumes")
+    await compose_stack.compose("down", "--volumes", "--timeout", "1")
     await compose_stack.shell(commands_below(OPERATIONS, "**Restore**"))
     await compose_stack.compose("exec", "publisher", "thinctl", "resume")
     assert compose_stack.public_key == key
