@@ -10,6 +10,7 @@ from typing import Final
 from harness.bench import memory, rows
 from harness.bench.conversion import conversion
 from harness.bench.measure import Row
+from harness.bench.native import native
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
 from harness.disk import mount_disk
@@ -19,7 +20,7 @@ __all__: list[str] = []
 
 _ROOT: Final = Path(__file__).parents[2]
 _ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
-_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion")
+_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native")
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -46,6 +47,7 @@ async def _run(only: Sequence[str], runs: int) -> None:
             "build": lambda: rows.build(rig.regular, directory, runs),
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
+            "native": lambda: native(directory / "native", runs),
         }
         for name, row in work.items():
             if name in only:

@@ -1,0 +1,219 @@
+"""Publishing into a native repository, beside GNU tar, which unpacks the same archives to the same disk."""
+
+import asyncio
+import hashlib
+import io
+import itertools
+import os
+import random
+import tarfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from harness.bench.measure import Row, Target, compare
+from harness.commands import run
+from services.common.archive.limits import ArchiveLimits
+from services.common.digest import Digest
+from services.common.layout import LayerLayout
+from services.common.repository_name import RepositoryName
+from services.publisher.layer import VerifiedLayer
+from services.publisher.repository.interface import PreparedLayer
+from services.publisher.repository.native.create import create_repository
+from services.publisher.repository.native.format import RepositoryFormat
+from services.publisher.repository.native.repository import NativeRepository
+from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.publisher.repository.native.trust.keyring import KeyFiles
+
+__all__ = ["native"]
+
+_NAME: Final = RepositoryName("bench.example.org")
+_SYSTEM: Final = (Path("/usr/lib/python3"), Path("/usr/lib/gcc"))
+"""What the large archive holds, as far as the machine has it."""
+_SMALL_FILES: Final = 30_000
+_BATCH: Final = 100
+_MANY: Final = 10_000
+"""Layers that are there before the last figures of the growing repository."""
+_AT_ONCE: Final = 500
+
+
+async def native(directory: Path, runs: int) -> list[Row]:
+    """Measure new content, small files, known content, a batch, and a repository that grows."""
+    bench = _Bench(directory)
+    await asyncio.to_thread(bench.make)
+    return [
+        await bench.row("native, new content", bench.large, runs, limit=1.3),
+        await bench.row(f"native, {_SMALL_FILES} small files", bench.small, runs, limit=_SMALL_FILES / 12_000),
+        await bench.known(runs),
+        await bench.batch(runs),
+        await bench.growth(runs),
+    ]
+
+
+class _Bench:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._numbers = itertools.count()
+        self._keys = KeyFiles(directory / "keys", _NAME)
+        self.large = directory / "large.tar"
+        self.small = directory / "small.tar"
+
+    def make(self) -> None:
+        """Make the two archives."""
+        self._directory.mkdir()
+        with tarfile.open(self.large, "w") as tar:
+            for place in _SYSTEM:
+                if place.exists():
+                    tar.add(place, place.name)
+        chance = random.Random(1)  # noqa: S311 - the same archive every time
+        content = self.large.read_bytes()
+        with tarfile.open(self.small, "w") as tar:
+            for number in range(_SMALL_FILES):
+                size = chance.randint(1024, 8192)
+                begin = chance.randint(0, len(content) - size)
+                _add(tar, f"{number // 100}/{number}", content[begin : begin + size])
+
+    async def row(self, name: str, archive: Path, runs: int, *, limit: float) -> Row:
+        """Publish an archive into an empty repository."""
+
+        async def publish() -> float:
+            async with self._opened() as repository:
+                return await _timed(repository, [_layer(archive)])
+
+        return await compare(
+            name,
+            {"tar -x": lambda: self._unpack(archive), "native": publish},
+            runs=runs,
+            targets=(Target(subject="native", limit=limit),),
+        )
+
+    async def known(self, runs: int) -> Row:
+        """Publish the large archive's files in other layers, when they are known."""
+        async with self._opened() as repository:
+            await _timed(repository, [_layer(self.large)])
+
+            async def publish() -> float:
+                archive = await asyncio.to_thread(self._variant)
+                return await _timed(repository, [_layer(archive)])
+
+            return await compare(
+                "native, the same content again",
+                {"tar -x": lambda: self._unpack(self.large), "native": publish},
+                runs=runs,
+                targets=(Target(subject="native", limit=0.3),),
+            )
+
+    async def batch(self, runs: int) -> Row:
+        """Publish a hundred small layers as one revision."""
+        async with self._opened() as repository:
+            return await compare(
+                f"native, {_BATCH} layers in a batch",
+                {"native": lambda: self._publish_tiny(repository, _BATCH)},
+                runs=runs,
+                targets=(Target(subject="native", limit=1.5),),
+            )
+
+    async def growth(self, runs: int) -> Row:
+        """Publish one layer after a hundred, and after ten thousand, into repositories that differ in that only."""
+        async with self._opened() as few, self._opened() as many:
+            await self._publish_tiny(few, _BATCH)
+            for _ in range(_MANY // _AT_ONCE):
+                await self._publish_tiny(many, _AT_ONCE)
+            subjects: dict[str, Callable[[], Awaitable[float]]] = {
+                f"after {_BATCH}": lambda: self._publish_tiny(few, 1),
+                f"after {_MANY}": lambda: self._publish_tiny(many, 1),
+            }
+            target = Target(subject=f"after {_MANY}", over=f"after {_BATCH}", limit=1.2)
+            return await compare("native, one layer more", subjects, runs=4 * runs, targets=(target,))
+
+    async def _publish_tiny(self, repository: NativeRepository, count: int) -> float:
+        archives = await asyncio.to_thread(lambda: [self._tiny() for _ in range(count)])
+        return await _timed(repository, [_layer(archive) for archive in archives])
+
+    def _tiny(self) -> Path:
+        archive = self._place()
+        with tarfile.open(archive, "w") as tar:
+            for number in range(3):
+                _add(tar, f"etc/{number}", f"{archive.name} {number}\n".encode())
+        return archive
+
+    def _variant(self) -> Path:
+        """Return an archive with the large one's files and one of its own."""
+        archive = self._place()
+        archive.write_bytes(self.large.read_bytes())
+        with tarfile.open(archive, "a") as tar:
+            _add(tar, "variant", archive.name.encode())
+        return archive
+
+    async def _unpack(self, archive: Path) -> float:
+        # Nothing is removed in between: ext4 looks at every inode that was freed lately before it takes another.
+        place = self._place()
+        place.mkdir()
+        started = time.perf_counter()
+        await run("tar", "-xf", str(archive), "-C", str(place))
+        return time.perf_counter() - started
+
+    def _place(self) -> Path:
+        return self._directory / str(next(self._numbers))
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[NativeRepository]:
+        """Open an empty repository, its processes started."""
+        place = self._place()
+        storage = DirectoryStorage(place / "repository")
+        create_repository(name=_NAME, storage=storage, keys=self._keys, chosen=RepositoryFormat(), meta={})
+        with ThreadPoolExecutor(6) as threads:
+            repository = NativeRepository(
+                name=_NAME,
+                storage=storage,
+                keys=self._keys,
+                state=place / "state",
+                layout=LayerLayout.FLAT,
+                threads=threads,
+            )
+            async with repository:
+                await repository.recover(())
+                await self._publish_tiny(repository, 2 * (os.cpu_count() or 1))
+                yield repository
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def _layer(archive: Path) -> VerifiedLayer:
+    with archive.open("rb") as file:
+        digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+    return VerifiedLayer(
+        path=archive,
+        digest=digest,
+        diff_id=digest,
+        size=archive.stat().st_size,
+        uncompressed_size=None,
+        limits=ArchiveLimits(),
+    )
+
+
+async def _timed(repository: NativeRepository, layers: Sequence[VerifiedLayer]) -> float:
+    """Publish layers as one revision, as the publisher does, four being prepared at a time; return the seconds."""
+    turn = asyncio.Semaphore(4)
+
+    async def prepare(layer: VerifiedLayer) -> PreparedLayer:
+        async with turn:
+            return await repository.prepare(layer)
+
+    started = time.perf_counter()
+    prepared = await asyncio.gather(*map(prepare, layers))
+    async with repository.transaction("bench") as transaction:
+        for layer in prepared:
+            await transaction.add(layer)
+        await transaction.publish()
+    seconds = time.perf_counter() - started
+    for layer in prepared:
+        await repository.discard(layer)
+    return seconds
