@@ -94,7 +94,7 @@ async def test_objects_are_kept_by_caches_for_good(
         path = reader.head().manifest.root.path(ObjectKind.CATALOG)
     async with web.get(path, headers={"Accept-Encoding": "gzip"}) as response:
         assert (response.status, response.content_type) == (200, "application/octet-stream")
-        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert response.headers["Cache-Control"] == "public, max-age=259200, immutable"
         assert response.headers.keys() & {"ETag", "Last-Modified", "Content-Encoding"} == set()
         whole = await response.read()
     async with web.get(path, headers={"Range": "bytes=2-5"}) as response:
