@@ -34,11 +34,15 @@ DIGESTS = [hashlib.sha256(layer).hexdigest() for layer in LAYERS]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
-async def image(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An image of a layer that is uploaded in parts and one that is not."""
-    directory = tmp_path_factory.mktemp("publish") / "image"
-    write_image(directory, LAYERS, tag="1")
-    await site.registry.push(f"oci:{directory}:1", "faulty:1", "--preserve-digests")
+async def images(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An image of a layer that is uploaded in parts, and one of a layer that is not.
+
+    In one image a failure of either would cut the other's upload off, which the server may complete at any time after.
+    """
+    for layer, digest in zip(LAYERS, DIGESTS, strict=True):
+        directory = tmp_path_factory.mktemp("publish") / "image"
+        write_image(directory, [layer], tag="1")
+        await site.registry.push(f"oci:{directory}:1", f"faulty:{digest[:8]}", "--preserve-digests")
 
 
 @pytest_asyncio.fixture(loop_scope="session", autouse=True)
@@ -75,7 +79,7 @@ async def test_a_layer_that_cannot_be_had_leaves_nothing(
     fault = Fault(f"GET .*/blobs/sha256:{digest}", effect, times=ALWAYS)
     async with FaultyRegistry.before(site.registry.address, fault) as proxy:
         conversion = Conversion(
-            reference=ImageReference.parse(f"{proxy.address}/faulty:1"),
+            reference=ImageReference.parse(f"{proxy.address}/faulty:{digest[:8]}"),
             platform=Platform.parse("linux/amd64"),
             options=impatient(),
         )
@@ -90,12 +94,14 @@ async def test_a_layer_that_cannot_be_had_leaves_nothing(
 
 
 async def test_a_wrong_layer_is_the_registrys_failure(site: Site) -> None:
-    fault = Fault(f"GET .*/blobs/sha256:{DIGESTS[1]}", changed(_flipped))
+    digest = DIGESTS[1]
+    fault = Fault(f"GET .*/blobs/sha256:{digest}", changed(_flipped))
     async with FaultyRegistry.before(site.registry.address, fault) as proxy:
-        arguments = (f"{proxy.address}/faulty:1", REPOSITORY, "--no-wait")
+        image = f"{proxy.address}/faulty:{digest[:8]}"
+        arguments = (image, REPOSITORY, "--no-wait")
         ended = await docker2cvmfs("publish", "--insecure", *arguments, env=site.access.environment)
     assert ended.status == 3
-    assert f"docker2cvmfs: blob sha256:{DIGESTS[1]} of {proxy.address}/faulty:1 does not have" in ended.errors
+    assert f"docker2cvmfs: blob sha256:{digest} of {image} does not have" in ended.errors
 
 
 async def test_many_layers_are_uploaded_once(site: Site, tmp_path: Path) -> None:
