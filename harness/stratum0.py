@@ -18,6 +18,7 @@ from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.digest import Digest
 from services.common.layout import LAYERS_DIRECTORY, layer_home, sidecar_path
+from services.common.object_store.settings import StoreSettings
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.create import create_repository
 from services.publisher.repository.native.format import RepositoryFormat
@@ -113,7 +114,8 @@ class Stratum0:
         if self._bucket is None:
             yield DirectoryStorage(self._written)
             return
-        settings = RepositoryStoreSettings(**self._access.settings.model_dump())
+        shared = self._access.settings.model_dump(include=set(StoreSettings.model_fields))
+        settings = RepositoryStoreSettings(**shared)
         with BucketStorage.connect(settings, state) as storage:
             yield storage
 
