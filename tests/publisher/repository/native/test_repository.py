@@ -17,8 +17,12 @@ from services.publisher.errors import ForeignTransactionError, LayerAdditionErro
 from services.publisher.repository.interface import ListedLayer, Publication
 from services.publisher.repository.native.errors import BrokenRepositoryError
 from services.publisher.repository.native.records import MANIFEST
+from services.publisher.repository.native.writer import worker
 from tests.support.native import NativeSite, layer_entries, publish
 from tests.support.publisher import make_layer, verified
+
+_WORKER = worker.__name__.encode()
+"""The program that workers run."""
 
 
 def _data_objects(site: NativeSite) -> set[str]:
@@ -236,18 +240,21 @@ async def test_a_directory_without_a_repository_is_refused(site: NativeSite, tmp
 async def test_a_worker_that_is_killed_fails_one_layer_and_is_replaced(site: NativeSite, tmp_path: Path) -> None:
     archive = make_layer(tmp_path, "one")
     async with site.opened() as repository:
-        for child in _children():
-            os.kill(child, signal.SIGKILL)
+        workers = _workers()
+        assert workers
+        for process in workers:
+            os.kill(process, signal.SIGKILL)
         with pytest.raises(RepositoryError, match="ended with status -9"):
             await repository.prepare(verified(archive))
         await publish(repository, archive)
     assert site.problems() == []
 
 
-def _children() -> list[int]:
-    """The processes of this one, each with the thread that started it."""
+def _workers() -> list[int]:
+    """The worker processes of this one, which has the servers of other tests for children as well."""
     files = Path("/proc/self/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
+    children = [child for file in files for child in file.read_text().split()]
+    return [int(child) for child in children if _WORKER in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")]
 
 
 async def test_layers_come_and_go(site: NativeSite, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from tests.support.layers import Directory, archive_of, layers
 from tests.support.native import NativeSite, layer_entries, publish, tar_archive
 from tests.support.tars import archive, member, pax
 
+_FIRST_TIME = (-(1 << 31), 0)
+"""The earliest time of ext4, of whose second it keeps no fraction; the repository does."""
 _OWN = (b"user.", b"security.capability", b"trusted.overlay.opaque")
 
 
@@ -99,7 +101,7 @@ def test_any_layer_reads_as_it_unpacks(site: NativeSite, tmp_path_factory: pytes
         opened = site.opened()
         repository = runner.run(opened.__aenter__())
 
-        @settings(max_examples=60, deadline=None, database=None)
+        @settings(max_examples=40, deadline=None, database=None)
         @given(root=layers(deletions=True))
         def reads(root: Directory) -> None:
             directory = tmp_path_factory.mktemp("layer")
@@ -123,6 +125,8 @@ def _compare(site: NativeSite, digest: Digest, wanted: dict[bytes, dict[str, Any
         assert entries.keys() == wanted.keys()
         for path, entry in entries.items():
             shown, expected = _shown(revision, entry), wanted[path]
+            if expected["time"] == _FIRST_TIME:
+                shown["time"] = (shown["time"][0], 0)
             if _is_whiteout(expected):
                 assert _is_whiteout(shown)
             else:
