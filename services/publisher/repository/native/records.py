@@ -22,6 +22,7 @@ __all__ = [
     "COUNTERS",
     "COUNTER_NAMES",
     "DIGEST_SIZE",
+    "HASH_SHIFT",
     "HISTORY_SCHEMA",
     "HISTORY_SCHEMA_REVISION",
     "HISTORY_SCHEMA_VERSION",
@@ -203,8 +204,9 @@ class EntryFlag(IntFlag):
     """Found by name, not listed."""
     DIRECT_IO = 0x10000
 
-    HASH_SHIFT = 8
-    """Not a bit: position of the three bits that hold the number of the hash algorithm."""
+
+HASH_SHIFT: Final = 8
+"""Position in an entry's flags of the three bits that hold the number of the hash algorithm."""
 
 
 class Compression(IntEnum):

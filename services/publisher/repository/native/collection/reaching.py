@@ -9,11 +9,11 @@ from services.publisher.repository.native.collection.names import pack
 from services.publisher.repository.native.errors import BrokenRepositoryError
 from services.publisher.repository.native.reader.catalog import Catalog, CatalogReference
 from services.publisher.repository.native.reader.database import DATABASE_LIMIT, Database
+from services.publisher.repository.native.reader.entries import hash_algorithm_of
 from services.publisher.repository.native.records import (
     DIGEST_SIZE,
     ContentHash,
     EntryFlag,
-    HashAlgorithm,
     ObjectKind,
 )
 from services.publisher.repository.native.storage.interface import Storage
@@ -24,8 +24,6 @@ _FILES: Final = "SELECT DISTINCT hash, flags FROM catalog WHERE hash IS NOT NULL
 _CHUNKS: Final = (
     "SELECT DISTINCT chunks.hash, flags FROM chunks JOIN catalog USING (md5path_1, md5path_2) WHERE NOT flags & ?"
 )
-_ALGORITHM_BITS: Final = 7
-_ALGORITHMS: Final = {algorithm.number: algorithm for algorithm in HashAlgorithm}
 
 
 def reach_tree(storage: Storage, root: ContentHash, ledger: Ledger) -> None:
@@ -62,7 +60,7 @@ def reach_tree(storage: Storage, root: ContentHash, ledger: Ledger) -> None:
 
 def _objects(catalog: Catalog, query: str, kind: ObjectKind) -> Iterator[bytes]:
     for digest, flags in catalog.database.rows(query, (EntryFlag.EXTERNAL.value,)):
-        algorithm = _ALGORITHMS.get(flags >> EntryFlag.HASH_SHIFT & _ALGORITHM_BITS)
+        algorithm = hash_algorithm_of(flags)
         if not isinstance(digest, bytes) or len(digest) != DIGEST_SIZE or algorithm is None:
             raise BrokenRepositoryError(f"{catalog.database.name} names an object by {digest!r}, which is no hash")
         yield pack(digest, kind, algorithm)

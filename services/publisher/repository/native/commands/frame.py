@@ -1,10 +1,10 @@
 """The frame of `thin-repository`: which repository a command is about, how it answers, and its exit statuses."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -23,7 +23,9 @@ from services.publisher.repository.native.trust.errors import TrustError
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.repository.native.writer.index import ContentIndex
 
-__all__ = ["CODES", "EXIT_CODES", "JSON", "REPOSITORY", "Site", "open_site"]
+__all__ = ["CODES", "EXIT_CODES", "JSON", "REPOSITORY", "Site", "directory_option", "keys_option", "open_site"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _USAGE: Final = 2
 EXIT_CODES: Final = """\
@@ -117,15 +119,33 @@ def _storage(directory: Path | None, state: Path | None, stack: ExitStack) -> St
     return stack.enter_context(BucketStorage.connect(RepositoryStoreSettings.load(), state))
 
 
-REPOSITORY: Final = bundle(
-    click.argument("name"),
-    click.option(
+def directory_option(*, exists: bool) -> Callable[[_Command], _Command]:
+    """Make the option that names the repository's root, which has to be there already or not."""
+    return click.option(
         "--directory",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(exists=exists, file_okay=False, path_type=Path),
         envvar="THIN_REPOSITORY_DIRECTORY",
         show_envvar=True,
         help="Root of the repository; without it the repository is in the bucket of REPOSITORY_STORE_ENDPOINT.",
-    ),
+    )
+
+
+def keys_option(what: str) -> Callable[[_Command], _Command]:
+    """Make the option that names the directory of keys; `what` says of which."""
+    return click.option(
+        "--keys",
+        type=click.Path(file_okay=False, path_type=Path),
+        default="/etc/cvmfs/keys",
+        show_default=True,
+        envvar="THIN_REPOSITORY_KEYS",
+        show_envvar=True,
+        help=f"Directory of {what}",
+    )
+
+
+REPOSITORY: Final = bundle(
+    click.argument("name"),
+    directory_option(exists=False),
     click.option(
         "--state",
         type=click.Path(file_okay=False, path_type=Path),
@@ -134,15 +154,7 @@ REPOSITORY: Final = bundle(
         help="What the publisher keeps of this repository, PUBLISHER_STATE/native/NAME; a bucket needs it, and so do "
         "gc and remove beside a publisher.",
     ),
-    click.option(
-        "--keys",
-        type=click.Path(file_okay=False, path_type=Path),
-        default="/etc/cvmfs/keys",
-        show_default=True,
-        envvar="THIN_REPOSITORY_KEYS",
-        show_envvar=True,
-        help="Directory of the keys: NAME.masterkey, NAME.pub, NAME.key, NAME.crt.",
-    ),
+    keys_option("the keys: NAME.masterkey, NAME.pub, NAME.key, NAME.crt."),
 )
 """The argument and options that say which repository; a command passes them to `open_site`."""
 

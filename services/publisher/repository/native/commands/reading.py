@@ -11,6 +11,7 @@ import click
 
 from services.common.command_line import bundle
 from services.common.repository_name import RepositoryName
+from services.publisher.repository.native.commands.frame import directory_option, keys_option
 from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.reader.source import HttpSource, Source
 from services.publisher.repository.native.storage.bucket import BucketStorage
@@ -34,23 +35,9 @@ class ReadableSite:
 
 READABLE: Final = bundle(
     click.argument("name"),
-    click.option(
-        "--directory",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        envvar="THIN_REPOSITORY_DIRECTORY",
-        show_envvar=True,
-        help="Root of the repository; without it the repository is in the bucket of REPOSITORY_STORE_ENDPOINT.",
-    ),
+    directory_option(exists=True),
     click.option("--url", help="Address of the repository at a stratum 0 or 1: read it there."),
-    click.option(
-        "--keys",
-        type=click.Path(file_okay=False, path_type=Path),
-        default="/etc/cvmfs/keys",
-        show_default=True,
-        envvar="THIN_REPOSITORY_KEYS",
-        show_envvar=True,
-        help="Directory of NAME.pub, the public master key; no other is needed.",
-    ),
+    keys_option("NAME.pub, the public master key; no other is needed."),
 )
 """The argument and options that say which repository; a command passes them to `find_readable` or `open_reader`."""
 

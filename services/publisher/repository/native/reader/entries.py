@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Self
 from services.publisher.repository.native.errors import BrokenRepositoryError
 from services.publisher.repository.native.records import (
     DIGEST_SIZE,
+    HASH_SHIFT,
     Compression,
     ContentHash,
     EntryFlag,
@@ -16,7 +17,6 @@ from services.publisher.repository.native.records import (
 
 __all__ = ["Chunk", "Entry", "Row", "compression_of", "decode_xattrs", "hash_algorithm_of", "show_path"]
 
-_HASH_SHIFT: Final = 8
 _COMPRESSION_SHIFT: Final = 11
 _THREE_BITS: Final = 7
 _ALGORITHMS: Final = {algorithm.number: algorithm for algorithm in HashAlgorithm}
@@ -207,7 +207,7 @@ def show_path(path: bytes) -> str:
 @lru_cache(maxsize=64)
 def hash_algorithm_of(flags: int) -> HashAlgorithm | None:
     """Return the algorithm of an entry's hashes; None if nobody knows its number."""
-    return _ALGORITHMS.get(flags >> _HASH_SHIFT & _THREE_BITS)
+    return _ALGORITHMS.get(flags >> HASH_SHIFT & _THREE_BITS)
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from services.publisher.repository.native.records import (
     CATALOG_SCHEMA_VERSION,
     COUNTER_NAMES,
     COUNTERS,
+    HASH_SHIFT,
     ContentHash,
     EntryFlag,
     path_hash,
@@ -107,7 +108,7 @@ def file_row(path: bytes, *, mode: int, name: ContentHash, size: int, flags: int
     """Return the row of a whole file that belongs to nobody in particular and to no time."""
     parent, _, last = path.rpartition(b"/")
     here, above = path_hash(path), path_hash(parent)
-    flags |= EntryFlag.FILE | (name.algorithm.number << EntryFlag.HASH_SHIFT)
+    flags |= EntryFlag.FILE | (name.algorithm.number << HASH_SHIFT)
     return (*here, *above, 1, name.digest, size, stat.S_IFREG | mode, 0, 0, flags, last, b"", 0, 0, None)
 
 

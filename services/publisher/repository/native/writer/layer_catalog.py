@@ -14,6 +14,7 @@ from services.common.layout import CATALOG_MARKER, layer_home, layer_tree, sidec
 from services.publisher.repository.native.records import (
     COUNTER_NAMES,
     DIGEST_SIZE,
+    HASH_SHIFT,
     ContentHash,
     EntryFlag,
     HashAlgorithm,
@@ -57,7 +58,7 @@ class LayerCatalog:
         self._home = b"/" + layer_home(digest).encode()
         self._tree = tree
         self._algorithm = algorithm
-        self._hash_flags = algorithm.number << EntryFlag.HASH_SHIFT
+        self._hash_flags = algorithm.number << HASH_SHIFT
         self._counts: Counter[str] = Counter()
         self._chunked: list[tuple[tuple[int, int], int]] = []
 
