@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import HttpUrl, SecretStr
 
 from services.common.object_store.settings import ObjectStoreSettings
+from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 
 __all__ = ["S3Access", "accepts_objects", "create_bucket", "remove_bucket", "s3_client"]
 
@@ -31,23 +32,39 @@ class S3Access:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The settings of a service that uses the bucket."""
+        """The settings of a service whose layers are in the bucket."""
+        return self._environment("LAYER_STORE_")
+
+    @property
+    def repository_environment(self) -> Mapping[str, str]:
+        """The settings of a service whose native repository is in the bucket."""
+        return self._environment("REPOSITORY_STORE_")
+
+    def _environment(self, prefix: str) -> Mapping[str, str]:
         return {
-            "LAYER_STORE_ENDPOINT": self.endpoint,
-            "LAYER_STORE_BUCKET": self.bucket,
-            "LAYER_STORE_ACCESS_KEY": self.access_key,
-            "LAYER_STORE_SECRET_KEY": self.secret_key,
+            f"{prefix}ENDPOINT": self.endpoint,
+            f"{prefix}BUCKET": self.bucket,
+            f"{prefix}ACCESS_KEY": self.access_key,
+            f"{prefix}SECRET_KEY": self.secret_key,
         }
 
     @property
     def settings(self) -> ObjectStoreSettings:
         """The same for a service in this process."""
-        return ObjectStoreSettings(
-            endpoint=HttpUrl(self.endpoint),
-            bucket=self.bucket,
-            access_key=SecretStr(self.access_key),
-            secret_key=SecretStr(self.secret_key),
-        )
+        return ObjectStoreSettings(**self._named)
+
+    def repository_settings(self, **chosen: Any) -> RepositoryStoreSettings:  # noqa: ANN401 - the other fields of it
+        """The same where the bucket holds a native repository."""
+        return RepositoryStoreSettings(**self._named, **chosen)
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {
+            "endpoint": HttpUrl(self.endpoint),
+            "bucket": self.bucket,
+            "access_key": SecretStr(self.access_key),
+            "secret_key": SecretStr(self.secret_key),
+        }
 
 
 @cache

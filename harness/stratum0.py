@@ -18,14 +18,12 @@ from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.digest import Digest
 from services.common.layout import LAYERS_DIRECTORY, layer_home, sidecar_path
-from services.common.object_store.settings import StoreSettings
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.create import create_repository
 from services.publisher.repository.native.format import RepositoryFormat
 from services.publisher.repository.native.storage.bucket import BucketStorage
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import RepositoryKind
 
@@ -99,8 +97,7 @@ class Stratum0:
         """Settings that say where the publisher writes."""
         if self._bucket is None:
             return {"PUBLISHER_DIRECTORY": str(self._written)}
-        settings = self._access.environment.items()
-        return {name.replace("LAYER_STORE_", "REPOSITORY_STORE_"): value for name, value in settings}
+        return self._access.repository_environment
 
     @contextmanager
     def open_storage(self, state: Path) -> Iterator[Storage]:
@@ -114,9 +111,7 @@ class Stratum0:
         if self._bucket is None:
             yield DirectoryStorage(self._written)
             return
-        shared = self._access.settings.model_dump(include=set(StoreSettings.model_fields))
-        settings = RepositoryStoreSettings(**shared)
-        with BucketStorage.connect(settings, state) as storage:
+        with BucketStorage.connect(self._access.repository_settings(), state) as storage:
             yield storage
 
     @property

@@ -1,15 +1,16 @@
 """A registry with images in it, an object store, and a publisher."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
 
-from harness.s3 import S3Access, create_bucket, s3_client
+from harness.s3 import S3Access
 from harness.seaweedfs import SeaweedFS
 from tests.support.commands import Ended, docker2cvmfs
 from tests.support.notifications import ceph_event
+from tests.support.object_stores import new_bucket
 from tests.support.oci import write_image
 from tests.support.publisher import PublisherProcess
 from tests.support.registries import RegistryServer
@@ -52,9 +53,7 @@ class Site:
 async def site(seaweedfs: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """A site of the module's own; its publisher hears of layers from tests only."""
     directory = tmp_path_factory.mktemp("site")
-    access = replace(seaweedfs.access, bucket=f"convert-{directory.parent.name}-{directory.name}".lower()[:60])
-    async with s3_client(access) as client:
-        assert await create_bucket(client, access.bucket)
+    access = await new_bucket(seaweedfs.access)
     write_image(directory / "image", LAYERS, tag="1")
     publisher = PublisherProcess(directory / "publisher", access, {"PUBLISHER_SWEEP_INTERVAL": "3600"})
     async with RegistryServer.run(directory / "registry") as registry, publisher.running():

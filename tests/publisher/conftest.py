@@ -1,27 +1,23 @@
 """What the publisher's tests share."""
 
-import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.s3 import S3Access, create_bucket, s3_client
+from harness.s3 import S3Access
 from harness.sandbox import Sandbox
 from harness.seaweedfs import SeaweedFS
 from tests.support.cvmfs_server.standin import StandIn
 from tests.support.mounts import unmount_all_below
+from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, PublisherProcess
 
 
 @pytest.fixture
 async def bucket(seaweedfs: SeaweedFS) -> S3Access:
     """A bucket of the test's own, which announces nothing."""
-    access = replace(seaweedfs.access, bucket=f"test-{uuid.uuid4()}")
-    async with s3_client(access) as client:
-        assert await create_bucket(client, access.bucket)
-    return access
+    return await new_bucket(seaweedfs.access)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from harness.s3 import S3Access, create_bucket, s3_client
+from harness.s3 import S3Access, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.layout import sidecar_path
 from tests.support.notifications import ceph_event, minio_event, seaweedfs_event
+from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, TOKEN, PublisherProcess, make_layer, upload
 
 _PUBLISHED = 'publisher_layers{state="published"}'
@@ -37,9 +37,7 @@ async def publisher(seaweedfs: SeaweedFS, tmp_path_factory: pytest.TempPathFacto
         "PUBLISHER_EVENT_TOKEN_FILE": str(directory / "token"),
         "PUBLISHER_SWEEP_INTERVAL": "3600",
     }
-    access = replace(seaweedfs.access, bucket=f"flow-{uuid.uuid4()}")
-    async with s3_client(access) as client:
-        assert await create_bucket(client, access.bucket)
+    access = await new_bucket(seaweedfs.access)
     publisher = PublisherProcess(directory / "publisher", access, settings)
     async with publisher.running():
         yield publisher

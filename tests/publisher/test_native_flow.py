@@ -16,7 +16,6 @@ from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.storage.bucket import BucketStorage
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from tests.support.notifications import ceph_event
 from tests.support.publisher import REPOSITORY, PublisherProcess, make_layer, upload
@@ -42,11 +41,8 @@ def native(tmp_path: Path, bucket: S3Access, keys: KeyFiles, kind: str) -> Publi
     if kind == "bucket":
         settings |= {
             "PUBLISHER_DIRECTORY": "",
-            "REPOSITORY_STORE_ENDPOINT": bucket.endpoint,
-            "REPOSITORY_STORE_BUCKET": bucket.bucket,
             "REPOSITORY_STORE_PREFIX": _PREFIX,
-            "REPOSITORY_STORE_ACCESS_KEY": bucket.access_key,
-            "REPOSITORY_STORE_SECRET_KEY": bucket.secret_key,
+            **bucket.repository_environment,
         }
     publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)
     with _storage(publisher, kind) as storage:
@@ -59,14 +55,7 @@ def _storage(publisher: PublisherProcess, kind: str) -> Iterator[Storage]:
     if kind == "directory":
         yield DirectoryStorage(publisher.root)
         return
-    access = publisher.access
-    settings = RepositoryStoreSettings(
-        endpoint=access.settings.endpoint,
-        bucket=access.bucket,
-        prefix=_PREFIX,
-        access_key=access.settings.access_key,
-        secret_key=access.settings.secret_key,
-    )
+    settings = publisher.access.repository_settings(prefix=_PREFIX)
     with BucketStorage.connect(settings, publisher.state / "native" / REPOSITORY) as storage:
         yield storage
 

@@ -15,13 +15,14 @@ from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
 from harness.ceph import CephRGW
-from harness.s3 import S3Access, create_bucket, s3_client
+from harness.s3 import S3Access, s3_client
 from services.common.object_store import ObjectStore
 from services.common.object_store.model import key_of
 from services.setup.errors import SetupError
 from services.setup.policies import Policy, agent_policy, uploader_policy
 from services.setup.store import Administrator, StoreUser
 from tests.common.object_store.conftest import impatient
+from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, make_layer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,9 +45,8 @@ def _statements(policy: Policy, user: str) -> list[dict[str, object]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def users(ceph: CephRGW) -> AsyncIterator[Users]:
-    owner = replace(ceph.access, bucket=f"policies-{uuid.uuid4()}")
+    owner = await new_bucket(ceph.access)
     async with s3_client(owner) as client:
-        assert await create_bucket(client, owner.bucket)
         policy = {
             "Version": "2012-10-17",
             "Statement": [

@@ -12,7 +12,7 @@ from harness.ceph import CephRGW
 from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 
-__all__ = ["ceph", "empty_bucket", "s3_access", "seaweedfs"]
+__all__ = ["ceph", "empty_bucket", "new_bucket", "s3_access", "seaweedfs"]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -49,7 +49,12 @@ def s3_access(request: pytest.FixtureRequest) -> S3Access:
 @pytest.fixture
 async def empty_bucket(s3_access: S3Access) -> S3Access:
     """A bucket of the test's own at each kind of server in turn."""
-    access = replace(s3_access, bucket=f"test-{uuid.uuid4()}")
+    return await new_bucket(s3_access)
+
+
+async def new_bucket(access: S3Access) -> S3Access:
+    """Make a bucket that nobody else uses at the server of another one."""
+    access = replace(access, bucket=f"test-{uuid.uuid4()}")
     async with s3_client(access) as client:
         assert await create_bucket(client, access.bucket)
     return access

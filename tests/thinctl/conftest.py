@@ -5,19 +5,19 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import pytest_asyncio
 
-from harness.s3 import create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.archive.model import LayerArchive
 from services.common.repository_name import RepositoryName
 from services.thinctl.__main__ import main
 from tests.support.commands import Ended
+from tests.support.object_stores import new_bucket
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
 
 
@@ -57,9 +57,7 @@ def thinctl(*arguments: object, env: Mapping[str, str] | None = None) -> Ended:
 async def site(seaweedfs: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """A publisher that sweeps at its start and when it is told to."""
     directory = tmp_path_factory.mktemp("thinctl")
-    access = replace(seaweedfs.access, bucket=f"thinctl-{directory.parent.name}-{directory.name}".lower()[:60])
-    async with s3_client(access) as client:
-        assert await create_bucket(client, access.bucket)
+    access = await new_bucket(seaweedfs.access)
     published = tuple(make_layer(directory, str(number)) for number in range(3))
     refused = make_layer(directory, "refused")
     await upload(access, *published)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import stat
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import pytest
 
 from harness.ports import free_ports
 from harness.processes import wait_until
-from harness.s3 import S3Access, create_bucket, s3_client
+from harness.s3 import S3Access, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.archive.compression import open_archive
 from services.common.archive.limits import ArchiveLimits
@@ -31,6 +30,7 @@ from services.graphdriver.errors import CommitError
 from tests.common.object_store.conftest import impatient
 from tests.graphdriver.core.conftest import Core
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, stall
+from tests.support.object_stores import new_bucket
 from tests.support.repositories import Repository
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -41,10 +41,7 @@ REPOSITORY = RepositoryName("test.example.org")
 @pytest.fixture
 async def access(seaweedfs: SeaweedFS) -> S3Access:
     """A bucket of the test's own."""
-    access = replace(seaweedfs.access, bucket=f"test-{uuid.uuid4()}")
-    async with s3_client(access) as client:
-        assert await create_bucket(client, access.bucket)
-    return access
+    return await new_bucket(seaweedfs.access)
 
 
 @dataclass(kw_only=True)

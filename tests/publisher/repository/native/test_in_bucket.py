@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from pydantic import HttpUrl, SecretStr
+from pydantic import SecretStr
 
 from harness.s3 import S3Access
 from services.common.archive.limits import ArchiveLimits
@@ -41,14 +41,7 @@ from tests.support.tars import archive, member
 
 
 def settings(access: S3Access, *, retry_seconds: float = 20) -> RepositoryStoreSettings:
-    return RepositoryStoreSettings(
-        endpoint=HttpUrl(access.endpoint),
-        bucket=access.bucket,
-        access_key=SecretStr(access.access_key),
-        secret_key=SecretStr(access.secret_key),
-        prefix="cvmfs/",
-        retry_seconds=retry_seconds,
-    )
+    return access.repository_settings(prefix="cvmfs/", retry_seconds=retry_seconds)
 
 
 def content(seed: str) -> bytes:
@@ -183,8 +176,8 @@ async def test_a_bucket_that_fails_leaves_the_old_revision(place: Site, tmp_path
 async def test_the_publisher_finds_its_bucket_in_the_environment(
     place: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in place.access.environment.items():
-        monkeypatch.setenv(name.replace("LAYER_STORE_", "REPOSITORY_STORE_"), value)
+    for name, value in place.access.repository_environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("REPOSITORY_STORE_PREFIX", "cvmfs/")
     own = PublisherSettings(
         repository=NAME,

@@ -14,8 +14,8 @@ from tests.support.thin_repository import thin_repository
 
 @pytest.fixture
 def environment(bucket: S3Access, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in bucket.environment.items():
-        monkeypatch.setenv(name.replace("LAYER_STORE_", "REPOSITORY_STORE_"), value)
+    for name, value in bucket.repository_environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("REPOSITORY_STORE_PREFIX", "cvmfs/")
 
 

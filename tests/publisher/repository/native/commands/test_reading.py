@@ -3,17 +3,16 @@
 import asyncio
 import json
 import re
-import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.s3 import create_bucket, s3_client
+from harness.s3 import s3_client
 from harness.seaweedfs import SeaweedFS
 from tests.support.forgery import Forgery, forged_key
 from tests.support.golden import GOLDEN, GOLDEN_NAME
+from tests.support.object_stores import new_bucket
 from tests.support.thin_repository import Ended, thin_repository
 
 _EMPTY = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
@@ -143,15 +142,14 @@ def test_a_place_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_repository_in_a_bucket_is_read(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
-    access = replace(seaweedfs.access, bucket=f"test-{uuid.uuid4()}")
+    access = await new_bucket(seaweedfs.access)
     async with s3_client(access) as client:
-        assert await create_bucket(client, access.bucket)
         for path in GOLDEN.rglob("*"):
             if path.is_file() and path.name != _EMPTY[2:]:
                 key = f"golden/{path.relative_to(GOLDEN)}"
                 await client.put_object(Bucket=access.bucket, Key=key, Body=path.read_bytes())
-    for name in ("endpoint", "bucket", "access_key", "secret_key"):
-        monkeypatch.setenv(f"REPOSITORY_STORE_{name.upper()}", getattr(access, name))
+    for name, value in access.repository_environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("REPOSITORY_STORE_PREFIX", "golden/")
     listed, *checked = [
         await asyncio.to_thread(thin_repository, *command, GOLDEN_NAME, "--keys", GOLDEN, "--json")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import HttpUrl, SecretStr
 
 from harness.s3 import S3Access, s3_client
 from services.common.object_store.bucket import Bucket
@@ -22,15 +21,7 @@ from tests.support.fault_proxy import Answer, Fault, FaultProxy, cut
 
 
 def settings(access: S3Access, *, prefix: str = "cvmfs/", retry_seconds: float = 20) -> RepositoryStoreSettings:
-    return RepositoryStoreSettings(
-        endpoint=HttpUrl(access.endpoint),
-        bucket=access.bucket,
-        access_key=SecretStr(access.access_key),
-        secret_key=SecretStr(access.secret_key),
-        prefix=prefix,
-        retry_seconds=retry_seconds,
-        read_timeout=2,
-    )
+    return access.repository_settings(prefix=prefix, retry_seconds=retry_seconds, read_timeout=2)
 
 
 def make(content: bytes, kind: ObjectKind = ObjectKind.FILE) -> NewObject:
