@@ -1,9 +1,12 @@
 """What is mounted where, read independently of the code under test."""
 
+import os
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["mount", "mounts_below", "unmount_all_below"]
+__all__ = ["full_disk", "mount", "mounts_below", "unmount_all_below"]
 
 
 def mounts_below(directory: Path) -> list[str]:
@@ -22,3 +25,20 @@ def unmount_all_below(directory: Path) -> None:
 def mount(*arguments: str | Path) -> None:
     """Run mount(8)."""
     subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+@contextmanager
+def full_disk(directory: Path) -> Iterator[Callable[[int], None]]:
+    """Mount a small file system, and hand out what fills it, but for a number of files that can still be made."""
+    directory.mkdir()
+    mount("-t", "tmpfs", "-o", "size=1m,nr_inodes=60", "tmpfs", directory)
+
+    def fill(left: int) -> None:
+        free = os.statvfs(directory).f_ffree
+        for number in range(free - left):
+            (directory / f"filler-{free}-{number}").touch()
+
+    try:
+        yield fill
+    finally:
+        unmount_all_below(directory.parent)

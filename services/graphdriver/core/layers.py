@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -156,18 +157,18 @@ class LayerStore:
         if layer.directory.exists():
             raise LayerExistsError(f"layer {layer_id} exists already")
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._layers))
-        new.chmod(0o710)
-        (new / "diff").mkdir()
-        (new / "diff").chmod(0o755)
-        (new / "work").mkdir(mode=0o700)
-        record = {"id": layer_id, "parent": parent, "kind": kind}
-        (new / "record.json").write_text(json.dumps(record) + "\n")
         try:
+            new.chmod(0o710)
+            (new / "diff").mkdir()
+            (new / "diff").chmod(0o755)
+            (new / "work").mkdir(mode=0o700)
+            record = {"id": layer_id, "parent": parent, "kind": kind}
+            (new / "record.json").write_text(json.dumps(record) + "\n")
             self.ensure_link(layer.link, layer.diff)
-        except LineageError:
+            new.rename(layer.directory)
+        except BaseException:
             shutil.rmtree(new)
             raise
-        new.rename(layer.directory)
         self._records[layer_id] = layer
         return layer
 
@@ -192,9 +193,10 @@ class LayerStore:
     def forget_links(self) -> None:
         """Remove the short links to what is no layer; none of them may be about to be used for a mount."""
         for link in (self.home / "l").iterdir():
-            # A look along a link into a repository could mount it, fail with its client, or hang.
-            if not str(link.readlink()).startswith(_LAYER_LINKS):
-                link.unlink()
+            with contextlib.suppress(FileNotFoundError):  # that of a layer which is removed just now
+                # A look along a link into a repository could mount it, fail with its client, or hang.
+                if not str(link.readlink()).startswith(_LAYER_LINKS):
+                    link.unlink()
 
     def exists(self, layer_id: LayerId) -> bool:
         """Return whether there is a layer of that id."""
@@ -257,11 +259,11 @@ class LayerStore:
         """Delete a layer that is not mounted; nothing happens if there is none."""
         directory = self._layers / layer_id
         self._records.pop(layer_id, None)
-        grave = Path(tempfile.mkdtemp(dir=self._trash))
+        # A rename and nothing else: on a full disk, no directory could be made for what is to make room there.
+        grave = self._trash / f"{layer_id}.{secrets.token_hex(8)}"
         try:
-            directory.rename(grave / "layer")
+            directory.rename(grave)
         except FileNotFoundError:
-            grave.rmdir()
             return
         (self.home / short_link(layer_id)).unlink(missing_ok=True)
         shutil.rmtree(grave)

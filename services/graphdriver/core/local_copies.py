@@ -13,6 +13,7 @@ On disk, below the driver's home::
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections import defaultdict
@@ -197,6 +198,7 @@ class LocalCopies:
             await run_in_thread(lambda: self._delete(copy))
 
     def _delete(self, copy: LocalCopy) -> None:
-        grave = self.new_spool()
-        copy.archive.path.parent.rename(grave / "copy")
+        # A rename and nothing else: on a full disk, no directory could be made for what is to make room there.
+        grave = self._spool / f"{copy.archive.digest}.{secrets.token_hex(8)}"
+        copy.archive.path.parent.rename(grave)
         shutil.rmtree(grave)

@@ -10,6 +10,7 @@ from services.common.errors import InvalidValueError
 from services.graphdriver.core.layers import LayerId, LayerKind, LayerStore, short_link
 from services.graphdriver.errors import LayerExistsError, LineageError, UnknownLayerError
 from tests.support.fuse import served
+from tests.support.mounts import full_disk
 
 
 @pytest.fixture
@@ -154,6 +155,24 @@ def test_removal_leaves_nothing_and_can_be_repeated(store: LayerStore) -> None:
     assert store.create(layer.id, None, LayerKind.IMAGE).parent is None
 
 
+@pytest.mark.usefixtures("mounting")
+def test_a_full_disk_refuses_layers_whole_and_removes_them(home: Path) -> None:
+    """Removing layers is what makes room on it."""
+    with full_disk(home) as fill:
+        store = LayerStore(home)
+        layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+        (layer.diff / "file").touch()
+        fill(1)
+        with pytest.raises(OSError, match="No space left on device"):
+            store.create(LayerId("b"), None, LayerKind.IMAGE)
+        assert _names(home / "layers") == ["a"]
+        fill(0)
+        with pytest.raises(OSError, match="No space left on device"):
+            (home / "more").touch()
+        store.remove(layer.id)
+        assert _names(home / "layers") == _names(home / "trash") == []
+
+
 def test_what_a_kill_left_half_made_or_half_deleted_is_removed_at_the_next_start(store: LayerStore) -> None:
     store.create(LayerId("whole"), None, LayerKind.IMAGE)
     half_made = store.home / "layers/.new-abc"
@@ -184,6 +203,23 @@ def test_a_start_keeps_the_links_of_layers_only(store: LayerStore) -> None:
         store.ensure_link(short_link(name), store.home / name)
     LayerStore(store.home)
     assert _names(store.home / "l") == [layer.link.removeprefix("l/")]
+
+
+def test_links_that_go_while_others_are_forgotten_are_passed_over(
+    store: LayerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        store.create(LayerId(name), None, LayerKind.IMAGE)
+    read = Path.readlink
+
+    def remove_and_read(link: Path) -> Path:
+        for name in ("a", "b"):
+            store.remove(LayerId(name))
+        return read(link)
+
+    monkeypatch.setattr(Path, "readlink", remove_and_read)
+    store.forget_links()
+    assert _names(store.home / "l") == []
 
 
 def test_a_layer_that_goes_while_all_are_listed_is_left_out(store: LayerStore) -> None:

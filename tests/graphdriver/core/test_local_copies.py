@@ -17,6 +17,7 @@ from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.local_copies import LocalCopies, LocalCopy
+from tests.support.mounts import full_disk
 
 
 @pytest.fixture
@@ -91,6 +92,18 @@ async def test_the_next_process_knows_the_copies(copies: LocalCopies, home: Path
     kept = home / "copies" / copy.archive.digest / "archive"
     assert found.archive == dataclasses.replace(copy.archive, path=kept)
     assert kept.stat().st_size == copy.archive.size
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_a_copy_is_dropped_on_a_full_disk(home: Path, tmp_path: Path) -> None:
+    """Which makes room on it."""
+    with full_disk(home) as fill:
+        LayerStore(home)
+        copies = LocalCopies(home=home, limits=ArchiveLimits())
+        digest = _keep(copies, tmp_path, "one")
+        fill(0)
+        await copies.drop(digest)
+        assert _on_disk(home) == []
 
 
 async def test_an_unused_copy_is_dropped_whole(copies: LocalCopies, home: Path, tmp_path: Path) -> None:
