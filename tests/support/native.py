@@ -1,6 +1,7 @@
 """A native repository of a test's own: written by the publisher's code, read and judged by the reader's."""
 
 import hashlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,9 @@ from services.publisher.repository.native.repository import NativeRepository
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from tests.support.publisher import verified
+from tests.support.tars import archive, member
 
-__all__ = ["NATIVE_NAME", "NativeSite", "layer_entries", "publish", "tar_archive"]
+__all__ = ["NATIVE_NAME", "NativeSite", "layer_entries", "layers_of_one_shelf", "publish", "tar_archive"]
 
 NATIVE_NAME = RepositoryName("native.example.org")
 
@@ -122,3 +124,15 @@ def tar_archive(directory: Path, content: bytes) -> LayerArchive:
         uncompressed_size=len(content),
         media_type=MediaType.TAR,
     )
+
+
+def layers_of_one_shelf(count: int) -> list[bytes]:
+    """Make layers whose homes are in the same directory, so that each changes the same catalog."""
+    shelves: dict[str, list[bytes]] = {}
+    for number in itertools.count():
+        made = archive(member(b"file", b"%d" % number))
+        shelf = shelves.setdefault(hashlib.sha256(made).hexdigest()[:2], [])
+        shelf.append(made)
+        if len(shelf) == count:
+            return shelf
+    raise AssertionError

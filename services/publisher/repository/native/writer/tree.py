@@ -110,12 +110,11 @@ class RepositoryTree:
 class _Open:
     """A catalog that an update looks into, and perhaps changes."""
 
-    def __init__(self, catalog: Catalog, above: "_Open | None", name: ContentHash | None) -> None:
+    def __init__(self, catalog: Catalog, above: "_Open | None", *, new: bool) -> None:
         self.catalog = catalog
         self.above = above
-        self.name = name
-        """What it was stored as; None where it is new."""
-        self.before: Mapping[str, int] | None = catalog.counters() if name else None
+        self.before: Mapping[str, int] | None = None if new else catalog.counters()
+        """What it counted when it was stored; None where it is new."""
         self.changed = False
 
 
@@ -225,13 +224,17 @@ class TreeUpdate:
         """
         # The root catalog changes with every revision, since it says which one it is.
         self._root.changed = True
+        null = ContentHash.null(self._tree.compressor.algorithm)
         for path in sorted(self._open, key=len, reverse=True):
             opened = self._open[path]
             if opened.changed and opened.above is not None:
-                nested = self._encode(opened, path, {"revision": str(opened.catalog.revision + 1)}, published)
+                # None has a predecessor: a stratum 1 would follow it, and fail for good where it has been collected.
+                # The chain of root catalogs brings it to what is still there.
+                properties = {"revision": str(opened.catalog.revision + 1), "previous_revision": str(null)}
+                nested = self._encode(opened, path, properties, published)
                 opened.above.catalog.attach(nested, before=opened.before)
                 opened.above.changed = True
-        properties = {"revision": str(revision), "TTL": str(previous.ttl)}
+        properties = {"revision": str(revision), "TTL": str(previous.ttl), "previous_revision": str(previous.root)}
         root = self._encode(self._root, b"", properties, published)
         self._tree.storage.put(self._objects)
         return Root(catalog=root.name, size=root.size, revision=revision, published=published)
@@ -239,13 +242,7 @@ class TreeUpdate:
     def _encode(self, opened: _Open, path: bytes, properties: Mapping[str, str], published: int) -> NestedCatalog:
         compressor = self._tree.compressor
         catalog = opened.catalog
-        catalog.set_properties(
-            {
-                **properties,
-                "last_modified": str(published),
-                "previous_revision": str(opened.name or ContentHash.null(compressor.algorithm)),
-            }
-        )
+        catalog.set_properties({**properties, "last_modified": str(published)})
         content = catalog.content()
         stored = compressor.compress(content)
         name = compressor.name(stored)
@@ -278,7 +275,7 @@ class TreeUpdate:
         if catalog.prefix != path:
             catalog.close()
             raise BrokenRepositoryError(f"{self._where}: the catalog {name} is of {catalog.prefix!r}, not of {path!r}")
-        opened = self._open[path] = _Open(catalog, above, name)
+        opened = self._open[path] = _Open(catalog, above, new=False)
         return opened
 
     def _shelf(self, path: bytes) -> _Open:
@@ -295,7 +292,7 @@ class TreeUpdate:
         layers.catalog.insert(mountpoint, "self_dir")
         self._has_directory(layers, _LAYERS, 1)
         catalog = Catalog.create(path, _NEW_DIRECTORY, where=f"{self._where}: new catalog of {path.decode()}")
-        shelf = self._open[path] = _Open(catalog, layers, None)
+        shelf = self._open[path] = _Open(catalog, layers, new=True)
         catalog.insert(self._marker(path), "self_regular")
         return shelf
 
