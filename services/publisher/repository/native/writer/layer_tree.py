@@ -105,15 +105,7 @@ class CatalogTree:
         )
 
     def file(self, path: bytes, entry: Entry, data: TarReader) -> None:
-        """Make a file in place of what is there.
-
-        Raises
-        ------
-        UnsafeArchiveError
-            It has the name that marks the roots of nested catalogs, and would make the repository fail its check.
-        """
-        if path.rpartition(b"/")[2] == _MARKER:
-            raise UnsafeArchiveError(f"{show(path)}: the name {show(_MARKER)} is reserved by CVMFS")
+        """Make a file in place of what is there."""
         number = self._add(path, entry, stat.S_IFREG, entry.size)
         if entry.extents is not None:
             self._sparse(number, entry, data)
@@ -173,7 +165,14 @@ class CatalogTree:
         directory.attributes = attributes._replace(xattrs=(*_OPAQUE.items(), *attributes.xattrs))
 
     def finish(self) -> None:
-        """Wait for the content, and settle what depends on the whole tree."""
+        """Wait for the content, and settle what depends on the whole tree.
+
+        Raises
+        ------
+        UnsafeArchiveError
+            Something has the name that marks the roots of nested catalogs. Whatever it is, checkers would take it for a
+            mark, and find fault with the repository.
+        """
         self.content.finish()
         self._settle(self.names.root, b"")
         if self._separated:
@@ -237,6 +236,8 @@ class CatalogTree:
         self.content.write_hole(entry.size - position)
 
     def _settle(self, directory: Directory, path: bytes) -> None:
+        if _MARKER in directory:
+            raise UnsafeArchiveError(f"{show(path)} holds {show(_MARKER)}, a name that is reserved by CVMFS")
         attributes: _Attributes = directory.attributes or _Attributes()
         seconds, nanoseconds = divmod(attributes.mtime, _BILLION)
         inner = [(name, node) for name, node in directory.items() if isinstance(node, Directory)]

@@ -219,9 +219,39 @@ async def test_holes_of_sparse_files_are_zeros(site: NativeSite, tmp_path: Path)
     assert site.problems() == []
 
 
-async def test_a_name_that_marks_catalogs_is_refused(site: NativeSite, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member(b"d/.cvmfscatalog")],
+        [member(b".cvmfscatalog", typeflag=b"2", link=b"x")],
+        [member(b"d/.cvmfscatalog", typeflag=b"6")],
+        [member(b".cvmfscatalog/", typeflag=b"5")],
+        [member(b"d/.cvmfscatalog/file")],
+        [member(b"file"), member(b".cvmfscatalog", typeflag=b"1", link=b"file")],
+        [member(b"d/.cvmfscatalog", typeflag=b"1", link=b"later"), member(b"later")],
+        [member(b"d/.wh..cvmfscatalog")],
+    ],
+    ids=["file", "symlink", "fifo", "directory", "implied", "hard link", "early hard link", "whiteout"],
+)
+async def test_a_name_that_marks_catalogs_is_refused(site: NativeSite, tmp_path: Path, members: list[bytes]) -> None:
+    """The stock checker looks at the name only, and fails the whole repository."""
     with pytest.raises(LayerRefusedError, match="cvmfscatalog"):
-        await _published(site, tmp_path, archive(member(b"d/.cvmfscatalog")))
+        await _published(site, tmp_path, archive(*members))
+
+
+async def test_a_name_that_marks_catalogs_may_have_been_replaced(site: NativeSite, tmp_path: Path) -> None:
+    await _published(site, tmp_path, archive(member(b"d/.cvmfscatalog"), member(b"d", b"a file")))
+    assert site.problems() == []
+
+
+async def test_attributes_that_clients_do_not_show_are_told(site: NativeSite, tmp_path: Path) -> None:
+    names = (b"user.a@1", b"user.b~", b"user.hash", b"user.hashes")
+    content = archive(pax({b"SCHILY.xattr." + name: b"v" for name in names}), member(b"file"))
+    made, sidecar = await _published(site, tmp_path, content)
+    for note, name in zip(sidecar.notes, names[:3], strict=True):
+        assert f"'{name.decode()}'" in note
+    with site.newest() as revision:
+        assert set(layer_entries(revision, made.digest)[b"file"].xattrs) == set(names)
 
 
 @pytest.mark.parametrize("chosen", [{"compressor": "zlib"}, {"hash": "shake128"}])
