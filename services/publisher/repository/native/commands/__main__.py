@@ -1,5 +1,6 @@
 """`thin-repository`, or `python -m services.publisher.repository.native.commands`."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> int:
     """Run as a program of its own."""
+    os.umask(0o022)  # as the publisher does: web servers read what it writes, and keys have modes of their own
     signal.signal(signal.SIGTERM, _terminate)
     return run(sys.argv[1:])
 

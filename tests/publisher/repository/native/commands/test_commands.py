@@ -64,6 +64,16 @@ def test_a_repository_and_its_keys_are_made(tmp_path: Path) -> None:
     assert (tool.root / ".cvmfs_master_replica").exists()
 
 
+def test_web_servers_can_read_it_whatever_the_umask_is(tool: Tool) -> None:
+    """An administrator's shell often keeps others out; for clients the whole repository would be gone with it."""
+    program = (sys.executable, "-m", "services.publisher.repository.native.commands")
+    arguments = ("create", NAME, "--directory", tool.root, "--keys", tool.keys)
+    subprocess.run([*program, *arguments], check=True, capture_output=True, umask=0o077, timeout=60)
+    for path in (tool.root, *tool.root.rglob("*")):
+        if not path.name.endswith("-lock"):
+            assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
+
+
 def test_replicas_can_be_forbidden(tool: Tool) -> None:
     assert "created" in tool.run("create", "--no-replicas").output
     assert not (tool.root / ".cvmfs_master_replica").exists()
