@@ -18,10 +18,7 @@ from services.publisher.repository.native.errors import (
     RepositoryExistsError,
 )
 from services.publisher.repository.native.format import FORMAT_FILE, RepositoryFormat
-from services.publisher.repository.native.reader.catalog import Catalog
-from services.publisher.repository.native.reader.database import Database
 from services.publisher.repository.native.records import (
-    CATALOG_SCHEMA_REVISION,
     REFLOG,
     ContentHash,
     HashAlgorithm,
@@ -32,6 +29,7 @@ from services.publisher.repository.native.revisions import revisions
 from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.repository.native.trust.chain import verify_head
 from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.writer.catalog import Catalog
 from services.publisher.repository.native.writer.compressor import Compressor
 from services.publisher.repository.native.writer.history import History
 from services.publisher.repository.native.writer.manifest import Manifest
@@ -80,7 +78,7 @@ def adopt_repository(
         chosen = _format_of(manifest.root.algorithm)
         access = RepositoryAccess.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
         access.whitelist.state()  # whether clients will believe what the present key signs
-        _check_root(storage, manifest)
+        _check_root(access, manifest)
         if storage.size(REFLOG) is None:
             access.head.replace(manifest, reflog=_reconstruct(access, manifest))
         else:
@@ -97,13 +95,10 @@ def _format_of(algorithm: HashAlgorithm) -> RepositoryFormat:
         raise BrokenRepositoryError(f"objects named by {algorithm.label} cannot be continued") from None
 
 
-def _check_root(storage: Storage, manifest: Manifest) -> None:
-    with closing(Catalog(Database.load(storage, manifest.root, ObjectKind.CATALOG), path=b"")) as root:
-        if root.schema_revision < int(CATALOG_SCHEMA_REVISION):
-            raise BrokenRepositoryError(
-                f"the root catalog has the schema revision {root.schema_revision}, which holds no nanoseconds: publish "
-                f"once with cvmfs_server 2.12 or newer, which brings it to {CATALOG_SCHEMA_REVISION}"
-            )
+def _check_root(access: RepositoryAccess, manifest: Manifest) -> None:
+    """Make sure that the root catalog is whole, and of a form that can be continued."""
+    content = access.get(manifest.root, ObjectKind.CATALOG)
+    with closing(Catalog(content, where=f"the root catalog of {access.storage}")) as root:
         if root.revision != manifest.revision:
             raise BrokenRepositoryError(
                 f"the root catalog is revision {root.revision}, the manifest {manifest.revision}: it is damaged"

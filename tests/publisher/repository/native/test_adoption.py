@@ -176,14 +176,14 @@ async def publish_into(storage: DirectoryStorage, keys: KeyFiles, state: Path, l
             return await publish(repository, layer)
 
 
-async def test_columns_may_be_in_another_order(storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path) -> None:
-    """So they are in a catalog that an older server has made and a newer one has brought to the schema."""
+def change_root(storage: DirectoryStorage, keys: KeyFiles, *statements: str) -> None:
+    """Make the root catalog as another server would have made it, with no past."""
     compressor = Compressor(RepositoryFormat(compressor="zlib"))
     manifest = Manifest.parse(storage.read(MANIFEST))
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.deserialize(compressor.expand(storage.read(manifest.root.path(ObjectKind.CATALOG))))
-        connection.execute("ALTER TABLE catalog DROP COLUMN mtimens")
-        connection.execute("ALTER TABLE catalog ADD COLUMN mtimens INTEGER")
+        for statement in statements:
+            connection.execute(statement)
         connection.commit()
         content = bytes(connection.serialize())
     stored = compressor.compress(content)
@@ -191,7 +191,29 @@ async def test_columns_may_be_in_another_order(storage: DirectoryStorage, keys: 
     storage.put([NewObject(root.path(ObjectKind.CATALOG), stored)])
     changed = dataclasses.replace(manifest, root=root, root_size=len(content), history=None)
     storage.replace(MANIFEST, changed.encode(keys.load().signer))
-    (tmp_path / "repository" / REFLOG).unlink()
+    storage.delete([REFLOG])
+
+
+def test_a_form_that_is_too_old_is_refused(storage: DirectoryStorage, keys: KeyFiles) -> None:
+    change_root(storage, keys, "UPDATE properties SET value = '4' WHERE key = 'schema_revision'")
+    with pytest.raises(BrokenRepositoryError, match="schema revision 4"):
+        adopt_repository(name=NAME, storage=storage, keys=keys)
+    assert storage.size(FORMAT_FILE) is None
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        # A newer server has brought it to the schema, so that columns are in another order.
+        ["ALTER TABLE catalog ADD COLUMN mtimens INTEGER"],
+        ["UPDATE properties SET value = '6' WHERE key = 'schema_revision'"],
+    ],
+    ids=["upgraded", "old"],
+)
+async def test_an_older_server_may_have_made_it(
+    storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path, statements: list[str]
+) -> None:
+    change_root(storage, keys, "ALTER TABLE catalog DROP COLUMN mtimens", *statements)
     adopt_repository(name=NAME, storage=storage, keys=keys)
     made = tar_archive(tmp_path, archive(member(b"new", b"a new file")))
     assert await publish_into(storage, keys, tmp_path / "state", made) == 8

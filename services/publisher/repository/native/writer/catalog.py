@@ -47,6 +47,9 @@ _PAGE_SIZE: Final = 1024
 Row = tuple[int, int, int, int, int, bytes | None, int, int, int, int | None, int, bytes, bytes, int, int, bytes | None]
 """The columns of an entry, in the order of the schema. Names are bytes of any encoding."""
 
+_WITHOUT_NANOSECONDS: Final = ("5", "6")
+"""Schema revisions that lack nothing else: what the sixth one brought is a flag."""
+
 # By name: in a catalog that was brought to this schema the columns may be in another order.
 _INSERT: Final = (
     "INSERT INTO catalog (md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, mtimens, "
@@ -63,7 +66,8 @@ class DirectoryRow(NamedTuple):
     uid: int
     gid: int
     mtime: int
-    mtimens: int
+    mtimens: int | None
+    """None in catalogs that come from an older server."""
     links: int
     """Two, and one for each directory in it."""
     xattr: bytes | None = None
@@ -151,12 +155,28 @@ class Catalog:
         try:
             self._connection.deserialize(content)
             properties = dict(self._connection.execute("SELECT key, value FROM properties"))
+            self._upgrade(properties.get("schema_revision"))
         except sqlite3.Error as error:
             self._connection.close()
             raise BrokenRepositoryError(f"{where} is no catalog: {error}") from error
+        except BrokenRepositoryError:
+            self._connection.close()
+            raise
         self.prefix = str(properties.get("root_prefix", "")).encode()
         """Path of its root; empty for the root catalog."""
         self.revision = int(properties.get("revision", 0))
+
+    def _upgrade(self, revision: str | None) -> None:
+        """Bring a catalog that an older server has made to the present schema, as newer servers do."""
+        if revision == CATALOG_SCHEMA_REVISION:
+            return
+        if revision not in _WITHOUT_NANOSECONDS:
+            raise BrokenRepositoryError(
+                f"{self._where} has the schema revision {revision}, only {CATALOG_SCHEMA_REVISION} can be continued; "
+                "cvmfs_server 2.12 or newer brings an older one to it by publishing a change there"
+            )
+        self._connection.execute("ALTER TABLE catalog ADD COLUMN mtimens INTEGER")
+        self.set_properties({"schema_revision": CATALOG_SCHEMA_REVISION})
 
     @classmethod
     def create(cls, path: bytes, root: DirectoryRow, *, where: str) -> Self:
@@ -213,15 +233,25 @@ class Catalog:
         )
         return [name for (name,) in rows]
 
+    def link_target(self, path: bytes) -> bytes | None:
+        """Return the target of a symbolic link; None where something else is, or nothing."""
+        row = self._connection.execute(
+            f"SELECT CAST(symlink AS BLOB) FROM catalog {_AT} AND flags & ?",  # noqa: S608
+            (*path_hash(path), EntryFlag.SYMLINK.value),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
     def insert(self, row: Row, counter: str) -> None:
         """Add an entry and count it."""
         insert_rows(self._connection, [row])
-        self.count({counter: 1})
+        self.count({counter: 1, "self_xattr": int(row[-1] is not None)})
 
     def remove(self, path: bytes, counter: str) -> None:
         """Remove an entry, with nothing below it, and count it no more."""
-        self._connection.execute(f"DELETE FROM catalog {_AT}", path_hash(path))  # noqa: S608
-        self.count({counter: -1})
+        at = path_hash(path)
+        (has_xattr,) = self._connection.execute(f"SELECT xattr IS NOT NULL FROM catalog {_AT}", at).fetchone()  # noqa: S608
+        self._connection.execute(f"DELETE FROM catalog {_AT}", at)  # noqa: S608
+        self.count({counter: -1, "self_xattr": -has_xattr})
 
     def link_directories(self, path: bytes, change: int) -> None:
         """Change how many directories one has in it, by its link count."""
@@ -276,8 +306,18 @@ class Catalog:
         self._connection.executemany("INSERT OR REPLACE INTO properties VALUES (?, ?)", properties.items())
 
     def compact(self) -> None:
-        """Close the gaps that removed rows have left: clients reserve inodes for all of them."""
-        self._connection.execute("VACUUM")
+        """Close the gaps that removed rows have left: clients reserve inodes for all of them.
+
+        VACUUM keeps the numbers of rows, so these are inserted anew.
+        """
+        for statement in (
+            "CREATE TEMPORARY TABLE kept AS SELECT * FROM catalog ORDER BY rowid",
+            "DELETE FROM catalog",
+            "INSERT INTO catalog SELECT * FROM kept ORDER BY rowid",
+            "DROP TABLE kept",
+            "VACUUM",
+        ):
+            self._connection.execute(statement)
 
     def content(self) -> bytes:
         """Return the uncompressed database."""

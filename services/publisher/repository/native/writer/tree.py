@@ -206,7 +206,7 @@ class TreeUpdate:
         self._has_directory(shelf, home.rpartition(b"/")[0], -1)
         shelf.catalog.compact()
         link = _link(digest)
-        if self._root.catalog.holds(link):
+        if self._root.catalog.link_target(link) == layer_tree(digest).encode():
             self._root.catalog.remove(link, "self_symlink")
             self._root.catalog.compact()
             self._root.changed = True
