@@ -16,6 +16,7 @@ _POINTS = (
     "publish.begin",
     "publish.sync",
     "publish.committed",
+    "publish.unmounted",
     "publish.closed",
 )
 
@@ -126,6 +127,7 @@ async def test_a_machine_that_loses_power_while_it_publishes_starts_again(
         await standin.reached("publish.sync")
         await publisher.kill()
         await standin.kill_programs()
+        standin.lose_mounts()
         assert standin.in_transaction
         async with publisher.running():
             standin.no_longer("hang.publish.sync")

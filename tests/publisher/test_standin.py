@@ -167,6 +167,43 @@ def test_list_shows_an_open_transaction(standin: StandIn) -> None:
     assert standin.run("list").stdout == "test.cern.ch (stratum0 / local - in transaction) \n"
 
 
+def test_list_calls_a_repository_unhealthy_whose_mounts_are_not_as_they_should_be(standin: StandIn) -> None:
+    standin.run("transaction", standin.name)
+    standin.lose_mounts()
+    assert standin.run("list").stdout == "test.cern.ch (stratum0 / local - in transaction - unhealthy) \n"
+    standin.run("mount", standin.name)
+    (standin.area / "file").touch()
+    standin.run("abort", "-f", standin.name)
+    assert standin.run("list").stdout == "test.cern.ch (stratum0 / local) \n"
+
+
+async def test_a_publish_that_is_killed_leaves_the_area_read_only(standin: StandIn) -> None:
+    standin.run("transaction", standin.name)
+    standin.want("hang.publish.sync")
+    environment = {**os.environ, **standin.environment}
+    publish = await asyncio.create_subprocess_exec("cvmfs_server", "publish", "-f", standin.name, env=environment)
+    await standin.reached("publish.sync")
+    publish.kill()
+    await publish.wait()
+    with pytest.raises(OSError, match="Read-only"):
+        (standin.area / "file").touch()
+    assert "unhealthy" in standin.run("list").stdout
+
+
+def test_a_publish_that_fails_leaves_the_area_writable(standin: StandIn) -> None:
+    standin.run("transaction", standin.name)
+    standin.want("fail.publish.sync", "no space left")
+    assert standin.run("publish", "-f", standin.name, check=False).returncode == 1
+    (standin.area / "file").touch()
+
+
+def test_an_abort_that_cannot_unmount_ends_well(standin: StandIn) -> None:
+    standin.run("transaction", standin.name)
+    standin.want("fail.abort.unmount", "busy")
+    assert standin.run("abort", "-f", standin.name).stderr == "busy\n"
+    assert standin.in_transaction
+
+
 def test_failures_and_garbage_come_on_demand(standin: StandIn) -> None:
     standin.want("fail.transaction.begin", "no space left")
     standin.want("garbage.transaction", "100000")

@@ -1,22 +1,26 @@
-"""Opens a transaction and marks it as the publisher's own, as one process that outlives a publisher that is killed.
+"""Opens a transaction and claims it for the publisher, as one process that outlives a publisher that is killed.
 
-`python -m services.publisher.repository.cvmfs_opener MARKER TOKEN PROGRAM ARGUMENTS...`: if the program, which opens
-the transaction, succeeds, the marker file is written into the transaction's area. Were the publisher itself to write
-it, a kill between the two would leave a transaction that nobody could tell from a stranger's.
+`python -m services.publisher.repository.cvmfs_opener FLAG MARKER TOKEN PROGRAM ARGUMENTS...`: if the program, which
+opens the transaction, succeeds, the transaction is claimed and the marker file is written into its area. Were the
+publisher itself to do that, a kill between the two would leave a transaction that nobody could tell from a stranger's.
 """
 
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+from services.publisher.repository.cvmfs_claim import claim
 
 __all__ = ["main"]
 
 
 def main() -> int:
-    """Run the program, write the marker, return the program's exit status."""
-    marker, token, *command = sys.argv[1:]
+    """Run the program, claim the transaction, write the marker, return the program's exit status."""
+    flag, marker, token, *command = sys.argv[1:]
     status = subprocess.run(command, check=False).returncode
     if status == 0:
+        claim(Path(flag), token)
         os.makedirs(os.path.dirname(marker), mode=0o755, exist_ok=True)
         temporary = f"{marker}.new"
         with open(temporary, "w", encoding="ascii") as file:

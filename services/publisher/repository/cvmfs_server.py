@@ -4,9 +4,10 @@ A transaction makes `/cvmfs/REPOSITORY` writable, a union of what is published a
 turns it into a new revision, all at once. Layers are unpacked straight into it, since everything in it is read again
 and compressed by `publish` anyway. Their deletions go to the sidecars, since the union could not hold them as devices.
 
-Somebody else's transaction is never touched. The publisher's own carries a marker file with a token that the journal
-knows. The marker is published along; so a token that is in the published tree names a transaction that has succeeded,
-whatever the program's exit status was.
+Somebody else's transaction is never touched. The publisher's own is claimed by a token that the journal knows
+(`cvmfs_claim`). A marker file in it holds the same token and is published along; so a token that is in the published
+tree names a transaction that has succeeded, whatever the program's exit status was. The program's word is not taken for
+an abort either: version 2.12 ends with status 0 when a mount that is busy keeps it from aborting.
 """
 
 import asyncio
@@ -49,6 +50,7 @@ from services.publisher.errors import (
 )
 from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
+from services.publisher.repository.cvmfs_claim import claimant
 from services.publisher.repository.cvmfs_names import CvmfsNames
 from services.publisher.repository.cvmfs_tool import CvmfsServer
 from services.publisher.repository.interface import ListedLayer, PreparedLayer, Publication
@@ -110,14 +112,18 @@ class CvmfsServerRepository:
         self._own: set[str] = set()
 
     async def recover(self, transactions: Sequence[OwnTransaction]) -> None:
-        """Wait for a program that an earlier publisher started; abort the transaction that it left."""
-        await self._tool.check()
+        """Wait for a program that an earlier publisher started; abort the transaction that it left.
+
+        While one is open the program calls its repository unhealthy if its mounts are not as it left them, as after a
+        kill. So fitness is asked for at the end.
+        """
         for transaction in transactions:
             if transaction.process is not None:
                 await outlive(transaction.process, self._patience)
             self._own.add(transaction.token)
         async with self._turn:
             await self._abort_own()
+            await self._tool.make_fit()
 
     async def check(self) -> None:
         """Make sure that the repository is there."""
@@ -189,15 +195,15 @@ class CvmfsServerRepository:
                 await self._end()
 
     async def _open(self, token: str) -> None:
-        # What this leaves open if it fails is aborted by the next one: it carries a token of the publisher's own, or
-        # cannot be told from a foreign one.
+        # What this leaves open if it fails is aborted by the next one: it is claimed by a token of the publisher's own,
+        # or cannot be told from a foreign one.
         try:
             await self._abort_own()
             if not self._flag.exists():
-                await self._tool.transaction(marker=self._area / _MARKER, token=token)
+                await self._tool.transaction(flag=self._flag, marker=self._area / _MARKER, token=token)
                 return
         except RepositoryError as error:
-            if not self._flag.exists() or _read_marker(self._area) in self._own:
+            if not self._flag.exists() or self._own_is_open():
                 raise NoTransactionError(f"no transaction of {self.name} can be opened: {error}") from error
         raise ForeignTransactionError(f"somebody else has a transaction of {self.name} open")
 
@@ -209,19 +215,24 @@ class CvmfsServerRepository:
         self._own.clear()
 
     async def _abort_own(self) -> None:
-        """Abort the open transaction if it is the publisher's own and has not been published.
+        """Abort the open transaction if it is the publisher's own.
+
+        One that has been published and could not be closed is no exception: what remains of it is to be dropped.
 
         Raises
         ------
         RepositoryError
             It could not be aborted.
         """
-        if not self._flag.exists():
+        if not self._own_is_open():
             return
-        token = _read_marker(self._area)
-        if token in self._own and token != _read_marker(self._published):
-            _log.warning("aborting a transaction of the publisher's own", repository=self.name)
-            await self._tool.abort()
+        _log.warning("aborting a transaction of the publisher's own", repository=self.name)
+        said = await self._tool.abort()
+        if self._own_is_open():
+            raise RepositoryError(f"cvmfs_server abort ended well, but the transaction is still open: {said}")
+
+    def _own_is_open(self) -> bool:
+        return claimant(self._flag) in self._own
 
 
 class _Transaction:
@@ -290,21 +301,20 @@ class _Transaction:
         try:
             await self._tool.publish(f"publisher-{self._token}")
         except RepositoryError as error:
-            if _read_marker(self._published) != self._token:
+            if await in_thread(self._threads, self._published_token) != self._token:
                 raise
             _log.error("publishing failed after it had succeeded", reason=str(error))
-        return self._revision()
+        return await in_thread(self._threads, self._revision)
 
-    def _revision(self) -> int | None:
+    def _published_token(self, _stop: Stop) -> str | None:
+        try:
+            return (self._published / _MARKER).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return None
+
+    def _revision(self, _stop: Stop) -> int | None:
         try:
             return int(os.getxattr(self._published, _REVISION))
         except (OSError, ValueError) as error:
             _log.warning("the revision is not known", reason=str(error))
             return None
-
-
-def _read_marker(tree: Path) -> str | None:
-    try:
-        return (tree / _MARKER).read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return None

@@ -26,6 +26,10 @@ _QUERY_TIMEOUT: Final = 120
 """Seconds that `list` and `info` may take: they look at repositories over HTTP."""
 _SHOWN_OUTPUT: Final = 1500
 """Characters of the output that an error shows, from its end."""
+_EXPIRED_LISTED: Final = "whitelist expired"
+_UNHEALTHY: Final = "unhealthy"
+"""In the list: not mounted, or not as it should be by whether it is in a transaction."""
+_IN_TRANSACTION: Final = "in transaction"
 _EXPIRED: Final = "Whitelist is expired"
 _VALID = re.compile(r"Whitelist is valid for another (\d{1,6}) days")
 """What `cvmfs_server info` prints, in the shell's version and in the one written in C++."""
@@ -67,15 +71,24 @@ class CvmfsServer:
         self._timeouts = timeouts
         self._record_process = record_process
 
-    async def transaction(self, *, marker: Path, token: str) -> None:
-        """Open a transaction and leave the token in a marker file inside it, even if this process is killed meanwhile.
+    async def transaction(self, *, flag: Path, marker: Path, token: str) -> None:
+        """Open a transaction, claim it, and leave the token in it, even if this process is killed meanwhile.
+
+        Parameters
+        ----------
+        flag
+            What the program marks an open transaction by.
+        marker
+            File in the transaction that is to hold the token.
+        token
+            Names the transaction.
 
         Raises
         ------
         RepositoryError
             None could be opened, or the time was up, in which case it is not known.
         """
-        opener = [sys.executable, "-m", "services.publisher.repository.cvmfs_opener", str(marker), token]
+        opener = [sys.executable, "-m", "services.publisher.repository.cvmfs_opener", str(flag), str(marker), token]
         await self._change([*opener, _PROGRAM, "transaction", self._repository], self._timeouts.transaction)
 
     async def publish(self, message: str) -> None:
@@ -90,33 +103,44 @@ class CvmfsServer:
             raise RepositoryError(f"not a message that cvmfs_server takes: {message!r}")
         await self._change([_PROGRAM, "publish", "-f", "-m", message, self._repository], self._timeouts.publish)
 
-    async def abort(self) -> None:
-        """Drop the open transaction.
+    async def abort(self) -> str:
+        """Drop the open transaction, and return what the program says.
 
         Raises
         ------
         RepositoryError
-            It failed.
+            It failed. That it did not says little: see `services.publisher.repository.cvmfs_server`.
         """
-        await self._change([_PROGRAM, "abort", "-f", self._repository], self._timeouts.abort)
+        return _end(await self._change([_PROGRAM, "abort", "-f", self._repository], self._timeouts.abort))
 
-    async def check(self) -> None:
-        """Make sure that the program works and the repository is fit to be published to.
+    async def make_fit(self) -> None:
+        """Make sure that the program works and the repository can be published to; mount what is not mounted.
 
         Raises
         ------
         RepositoryError
-            It is not; the text says what the program says of it.
+            It cannot; the text says what the program says of it.
         """
+        condition = await self._condition()
+        if _EXPIRED_LISTED in condition:
+            raise RepositoryError(f"cvmfs_server calls the repository {_EXPIRED_LISTED}: {condition}")
+        if _IN_TRANSACTION in condition:
+            return  # somebody's, whose mounts are their own affair
+        if _UNHEALTHY in condition:
+            await self._run([_PROGRAM, "mount", self._repository], self._timeouts.transaction, started=_forget)
+            condition = await self._condition()
+            if _UNHEALTHY in condition:
+                raise RepositoryError(f"cvmfs_server calls the repository {_UNHEALTHY}: {condition}")
+
+    async def _condition(self) -> str:
+        """Return what the program lists of the repository."""
         output = await self._run([_PROGRAM, "list"], _QUERY_TIMEOUT, started=_forget)
         for line in output.splitlines():
+            if line.startswith(f"{self._repository} (stratum0 "):
+                return line.strip()
             if line.startswith(f"{self._repository} ("):
-                break
-        else:
-            raise RepositoryError(f"cvmfs_server knows no repository {self._repository}; it lists: {_end(output)}")
-        for problem in ("whitelist expired", "unhealthy"):
-            if problem in line:
-                raise RepositoryError(f"cvmfs_server calls the repository {problem}: {line.strip()}")
+                raise RepositoryError(f"repository {self._repository} is not published from here: {line.strip()}")
+        raise RepositoryError(f"cvmfs_server knows no repository {self._repository}; it lists: {_end(output)}")
 
     async def whitelist_days(self) -> int:
         """Return for how many whole days the whitelist is valid; 0 if it is not any more.
@@ -134,9 +158,9 @@ class CvmfsServer:
             raise RepositoryError(f"cvmfs_server info says nothing of the whitelist: {_end(output)}")
         return int(match[1])
 
-    async def _change(self, argv: Sequence[str], timeout: float) -> None:  # noqa: ASYNC109 - enforced by killing
+    async def _change(self, argv: Sequence[str], timeout: float) -> str:  # noqa: ASYNC109 - enforced by killing
         try:
-            await self._run(argv, timeout, started=self._record_process)
+            return await self._run(argv, timeout, started=self._record_process)
         finally:
             await self._record_process(None)
 

@@ -23,6 +23,7 @@ from services.publisher.errors import (
     TransactionLeftOpenError,
 )
 from services.publisher.journal.model import OwnTransaction
+from services.publisher.repository.cvmfs_claim import claim
 from services.publisher.repository.cvmfs_server import CvmfsServerRepository
 from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.interface import ListedLayer, Publication
@@ -293,16 +294,14 @@ async def test_a_foreign_transaction_after_a_publish_is_not_taken_for_the_publis
 async def test_the_transaction_of_a_killed_publisher_is_aborted(build: Build, standin: StandIn, tmp_path: Path) -> None:
     await _publish(build(), make_layer(tmp_path, "one"), token="first")
     standin.run("transaction", REPOSITORY)
-    (standin.area / ".layers" / ".publisher-transaction").write_text("second")
+    claim(standin.flag, "second")
     await build().recover(tuple(OwnTransaction(token=token, process=None) for token in ("first", "second", "third")))
     assert not standin.in_transaction
 
 
 async def test_a_program_of_a_killed_publisher_is_ended_when_it_hangs(build: Build, standin: StandIn) -> None:
     standin.run("transaction", REPOSITORY)
-    marker = standin.area / ".layers" / ".publisher-transaction"
-    marker.parent.mkdir()
-    marker.write_text("first")
+    claim(standin.flag, "first")
     async with _hanging(standin, "publish.sync"):
         program = await asyncio.create_subprocess_exec(
             "cvmfs_server", "publish", "-f", REPOSITORY, start_new_session=True
@@ -311,7 +310,48 @@ async def test_a_program_of_a_killed_publisher_is_ended_when_it_hangs(build: Bui
         left = OwnTransaction(token="first", process=process_identity(program.pid))
         await build().recover((left,))
     assert await program.wait() == -9
-    assert (standin.revision, standin.in_transaction) == (1, False)
+    assert (standin.revision, standin.in_transaction, standin.healthy) == (1, False, True)
+
+
+async def test_the_transaction_of_a_killed_publisher_is_known_where_nothing_is_mounted(
+    build: Build, standin: StandIn
+) -> None:
+    standin.run("transaction", REPOSITORY)
+    claim(standin.flag, "first")
+    standin.lose_mounts()
+    await build().recover((OwnTransaction(token="first", process=None),))
+    assert (standin.in_transaction, standin.healthy) == (False, True)
+
+
+async def test_what_a_machine_does_not_mount_when_it_starts_is_mounted(
+    build: Build, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    await _publish(build(), archive)
+    standin.lose_mounts()
+    repository = build()
+    await repository.recover(())
+    assert standin.healthy
+    assert await repository.lookup(archive.digest) is not None
+
+
+async def test_what_cannot_be_mounted_is_named(repository: CvmfsServerRepository, standin: StandIn) -> None:
+    standin.lose_mounts()
+    standin.want("fail.mount.begin", "Failed to mount test.cern.ch")
+    with pytest.raises(RepositoryError, match=r"cvmfs_server mount .*: Failed to mount test\.cern\.ch"):
+        await repository.recover(())
+
+
+async def test_a_foreign_transaction_is_nothing_to_recover_from(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.run("transaction", REPOSITORY)
+    standin.lose_mounts()
+    await repository.recover((OwnTransaction(token="first", process=None),))
+    assert (standin.in_transaction, standin.healthy) == (True, False)
+    with pytest.raises(ForeignTransactionError):
+        await _publish(repository, archive)
 
 
 @pytest.mark.parametrize("point", ["publish.begin", "publish.sync"])
@@ -352,7 +392,20 @@ async def test_an_abort_that_fails_is_made_good_later(build: Build, standin: Sta
     assert await _publish(repository, archive, token="latest") == 2
 
 
-@pytest.mark.parametrize("point", ["publish.committed", "publish.closed"])
+async def test_an_abort_that_ends_well_and_has_done_nothing_is_made_good_later(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.want("fail.publish.sync", "no space left on device")
+    standin.want("fail.abort.unmount", "Trying to unmount /cvmfs/test.cern.ch... fail")
+    with pytest.raises(TransactionLeftOpenError, match=r"is still open: Trying to unmount /cvmfs/test\.cern\.ch"):
+        await _publish(repository, archive)
+    standin.no_longer("fail.abort.unmount")
+    standin.no_longer("fail.publish.sync")
+    assert await _publish(repository, archive, token="later") == 2
+
+
+@pytest.mark.parametrize("point", ["publish.committed", "publish.unmounted", "publish.closed"])
 async def test_a_publish_that_fails_after_it_has_succeeded_is_not_repeated(
     build: Build, standin: StandIn, tmp_path: Path, point: str
 ) -> None:
@@ -366,7 +419,7 @@ async def test_a_publish_that_fails_after_it_has_succeeded_is_not_repeated(
         with pytest.raises(RepositoryError, match="the remount failed"):
             await _publish(repository, archive)
         assert await repository.lookup(archive.digest) is not None
-    assert (standin.revision, standin.in_transaction) == (2, False)
+    assert (standin.revision, standin.in_transaction, standin.healthy) == (2, False, True)
 
 
 async def test_what_the_program_says_is_in_the_error_but_not_all_of_it(
@@ -383,8 +436,8 @@ async def test_what_the_program_says_is_in_the_error_but_not_all_of_it(
 @pytest.mark.parametrize(
     ("status", "problem"),
     [
-        (" - whitelist expired", "cvmfs_server calls the repository whitelist expired"),
-        (" - unhealthy", "cvmfs_server calls the repository unhealthy"),
+        ("whitelist expired", "cvmfs_server calls the repository whitelist expired"),
+        ("unhealthy", "cvmfs_server calls the repository unhealthy"),
     ],
 )
 async def test_a_repository_that_is_not_fit_is_named_at_start(
@@ -392,6 +445,12 @@ async def test_a_repository_that_is_not_fit_is_named_at_start(
 ) -> None:
     standin.want("status", status)
     with pytest.raises(RepositoryError, match=problem):
+        await repository.recover(())
+
+
+async def test_a_replica_is_no_place_to_publish_to(repository: CvmfsServerRepository, standin: StandIn) -> None:
+    standin.want("type", "stratum1")
+    with pytest.raises(RepositoryError, match=r"is not published from here: test\.cern\.ch \(stratum1 / local"):
         await repository.recover(())
 
 

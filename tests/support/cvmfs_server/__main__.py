@@ -1,9 +1,11 @@
 """The stand-in's commands."""
 
 import argparse
+import contextlib
 import errno
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +28,7 @@ def _transaction(area: Area, control: Control, arguments: argparse.Namespace) ->
             return errno.EEXIST
         print("repository busy, retrying")
         time.sleep(0.1)
+    area.repair()
     area.open()
     control.point("transaction.opened")
     return 0
@@ -47,24 +50,36 @@ def _publish(area: Area, control: Control, arguments: argparse.Namespace) -> int
         print(f"Open writable file descriptors on {area.name}")
         return 1
     print("Using auto tag 'generic-2026-01-01T00:00:00Z'\nProcessing changes...")
+    area.let_write(False)
+    try:
+        _synchronize(area, control)
+    except BaseException:
+        # The real program's trap, which a kill does not spring. Nothing comes of it where nothing is mounted.
+        with contextlib.suppress(subprocess.CalledProcessError):
+            area.let_write(True)
+        raise
+    area.unlock_publishing()
+    control.point("publish.closed")
+    return 0
+
+
+def _synchronize(area: Area, control: Control) -> None:
     time.sleep(float(control.text("slow") or _DEFAULT_SECONDS))
     control.point("publish.sync")
-    revision = area.revision + 1
     try:
-        _commit(area, control, revision)
+        _commit(area, control, area.revision + 1)
     except (PoisonError, GraftError) as error:
         print(
             f"{error}: cannot be added\nSynchronization failed\n\nExecuted Command:\ncvmfs_swissknife sync",
             file=sys.stderr,
         )
-        return 1
+        sys.exit(1)
     control.point("publish.committed")
     print("Exporting repository manifest\nTagging\nFlushing file system buffers\nSigning new manifest")
     print("Remounting newly created repository revision")
+    area.drop()
+    control.point("publish.unmounted")
     area.close()
-    area.unlock_publishing()
-    control.point("publish.closed")
-    return 0
 
 
 def _commit(area: Area, control: Control, revision: int) -> None:
@@ -96,6 +111,12 @@ def _abort(area: Area, control: Control, arguments: argparse.Namespace) -> int:
         print(f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {area.name}!  Are you sure (y/N)? ")
         if sys.stdin.readline().strip() not in ("y", "Y"):
             return errno.EINTR
+    try:
+        control.point("abort.unmount")
+    except SystemExit:
+        # The real program looks at one kind of failure, and ends well after all others (2.8 to 2.12, cmd_abort.cc).
+        return 0
+    area.drop()
     area.close()
     return 0
 
@@ -111,8 +132,12 @@ def _check(area: Area, _control: Control, _arguments: argparse.Namespace) -> int
     return 0
 
 
-def _mount(area: Area, _control: Control, _arguments: argparse.Namespace) -> int:
-    area.mount()
+def _mount(area: Area, control: Control, _arguments: argparse.Namespace) -> int:
+    control.point("mount.begin")
+    if not area.lock_publishing():
+        print(f"WARNING: The repository {area.name} is currently publishing", file=sys.stderr)
+        return 1
+    area.repair()
     return 0
 
 
@@ -125,8 +150,12 @@ def _list(root: Path) -> int:
     for directory in sorted((root / "storage").iterdir()):
         area = Area(root, directory.name)
         status = " - in transaction" if area.transaction_flag.exists() else ""
-        status += Control(area.control).text("status") or ""
-        print(f"{area.name} (stratum0 / local{status}) ")
+        control = Control(area.control)
+        if (wanted := control.text("status")) is not None:
+            status += f" - {wanted}"
+        elif not area.healthy:
+            status += " - unhealthy"
+        print(f"{area.name} ({control.text('type') or 'stratum0'} / local{status}) ")
     return 0
 
 

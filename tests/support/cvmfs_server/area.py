@@ -6,8 +6,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.mounts import mounts_below
-
 __all__ = ["Area"]
 
 
@@ -72,31 +70,68 @@ class Area:
         if self._held is not None:
             os.close(self._held)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether everything is mounted, the newest revision at that, and writable in a transaction only."""
+        mounted = self._mounted()
+        return (
+            {str(self.rdonly), str(self.union)} <= mounted.keys()
+            and os.getxattr(self.rdonly, "user.revision") == str(self.revision).encode()
+            and mounted[str(self.union)] == self.transaction_flag.exists()
+        )
+
+    def repair(self) -> None:
+        """Mount what is not as it should be."""
+        if not self.healthy:
+            self.unmount()
+            self.mount()
+            if self.transaction_flag.exists():
+                self.let_write(True)
+
     def mount(self) -> None:
         """Mount the published revision, and the union over it, read-only."""
         _run("mount", "--bind", self.revisions / str(self.revision), self.rdonly)
         _run("mount", "-o", "remount,bind,ro", self.rdonly)
-        options = f"lowerdir={self.rdonly},upperdir={self.upper},workdir={self._work}"
+        options = f"nodev,lowerdir={self.rdonly},upperdir={self.upper},workdir={self._work}"
         _run("mount", "-t", "overlay", f"overlay_{self.name}", "-o", options, self.union)
-        _run("mount", "-o", "remount,bind,ro", self.union)
+        self.let_write(False)
+
+    def let_write(self, writable: bool) -> None:  # noqa: FBT001 - what it says
+        """Make the union writable, or not."""
+        _run("mount", "-o", f"remount,bind,nodev,{'rw' if writable else 'ro'}", self.union)
 
     def open(self) -> None:
-        """Make the union writable."""
+        """Begin a transaction."""
         self.transaction_flag.touch()
-        _run("mount", "-o", "remount,bind,rw", self.union)
+        self.let_write(True)
 
-    def close(self) -> None:
-        """Drop what has been changed and mount what is published now."""
+    def unmount(self) -> None:
+        """Unmount everything."""
         for mounted in (self.union, self.rdonly):
-            # A kill between the two, or before, leaves one that is not mounted. Only the mount table tells: to
-            # os.path.ismount a bind mount within one file system looks like any directory.
-            if str(mounted.resolve()) in mounts_below(mounted.parent):
+            # Only the mount table tells: to os.path.ismount a bind mount within one file system is any directory.
+            if str(mounted) in self._mounted():
                 _run("umount", "--lazy", mounted)
+
+    def drop(self) -> None:
+        """Unmount everything and drop what has been changed."""
+        self.unmount()
         for directory in (self.upper, self._work):
             shutil.rmtree(directory)
             directory.mkdir()
+
+    def close(self) -> None:
+        """Mount what is published now, and end the transaction."""
         self.mount()
         self.transaction_flag.unlink()
+
+    def _mounted(self) -> dict[str, bool]:
+        """Return what is mounted of the repository, and whether it is writable."""
+        lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        return {
+            fields[4]: "rw" in fields[5].split(",")
+            for fields in lines
+            if fields[4] in (str(self.rdonly), str(self.union))
+        }
 
     def has_writers(self) -> bool:
         """Whether a process has a file of the union open for writing."""

@@ -5,6 +5,7 @@
 - `garbage.COMMAND` makes a command write that many bytes of garbage first.
 - `poison` holds a file name; a publish of anything of that name fails.
 - `slow` holds seconds that a publish takes longer.
+- `status` and `type` are what `list` says of the repository, besides what is seen of it, and instead of `stratum0`.
 - `include-xattrs` is `CVMFS_INCLUDE_XATTRS=true`.
 """
 
@@ -21,8 +22,11 @@ POINTS = (
     "publish.begin",  # nothing has been done
     "publish.sync",  # the publishing lock is held, nothing is visible
     "publish.committed",  # the new revision is visible to clients, the transaction is still open
+    "publish.unmounted",  # the same, the changes have been dropped, and nothing is mounted here
     "publish.closed",  # all is done, the program has not returned
     "abort.begin",  # nothing has been done
+    "abort.unmount",  # nothing has been done; where it fails, the exit status is 0 nevertheless
+    "mount.begin",  # nothing has been done
 )
 _POLL = 0.01
 

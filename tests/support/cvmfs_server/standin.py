@@ -78,9 +78,19 @@ class StandIn:
         return self._area.revision
 
     @property
+    def flag(self) -> Path:
+        """What is there while a transaction is open."""
+        return self._area.transaction_flag
+
+    @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return self._area.transaction_flag.exists()
+        return self.flag.exists()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything is mounted as it should be."""
+        return self._area.healthy
 
     def run(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run the program as an operator does."""
@@ -95,6 +105,10 @@ class StandIn:
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done
+
+    def lose_mounts(self) -> None:
+        """Unmount everything, as a restart of the machine does."""
+        self._area.unmount()
 
     def want(self, name: str, text: str = "") -> None:
         """Put a control file where the program looks; see `control.py`."""
