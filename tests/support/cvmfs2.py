@@ -19,7 +19,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-__all__ = ["calls", "install", "serving_process"]
+__all__ = ["SOCKETS", "calls", "install", "serving_process"]
+
+SOCKETS: Final = Path("/var/run/cvmfs")
+"""Where the client has a socket, unless its configuration says otherwise; it does not make the directory."""
 
 _OPTIONS: Final = {"fsname", "allow_other", "grab_mountpoint", "cvmfs_suid", "nodev", "ro", "config", "uid", "gid"}
 """Options of `-o` that the client knows, of the many that there are."""
@@ -86,6 +89,9 @@ def _mount(source: Path, repository: str, point: Path, options: dict[str, str]) 
     if not point.is_dir():
         _say(f"failed to access mountpoint {point} ({point} - no such directory)")
         return 4
+    if not SOCKETS.is_dir():
+        _say("failed to initialize loader socket")
+        return 10
     _say(f"CernVM-FS: loading Fuse module... done\nCernVM-FS: mounted cvmfs on {point}")
     return _serve(source, repository, point, options)
 

@@ -24,6 +24,9 @@ __all__ = ["ClientRepositories"]
 _MOUNT_OPTIONS: Final = "fsname=cvmfs2,allow_other,grab_mountpoint,cvmfs_suid"
 """As the client's own mount helper sets them; `cvmfs_suid` keeps setuid and capability binaries working."""
 
+_SOCKETS: Final = Path("/var/run/cvmfs")
+"""Where the client has a socket; that helper makes it."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -88,7 +91,8 @@ class ClientRepositories:
     async def _mount(self, name: RepositoryName, point: Path) -> None:
         if await asyncio.to_thread(mounts.unmount, point):
             _log.warning("dead_repository_mount_replaced", repository=name, mount_point=str(point))
-        await asyncio.to_thread(point.mkdir, mode=0o755, parents=True, exist_ok=True)
+        for directory in (point, _SOCKETS):
+            await asyncio.to_thread(directory.mkdir, mode=0o755, parents=True, exist_ok=True)
         output = await run(
             self._command, "-o", _MOUNT_OPTIONS, name, str(point), timeout=self._mount_timeout, what=f"mount of {name}"
         )
@@ -131,9 +135,10 @@ class ClientRepositories:
             if name in self._holders:
                 return
             try:
-                await asyncio.to_thread(mounts.unmount, self._directory / name)
+                # A copy in another mount namespace would keep the client alive, and the next one waits for its end.
+                await asyncio.to_thread(mounts.remove_mount_point, self._directory / name)
                 _log.info("repository_unmounted", repository=name)
-            except MountError as error:
+            except (MountError, OSError) as error:
                 _log.warning("repository_not_unmounted", repository=name, error=str(error))
 
     async def shut_down(self) -> None:

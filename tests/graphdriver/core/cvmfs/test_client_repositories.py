@@ -4,6 +4,7 @@ The client is a stand-in, tests/support/cvmfs2.py, which mounts by FUSE for real
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -74,6 +75,13 @@ def _behave(source: Path, name: str, behaviour: str) -> None:
     (source / f"{name}.behaviour").write_text(behaviour)
 
 
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
 async def _gone(point: Path) -> None:
     async def gone() -> bool:
         return str(point) not in mounts_below(point.parent)
@@ -89,6 +97,37 @@ async def test_a_repository_is_mounted_as_the_clients_own_helper_mounts_it(
     assert (point / "content").read_text() == TEST
     options = "fsname=cvmfs2,allow_other,grab_mountpoint,cvmfs_suid"
     assert cvmfs2.calls(source) == [["-o", options, TEST, str(point)]]
+
+
+async def test_what_the_clients_own_helper_makes_is_made(new: New) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        cvmfs2.SOCKETS.rmdir()
+    await new().ensure(TEST, holder="a")
+    assert cvmfs2.SOCKETS.is_dir()
+
+
+async def test_a_client_ends_with_its_mount_wherever_that_has_leaked_to(
+    new: New, source: Path, directory: Path
+) -> None:
+    repositories = new(linger=0.1)
+    await repositories.ensure(TEST, holder="a")
+    # Somebody's mount namespace, which is told of nothing that is unmounted elsewhere.
+    copies = "echo && exec sleep 60"
+    other = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c", copies), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert other.stdout is not None
+        await other.stdout.readline()
+        repositories.release(holder="a")
+        await _gone(directory / TEST)
+        server = cvmfs2.serving_process(source, TEST)
+        # Until then a client that is started anew would wait for it.
+        await wait_until(lambda: asyncio.sleep(0, not _runs(server)), timeout=5, what="the client ends")
+        assert (await repositories.ensure(TEST, holder="b") / "content").read_text() == TEST
+    finally:
+        other.kill()
+        await other.wait()
 
 
 async def test_it_is_mounted_once_for_all_its_users(new: New, source: Path, directory: Path) -> None:
