@@ -5,7 +5,9 @@
   layer's digest says.
 - `.cvmfscatalog`, as a file, makes its directory a nested catalog; the file itself is kept. As anything else it is
   refused.
+- A symbolic link to `(overlay-whiteout)` counts as a deletion (cvmfs/sync_union_overlayfs.cc), and is refused.
 - Clients expand `$(NAME)` in the targets of symbolic links, and hard links become files of their own.
+- Extended attributes are kept if the repository's settings say so, with names and values of up to 255 bytes.
 
 Names that begin with `.wh.` never get here: to the reader of archives they are deletions.
 """
@@ -23,6 +25,9 @@ __all__ = ["CvmfsNames"]
 _GRAFT_PREFIX: Final = b".cvmfsgraft-"
 _CATALOG: Final = CATALOG_MARKER.encode()
 _VARIANT: Final = b"$("
+_WHITEOUT_TARGET: Final = b"(overlay-whiteout)"
+_LONGEST_XATTR: Final = 255
+"""Bytes of an extended attribute's name or value; one byte more counts as none, what is longer is dropped."""
 
 
 class CvmfsNames:
@@ -34,12 +39,16 @@ class CvmfsNames:
         The other one.
     notes
         Told what CVMFS does not keep.
+    keeps_xattrs
+        Whether the repository keeps extended attributes.
     """
 
-    def __init__(self, tree: LayerTree, notes: Notes) -> None:
+    def __init__(self, tree: LayerTree, notes: Notes, *, keeps_xattrs: bool) -> None:
         self._tree = tree
         self._notes = notes
+        self._keeps_xattrs = keeps_xattrs
         self._links = 0
+        self._stripped = 0
 
     @property
     def size(self) -> int:
@@ -49,6 +58,7 @@ class CvmfsNames:
     def directory(self, path: bytes, entry: Entry) -> None:
         """Make a directory."""
         _refuse_reserved(path)
+        self._look_at_xattrs(path, entry)
         self._tree.directory(path, entry)
 
     def file(self, path: bytes, entry: Entry, data: TarReader) -> None:
@@ -57,11 +67,14 @@ class CvmfsNames:
             self._notes.add(f"{show(path)}: makes its directory a nested catalog")
         else:
             _refuse_reserved(path)
+        self._look_at_xattrs(path, entry)
         self._tree.file(path, entry, data)
 
     def symlink(self, path: bytes, entry: Entry) -> None:
         """Make a symbolic link."""
         _refuse_reserved(path)
+        if entry.link == _WHITEOUT_TARGET:
+            raise UnsafeArchiveError(f"{show(path)}: CVMFS takes a link to {show(entry.link)} for a deletion")
         if _VARIANT in entry.link:
             self._notes.add(f"{show(path)}: clients of CVMFS expand the variable in its target {show(entry.link)}")
         self._tree.symlink(path, entry)
@@ -103,6 +116,22 @@ class CvmfsNames:
         self._tree.finish()
         if self._links:
             self._notes.add(f"{self._links} hard links become files of their own")
+        if self._stripped:
+            self._notes.add(
+                f"{self._stripped} files lose their extended attributes: "
+                "the repository's server.conf does not say CVMFS_INCLUDE_XATTRS=true"
+            )
+
+    def _look_at_xattrs(self, path: bytes, entry: Entry) -> None:
+        if not self._keeps_xattrs:
+            self._stripped += bool(entry.xattrs)
+            return
+        for name, value in entry.xattrs.items():
+            if max(len(name), len(value)) > _LONGEST_XATTR:
+                self._notes.add(
+                    f"{show(path)}: the attribute {show(name)} has a value of {len(value)} bytes, CVMFS holds "
+                    f"{_LONGEST_XATTR}; lost"
+                )
 
 
 def _name(path: bytes) -> bytes:

@@ -9,10 +9,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 from services.publisher.repository.cvmfs_claim import claim
 
-__all__ = ["main"]
+__all__ = ["MARKER_XATTR", "main"]
+
+MARKER_XATTR: Final = "user.publisher"
+"""Extended attribute of the marker: it shows in the published tree if the repository keeps such attributes."""
 
 
 def main() -> int:
@@ -25,6 +29,7 @@ def main() -> int:
         temporary = f"{marker}.new"
         with open(temporary, "w", encoding="ascii") as file:
             file.write(token)
+            os.setxattr(file.fileno(), MARKER_XATTR, b"kept")
         os.rename(temporary, marker)
     return status if status >= 0 else 128 - status
 

@@ -11,6 +11,7 @@ an abort either: version 2.12 ends with status 0 when a mount that is busy keeps
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
@@ -52,6 +53,7 @@ from services.publisher.journal.model import OwnTransaction
 from services.publisher.layer import VerifiedLayer
 from services.publisher.repository.cvmfs_claim import claimant
 from services.publisher.repository.cvmfs_names import CvmfsNames
+from services.publisher.repository.cvmfs_opener import MARKER_XATTR
 from services.publisher.repository.cvmfs_tool import CvmfsServer
 from services.publisher.repository.interface import ListedLayer, PreparedLayer, Publication
 from services.publisher.repository.listing import list_tree
@@ -110,6 +112,8 @@ class CvmfsServerRepository:
         self._threads = threads
         self._turn = asyncio.Lock()
         self._own: set[str] = set()
+        self._keeps_xattrs = True
+        """Whether the repository keeps extended attributes; known after the first publish."""
 
     async def recover(self, transactions: Sequence[OwnTransaction]) -> None:
         """Wait for a program that an earlier publisher started; abort the transaction that it left.
@@ -124,6 +128,7 @@ class CvmfsServerRepository:
         async with self._turn:
             await self._abort_own()
             await self._tool.make_fit()
+        await self._look_for_xattrs()
 
     async def check(self) -> None:
         """Make sure that the repository is there."""
@@ -168,7 +173,7 @@ class CvmfsServerRepository:
 
         def survey(stop: Stop) -> LayerSidecar:
             notes = Notes()
-            tree = CvmfsNames(MemoryTree(), notes)
+            tree = CvmfsNames(MemoryTree(), notes, keeps_xattrs=self._keeps_xattrs)
             return layer.read(lambda stream: read_layer(stream, tree, limits=layer.limits, notes=notes), stop=stop)
 
         return PreparedLayer(layer=layer, sidecar=await in_thread(self._threads, survey))
@@ -193,6 +198,26 @@ class CvmfsServerRepository:
                 )
             finally:
                 await self._end()
+        await self._look_for_xattrs()
+
+    async def _look_for_xattrs(self) -> None:
+        """Find out by what was published last whether the repository keeps extended attributes."""
+
+        def look(_stop: Stop) -> bool | None:
+            try:
+                os.getxattr(self._published / _MARKER, MARKER_XATTR)
+            except OSError as error:
+                return False if error.errno == errno.ENODATA else None
+            return True
+
+        kept = await in_thread(self._threads, look)
+        if kept is False and self._keeps_xattrs:
+            _log.warning(
+                "the repository drops extended attributes, file capabilities among them",
+                hint="set CVMFS_INCLUDE_XATTRS=true in its server.conf",
+            )
+        if kept is not None:
+            self._keeps_xattrs = kept
 
     async def _open(self, token: str) -> None:
         # What this leaves open if it fails is aborted by the next one: it is claimed by a token of the publisher's own,

@@ -148,6 +148,42 @@ async def test_a_layer_keeps_what_cvmfs_can_keep_and_lists_its_deletions(
     assert "'variant': clients of CVMFS expand the variable in its target '$(HOME)/x'" in sidecar.notes
 
 
+async def test_what_is_lost_of_extended_attributes_is_noted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    def layer(name: str) -> LayerArchive:
+        program = tmp_path / f"{name}.tree" / "program"
+        program.parent.mkdir()
+        program.write_text(name)
+        for size in (255, 256):
+            os.setxattr(program, f"user.{size}", b"x" * size)
+        return make_layer(tmp_path, name, {})
+
+    standin.want("include-xattrs")
+    notes = (await repository.prepare(verified(layer("one")))).sidecar.notes
+    assert notes == ("'program': the attribute 'user.256' has a value of 256 bytes, CVMFS holds 255; lost",)
+    standin.no_longer("include-xattrs")
+    await _publish(repository, make_layer(tmp_path, "two"))
+    (note,) = (await repository.prepare(verified(layer("three")))).sidecar.notes
+    assert note.startswith("1 files lose their extended attributes")
+    # So it is when the publisher is started again, until a revision shows that somebody has changed it.
+    standin.want("include-xattrs")
+    await repository.recover(())
+    assert (await repository.prepare(verified(layer("four")))).sidecar.notes == (note,)
+    await _publish(repository, make_layer(tmp_path, "five"))
+    assert (await repository.prepare(verified(layer("six")))).sidecar.notes == notes
+
+
+async def test_a_link_that_cvmfs_takes_for_a_deletion_is_refused(
+    repository: CvmfsServerRepository, tmp_path: Path
+) -> None:
+    tree = tmp_path / "layer.tree"
+    tree.mkdir()
+    (tree / "link").symlink_to("(overlay-whiteout)")
+    with pytest.raises(LayerRefusedError, match=r"'link': CVMFS takes a link to '\(overlay-whiteout\)' for a deletion"):
+        await repository.prepare(verified(make_layer(tmp_path, "layer", {})))
+
+
 @pytest.mark.parametrize("name", [".cvmfsgraft-file", "a/.cvmfsgraft-", ".cvmfscatalog/file", "a/.cvmfsgraft-x/y"])
 async def test_a_name_that_is_reserved_by_cvmfs_is_refused(
     repository: CvmfsServerRepository, tmp_path: Path, name: str

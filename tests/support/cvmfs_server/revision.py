@@ -116,7 +116,8 @@ class _Changes:
         for name in os.listxattr(source) if self._xattrs else ():
             value = os.getxattr(source, name)
             if not name.startswith("trusted.overlay.") and len(value) <= _LONGEST_XATTR:
-                os.setxattr(destination, name, value)
+                # The length has one byte.
+                os.setxattr(destination, name, value if len(value) < _LONGEST_XATTR else b"")
         os.utime(destination, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
