@@ -20,6 +20,8 @@ __all__ = ["Certificate", "MasterKey", "PublicKey", "RepositoryKey"]
 _BITS: Final = 2048
 """What `cvmfs_server` makes; clients verify every size."""
 _EXPONENT: Final = 65537
+_SHOWN_NAME: Final = 30
+"""Most characters of a repository's name in its certificate, whose names have a limit that `cvmfs_server` keeps so."""
 _VALIDITY: Final = timedelta(days=3650)
 """Clients take the certificate for a holder of a key and do not look at its dates; the whitelist is what expires."""
 
@@ -215,7 +217,8 @@ class RepositoryKey:
 
     def certify(self, repository: RepositoryName, *, now: datetime) -> Certificate:
         """Make a self-signed certificate of the form that `cvmfs_server` gives it."""
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{repository} CernVM-FS Release Managers")])
+        shown = repository if len(repository) <= _SHOWN_NAME else f"{repository[:_SHOWN_NAME]}[...]"
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{shown} CernVM-FS Release Managers")])
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)

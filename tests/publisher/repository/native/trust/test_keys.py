@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.trust.errors import KeyUnusableError, SignatureError
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.repository.native.trust.keys import Certificate, MasterKey, PublicKey, RepositoryKey
@@ -44,6 +45,20 @@ def test_openssl_reads_the_files(made_keys: Path) -> None:
     assert subject == "".join(f"{who}=CN={NAME} CernVM-FS Release Managers\n" for who in ("subject", "issuer"))
     assert openssl("x509", "-in", path["crt"], "-noout", "-pubkey") == openssl("pkey", "-in", path["key"], "-pubout")
     assert openssl("verify", "-CAfile", path["crt"], path["crt"]).endswith(b": OK\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a" * 30, "a" * 30), ("a" * 31, "a" * 30 + "[...]"), (f"{'a' * 50}.example", "a" * 30 + "[...]")],
+    ids=["whole", "cut", "the longest"],
+)
+def test_a_long_name_is_cut_as_cvmfs_server_cuts_it(made_keys: Path, tmp_path: Path, name: str, shown: str) -> None:
+    """A common name has 64 characters at most, a repository's name 60."""
+    key = KeyFiles(made_keys, NAME).load().repository
+    path = tmp_path / "certificate"
+    path.write_bytes(key.certify(RepositoryName(name), now=NOW).encode())
+    subject = openssl("x509", "-in", str(path), "-noout", "-subject", "-nameopt", "RFC2253").decode()
+    assert subject == f"subject=CN={shown} CernVM-FS Release Managers\n"
 
 
 def test_openssl_verifies_the_signature_of_a_revision(made_keys: Path, tmp_path: Path) -> None:
