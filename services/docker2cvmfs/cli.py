@@ -41,7 +41,14 @@ of registries come from Docker's configuration (`docker login`), proxies from th
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
 _REGISTRY = bundle(
     click.argument("image"),
-    click.option("--insecure", is_flag=True, help="Speak plain HTTP to the registry."),
+    click.option("--insecure", is_flag=True, help="Speak plain HTTP to the registries."),
+    click.option(
+        "--insecure-registry",
+        "insecure_registries",
+        multiple=True,
+        metavar="HOST[:PORT]",
+        help="Speak plain HTTP to this registry alone; may be given again.",
+    ),
     click.option(
         "--ca-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Certificates to trust as well."
     ),
@@ -80,6 +87,7 @@ def _conversion(
     image: str,
     *,
     insecure: bool,
+    insecure_registries: tuple[str, ...],
     ca_file: Path | None,
     platform: str | None = None,
     all_platforms: bool = False,
@@ -90,7 +98,7 @@ def _conversion(
     return Conversion(
         reference=ImageReference.parse(image),
         platform=None if all_platforms else wanted,
-        options=RegistryOptions(insecure=insecure, ca_file=ca_file),
+        options=RegistryOptions(insecure=insecure, insecure_registries=frozenset(insecure_registries), ca_file=ca_file),
     )
 
 
@@ -272,13 +280,13 @@ def make_thin(  # noqa: PLR0913 - one for every option
     name = tag or conversion.thin_name
     destination: Destination
     if push:
-        destination = commands.Push(ImageReference.parse(name))
+        destination = commands.Push(_named(name))
     elif load:
-        destination = commands.Load(name)
+        destination = commands.Load(_tagged(name))
     elif output_format == "oci-archive":
-        destination = commands.OciFile(name, _given(output))
+        destination = commands.OciFile(_tagged(name), _given(output))
     else:
-        destination = commands.DockerFile(name, _given(output))
+        destination = commands.DockerFile(_tagged(name), _given(output))
     what = (conversion, RepositoryName(repository), LayerLayout(layout), destination)
     if no_publish:
         made = run_async(commands.make_thin_of_published(*what))
@@ -288,6 +296,19 @@ def make_thin(  # noqa: PLR0913 - one for every option
         write_document(made.document())
     else:
         sys.stdout.write(f"{made.summary()}\n")
+
+
+def _named(name: str) -> ImageReference:
+    reference = ImageReference.parse(name)
+    if reference.digest is not None:
+        raise click.UsageError("--tag takes no digest: it follows from the image")
+    return reference
+
+
+def _tagged(name: str) -> str:
+    """Return a name as engines load it: they take none without a tag."""
+    tag = _named(name).tag
+    return name if name.endswith(f":{tag}") else f"{name}:{tag}"
 
 
 def _given(path: Path | None) -> Path:
@@ -318,8 +339,7 @@ def status(
     if publisher is None:
         raise click.UsageError("--publisher is missing: it says which layers are in the repository")
     conversion = _conversion(image, platform=platform, all_platforms=all_platforms, **registry)
-    RepositoryName(repository)
-    places = run_async(commands.locate_layers(conversion, publisher=publisher))
+    places = run_async(commands.locate_layers(conversion, RepositoryName(repository), publisher=publisher))
     if as_json:
         write_document(commands.status_document(repository, places))
     else:

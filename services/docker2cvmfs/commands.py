@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from services.common.descriptor import ThinDescriptor
+from services.common.errors import InvalidValueError
 from services.common.layout import LayerLayout
 from services.common.object_store import ObjectStore, ObjectStoreSettings
 from services.common.publisher_api import PublisherApi
@@ -256,6 +257,8 @@ async def _publish(
         store = await stack.enter_async_context(ObjectStore(settings=settings))
         api = None if publisher is None else await stack.enter_async_context(PublisherApi(url=publisher))
         stack.enter_context(shown)
+        if api is not None:
+            await _check_served(api, repository)
         publication = Publication(
             registry=registry, store=store, publisher=api, repository=repository, progress=progress
         )
@@ -264,6 +267,15 @@ async def _publish(
             digests = [item.layer.digest for item in outcomes if item.outcome is not Outcome.PUBLISHED]
             await follow(api, digests, progress=progress, timeout=timeout)
     return Published(repository=repository, layers=outcomes, waited=timeout is not None)
+
+
+async def _check_served(publisher: PublisherApi, repository: RepositoryName) -> None:
+    """Raise unless the publisher is the repository's: what it says of layers is true of its own repository only."""
+    served = (await publisher.status()).repository
+    if served != repository:
+        raise InvalidValueError(
+            f"the publisher publishes into {served}, not into {repository}: name the one, or the other's publisher"
+        )
 
 
 async def _deliver(thin: Sequence[ThinImage], destination: Destination, registry: RegistryClient) -> str:
@@ -285,11 +297,12 @@ async def _deliver(thin: Sequence[ThinImage], destination: Destination, registry
             return str(path)
 
 
-async def locate_layers(conversion: Conversion, *, publisher: str) -> list[LayerPlace]:
+async def locate_layers(conversion: Conversion, repository: RepositoryName, *, publisher: str) -> list[LayerPlace]:
     """Find where every layer of the image is."""
     settings = ObjectStoreSettings.load()
     found = await images(conversion)
     async with ObjectStore(settings=settings) as store, PublisherApi(url=publisher) as api:
+        await _check_served(api, repository)
         return await locate(found, store=store, publisher=api)
 
 

@@ -119,11 +119,12 @@ def build_index(images: Sequence[ThinImage]) -> Blob:
     """Make the index of the thin images for several platforms."""
     manifests = []
     for image in images:
-        config = json.loads(image.config.content)
+        config, made_for = json.loads(image.config.content), image.original.platform
         platform = {
-            name: config[name]
-            for name in ("architecture", "os", "variant", "os.version", "os.features")
-            if config.get(name)
+            "architecture": made_for.architecture,
+            "os": made_for.os,
+            **({"variant": made_for.variant} if made_for.variant else {}),
+            **{name: config[name] for name in ("os.version", "os.features") if config.get(name)},
         }
         manifests.append({**image.manifest.described(MANIFEST_TYPE), "platform": platform})
     return Blob(_encode({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}))
@@ -153,7 +154,7 @@ def _config(image: Image, repository: RepositoryName, layer: Blob) -> bytes:
     if original.get("created"):
         step["created"] = original["created"]
     # The original's steps stay to be seen, none of them has a layer here.
-    history = [{**entry, "empty_layer": True} for entry in original.get("history") or ()]
+    history = [{**(entry or {}), "empty_layer": True} for entry in original.get("history") or ()]
     return _encode(
         {
             **kept,
@@ -165,4 +166,6 @@ def _config(image: Image, repository: RepositoryName, layer: Blob) -> bytes:
 
 
 def _encode(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # Half of a surrogate pair, which UTF-8 cannot hold, gets its escape back.
+    return text.encode(errors="backslashreplace")

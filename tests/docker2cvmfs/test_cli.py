@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,16 @@ from tests.docker2cvmfs.conftest import LAYERS, Site
 from tests.support.commands import docker2cvmfs
 from tests.support.oci import write_image
 from tests.support.publisher import REPOSITORY
+from tests.support.registries import Authority
+from tests.support.registry_faults import FaultyRegistry
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DIGESTS = [hashlib.sha256(layer).hexdigest() for layer in LAYERS]
 DISTINCT = list(dict.fromkeys(DIGESTS))
+OUT = ("--output", "/nonexistent/image.tar")
+PINNED = f"a@sha256:{'a' * 64}"
+OTHER = "the publisher publishes into test.cern.ch, not into other.cern.ch"
 
 
 async def test_thin_prints_the_descriptor(site: Site) -> None:
@@ -110,11 +116,16 @@ async def test_a_refused_layer_is_told_at_once(site: Site) -> None:
         (("make-thin", "{registry}/converted:1", REPOSITORY), 2, "give one of --push, --load and --output"),
         (("make-thin", "{registry}/converted:1", REPOSITORY, "--push"), 2, "--push needs --tag"),
         (("make-thin", "{registry}/converted:1", REPOSITORY, "--load", "--all-platforms"), 2, "holds an index"),
+        (("make-thin", "{registry}/converted:1", REPOSITORY, "--no-wait", *OUT, "--tag", "Up:1"), 2, "in lower case"),
+        (("make-thin", "{registry}/converted:1", REPOSITORY, "--no-wait", *OUT, "--tag", PINNED), 2, "no digest"),
+        (("publish", "{registry}/converted:1", "other.cern.ch", "--publisher", "{publisher}"), 2, OTHER),
+        (("status", "{registry}/converted:1", "other.cern.ch", "--publisher", "{publisher}"), 2, OTHER),
         (("manifest", "{registry}/converted:1", "--ca-file", "/nonexistent"), 2, "does not exist"),
     ],
 )
 async def test_errors_have_their_exit_status(site: Site, arguments: tuple[str, ...], status: int, text: str) -> None:
-    command, *rest = (argument.format(registry=site.registry.address) for argument in arguments)
+    addresses = {"registry": site.registry.address, "publisher": site.publisher.url}
+    command, *rest = (argument.format(**addresses) for argument in arguments)
     ended = await site.run(command, *rest)
     assert (ended.status, ended.out) == (status, b"")
     assert text in ended.errors
@@ -172,3 +183,28 @@ async def test_several_platforms_become_an_index(site: Site, tmp_path: Path) -> 
     assert json.loads(written.out)["digest"] == json.loads(pushed.out)["digest"]
     there = await site.run("manifest", tag, "--json")
     assert json.loads(there.out)["digest"] == json.loads(pushed.out)["digest"]
+
+
+async def test_a_name_without_a_tag_is_the_latest(site: Site, tmp_path: Path) -> None:
+    made = await site.run(
+        *("make-thin", site.image, REPOSITORY, "--no-publish", "--tag", "localhost:5000/base"),
+        *("--output", tmp_path / "image.tar"),
+    )
+    assert made.status == 0, made.errors
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        file = archive.extractfile("manifest.json")
+        assert file is not None
+        (manifest,) = json.loads(file.read())
+    assert manifest["RepoTags"] == ["localhost:5000/base:latest"]
+
+
+async def test_one_registry_of_two_has_no_tls(site: Site, authority: Authority) -> None:
+    tag = f"{site.registry.address}/thin/secured:1"
+    async with FaultyRegistry.before(site.registry.address, tls=await authority.issue("secured")) as secured:
+        made = await docker2cvmfs(
+            *("make-thin", f"{secured.address}/converted:1", REPOSITORY, "--ca-file", authority.certificate),
+            *("--no-publish", "--insecure-registry", site.registry.address, "--push", "--tag", tag, "--json"),
+        )
+    assert made.status == 0, made.errors
+    there = await site.run("manifest", tag, "--json")
+    assert json.loads(there.out)["digest"] == json.loads(made.out)["digest"]

@@ -54,10 +54,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-_PLATFORMS: tuple[dict[str, Any], ...] = ({}, {"architecture": "amd64", "variant": ""})
+VERSION: dict[str, Any] = {"os.version": "1"}
+_ARM64 = Platform("linux", "arm64", "v8")
 
 
-def _image(count: int = 2, **changes: Any) -> Image:  # noqa: ANN401 - parts of a JSON document
+def _image(count: int = 2, *, platform: Platform = _ARM64, **changes: Any) -> Image:  # noqa: ANN401 - parts of a JSON document
     layers = tuple(
         ImageLayer(
             digest=Digest(hashlib.sha256(b"%d" % number).hexdigest()),
@@ -69,7 +70,7 @@ def _image(count: int = 2, **changes: Any) -> Image:  # noqa: ANN401 - parts of 
     )
     return Image(
         reference=ImageReference.parse("ubuntu"),
-        platform=Platform("linux", "arm64", "v8"),
+        platform=platform,
         manifest=b"{}",
         manifest_media_type="application/vnd.oci.image.manifest.v1+json",
         manifest_digest=Digest("a" * 64),
@@ -132,6 +133,14 @@ def test_an_image_without_configuration_gets_labels_all_the_same(running: dict[s
     assert len(config["history"]) == 1
 
 
+def test_odd_values_of_a_configuration_are_kept() -> None:
+    running = {"Env": ["HALF=\ud800", "WHOLE=\U0001f600"], "Future": [1.5, 12345678901234567890, None]}
+    thin = build_thin_image(_image(config=running, history=[None]), REPOSITORY, LayerLayout.FLAT)
+    config = json.loads(thin.config.content)
+    assert {name: config["config"][name] for name in running} == running
+    assert config["history"][0] == {"empty_layer": True}
+
+
 def test_the_layer_holds_the_descriptor_and_nothing_else() -> None:
     thin = build_thin_image(_image(), REPOSITORY, LayerLayout.FLAT)
     with tarfile.open(fileobj=io.BytesIO(thin.layer.content)) as archive:
@@ -156,7 +165,12 @@ def test_the_same_image_gives_the_same_bytes() -> None:
 
 
 def test_an_oci_layout_holds_every_platform() -> None:
-    images = [build_thin_image(_image(**changes), REPOSITORY, LayerLayout.FLAT) for changes in _PLATFORMS]
+    # As of many images for arm: only the index that the original was found in has the variant.
+    platforms = (_ARM64, Platform("linux", "amd64"), Platform("linux", "arm", "v6"))
+    originals = (
+        _image(platform=platform, architecture=platform.architecture, variant=None, **VERSION) for platform in platforms
+    )
+    images = [build_thin_image(original, REPOSITORY, LayerLayout.FLAT) for original in originals]
     with tarfile.open(fileobj=io.BytesIO(oci_archive(images, "both"))) as archive:
         contents = {member.name: archive.extractfile(member) for member in archive}
         read = {name: file.read() for name, file in contents.items() if file is not None}
@@ -167,8 +181,9 @@ def test_an_oci_layout_holds_every_platform() -> None:
     assert top["digest"] == build_index(images).digest.oci
     index = json.loads(read[f"blobs/sha256/{top['digest'][7:]}"])
     assert [entry["platform"] for entry in index["manifests"]] == [
-        {"architecture": "arm64", "os": "linux", "variant": "v8"},
-        {"architecture": "amd64", "os": "linux"},
+        {"architecture": "arm64", "os": "linux", "variant": "v8", "os.version": "1"},
+        {"architecture": "amd64", "os": "linux", "os.version": "1"},
+        {"architecture": "arm", "os": "linux", "variant": "v6", "os.version": "1"},
     ]
     for entry in index["manifests"]:
         assert f"blobs/sha256/{entry['digest'][7:]}" in read

@@ -18,6 +18,7 @@ from aiohttp import web
 __all__ = [
     "Fault",
     "FaultyRegistry",
+    "challenged",
     "changed",
     "cut",
     "endless_pages",
@@ -120,6 +121,15 @@ def refused(status: int, *, retry_after: str | None = None, text: str = "made up
         document = {"errors": [{"code": "MADEUP", "message": text}]}
         headers = {} if retry_after is None else {"Retry-After": retry_after}
         return web.json_response(document, status=status, headers=headers)
+
+    return effect
+
+
+def challenged(*challenges: str) -> Effect:
+    """Want to know the user, with these `WWW-Authenticate` headers."""
+
+    async def effect(_proxy: FaultyRegistry, _request: web.Request) -> web.StreamResponse:
+        return web.Response(status=401, headers=[("WWW-Authenticate", challenge) for challenge in challenges])
 
     return effect
 

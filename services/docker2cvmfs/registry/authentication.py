@@ -27,8 +27,12 @@ _CLIENT_ID: Final = "docker2cvmfs"
 _ANSWER_LIMIT: Final = 1 << 20
 """Most that is read of a token server's answer, in bytes."""
 
-_CHALLENGE = re.compile(r"(?P<scheme>[A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s+(?P<parameters>[A-Za-z0-9_-]+\s*=.*)", re.DOTALL)
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_WORD: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_CHALLENGE_PART = re.compile(
+    rf"(?P<name>{_WORD})\s*=\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^\s,\"]+))"
+    # A scheme may have one word in place of parameters (token68), which nothing here needs.
+    rf"|(?P<scheme>{_WORD})(?:\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$)))?"
+)
 _PRINTABLE = re.compile(r"[!-~]{1,65536}")
 
 
@@ -189,18 +193,17 @@ def _realm(text: str, reference: ImageReference, what: str) -> URL:
 
 
 def _read_challenges(headers: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the parameters of each scheme; several challenges come in several headers."""
+    """Return the parameters of each scheme (RFC 9110, 11.6.1); one header may hold several challenges."""
     found: dict[str, dict[str, str]] = {}
     for header in headers:
-        match = _CHALLENGE.match(header.strip())
-        if match is None:
-            found.setdefault(header.strip().lower()[:40], {})
-            continue
-        parameters = {
-            name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else bare
-            for name, quoted, bare in _PARAMETER.findall(match["parameters"])
-        }
-        found.setdefault(match["scheme"].lower(), parameters)
+        parameters: dict[str, str] = {}
+        for part in _CHALLENGE_PART.finditer(header):
+            if part["scheme"]:
+                parameters = {}
+                found.setdefault(part["scheme"].lower(), parameters)
+            else:
+                value = part["bare"] or re.sub(r"\\(.)", r"\1", part["quoted"] or "")
+                parameters.setdefault(part["name"].lower(), value)
     return found
 
 

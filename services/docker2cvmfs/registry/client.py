@@ -86,8 +86,9 @@ class RegistryClient:
         if manifest.media_type in INDEX_TYPES:
             candidates = read_index(manifest.content, where=where)
             chosen = _choose(candidates, platform, where=where)
-            manifest = await self.manifest(replace(reference, digest=chosen.digest))
-        image = await self._read(reference, manifest)
+            image = await self._chosen(reference, chosen)
+        else:
+            image = await self._read(reference, manifest, None)
         if not platform.runs(image.platform):
             raise PlatformMissingError(
                 f"{where} is for {image.platform}, not for {platform}: give --platform {image.platform} if you mean it"
@@ -98,10 +99,9 @@ class RegistryClient:
         """Return the images for all platforms, in the index's order; raises as `image`."""
         manifest = await self.manifest(reference)
         if manifest.media_type not in INDEX_TYPES:
-            return [await self._read(reference, manifest)]
+            return [await self._read(reference, manifest, None)]
         return [
-            await self._read(reference, await self.manifest(replace(reference, digest=candidate.digest)))
-            for candidate in read_index(manifest.content, where=reference.name)
+            await self._chosen(reference, candidate) for candidate in read_index(manifest.content, where=reference.name)
         ]
 
     async def manifest(self, reference: ImageReference) -> RawManifest:
@@ -167,9 +167,14 @@ class RegistryClient:
         return await self._uploads.push_manifest(self._spoken(reference), content, media_type)
 
     def _spoken(self, reference: ImageReference) -> ImageReference:
-        return replace(reference, scheme="http" if self._options.insecure else "https")
+        return replace(reference, scheme=self._options.scheme(reference.authority))
 
-    async def _read(self, reference: ImageReference, manifest: RawManifest) -> Image:
+    async def _chosen(self, reference: ImageReference, candidate: Candidate) -> Image:
+        manifest = await self.manifest(replace(reference, digest=candidate.digest))
+        return await self._read(reference, manifest, candidate.platform)
+
+    async def _read(self, reference: ImageReference, manifest: RawManifest, listed: Platform | None) -> Image:
+        """Read an image; `listed` is what an index says that it is for."""
         reference = self._spoken(reference)
         where = f"{reference.name} ({manifest.digest.oci})"
         content = read_manifest(manifest.content, where=where)
@@ -178,7 +183,7 @@ class RegistryClient:
         platform, diff_ids = read_config(config, where=f"the configuration of {where}")
         return Image(
             reference=reference,
-            platform=platform,
+            platform=platform if listed is None else platform.refined(listed),
             manifest=manifest.content,
             manifest_media_type=manifest.media_type,
             manifest_digest=manifest.digest,

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from services.docker2cvmfs.registry.errors import CredentialsError
 from services.docker2cvmfs.registry.reference import HUB_HOST, ImageReference
+from services.docker2cvmfs.registry.wire import WireObject
 
 __all__ = ["Credential", "DockerCredentials"]
 
@@ -60,9 +61,7 @@ class Credential:
         return bool((self.username and self.password) or self.identity_token or self.registry_token)
 
 
-class _Auth(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
+class _Auth(WireObject):
     auth: str = Field(default="", repr=False)
     username: str = ""
     password: str = Field(default="", repr=False)
@@ -73,7 +72,9 @@ class _Auth(BaseModel):
         username, password = self.username, self.password
         if self.auth:
             try:
-                username, colon, password = base64.b64decode(self.auth, validate=True).decode().partition(":")
+                # Line breaks are what programs that make it of long tokens leave in it, and Docker reads over.
+                packed = self.auth.replace("\r", "").replace("\n", "")
+                username, colon, password = base64.b64decode(packed, validate=True).decode().partition(":")
             except (binascii.Error, UnicodeDecodeError):
                 colon = ""
             if not colon:
@@ -86,17 +87,13 @@ class _Auth(BaseModel):
         )
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    auths: dict[str, _Auth] = Field(default_factory=dict)
+class _Config(WireObject):
+    auths: dict[str, _Auth | None] = Field(default_factory=dict)
     cred_helpers: dict[str, _HelperName] = Field(default_factory=dict, alias="credHelpers")
     creds_store: _HelperName | None = Field(default=None, alias="credsStore")
 
 
-class _HelperAnswer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
+class _HelperAnswer(WireObject):
     username: str = Field(alias="Username")
     secret: str = Field(alias="Secret", repr=False)
 
@@ -140,8 +137,10 @@ class DockerCredentials:
             credential = await self._ask(helper, key)
             if credential:
                 return credential
-        for at, auth in config.auths.items():
-            if _host_of(at) == host and (credential := auth.credential(f"{self._path}, auths of {host}")):
+        found = {at: auth for at, auth in config.auths.items() if auth is not None and _host_of(at) == host}
+        # Podman also writes keys with a path; Docker's own, without one, comes first.
+        for _, auth in sorted(found.items(), key=lambda item: item[0] != key):
+            if credential := auth.credential(f"{self._path}, auths of {host}"):
                 return credential
         return None
 
@@ -218,7 +217,7 @@ def _read_config(path: Path) -> _Config:
     if len(content) > _CONFIG_LIMIT:
         raise CredentialsError(f"{path} is larger than {_CONFIG_LIMIT} bytes: it is no Docker configuration")
     try:
-        return _Config.model_validate_json(content)
+        return _Config.model_validate_json(content) if content.strip() else _Config()
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, detail['loc'])) or 'document'}: {detail['msg']}"

@@ -218,7 +218,7 @@ _MEANINGS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], type
     (
         aiohttp.ClientSSLError,
         InsecureConnectionError,
-        "no TLS connection to {where}: {cause}: check the port; a registry of plain HTTP needs --insecure",
+        "no TLS connection to {where}: {cause}: check the port; a registry of plain HTTP needs --insecure-registry",
     ),
     (
         (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),

@@ -5,6 +5,7 @@ schema 2.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from services.common.digest import Digest
 from services.docker2cvmfs.registry.errors import DigestMismatchError, InvalidAnswerError, UnsupportedImageError
 from services.docker2cvmfs.registry.platform import Platform
 from services.docker2cvmfs.registry.reference import ImageReference
+from services.docker2cvmfs.registry.wire import WireObject
 
 __all__ = [
     "CONFIG_LIMIT",
@@ -67,13 +69,16 @@ _LAYER_TYPES: Final = {
     **{media_type.value: media_type for media_type in MediaType},
 }
 
+_ATTESTATION: Final = "vnd.docker.reference.type"
+"""Annotation of what an index says about its images."""
+
 _MediaTypeText = Annotated[str, StringConstraints(max_length=255, pattern=r"^[ -~]*$")]
 _Word = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")]
 _OciDigest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+class _Wire(WireObject):
+    model_config = ConfigDict(strict=True)
 
 
 class _Platform(_Wire):
@@ -89,31 +94,52 @@ class _Descriptor(_Wire):
     media_type: _MediaTypeText = Field(alias="mediaType")
     digest: _OciDigest
     size: Annotated[int, Field(ge=0, le=_SIZE_LIMIT)]
-    urls: list[str] | None = None
+    urls: list[str] = Field(default_factory=list)
     platform: _Platform | None = None
-    annotations: dict[str, str] | None = None
+    artifact_type: _MediaTypeText | None = Field(alias="artifactType", default=None)
+    annotations: dict[str, str | None] = Field(default_factory=dict)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an entry of an index is an image; it may be anything (image-index.md)."""
+        return (
+            self.media_type in MANIFEST_TYPES
+            # What descriptors of images say here is the type of the configuration.
+            and self.artifact_type in (None, *_CONFIG_TYPES)
+            # BuildKit's attestations are listed like images, for a platform that does not exist.
+            and _ATTESTATION not in self.annotations
+            and (self.platform is None or self.platform.os != "unknown")
+        )
 
 
 class _Manifest(_Wire):
     schema_version: Literal[2] = Field(alias="schemaVersion")
     media_type: _MediaTypeText | None = Field(alias="mediaType", default=None)
     config: _Descriptor
-    layers: Annotated[list[_Descriptor], Field(max_length=_LAYERS)]
+    layers: Annotated[list[_Descriptor], Field(max_length=_LAYERS)] = Field(default_factory=list)
 
 
 class _Index(_Wire):
     schema_version: Literal[2] = Field(alias="schemaVersion")
     media_type: _MediaTypeText | None = Field(alias="mediaType", default=None)
-    manifests: Annotated[list[_Descriptor], Field(max_length=_LAYERS)]
+    manifests: Annotated[list[_Descriptor], Field(max_length=_LAYERS)] = Field(default_factory=list)
 
 
 class _RootFs(_Wire):
     type: Literal["layers"]
-    diff_ids: Annotated[list[_OciDigest] | None, Field(max_length=_LAYERS)] = None
+    diff_ids: Annotated[list[_OciDigest], Field(max_length=_LAYERS)] = Field(default_factory=list)
+
+
+class _Running(_Wire):
+    labels: dict[str, str | None] = Field(alias="Labels", default_factory=dict)
 
 
 class _Config(_Platform):
+    """What the converter itself reads of a configuration."""
+
     rootfs: _RootFs
+    config: _Running = Field(default_factory=_Running)
+    history: list[dict[str, Any] | None] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,10 +217,18 @@ class Image:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
+def _finite(text: str) -> float:
+    """Read a number that JSON can hold; Python would also take NaN, and infinity for what is too large."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 def _document(content: bytes, where: str) -> dict[str, Any]:
     """Read a JSON object, and refuse one that could be read as either an image or an index (CVE-2021-41190)."""
     try:
-        document = json.loads(content)
+        document = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         raise InvalidAnswerError(
             f"{where} is not JSON: what the registry holds is damaged, push the image anew"
@@ -261,25 +295,22 @@ def media_type_of(content: bytes, declared: str, *, where: str) -> str:
 
 
 def read_index(content: bytes, *, where: str) -> tuple[Candidate, ...]:
-    """Return the images of an index, in its order, without attestations.
+    """Return the images of an index, in its order, without attestations and whatever else it names.
+
+    Images without a platform count only where none has one.
 
     Raises
     ------
     InvalidAnswerError
         It is not of its form.
     UnsupportedImageError
-        It names something that is not an image.
+        It names no image.
     """
+    descriptors = _validate(_Index, _document(content, where), where).manifests
     found = []
-    for descriptor in _validate(_Index, _document(content, where), where).manifests:
-        # BuildKit's attestations are listed like images, for a platform that does not exist.
-        if "vnd.docker.reference.type" in (descriptor.annotations or {}):
+    for descriptor in descriptors:
+        if not descriptor.is_image:
             continue
-        if descriptor.media_type not in MANIFEST_TYPES:
-            raise UnsupportedImageError(
-                f"{where} names something that is no image: {descriptor.media_type!r}: "
-                "name the image that you want by its digest"
-            )
         if descriptor.size > MANIFEST_LIMIT:
             raise InvalidAnswerError(
                 f"{where} names a manifest of {descriptor.size} bytes, at most {MANIFEST_LIMIT} are read: "
@@ -287,7 +318,11 @@ def read_index(content: bytes, *, where: str) -> tuple[Candidate, ...]:
             )
         platform = None if descriptor.platform is None else descriptor.platform.checked()
         found.append(Candidate(digest=Digest.from_oci(descriptor.digest), size=descriptor.size, platform=platform))
-    return tuple(found)
+    if not found:
+        there = ", ".join(sorted({repr(each.artifact_type or each.media_type) for each in descriptors})) or "nothing"
+        raise UnsupportedImageError(f"{where} names no image but {there}: name the image that you want by its digest")
+    # What names no platform beside others that do cannot be chosen, and is an artefact as often as an image.
+    return tuple(candidate for candidate in found if candidate.platform is not None) or tuple(found)
 
 
 def read_manifest(content: bytes, *, where: str) -> ManifestContent:
@@ -346,7 +381,7 @@ def read_config(content: bytes, *, where: str) -> tuple[Platform, tuple[Digest, 
     config = _validate(_Config, _document(content, where), where)
     if not config.os or not config.architecture:
         raise InvalidAnswerError(f"{where} does not say what platform the image is for: push the image anew")
-    return config.checked(), tuple(map(Digest.from_oci, config.rootfs.diff_ids or ()))
+    return config.checked(), tuple(map(Digest.from_oci, config.rootfs.diff_ids))
 
 
 def join_layers(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from services.docker2cvmfs.registry.credentials import DockerCredentials
 
@@ -13,7 +14,9 @@ class RegistryOptions:
     """How registries are spoken to; the defaults suit registries on the Internet."""
 
     insecure: bool = False
-    """Plain HTTP, for a registry that has no TLS."""
+    """Plain HTTP to every registry."""
+    insecure_registries: frozenset[str] = frozenset()
+    """Registries, as `HOST[:PORT]`, that have no TLS."""
     ca_file: Path | None = None
     """Certificates, as PEM, that are trusted besides the system's own."""
     credentials: DockerCredentials = field(default_factory=DockerCredentials.of_environment)
@@ -28,3 +31,7 @@ class RegistryOptions:
     """The longest Retry-After that is waited for, and the longest that one request is retried, in seconds."""
     slowest: int = 50_000
     """The rate below which a blob's transfer is given up, in bytes a second, beyond its first five minutes."""
+
+    def scheme(self, authority: str) -> Literal["https", "http"]:
+        """Return how the registry at `HOST[:PORT]` is spoken to."""
+        return "http" if self.insecure or authority in self.insecure_registries else "https"

@@ -3,7 +3,7 @@
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from services.common.errors import InvalidValueError
@@ -79,6 +79,11 @@ class Platform:
         """Return the position of the candidate that suits best; None if none runs here."""
         fitting = [position for position, candidate in enumerate(candidates) if self.runs(candidate)]
         return max(fitting, key=lambda position: candidates[position].level, default=None)
+
+    def refined(self, listed: "Platform") -> Self:
+        """Return this platform with the variant that an index lists; only the index has that of many images for arm."""
+        same = (self.os, self.architecture) == (listed.os, listed.architecture)
+        return replace(self, variant=listed.variant) if same and listed.variant else self
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))

@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from services.docker2cvmfs.registry.client import RegistryClient
 from tests.support.oci import write_image
-from tests.support.registries import Authority, RegistryServer, impatient
+from tests.support.registries import RegistryServer, impatient
 from tests.support.tars import archive, member
 
 LAYERS = (
@@ -28,12 +28,6 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
     async with RegistryServer.run(directory / "server") as server:
         await server.push(f"oci:{directory / 'image'}:1", "layers:1", "--preserve-digests")
         yield server
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A private certificate authority."""
-    return await Authority.make(tmp_path_factory.mktemp("authority") / "ca")
 
 
 @pytest_asyncio.fixture(loop_scope="session")

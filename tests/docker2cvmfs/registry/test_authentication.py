@@ -17,8 +17,8 @@ from services.docker2cvmfs.registry.reference import ImageReference
 from tests.docker2cvmfs.registry.conftest import LAYERS
 from tests.support.oci import write_image
 from tests.support.registries import PASSWORD, USER, Authority, RegistryServer, impatient
-from tests.support.registry_faults import Fault, FaultyRegistry, redirected, refused
-from tests.support.token_server import IDENTITY_TOKEN, TokenServer
+from tests.support.registry_faults import Fault, FaultyRegistry, challenged, redirected, refused
+from tests.support.token_server import IDENTITY_TOKEN, SERVICE, TokenServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -159,6 +159,28 @@ async def test_public_images_need_no_user(guarded: RegistryServer, tokens: Token
     assert tokens.requests == ["GET anonymous"]
     with pytest.raises(AuthenticationError, match="does not accept the user"):
         await client.manifest(ImageReference.parse(f"{guarded.address}/x:1"))
+
+
+@pytest.mark.parametrize(
+    "challenges",
+    [
+        ('Basic realm="a, b=c"', "Bearer {parameters}"),
+        ('Basic realm="a, b=c", Bearer {parameters}',),
+        ('Bearer {parameters}, Basic realm="a", charset="UTF-8"',),
+        ("Negotiate, Bearer {parameters}",),
+        ("Negotiate dG9rZW4=, bearer  {parameters}",),
+    ],
+)
+async def test_of_several_challenges_the_one_for_tokens_is_answered(
+    guarded: RegistryServer, tokens: TokenServer, client: RegistryClient, challenges: tuple[str, ...]
+) -> None:
+    # The server of the realm has a query of its own, which stays.
+    parameters = f'realm="{tokens.url}?account=a%2Fb", service="{SERVICE}", scope="repository:public:pull"'
+    effect = challenged(*(challenge.format(parameters=parameters) for challenge in challenges))
+    async with FaultyRegistry.before(guarded.address, Fault("GET .*/manifests/", effect)) as proxy:
+        await client.manifest(ImageReference.parse(f"{proxy.address}/public:1"))
+    assert tokens.scopes == ["repository:public:pull"]
+    assert len(proxy.seen("GET .*/manifests/")) == 2
 
 
 @pytest.mark.parametrize("fields", [{}, {"identitytoken": "sesame"}])

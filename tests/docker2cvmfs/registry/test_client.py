@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,34 @@ async def test_an_index_gives_the_image_of_the_platform(client: RegistryClient, 
         PlatformMissingError, match=r"not there for linux/s390x but for linux/amd64, linux/arm64: give --pl"
     ):
         await client.image(reference, Platform.parse("linux/s390x"))
+
+
+async def test_the_variant_that_only_the_index_has_counts(client: RegistryClient, registry: RegistryServer) -> None:
+    reference = ImageReference.parse(f"{registry.address}/variants:1")
+    config = b'{"os": "linux", "architecture": "arm", "rootfs": {"type": "layers", "diff_ids": []}}'
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": (await client.push_blob(reference, config)).oci,
+                "size": len(config),
+            },
+            "layers": [],
+        }
+    ).encode()
+    by_digest = replace(reference, digest=Digest(hashlib.sha256(manifest).hexdigest()))
+    entry = {
+        "mediaType": MANIFEST_TYPES[0],
+        "digest": (await client.push_manifest(by_digest, manifest, MANIFEST_TYPES[0])).oci,
+        "size": len(manifest),
+        "platform": {"os": "linux", "architecture": "arm", "variant": "v6"},
+    }
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": [entry]}).encode()
+    await client.push_manifest(reference, index, INDEX_TYPES[0])
+    wanted = Platform.parse("linux/arm/v6")
+    assert (await client.image(reference, wanted)).platform == wanted
+    assert [image.platform for image in await client.images(reference)] == [wanted]
 
 
 async def test_an_image_of_another_platform_is_refused(client: RegistryClient, registry: RegistryServer) -> None:

@@ -54,6 +54,35 @@ async def test_keys_are_written_in_many_ways(tmp_path: Path, key: str, text: str
     assert await find(credentials, text) == Credential(username="me", password="x")
 
 
+async def test_the_key_of_the_host_itself_wins(tmp_path: Path) -> None:
+    auths = {"quay.example/team": {"auth": encoded("team:x")}, "quay.example": {"auth": encoded("me:y")}}
+    assert await find(stored(tmp_path, auths=auths), "quay.example/a") == Credential(username="me", password="y")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"auths": None, "credHelpers": None, "credsStore": None},
+        {"auths": {"host.example": None}},
+        {"auths": {"host.example": {"auth": None, "username": None, "password": None, "email": None}}},
+    ],
+)
+async def test_null_is_nothing_as_docker_has_it(tmp_path: Path, document: dict[str, object]) -> None:
+    assert await find(stored(tmp_path, **document), "host.example/x") is None
+
+
+async def test_an_empty_configuration_is_none(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("\n")
+    assert await find(DockerCredentials(path=tmp_path / "config.json"), "host.example/x") is None
+
+
+async def test_long_secrets_are_wrapped_by_some_programs(tmp_path: Path) -> None:
+    auth = base64.encodebytes(b"me:" + b"x" * 100).decode()
+    assert auth.count("\n") == 2
+    credentials = stored(tmp_path, auths={"host.example": {"auth": auth}})
+    assert await find(credentials, "host.example/x") == Credential(username="me", password="x" * 100)
+
+
 async def test_tokens_are_read(tmp_path: Path) -> None:
     credentials = stored(
         tmp_path, auths={"a.b": {"auth": encoded("me:"), "identitytoken": "i"}, "c.d": {"registrytoken": "r"}}

@@ -5,6 +5,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -247,13 +249,38 @@ async def test_a_manifest_of_another_digest_is_refused(client: RegistryClient, r
             await client.manifest(reference)
 
 
-async def test_the_registry_says_how_long_to_wait(client: RegistryClient, registry: RegistryServer) -> None:
-    fault = Fault("GET .*/manifests/", refused(429, retry_after="1"))
+@pytest.mark.parametrize("dated", [False, True])
+async def test_the_registry_says_how_long_to_wait(
+    client: RegistryClient, registry: RegistryServer, *, dated: bool
+) -> None:
+    # A date has whole seconds, so that one two seconds from now is at least one away.
+    told = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "1"
+    fault = Fault("GET .*/manifests/", refused(429, retry_after=told))
     async with FaultyRegistry.before(registry.address, fault) as proxy:
         began = time.monotonic()
         await manifest(client, proxy)
         assert 1 <= time.monotonic() - began < 3
     assert len(proxy.seen("GET .*/manifests/")) == 2
+
+
+@pytest.mark.parametrize(
+    "told", ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed Oct 21 07:28:00 2015", "Wed, 21 Oct 2015 07:28:61 GMT", "soon", "-1"]
+)
+async def test_a_time_to_wait_that_is_over_or_none_is_no_obstacle(
+    client: RegistryClient, registry: RegistryServer, told: str
+) -> None:
+    fault = Fault("GET .*/manifests/", refused(503, retry_after=told))
+    async with FaultyRegistry.before(registry.address, fault) as proxy:
+        await manifest(client, proxy)
+    assert len(proxy.seen("GET .*/manifests/")) == 2
+
+
+async def test_a_date_that_is_too_far_away_is_not_waited_for(client: RegistryClient, registry: RegistryServer) -> None:
+    fault = Fault("GET .*/manifests/", refused(503, retry_after="Fri, 31 Dec 9999 23:59:59 GMT"))
+    async with FaultyRegistry.before(registry.address, fault) as proxy:
+        with pytest.raises(RegistryUnavailableError, match=r"try again in [0-9]{12} s"):
+            await manifest(client, proxy)
+    assert len(proxy.seen("GET .*/manifests/")) == 1
 
 
 @pytest.mark.parametrize(

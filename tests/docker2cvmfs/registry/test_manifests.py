@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from services.docker2cvmfs.registry.manifests import (
     read_index,
     read_manifest,
 )
+from services.docker2cvmfs.registry.platform import Platform
 
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker"
@@ -98,9 +100,28 @@ def test_an_index_leaves_out_attestations() -> None:
     assert str(found.platform) == "linux/arm64/v8"
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"mediaType": INDEX_TYPES[0]},
+        {"mediaType": "application/vnd.example.future+json"},
+        {"mediaType": MANIFEST_TYPES[0], "artifactType": "application/spdx+json"},
+        {"mediaType": MANIFEST_TYPES[0], "platform": {"os": "unknown", "architecture": "unknown"}},
+        {"mediaType": MANIFEST_TYPES[0]},
+    ],
+)
+def test_an_index_may_name_anything_beside_its_images(entry: dict[str, object]) -> None:
+    platform = {"os": "linux", "architecture": "arm64"}
+    image = descriptor(mediaType=MANIFEST_TYPES[0], artifactType=f"{OCI}.config.v1+json", platform=platform)
+    [found] = read_index(index(descriptor(**entry), image), where="x")
+    assert str(found.platform) == "linux/arm64"
+
+
 def test_an_index_of_something_else_is_refused() -> None:
-    with pytest.raises(UnsupportedImageError, match="names something that is no image"):
+    with pytest.raises(UnsupportedImageError, match=f"names no image but '{re.escape(INDEX_TYPES[0])}': name the"):
         read_index(index(descriptor(mediaType=INDEX_TYPES[0])), where="x")
+    with pytest.raises(UnsupportedImageError, match="names no image but nothing"):
+        read_index(index(), where="x")
     with pytest.raises(InvalidAnswerError, match="a manifest of 104857600 bytes"):
         read_index(index(descriptor(mediaType=MANIFEST_TYPES[0], size=100 << 20)), where="x")
 
@@ -144,6 +165,36 @@ def test_a_configuration_says_platform_and_diff_ids() -> None:
     assert (str(platform), diff_ids) == ("linux/arm/v6", (Digest(B),))
     with pytest.raises(InvalidAnswerError, match="does not say what platform"):
         read_config(json.dumps(document | {"os": ""}).encode(), where="x")
+
+
+def test_null_is_nothing_as_go_writes_it() -> None:
+    assert read_manifest(manifest(layers=None, mediaType=None), where="x").layers == ()
+    platform = {"os": "linux", "architecture": "arm", "variant": None}
+    entry = descriptor(mediaType=MANIFEST_TYPES[0], platform=platform, urls=None, annotations={"a": None})
+    assert [str(found.platform) for found in read_index(index(entry), where="x")] == ["linux/arm"]
+    document = {**platform, "config": None, "history": None, "rootfs": {"type": "layers", "diff_ids": None}}
+    assert read_config(json.dumps(document).encode(), where="x") == (Platform("linux", "arm"), ())
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"config": ["Cmd"]}, "config: Input should be a valid dictionary"),
+        ({"config": {"Labels": ["a=b"]}}, "config.Labels: Input should be a valid dictionary"),
+        ({"history": "one"}, "history: Input should be a valid list"),
+        ({"history": ["one"]}, "history.0: Input should be a valid dictionary"),
+        ({"created": float("nan")}, "is not JSON"),
+    ],
+)
+def test_a_configuration_has_the_form_that_a_thin_image_is_made_of(field: dict[str, object], said: str) -> None:
+    document = {"os": "linux", "architecture": "arm", "rootfs": {"type": "layers"}, **field}
+    with pytest.raises(InvalidAnswerError, match=said):
+        read_config(json.dumps(document).encode(), where="x")
+
+
+def test_a_number_that_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(InvalidAnswerError, match="is not JSON"):
+        media_type_of(b'{"layers": [], "x": 1e999}', "", where="x")
 
 
 def test_manifest_and_configuration_have_the_same_layers() -> None:

@@ -12,6 +12,19 @@ def test_platforms_have_the_names_of_images() -> None:
     assert Platform.parse("Linux/aarch64") == Platform("linux", "arm64")
 
 
+@pytest.mark.parametrize(
+    ("own", "listed", "refined"),
+    [
+        ("linux/arm", "linux/arm/v6", "linux/arm/v6"),
+        ("linux/arm/v6", "linux/arm", "linux/arm/v6"),
+        ("linux/arm/v7", "linux/arm/v6", "linux/arm/v6"),
+        ("linux/arm64", "linux/arm/v6", "linux/arm64"),
+    ],
+)
+def test_an_index_may_say_more_of_a_platform(own: str, listed: str, refined: str) -> None:
+    assert Platform.parse(own).refined(Platform.parse(listed)) == Platform.parse(refined)
+
+
 @pytest.mark.parametrize("text", ["", "linux", "linux/", "linux/a/b/c", "linux/a b", "/amd64"])
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(InvalidValueError, match="not a platform of the form"):
