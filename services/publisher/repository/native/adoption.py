@@ -79,6 +79,9 @@ def adopt_repository(
         access = RepositoryAccess.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
         access.whitelist.state()  # whether clients will believe what the present key signs
         _check_root(access, manifest)
+        if manifest.history is not None:
+            database = access.get(manifest.history, ObjectKind.HISTORY)
+            History().read(database, name=name)  # an error, where it is not one that can be continued
         if storage.size(REFLOG) is None:
             access.head.replace(manifest, reflog=_reconstruct(access, manifest))
         else:

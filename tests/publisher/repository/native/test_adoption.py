@@ -201,6 +201,24 @@ def test_a_form_that_is_too_old_is_refused(storage: DirectoryStorage, keys: KeyF
     assert storage.size(FORMAT_FILE) is None
 
 
+def test_tags_of_a_form_that_is_too_old_are_refused(storage: DirectoryStorage, keys: KeyFiles) -> None:
+    """At once, and not by every publish that follows."""
+    compressor = Compressor(RepositoryFormat(compressor="zlib"))
+    manifest = Manifest.parse(storage.read(MANIFEST))
+    assert manifest.history is not None
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(compressor.expand(storage.read(manifest.history.path(ObjectKind.HISTORY))))
+        connection.execute("UPDATE properties SET value = '2' WHERE key = 'schema_revision'")
+        connection.commit()
+        stored = compressor.compress(bytes(connection.serialize()))
+    history = compressor.name(stored)
+    storage.put([NewObject(history.path(ObjectKind.HISTORY), stored)])
+    storage.replace(MANIFEST, dataclasses.replace(manifest, history=history).encode(keys.load().signer))
+    with pytest.raises(BrokenRepositoryError, match="tag database has the schema_revision '2'"):
+        adopt_repository(name=NAME, storage=storage, keys=keys)
+    assert storage.size(FORMAT_FILE) is None
+
+
 @pytest.mark.parametrize(
     "statements",
     [

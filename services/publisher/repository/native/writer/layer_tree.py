@@ -177,8 +177,8 @@ class CatalogTree:
         self._settle(self.names.root, b"")
         if self._separated:
             self._notes.add(
-                f"{self._separated} names are hard links across directories, which CVMFS does not have: each is a file "
-                "of its own, of the same content"
+                f"{self._separated} names are hard links across directories, which CVMFS does not have: those of each "
+                "directory are a file of their own, of the same content"
             )
 
     def whole(self, number: int, digest: bytes) -> None:
