@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -87,9 +88,34 @@ async def run_program(
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_tree(process.pid)
         await process.wait()
+
+
+def _kill_tree(leader: int) -> None:
+    """Kill a program that leads a process group, and what it has started, also in other groups and sessions.
+
+    cvmfs_server runs what it does for another owner by runuser(1), which makes a session of it. Daemons, which have
+    given up their parents, are left alone: the CVMFS client is one.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGSTOP)  # so that it starts nothing more meanwhile
+    for process in _descendants(leader):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _descendants(process: int) -> list[int]:
+    children = defaultdict[int, list[int]](list)
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="latin-1") as file:
+            children[int(file.read().rpartition(")")[2].split()[1])].append(int(name))
+    found = [process]
+    for known in found:
+        found += children[known]
+    return found[1:]
 
 
 class _Output:
@@ -173,7 +199,7 @@ async def _ended(pid: int, descriptor: int, patience: float) -> None:
         await asyncio.wait_for(ended.wait(), patience)
     except TimeoutError:
         _log.error("killing a program that an earlier publisher started", pid=pid, seconds=patience)
-        os.killpg(pid, signal.SIGKILL)
+        _kill_tree(pid)
         await ended.wait()
     finally:
         loop.remove_reader(descriptor)

@@ -35,6 +35,29 @@ async def test_a_program_that_hangs_is_killed_with_what_it_has_started() -> None
     await wait_until(lambda: asyncio.sleep(0, not _group_exists(process.pid)), timeout=5, what="its child is gone")
 
 
+@pytest.mark.parametrize("waited_for", [True, False])
+async def test_what_a_program_starts_in_a_session_of_its_own_is_killed_too(tmp_path: Path, *, waited_for: bool) -> None:
+    # As cvmfs_server does by runuser(1), for a repository that root does not own.
+    note = tmp_path / "note"
+    code = f"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open({str(note)!r}, "w").write(str(os.getpid()))
+time.sleep(1000)
+"""
+    if waited_for:
+        process, identity = await _start(code)
+        noted = lambda: asyncio.sleep(0, note.exists() and bool(note.read_text()))  # noqa: E731 - a condition
+        await wait_until(noted, timeout=10, what="all have started")
+        await outlive(identity, 0)
+        await process.wait()
+    else:
+        assert (await _run(code, timeout=1)).status is None
+    await _gone(int(note.read_text()))
+
+
 def _group_exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
