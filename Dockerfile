@@ -186,12 +186,22 @@ ARG CVMFS_SOURCE
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
-    install-cvmfs "$CVMFS_SOURCE" cvmfs-server \
+    install-cvmfs "$CVMFS_SOURCE" cvmfs cvmfs-server apache2 libcap2-bin tini \
+    # With systemctl, cvmfs_server would ask systemd for its web server.
+    && rm -f /bin/systemctl \
+    # mkfs would give them these, and cannot in a file system that is read-only.
+    && find /usr/bin -name cvmfs_swissknife -o -name cvmfs_publish \
+       | xargs -r setcap cap_dac_read_search,cap_sys_admin+p \
+    && cd /etc/apache2 \
+    && ln -sf ../mods-available/headers.load ../mods-available/expires.load mods-enabled/ \
+    && rm -f sites-enabled/* \
+    && echo "Listen 127.0.0.1:80" >ports.conf \
     # The program adds the repository's mounts to this file, and needs them at every start.
-    && ln -sf /etc/cvmfs/repositories.d/.fstab /etc/fstab
-COPY docker/cvmfs-publisher /usr/local/bin/
+    && ln -sf /etc/cvmfs/repositories.d/.fstab /etc/fstab \
+    && rm -rf /var/log/* /var/cache/debconf/* /var/lib/dpkg/*-old
+COPY docker/apache.conf /etc/apache2/conf-enabled/cvmfs-storage.conf
+COPY docker/cvmfs-stratum0 docker/cvmfs-publisher /usr/local/bin/
 USER 10001:10001
-CMD ["cvmfs-publisher"]
 
 
 # What `docker build .` makes.

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 from harness.engine import Engine
+from harness.processes import wait_until
 from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
 from tests.support.compose import ComposeStack
-from tests.support.cvmfs_package import build_package
+from tests.support.cvmfs_package import build_packages
 from tests.support.publisher import make_layer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -43,8 +44,10 @@ def _served(directory: Path, address: str) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(builder: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ComposeStack]:
     directory = tmp_path_factory.mktemp("cvmfs")
-    package = build_package(directory)
-    with _served(directory, builder.gateway) as url:
+    packages = directory / "packages"
+    packages.mkdir()
+    with _served(packages, builder.gateway) as url:
+        source = build_packages(packages, url)
         stack = ComposeStack(
             engine=builder,
             directory=directory / "clone",
@@ -53,7 +56,7 @@ async def stack(builder: Engine, tmp_path_factory: pytest.TempPathFactory) -> As
             settings={
                 "COMPOSE_PROJECT_NAME": "cvmfs-real",
                 "IMAGE_TAG": "cvmfs",
-                "CVMFS_SOURCE": f"{url}/{package.name}",
+                "CVMFS_SOURCE": f"{url}/{source}",
                 "CVMFS_HOST_ROOT": str(directory / "host"),
             },
         )
@@ -84,6 +87,18 @@ async def test_layers_are_published_and_the_state_is_on_the_host(stack: ComposeS
     assert (await stack.published(second.digest))["revision"] == 3
     storage = stack.directory.parent / "host" / "srv" / "cvmfs" / NAME / "current"
     assert [(storage / sidecar_path(layer.digest)).exists() for layer in (first, second)] == [True, True]
+
+
+async def test_nothing_is_left_of_processes_that_have_ended(stack: ComposeStack) -> None:
+    # As a CVMFS client does: it goes on without a parent, and ends some time.
+    await stack.compose("exec", "publisher", "sh", "-c", "(sleep 0.1 &)")
+    (container,) = await stack.inspect("publisher")
+
+    async def collected() -> bool:
+        top = await stack.engine.docker("top", container["Id"], "-eo", "pid,stat,args")
+        return "sleep" not in top.text
+
+    await wait_until(collected, timeout=10, what="the process has been collected")
 
 
 async def test_the_publisher_has_the_capabilities_that_are_named_and_no_other(stack: ComposeStack) -> None:
