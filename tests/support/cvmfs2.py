@@ -90,7 +90,7 @@ def _mount(source: Path, repository: str, point: Path, options: dict[str, str]) 
         _say(f"failed to access mountpoint {point} ({point} - no such directory)")
         return 4
     if not SOCKETS.is_dir():
-        _say("failed to initialize loader socket")
+        _say("Failed to initialize loader socket")
         return 10
     _say(f"CernVM-FS: loading Fuse module... done\nCernVM-FS: mounted cvmfs on {point}")
     return _serve(source, repository, point, options)

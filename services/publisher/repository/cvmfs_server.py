@@ -134,8 +134,10 @@ class CvmfsServerRepository:
         """Make sure that the repository is there."""
 
         def probe(_stop: Stop) -> None:
-            os.listdir(self._published)
-            os.listdir(self._area)
+            # Unlike the attributes of a file, this is in no cache of the kernel's. A directory must not be opened: a
+            # publish that finds one open waits for a minute before it remounts.
+            os.statvfs(self._published)
+            os.statvfs(self._area)
 
         try:
             await in_thread(self._threads, probe)
