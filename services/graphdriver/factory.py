@@ -1,6 +1,7 @@
 """Builds the driver from its settings."""
 
 from pathlib import Path
+from typing import Final
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStore
@@ -11,6 +12,7 @@ from services.graphdriver.core.cvmfs.finder import LayerFinder
 from services.graphdriver.core.cvmfs.host_repositories import HostRepositories
 from services.graphdriver.core.cvmfs.repositories import Repositories
 from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
+from services.graphdriver.core.cvmfs.talk import ClientTalk
 from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import LayerStore
 from services.graphdriver.core.local_copies import LocalCopies
@@ -21,6 +23,9 @@ from services.graphdriver.core.union import UnionBuilder
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
 
 __all__ = ["DriverFactory"]
+
+_CLIENT_STATE: Final = Path("/var/lib/cvmfs")
+"""Where CVMFS clients have their caches and sockets, unless their configuration says otherwise."""
 
 
 class DriverFactory:
@@ -67,7 +72,7 @@ class DriverFactory:
             allowed=[RepositoryName(name) for name in settings.repositories],
             masks=masks,
             io=self._io,
-            talk_command=settings.cvmfs_talk,
+            talk=ClientTalk(command=settings.cvmfs_talk, state=_CLIENT_STATE),
         )
         builder = UnionBuilder(
             layers=layers,

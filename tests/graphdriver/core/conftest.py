@@ -13,6 +13,7 @@ from services.graphdriver.core.cvmfs.finder import LayerFinder
 from services.graphdriver.core.cvmfs.host_repositories import HostRepositories
 from services.graphdriver.core.cvmfs.repositories import Repositories
 from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
+from services.graphdriver.core.cvmfs.talk import ClientTalk
 from services.graphdriver.core.driver import Driver
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore
 from services.graphdriver.core.lineage import Lineage, trace
@@ -40,6 +41,7 @@ class Core:
     allowed: tuple[str, ...] = ("test.example.org", "other.example.org")
     wait: float = 0
     talk_command: str = "cvmfs_talk-that-is-not-installed"
+    client_state: Path = Path("/nonexistent")
     layers: LayerStore = field(init=False)
     masks: MaskStore = field(init=False)
     copies: LocalCopies = field(init=False)
@@ -56,7 +58,7 @@ class Core:
             allowed=[RepositoryName(name) for name in self.allowed],
             masks=self.masks,
             io=self.io,
-            talk_command=self.talk_command,
+            talk=ClientTalk(command=self.talk_command, state=self.client_state),
         )
         self.builder = UnionBuilder(
             layers=self.layers,

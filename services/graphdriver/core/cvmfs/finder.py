@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import stat
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -18,9 +17,9 @@ from services.common.errors import InvalidValueError
 from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import SIDECAR_LIMIT, LayerSidecar
-from services.graphdriver.core.cvmfs.program import run
 from services.graphdriver.core.cvmfs.repositories import DEAD, Repositories
 from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
+from services.graphdriver.core.cvmfs.talk import ClientTalk
 from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.errors import LayerNotPublishedError, RepositoryError
 
@@ -28,8 +27,6 @@ __all__ = ["Findings", "LayerFinder", "PublishedLayer"]
 
 _REFRESH_INTERVAL: Final = 5.0
 """Seconds between two requests to a client to look for a new revision."""
-_REFRESH_TIMEOUT: Final = 60
-"""Seconds that such a request may take: the client lets the kernel's caches run out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -67,8 +64,8 @@ class LayerFinder:
         Where masks are made.
     io
         Threads for the look-ups.
-    talk_command
-        The client's control program; asked to look for a new revision while a layer is waited for.
+    talk
+        Asks clients to look for a new revision while a layer is waited for.
     """
 
     def __init__(
@@ -78,13 +75,13 @@ class LayerFinder:
         allowed: Collection[RepositoryName],
         masks: MaskStore,
         io: RepositoryIo,
-        talk_command: str,
+        talk: ClientTalk,
     ) -> None:
         self._repositories = repositories
         self._allowed = frozenset(allowed)
         self._masks = masks
         self._io = io
-        self._talk_command = talk_command
+        self._talk = talk
         self._refreshed: dict[RepositoryName, float] = {}
         # A layer never changes once it is published, so its sidecar is read once.
         self._found: dict[LayerUrl, PublishedLayer] = {}
@@ -202,7 +199,7 @@ class LayerFinder:
 
     async def _keep_fresh(self, name: RepositoryName) -> None:
         loop = asyncio.get_running_loop()
-        while shutil.which(self._talk_command) is not None:
+        while self._talk.reaches(name):
             # Another wait may have asked just now.
             if loop.time() - self._refreshed.get(name, -_REFRESH_INTERVAL) >= _REFRESH_INTERVAL:
                 self._refreshed[name] = loop.time()
@@ -211,11 +208,7 @@ class LayerFinder:
 
     async def _refresh(self, name: RepositoryName) -> None:
         try:
-            await run(
-                *(self._talk_command, "-i", name, "remount", "sync"),
-                timeout=_REFRESH_TIMEOUT,
-                what=f"refresh of {name}",
-            )
+            await self._talk.refresh(name)
         except RepositoryError as error:
             # The new revision will show without it, when the catalog's time to live ends.
             _log.info("refresh_failed", repository=name, error=str(error))
