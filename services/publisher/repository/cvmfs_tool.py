@@ -27,6 +27,8 @@ _QUERY_TIMEOUT: Final = 120
 _SHOWN_OUTPUT: Final = 1500
 """Characters of the output that an error shows, from its end."""
 _EXPIRED_LISTED: Final = "whitelist expired"
+_UNREACHABLE: Final = "whitelist unreachable"
+"""In the list: the web server of the storage does not give it."""
 _UNHEALTHY: Final = "unhealthy"
 """In the list: not mounted, or not as it should be by whether it is in a transaction."""
 _IN_TRANSACTION: Final = "in transaction"
@@ -122,8 +124,10 @@ class CvmfsServer:
             It cannot; the text says what the program says of it.
         """
         condition = await self._condition()
-        if _EXPIRED_LISTED in condition:
-            raise RepositoryError(f"cvmfs_server calls the repository {_EXPIRED_LISTED}: {condition}")
+        # What the program mounts while it cannot read the storage is based on no revision.
+        for problem in (_EXPIRED_LISTED, _UNREACHABLE):
+            if problem in condition:
+                raise RepositoryError(f"cvmfs_server calls the repository {problem}: {condition}")
         if _IN_TRANSACTION in condition:
             return  # somebody's, whose mounts are their own affair
         if _UNHEALTHY in condition:

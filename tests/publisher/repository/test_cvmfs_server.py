@@ -474,6 +474,7 @@ async def test_what_the_program_says_is_in_the_error_but_not_all_of_it(
     [
         ("whitelist expired", "cvmfs_server calls the repository whitelist expired"),
         ("unhealthy", "cvmfs_server calls the repository unhealthy"),
+        ("whitelist unreachable - unhealthy", "cvmfs_server calls the repository whitelist unreachable"),
     ],
 )
 async def test_a_repository_that_is_not_fit_is_named_at_start(
