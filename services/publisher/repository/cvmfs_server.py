@@ -164,9 +164,19 @@ class CvmfsServerRepository:
         return Publication(revision=None) if found else None
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
-        """List the layers of the published tree."""
+        """List the layers of the published tree, all of one revision."""
+
+        def look(stop: Stop) -> Sequence[ListedLayer]:
+            # At the end of a publish nothing is mounted for a moment, and every layer would count as lost.
+            while True:
+                revision = os.getxattr(self._published, _REVISION)
+                listed = list_tree(self._published, shard, self._layout)
+                if os.getxattr(self._published, _REVISION) == revision:
+                    return listed
+                stop.check()
+
         try:
-            return await in_thread(self._threads, lambda _stop: list_tree(self._published, shard, self._layout))
+            return await in_thread(self._threads, look)
         except OSError as error:
             raise RepositoryError(f"the published tree of {self.name} cannot be read: {error}") from error
 

@@ -528,6 +528,14 @@ async def test_the_published_tree_is_listed_and_an_open_transaction_is_not(
     assert listed == [ListedLayer(digest=published.digest, whole=True, linked=True)]
 
 
+async def test_no_layer_counts_as_gone_while_nothing_is_mounted(
+    repository: CvmfsServerRepository, standin: StandIn
+) -> None:
+    standin.lose_mounts()
+    with pytest.raises(RepositoryError, match=r"the published tree of test\.cern\.ch cannot be read: .*No data"):
+        await repository.list_layers("00")
+
+
 @pytest.mark.parametrize(
     ("said", "days"),
     [("", 29), ("Whitelist is valid for another 0 days", 0), ("Whitelist is expired", 0)],
