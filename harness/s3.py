@@ -14,7 +14,11 @@ from pydantic import HttpUrl, SecretStr
 from services.common.object_store.settings import ObjectStoreSettings
 from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 
-__all__ = ["S3Access", "accepts_objects", "create_bucket", "remove_bucket", "s3_client"]
+__all__ = ["S3Access", "S3Error", "accepts_objects", "create_bucket", "remove_bucket", "s3_client"]
+
+
+class S3Error(Exception):
+    """The server did not do what it was told; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +122,13 @@ async def create_bucket(client: Any, bucket: str) -> bool:  # noqa: ANN401 - bot
 
 
 async def remove_bucket(client: Any, bucket: str) -> None:  # noqa: ANN401 - botocore's clients have no static type
-    """Delete a bucket of at most a thousand objects, and them before."""
-    listed = await client.list_objects_v2(Bucket=bucket)
-    for item in listed.get("Contents", ()):
-        await client.delete_object(Bucket=bucket, Key=item["Key"])
-    await client.delete_bucket(Bucket=bucket)
+    """Delete a bucket that may have gone already, and its objects before."""
+    try:
+        async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            if found := [{"Key": item["Key"]} for item in page.get("Contents", ())]:
+                deleted = await client.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+                if errors := deleted.get("Errors"):
+                    raise S3Error(f"bucket {bucket} cannot be emptied: {errors}")
+        await client.delete_bucket(Bucket=bucket)
+    except client.exceptions.NoSuchBucket:
+        return

@@ -23,6 +23,8 @@ The server makes sockets in /tmp, whose place no setting changes, and leaves the
 opened before, since it may be in the old /tmp itself.
 """
 
+_VOLUMES: Final = 10_000
+
 _PARTS: Final = ("s3", "master", "volume", "filer", "admin")
 
 
@@ -137,7 +139,8 @@ class SeaweedFS:
             "-admin.ui=false",
             "-master.telemetry=false",
             "-master.electionTimeout=1s",
-            "-master.volumeSizeLimitMB=1024",
+            # Each bucket takes a volume; the number unless named is what the free gigabytes of the disk allow.
+            f"-volume.max={_VOLUMES}",
         ]
 
     def _variables(self, webhook_url: str | None, webhook_token: str | None) -> dict[str, str]:

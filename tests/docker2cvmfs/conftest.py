@@ -59,9 +59,9 @@ async def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 async def site(seaweedfs: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """A site of the module's own; its publisher hears of layers from tests only."""
     directory = tmp_path_factory.mktemp("site")
-    access = await new_bucket(seaweedfs.access)
     write_image(directory / "image", LAYERS, tag="1")
-    publisher = PublisherProcess(directory / "publisher", access, {"PUBLISHER_SWEEP_INTERVAL": "3600"})
-    async with RegistryServer.run(directory / "registry") as registry, publisher.running():
-        await registry.push(f"oci:{directory / 'image'}:1", "converted:1", "--preserve-digests")
-        yield Site(registry=registry, access=access, publisher=publisher)
+    async with new_bucket(seaweedfs.access) as access:
+        publisher = PublisherProcess(directory / "publisher", access, {"PUBLISHER_SWEEP_INTERVAL": "3600"})
+        async with RegistryServer.run(directory / "registry") as registry, publisher.running():
+            await registry.push(f"oci:{directory / 'image'}:1", "converted:1", "--preserve-digests")
+            yield Site(registry=registry, access=access, publisher=publisher)

@@ -1,6 +1,6 @@
 """What the publisher's tests share."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,10 @@ from tests.support.publisher import REPOSITORY, PublisherProcess
 
 
 @pytest.fixture
-async def bucket(seaweedfs: SeaweedFS) -> S3Access:
+async def bucket(seaweedfs: SeaweedFS) -> AsyncIterator[S3Access]:
     """A bucket of the test's own, which announces nothing."""
-    return await new_bucket(seaweedfs.access)
+    async with new_bucket(seaweedfs.access) as access:
+        yield access
 
 
 @pytest.fixture

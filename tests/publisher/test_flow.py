@@ -37,10 +37,10 @@ async def publisher(seaweedfs: SeaweedFS, tmp_path_factory: pytest.TempPathFacto
         "PUBLISHER_EVENT_TOKEN_FILE": str(directory / "token"),
         "PUBLISHER_SWEEP_INTERVAL": "3600",
     }
-    access = await new_bucket(seaweedfs.access)
-    publisher = PublisherProcess(directory / "publisher", access, settings)
-    async with publisher.running():
-        yield publisher
+    async with new_bucket(seaweedfs.access) as access:
+        publisher = PublisherProcess(directory / "publisher", access, settings)
+        async with publisher.running():
+            yield publisher
     assert TOKEN not in publisher.daemon.log.read_text()
 
 

@@ -45,18 +45,18 @@ def _statements(policy: Policy, user: str) -> list[dict[str, object]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def users(ceph: CephRGW) -> AsyncIterator[Users]:
-    owner = await new_bucket(ceph.access)
-    async with s3_client(owner) as client:
-        policy = {
-            "Version": "2012-10-17",
-            "Statement": [
-                *_statements(uploader_policy(owner.bucket), "uploader"),
-                *_statements(agent_policy(owner.bucket), "agent"),
-            ],
-        }
-        await client.put_bucket_policy(Bucket=owner.bucket, Policy=json.dumps(policy))
-    made = [replace(await ceph.create_user(name), bucket=owner.bucket) for name in ("uploader", "agent")]
-    yield Users(owner, *made)
+    async with new_bucket(ceph.access) as owner:
+        async with s3_client(owner) as client:
+            policy = {
+                "Version": "2012-10-17",
+                "Statement": [
+                    *_statements(uploader_policy(owner.bucket), "uploader"),
+                    *_statements(agent_policy(owner.bucket), "agent"),
+                ],
+            }
+            await client.put_bucket_policy(Bucket=owner.bucket, Policy=json.dumps(policy))
+        made = [replace(await ceph.create_user(name), bucket=owner.bucket) for name in ("uploader", "agent")]
+        yield Users(owner, *made)
 
 
 async def test_the_uploader_can_upload_in_one_piece_and_in_parts(users: Users, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import shutil
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 
 from harness.ceph import CephRGW
-from harness.s3 import S3Access, create_bucket, s3_client
+from harness.s3 import S3Access, create_bucket, remove_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 
 __all__ = ["ceph", "empty_bucket", "new_bucket", "s3_access", "seaweedfs"]
@@ -47,14 +48,20 @@ def s3_access(request: pytest.FixtureRequest) -> S3Access:
 
 
 @pytest.fixture
-async def empty_bucket(s3_access: S3Access) -> S3Access:
+async def empty_bucket(s3_access: S3Access) -> AsyncIterator[S3Access]:
     """A bucket of the test's own at each kind of server in turn."""
-    return await new_bucket(s3_access)
+    async with new_bucket(s3_access) as access:
+        yield access
 
 
-async def new_bucket(access: S3Access) -> S3Access:
-    """Make a bucket that nobody else uses at the server of another one."""
+@asynccontextmanager
+async def new_bucket(access: S3Access) -> AsyncIterator[S3Access]:
+    """Have a bucket that nobody else uses at the server of another one, for a while."""
     access = replace(access, bucket=f"test-{uuid.uuid4()}")
     async with s3_client(access) as client:
         assert await create_bucket(client, access.bucket)
-    return access
+    try:
+        yield access
+    finally:
+        async with s3_client(access) as client:
+            await remove_bucket(client, access.bucket)

@@ -57,15 +57,15 @@ def thinctl(*arguments: object, env: Mapping[str, str] | None = None) -> Ended:
 async def site(seaweedfs: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """A publisher that sweeps at its start and when it is told to."""
     directory = tmp_path_factory.mktemp("thinctl")
-    access = await new_bucket(seaweedfs.access)
     published = tuple(make_layer(directory, str(number)) for number in range(3))
     refused = make_layer(directory, "refused")
-    await upload(access, *published)
-    await upload(access, refused, repository=RepositoryName("other.cern.ch"))
     token_file = directory / "token"
     token_file.write_text(f"{TOKEN}\n")
-    publisher = PublisherProcess(directory / "publisher", access, {"PUBLISHER_SWEEP_INTERVAL": "3600"})
-    async with publisher.running():
-        await publisher.published(*published)
-        await publisher.becomes(refused.digest, "failed")
-        yield Site(publisher=publisher, token_file=token_file, published=published, refused=refused)
+    async with new_bucket(seaweedfs.access) as access:
+        await upload(access, *published)
+        await upload(access, refused, repository=RepositoryName("other.cern.ch"))
+        publisher = PublisherProcess(directory / "publisher", access, {"PUBLISHER_SWEEP_INTERVAL": "3600"})
+        async with publisher.running():
+            await publisher.published(*published)
+            await publisher.becomes(refused.digest, "failed")
+            yield Site(publisher=publisher, token_file=token_file, published=published, refused=refused)

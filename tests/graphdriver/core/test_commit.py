@@ -39,9 +39,10 @@ REPOSITORY = RepositoryName("test.example.org")
 
 
 @pytest.fixture
-async def access(seaweedfs: SeaweedFS) -> S3Access:
+async def access(seaweedfs: SeaweedFS) -> AsyncIterator[S3Access]:
     """A bucket of the test's own."""
-    return await new_bucket(seaweedfs.access)
+    async with new_bucket(seaweedfs.access) as access:
+        yield access
 
 
 @dataclass(kw_only=True)

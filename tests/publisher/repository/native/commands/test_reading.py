@@ -3,12 +3,12 @@
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from harness.s3 import s3_client
+from harness.s3 import S3Access, s3_client
 from harness.seaweedfs import SeaweedFS
 from tests.support.forgery import Forgery, forged_key
 from tests.support.golden import GOLDEN, GOLDEN_NAME
@@ -141,8 +141,14 @@ def test_a_place_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "http://127.0.0.1:1/.cvmfswhitelist cannot be read" in ended.error
 
 
-async def test_a_repository_in_a_bucket_is_read(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
-    access = await new_bucket(seaweedfs.access)
+@pytest.fixture
+async def access(seaweedfs: SeaweedFS) -> AsyncIterator[S3Access]:
+    """A bucket of the test's own."""
+    async with new_bucket(seaweedfs.access) as access:
+        yield access
+
+
+async def test_a_repository_in_a_bucket_is_read(access: S3Access, monkeypatch: pytest.MonkeyPatch) -> None:
     async with s3_client(access) as client:
         for path in GOLDEN.rglob("*"):
             if path.is_file() and path.name != _EMPTY[2:]:
