@@ -1,11 +1,16 @@
 """An object store over each kind of server, with little patience."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from harness.s3 import S3Access
 from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.object_store.bucket import Bucket
+
+_SMALL_PAGES = {"list_objects_v2": {"MaxKeys": 2}, "list_multipart_uploads": {"MaxUploads": 2}}
 
 
 def impatient(access: S3Access, **overrides: object) -> ObjectStoreSettings:
@@ -27,3 +32,14 @@ async def store(s3_access: S3Access) -> AsyncIterator[ObjectStore]:
     patience = {"connect_timeout": 10, "read_timeout": 60, "retry_seconds": 60}
     async with ObjectStore(settings=impatient(s3_access, **patience)) as store:
         yield store
+
+
+@pytest.fixture
+def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask servers for listings in pages of two: a thousand, what a page has, takes Ceph half a minute to store."""
+    request = Bucket.request
+
+    async def with_small_pages(self: Bucket, operation: str, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401
+        return await request(self, operation, **parameters, **_SMALL_PAGES.get(operation, {}))
+
+    monkeypatch.setattr(Bucket, "request", with_small_pages)

@@ -42,8 +42,9 @@ async def test_old_uploads_of_layers_go_and_no_others(empty_bucket: S3Access) ->
         assert await store.abort_abandoned_uploads(NO_TIME) == 0
 
 
+@pytest.mark.usefixtures("pages_of_two")
 async def test_more_of_them_than_a_page(empty_bucket: S3Access) -> None:
-    keys = sorted(f"sha256/{secrets.token_hex(32)}" for _ in range(1003))  # a page is 1000
+    keys = sorted(f"sha256/{secrets.token_hex(32)}" for _ in range(5))
     async with s3_client(empty_bucket) as client, ObjectStore(settings=impatient(empty_bucket)) as store:
         for key in keys:
             await client.create_multipart_upload(Bucket=empty_bucket.bucket, Key=key)
