@@ -10,7 +10,10 @@ from harness.s3 import S3Access
 from services.common.object_store import ObjectStore, ObjectStoreSettings
 from services.common.object_store.bucket import Bucket
 
-_SMALL_PAGES = {"list_objects_v2": {"MaxKeys": 2}, "list_multipart_uploads": {"MaxUploads": 2}}
+_SMALL_PAGES: dict[str, dict[str, Any]] = {
+    "list_objects_v2": {"MaxKeys": 2},
+    "list_multipart_uploads": {"MaxUploads": 2},
+}
 
 
 def impatient(access: S3Access, **overrides: object) -> ObjectStoreSettings:

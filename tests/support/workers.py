@@ -1,0 +1,38 @@
+"""Tests on several workers: what goes to one of them as a whole, and where each keeps its files.
+
+Each worker is a Python in a sandbox of its own (`harness/sandboxed-python`), with daemons of its own.
+"""
+
+from typing import Final
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+__all__ = ["ByModule", "pytest_configure", "pytest_xdist_make_scheduler"]
+
+_TOGETHER: Final = {
+    "tests/e2e/test_compose": "the stack of docker-compose.yml",
+    "tests/e2e/test_managed_plugin": "the stack of docker-compose.yml",
+}
+"""What modules share that takes minutes to make, by how their paths begin."""
+
+
+class ByModule(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """Hands out modules, since tests share daemons with those of their module."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, _ = nodeid.partition("::")
+        return next((shared for beginning, shared in _TOGETHER.items() if module.startswith(beginning)), module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
+    """Answer to pytest-xdist."""
+    return ByModule(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have a worker's files in its sandbox, and not in the directory that whoever started it chose outside."""
+    if hasattr(config, "workerinput"):
+        config.option.basetemp = None
