@@ -81,15 +81,7 @@ class PublicKey:
         return hash(self.encode())
 
 
-class MasterKey:
-    """Signs whitelists.
-
-    Parameters
-    ----------
-    key
-        An RSA key.
-    """
-
+class _PrivateKey:
     def __init__(self, key: rsa.RSAPrivateKey) -> None:
         self._key = key
 
@@ -100,12 +92,39 @@ class MasterKey:
 
     @classmethod
     def parse(cls, pem: bytes) -> Self:
-        """Read a PEM file; errors as `RepositoryKey.parse`."""
-        return cls(_private_key(pem))
+        """Read a PEM file.
+
+        Raises
+        ------
+        KeyUnusableError
+            It holds no private RSA key, or an encrypted one.
+        """
+        # What the library says is not passed on: it may quote what it read.
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+        except TypeError:
+            raise KeyUnusableError("the key is encrypted with a password; store it without one, mode 0400") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise KeyUnusableError("no private key in PEM form") from None
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise KeyUnusableError("not an RSA key")
+        return cls(key)
 
     def encode(self) -> bytes:
         """Write it as a PEM file, PKCS #8, not encrypted."""
-        return _private_pem(self._key)
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+
+class MasterKey(_PrivateKey):
+    """Signs whitelists.
+
+    Parameters
+    ----------
+    key
+        An RSA key.
+    """
 
     @property
     def public_key(self) -> PublicKey:
@@ -174,7 +193,7 @@ class Certificate:
         return self._key == key.public
 
 
-class RepositoryKey:
+class RepositoryKey(_PrivateKey):
     """Signs revisions.
 
     Parameters
@@ -182,29 +201,6 @@ class RepositoryKey:
     key
         An RSA key.
     """
-
-    def __init__(self, key: rsa.RSAPrivateKey) -> None:
-        self._key = key
-
-    @classmethod
-    def generate(cls) -> Self:
-        """Make a new one."""
-        return cls(rsa.generate_private_key(_EXPONENT, _BITS))
-
-    @classmethod
-    def parse(cls, pem: bytes) -> Self:
-        """Read a PEM file.
-
-        Raises
-        ------
-        KeyUnusableError
-            It holds no private RSA key, or an encrypted one.
-        """
-        return cls(_private_key(pem))
-
-    def encode(self) -> bytes:
-        """Write it as a PEM file, PKCS #8, not encrypted."""
-        return _private_pem(self._key)
 
     @property
     def public(self) -> rsa.RSAPublicKey:
@@ -230,22 +226,3 @@ class RepositoryKey:
             .sign(self._key, hashes.SHA256())
         )
         return Certificate(certificate)
-
-
-def _private_key(pem: bytes) -> rsa.RSAPrivateKey:
-    # What the library says is not passed on: it may quote what it read.
-    try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except TypeError:
-        raise KeyUnusableError("the key is encrypted with a password; store it without one, mode 0400") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeyUnusableError("no private key in PEM form") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise KeyUnusableError("not an RSA key")
-    return key
-
-
-def _private_pem(key: rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
