@@ -68,10 +68,16 @@ async def _batches_are_being_published(batches: Path) -> None:
     def published() -> int:
         return sum(path.name.isdecimal() for path in batches.iterdir()) if batches.exists() else 0
 
+    def staged() -> bool:
+        try:
+            return any(batches.glob(".staging-*/*"))
+        except FileNotFoundError:
+            return True  # published while it was looked at
+
     before = published()
     # A batch takes milliseconds, so nobody may sleep meanwhile.
     async with asyncio.timeout(20):
-        while published() == before and not any(batches.glob(".staging-*/*")):  # noqa: ASYNC110 - there is nothing to await
+        while published() == before and not staged():  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0)
 
 
