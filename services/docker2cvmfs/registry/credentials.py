@@ -7,8 +7,10 @@ host and is looked up by it, so it cannot reach another.
 import asyncio
 import base64
 import binascii
+import contextlib
 import os
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,29 +149,33 @@ class DockerCredentials:
     async def _ask(self, helper: str, server: str) -> Credential | None:
         program = f"docker-credential-{helper}"
         what = f"{program}, which {self._path} names for {server}"
-        try:
-            # Its messages may hold anything, so they go nowhere.
-            process = await asyncio.create_subprocess_exec(
-                program,
-                "get",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CredentialsError(f"{what}, cannot be run: {error.strerror}: install it or take it out") from None
-        try:
-            async with asyncio.timeout(_HELPER_TIMEOUT):
-                answer = await _converse(process, server)
-        except TimeoutError:
-            raise CredentialsError(
-                f"{what}, gave no answer in {_HELPER_TIMEOUT:g} s: run it by hand to see why"
-            ) from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        async with _Question(server) as question:
+            try:
+                # Its messages may hold anything, so they go nowhere.
+                process = await asyncio.create_subprocess_exec(
+                    program,
+                    "get",
+                    stdin=question.server,
+                    stdout=question.answer,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise CredentialsError(f"{what}, cannot be run: {error.strerror}: install it or take it out") from None
+            try:
+                async with asyncio.timeout(_HELPER_TIMEOUT):
+                    answer = await question.read_answer()
+                    if len(answer) <= _ANSWER_LIMIT:
+                        await process.wait()
+            except TimeoutError:
+                raise CredentialsError(
+                    f"{what}, gave no answer in {_HELPER_TIMEOUT:g} s: run it by hand to see why"
+                ) from None
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
         if process.returncode != 0:
             if _NOT_FOUND in answer:
                 return None
@@ -179,21 +185,44 @@ class DockerCredentials:
         return _read_answer(answer, what)
 
 
-async def _converse(process: asyncio.subprocess.Process, server: str) -> bytes:
-    assert process.stdin is not None  # noqa: S101 - both are pipes
-    assert process.stdout is not None  # noqa: S101
-    try:
-        process.stdin.write(server.encode())
-        await process.stdin.drain()
-    except ConnectionError:
-        pass  # it has ended without reading; its status says why
-    process.stdin.close()
-    answer = b""
-    while (data := await process.stdout.read(_ANSWER_LIMIT)) and len(answer) <= _ANSWER_LIMIT:
-        answer += data
-    if len(answer) <= _ANSWER_LIMIT:
-        await process.wait()
-    return answer
+class _Question:
+    """A helper's standard input, with a server's name in it, and its standard output.
+
+    These are pipes of our own: asyncio takes a program for running as long as one of its pipes is open or has not been
+    read to its end, which somebody whom the program has started may prevent.
+    """
+
+    def __init__(self, server: str) -> None:
+        self._name = server.encode()
+
+    async def __aenter__(self) -> Self:
+        self.server, writer = os.pipe()
+        os.write(writer, self._name)  # a pipe holds more than a name may have
+        os.close(writer)
+        reader, self.answer = os.pipe()
+        self._stream = asyncio.StreamReader()
+        self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self._stream), os.fdopen(reader, "rb", buffering=0)
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close_helpers_ends()
+        self._transport.close()
+
+    def _close_helpers_ends(self) -> None:
+        for descriptor in (self.server, self.answer):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.server = self.answer = -1
+
+    async def read_answer(self) -> bytes:
+        """Read to the end of the output, or more than the limit of it; the helper must have been started."""
+        self._close_helpers_ends()
+        answer = b""
+        while (data := await self._stream.read(_ANSWER_LIMIT)) and len(answer) <= _ANSWER_LIMIT:
+            answer += data
+        return answer
 
 
 def _read_answer(answer: bytes, what: str) -> Credential | None:

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import json
 import os
@@ -147,6 +148,7 @@ async def test_a_store_that_knows_nothing_is_no_error(tmp_path: Path, monkeypatc
         ("echo sesame", "gave an answer of another form"),
         ("exec yes sesame", "gave an answer of another form|ended with status -9"),
         ("echo sesame; exec sleep 1000", "gave no answer in 0.3 s: run it by hand"),
+        ("setsid sleep 30 & exec sleep 1000", "gave no answer in 0.3 s: run it by hand"),
     ],
 )
 async def test_a_helper_that_fails_is_named_and_its_output_is_not_shown(
@@ -155,7 +157,8 @@ async def test_a_helper_that_fails_is_named_and_its_output_is_not_shown(
     monkeypatch.setattr(module, "_HELPER_TIMEOUT", 0.3 if "sleep" in script else 10.0)
     helper(tmp_path, monkeypatch, "bad", script)
     with pytest.raises(CredentialsError, match=said) as caught:
-        await find(stored(tmp_path, credsStore="bad"), "a.b/x")
+        async with asyncio.timeout(20):
+            await find(stored(tmp_path, credsStore="bad"), "a.b/x")
     assert "docker-credential-bad" in str(caught.value)
     assert "sesame" not in str(caught.value)
 
