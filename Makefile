@@ -60,7 +60,7 @@ build-plugin:
 	docker build --target plugin --output type=local,dest=$(PLUGIN_DIRECTORY) $(BUILD_OPTIONS) .
 
 # Each worker has daemons of its own, which takes a while to start: for some tests it is not worth it.
-WORKERS = --tx '2*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
+WORKERS = --tx '3*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 test: lint
 	@harness/bootstrap.sh test
