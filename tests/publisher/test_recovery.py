@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.layout import layer_home, sidecar_path
@@ -45,6 +46,10 @@ async def test_kills_in_the_middle_of_batches_lose_and_show_nothing(bucket: S3Ac
     archives = _layers(tmp_path)
     await upload(bucket, *archives)
     batches = publisher.root / ".batches"
+
+    async def spool_is_empty() -> bool:
+        return os.listdir(publisher.spool) == []
+
     progress = [0]
     async with publisher.ended():
         # On a busy machine the test may sleep through many of the batches.
@@ -57,9 +62,9 @@ async def test_kills_in_the_middle_of_batches_lose_and_show_nothing(bucket: S3Ac
         assert progress[1] < _LAYERS, "no kill came before everything was published"
         async with publisher.running():
             await publisher.published(*archives)
+            await wait_until(spool_is_empty, timeout=30, what="the archives of published layers go")
         assert _check_what_is_visible(publisher.root, archives) == _LAYERS
         assert [name for name in os.listdir(batches) if name.startswith((".staging", ".prepared"))] == []
-        assert os.listdir(publisher.spool) == []
 
 
 async def _batches_are_being_published(batches: Path) -> None:
