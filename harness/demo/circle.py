@@ -10,6 +10,7 @@ from typing import Final
 
 from harness.commands import run
 from harness.containers import Container, run_container, time_start
+from harness.cvmfs_client import RepositoryServer
 from harness.demo.comparison import COMMITTED, CONTAINER, ELSEWHERE, PLAIN_COMMITTED, PLAIN_CONTAINER, compare
 from harness.demo.image import BaseImage, flatten
 from harness.demo.narrator import Narrator
@@ -40,6 +41,8 @@ class Circle:
     ----------
     stratum0
         Where layers are published.
+    server
+        Where the nodes' CVMFS clients read; none where the nodes see the repository as it is.
     node_a
         The node that changes the image and commits it.
     node_b
@@ -50,20 +53,25 @@ class Circle:
         Where the ordinary image is.
     directory
         Existing directory for archives.
+    choice
+        Of which kind the repository is, and why; for people.
     """
 
     def __init__(
         self,
         *,
         stratum0: Stratum0,
+        server: RepositoryServer | None,
         node_a: Node,
         node_b: Node,
         plain: Engine,
         registry: Registry,
         directory: Path,
         narrator: Narrator,
+        choice: str,
     ) -> None:
         self._stratum0 = stratum0
+        self._server = server
         self._a = node_a.engine
         self._b = node_b.engine
         self._plain = plain
@@ -71,6 +79,7 @@ class Circle:
         self._nodes = (node_a, node_b)
         self._directory = directory
         self._narrator = narrator
+        self._choice = choice
         self._table: dict[str, str] = {}
 
     async def run(self, base: BaseImage | Path) -> None:
@@ -90,8 +99,12 @@ class Circle:
 
     async def _start(self) -> None:
         self._narrator.step("Private daemons: object store, publisher, two nodes, and a plain Docker to compare with")
-        with self._narrator.timed("SeaweedFS, and the publisher of a directory repository"):
+        self._narrator.say(self._choice)
+        with self._narrator.timed(f"SeaweedFS, and the publisher of a {self._stratum0.kind} repository"):
             await self._stratum0.start()
+        if self._server is not None:
+            with self._narrator.timed(f"an HTTP server of the repository, {self._server.url}"):
+                await self._server.start()
         for node in self._nodes:
             with self._narrator.timed(f"node {node.name}: graphdriver, containerd, dockerd"):
                 await node.start()

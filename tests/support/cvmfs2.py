@@ -16,10 +16,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-__all__ = ["SOCKETS", "calls", "install", "serving_process"]
+__all__ = ["SOCKETS", "Call", "calls", "install", "say", "serving_process"]
 
 SOCKETS: Final = Path("/var/run/cvmfs")
 """Where the client has a socket, unless its configuration says otherwise; it does not make the directory."""
@@ -47,52 +49,68 @@ def serving_process(source: Path, repository: str) -> int:
     return int((source / f"{repository}.pid").read_text())
 
 
-def _say(text: str) -> None:
+@dataclass(frozen=True)
+class Call:
+    """What the client is asked for: `cvmfs2 -o OPTIONS REPOSITORY MOUNTPOINT`."""
+
+    repository: str
+    point: Path
+    options: dict[str, str]
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Self:
+        """Understand arguments as the client does, which ends at an option that it does not know."""
+        parser = argparse.ArgumentParser(prog="cvmfs2")
+        parser.add_argument("-o", dest="options", action="append", default=[])
+        parser.add_argument("repository")
+        parser.add_argument("mountpoint", type=Path)
+        parsed = parser.parse_args(arguments)
+        options = dict(option.partition("=")[::2] for option in ",".join(parsed.options).split(",") if option)
+        if unknown := options.keys() - _OPTIONS:
+            say(f"fuse: unknown option(s): {' '.join(sorted(unknown))}")
+            sys.exit(1)
+        return cls(parsed.repository, parsed.mountpoint, options)
+
+
+def say(text: str) -> None:
+    """Write what the client writes."""
     os.write(2, f"{text}\n".encode())
 
 
 def main() -> int:
-    """Mount a repository as `cvmfs2 -o OPTIONS REPOSITORY MOUNTPOINT` does."""
+    """Mount a repository as the client does."""
     own = argparse.ArgumentParser()
     own.add_argument("--source", type=Path, required=True)
     mine, theirs = own.parse_known_args(sys.argv[1 : sys.argv.index("--")])[0], sys.argv[sys.argv.index("--") + 1 :]
     source: Path = mine.source
     with (source / "calls.jsonl").open("a") as log:
         log.write(json.dumps(theirs) + "\n")
-    client = argparse.ArgumentParser(prog="cvmfs2")
-    client.add_argument("-o", dest="options", default="")
-    client.add_argument("repository")
-    client.add_argument("mountpoint", type=Path)
-    arguments = client.parse_args(theirs)
-    options = dict(option.partition("=")[::2] for option in arguments.options.split(",") if option)
-    if unknown := options.keys() - _OPTIONS:
-        _say(f"fuse: unknown option(s): {' '.join(sorted(unknown))}")
-        return 1
-    return _mount(source, arguments.repository, arguments.mountpoint, options)
+    call = Call.parse(theirs)
+    return _mount(source, call.repository, call.point, call.options)
 
 
 def _mount(source: Path, repository: str, point: Path, options: dict[str, str]) -> int:
-    _say("CernVM-FS: running in fuse mode")
+    say("CernVM-FS: running in fuse mode")
     behaviour = source / f"{repository}.behaviour"
     match behaviour.read_text().strip() if behaviour.exists() else "":
         case "fail":
-            _say("Failed to initialize root file catalog (16 - file catalog failure)")
+            say("Failed to initialize root file catalog (16 - file catalog failure)")
             return 9
         case "hang":
             signal.pause()
         case "elsewhere":
-            _say(f"CernVM-FS: loading Fuse module... \nCernVM-FS: repository {repository} already mounted on {point}")
+            say(f"CernVM-FS: loading Fuse module... \nCernVM-FS: repository {repository} already mounted on {point}")
             return 0
     if not (source / repository).is_dir():
-        _say(f"failed to load configuration of {repository} (7 - not found)")
+        say(f"failed to load configuration of {repository} (7 - not found)")
         return 7
     if not point.is_dir():
-        _say(f"failed to access mountpoint {point} ({point} - no such directory)")
+        say(f"failed to access mountpoint {point} ({point} - no such directory)")
         return 4
     if not SOCKETS.is_dir():
-        _say("Failed to initialize loader socket")
+        say("Failed to initialize loader socket")
         return 10
-    _say(f"CernVM-FS: loading Fuse module... done\nCernVM-FS: mounted cvmfs on {point}")
+    say(f"CernVM-FS: loading Fuse module... done\nCernVM-FS: mounted cvmfs on {point}")
     return _serve(source, repository, point, options)
 
 

@@ -18,7 +18,7 @@ from harness.thin_images import PublishedLayer, Stratum, publish_layer, write_th
 from services.common.descriptor import ThinDescriptor, ThinLayer
 from services.common.repository_name import RepositoryName
 
-__all__ = ["BASE", "REPOSITORY", "THIN", "Images", "Nodes"]
+__all__ = ["BASE", "REPOSITORY", "THIN", "Images", "Nodes", "write_base"]
 
 BASE: Final = "debian:trixie-slim"
 """The regular base image: a small Debian in one layer."""
@@ -55,7 +55,7 @@ class Images:
     async def make(cls, stratum0: Stratum, directory: Path) -> Self:
         """Publish the base image's layer and write the archives of both images."""
         base = directory / "base-layer.tar"
-        await asyncio.to_thread(_write_base, base)
+        await asyncio.to_thread(write_base, base)
         published = await publish_layer(base, stratum0, directory)
         self = cls(directory=directory, stratum0=stratum0, base=base, published=published)
         write_image(directory / "base.tar", name=BASE, layers=[base], config={"Cmd": ["bash"]})
@@ -84,7 +84,8 @@ class Images:
         return self.directory / f"{name.replace(':', '-').replace('/', '-')}.tar"
 
 
-def _write_base(destination: Path) -> None:
+def write_base(destination: Path) -> None:
+    """Write the layer tar of the base image."""
     with tarfile.open(_ROOTFS) as whole, tarfile.open(destination, "w") as small:
         for member in whole:
             if not _LEFT_OUT.match(member.name):

@@ -8,13 +8,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from harness.images import write_image
+from tests.support import native_cvmfs2
+from tests.support.e2e import BASE, write_base
+
 _ROOT = Path(__file__).parents[3]
 
 
+@pytest.fixture(scope="module")
+def small_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of an image with a tenth of the files that the demonstration's own has."""
+    directory = tmp_path_factory.mktemp("image")
+    write_base(directory / "base.tar")
+    write_image(directory / "image.tar", name=BASE, layers=[directory / "base.tar"])
+    return directory / "image.tar"
+
+
 @contextmanager
-def _demo(temporary: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "harness.sandbox", "--", sys.executable, "-m", "harness.demo"]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
+def _demo(temporary: Path, *arguments: str, programs: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "harness.sandbox", "--", sys.executable, "-m", "harness.demo", *arguments]
+    path = os.pathsep.join([*([str(programs)] if programs else []), os.environ["PATH"]])
+    environment = {**os.environ, "TMPDIR": str(temporary), "PATH": path}
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -31,8 +47,21 @@ def test_the_circle_closes_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_demonstration_leaves_nothing(tmp_path: Path) -> None:
-    with _demo(tmp_path) as process:
+def test_a_client_of_the_machine_mounts_a_native_repository(tmp_path: Path, small_image: Path) -> None:
+    temporary, programs = tmp_path / "tmp", tmp_path / "bin"
+    for directory in (temporary, programs):
+        directory.mkdir()
+    client = native_cvmfs2.install(programs)
+    with _demo(temporary, "--image", str(small_image), programs=programs) as process:
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert f"the repository is native, mounted by HTTP, since this machine has a CVMFS client: {client}" in output
+    assert output.count(": equal (") == 4
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_interrupted_demonstration_leaves_nothing(tmp_path: Path, small_image: Path) -> None:
+    with _demo(tmp_path, "--image", str(small_image)) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "loaded on node A" in line:
