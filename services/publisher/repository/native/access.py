@@ -9,10 +9,12 @@ from typing import Self
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.publisher.repository.native.format import FORMAT_FILE, RepositoryFormat
+from services.publisher.repository.native.reconstruction import reconstruct_reflog
 from services.publisher.repository.native.records import ContentHash, ObjectKind
 from services.publisher.repository.native.storage.interface import NewObject, Storage
 from services.publisher.repository.native.trust.chain import verify_head
 from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.publisher.repository.native.trust.keys import Certificate
 from services.publisher.repository.native.trust.renewal import WhitelistFile
 from services.publisher.repository.native.writer.compressor import Compressor
 from services.publisher.repository.native.writer.head import HeadWriter
@@ -117,12 +119,30 @@ class RepositoryAccess:
         ------
         RepositoryBusyError
             Somebody else is changing the repository.
+        WhitelistError
+            Clients would refuse what the present key signs.
         NativeError
             As `verify`.
         """
         with self.storage.exclusive():
             self.verify()
-            yield self.head.repair()
+            self.whitelist.check_signer(self.certificate)
+            yield self.repair()
+
+    def repair(self) -> Manifest:
+        """Make whole what a kill has left; the caller holds the write lock, and knows that the head is to be trusted.
+
+        Raises
+        ------
+        NativeError
+            The reference log, or what a missing one is made of, cannot be read.
+        """
+        return self.head.repair(lambda manifest: reconstruct_reflog(self.storage, manifest, self.get))
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate of the key that signs revisions."""
+        return Certificate.parse(self.head.certificate)
 
     def put(self, content: bytes, kind: ObjectKind) -> ContentHash:
         """Store a small object and return its name."""

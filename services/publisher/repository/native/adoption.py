@@ -7,25 +7,21 @@ leaves it, is signed anew.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.access import RepositoryAccess
 from services.publisher.repository.native.errors import (
     BrokenRepositoryError,
-    ObjectMissingError,
     RepositoryExistsError,
 )
 from services.publisher.repository.native.format import FORMAT_FILE, RepositoryFormat
 from services.publisher.repository.native.records import (
     REFLOG,
-    ContentHash,
     HashAlgorithm,
     ObjectKind,
-    RefKind,
 )
-from services.publisher.repository.native.revisions import revisions
 from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.repository.native.trust.chain import verify_head
 from services.publisher.repository.native.trust.keyring import KeyFiles
@@ -82,11 +78,9 @@ def adopt_repository(
         if manifest.history is not None:
             database = access.get(manifest.history, ObjectKind.HISTORY)
             History().read(database, name=name)  # an error, where it is not one that can be continued
-        if storage.size(REFLOG) is None:
-            access.head.replace(manifest, reflog=_reconstruct(access, manifest))
-        else:
+        if storage.size(REFLOG) is not None:
             ReferenceLog().read(storage.read(REFLOG), name=name)  # an error, where it is not one that can be continued
-        manifest = access.head.repair()
+        manifest = access.repair()
         storage.replace(FORMAT_FILE, chosen.encode())
         return manifest
 
@@ -106,26 +100,3 @@ def _check_root(access: RepositoryAccess, manifest: Manifest) -> None:
             raise BrokenRepositoryError(
                 f"the root catalog is revision {root.revision}, the manifest {manifest.revision}: it is damaged"
             )
-
-
-def _reconstruct(access: RepositoryAccess, manifest: Manifest) -> bytes:
-    """Make a reference log of what can be found, as the stock tools do."""
-    reflog, name, published = ReferenceLog(), access.name, manifest.published
-    log = reflog.add(None, [(manifest.certificate, RefKind.CERTIFICATE)], name=name, timestamp=published)
-    if manifest.meta is not None:
-        log = reflog.add(log, [(manifest.meta, RefKind.META)], name=name, timestamp=published)
-    for record in revisions(access.storage, manifest):
-        log = reflog.add(log, [(record.root, RefKind.CATALOG)], name=name, timestamp=record.published)
-    histories = [(history, RefKind.HISTORY) for history in _histories(access, manifest)]
-    return reflog.add(log, histories, name=name, timestamp=published)
-
-
-def _histories(access: RepositoryAccess, manifest: Manifest) -> Iterator[ContentHash]:
-    current = manifest.history
-    while current is not None and not current.is_null:
-        try:
-            database = access.get(current, ObjectKind.HISTORY)
-        except ObjectMissingError:
-            return
-        yield current
-        current = History().previous(database, name=access.name)

@@ -165,8 +165,7 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
-        with self._storage.exclusive():
-            manifest = self._access.head.repair()
+        with self._access.changing() as manifest:
             self._state.note(Highest(manifest.revision, manifest.published))
         oldest = time.time() - _FORGOTTEN
         self._storage.delete(

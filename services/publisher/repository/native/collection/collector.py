@@ -200,7 +200,11 @@ class Collector:
         return [reference for reference in self._references() if not ledger.reaches(_packed(reference))]
 
     def _references(self) -> list[Reference]:
-        return self._reflog.read(self._storage.read(REFLOG), name=self._access.name)
+        try:
+            content = self._storage.read(REFLOG)
+        except ObjectMissingError:
+            return []  # a log is made before anything is deleted
+        return self._reflog.read(content, name=self._access.name)
 
     def _candidates(self) -> Iterator[Doomed]:
         limit = self._clock() - GRACE
@@ -239,9 +243,10 @@ class Collector:
     def _note_time(self) -> None:
         """Write down when it was, where the stock tools do."""
         try:
-            status = json.loads(self._storage.read(_STATUS))
+            read = json.loads(self._storage.read(_STATUS))
         except (ObjectMissingError, ValueError):
-            status = {}
+            read = None
+        status = read if isinstance(read, dict) else {}
         status["last_gc"] = f"{datetime.fromtimestamp(self._clock(), UTC):%a %b %e %H:%M:%S UTC %Y}"
         self._storage.replace(_STATUS, json.dumps(status, indent=2).encode() + b"\n")
 

@@ -11,6 +11,7 @@ from services.common.command_line import write_document
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, open_site
 from services.publisher.repository.native.records import HashAlgorithm
+from services.publisher.repository.native.rotation import drop_other_certificates, install_whitelist
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.repository.native.trust.renewal import WHITELIST_VALIDITY, sign_whitelist
 
@@ -41,13 +42,13 @@ def resign(*, whitelist: Path | None, drop_others: bool, as_json: bool, **place:
     if whitelist is not None and drop_others:
         raise click.UsageError("--whitelist and --drop-others exclude each other")
     with open_site(**place) as site:
-        file = site.access().whitelist
+        access = site.access()
         if whitelist is not None:
-            state = file.install(whitelist.read_bytes())
+            state = install_whitelist(access, whitelist.read_bytes())
         elif drop_others:
-            state = file.renew_alone()
+            state = drop_other_certificates(access)
         else:
-            state = file.renew()
+            state = access.whitelist.renew()
     if as_json:
         write_document({"expires": state.expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
     else:

@@ -12,7 +12,7 @@ from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.errors import ObjectMissingError
 from services.publisher.repository.native.records import WHITELIST, ContentHash, HashAlgorithm
 from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.trust.errors import KeyUnusableError, TrustError
+from services.publisher.repository.native.trust.errors import KeyUnusableError, TrustError, WhitelistError
 from services.publisher.repository.native.trust.keyring import KeyFiles, Keyring
 from services.publisher.repository.native.trust.keys import Certificate, MasterKey
 from services.publisher.repository.native.trust.whitelist import Whitelist
@@ -120,6 +120,24 @@ class WhitelistFile:
         whitelist.check_names(repository=self._name, certificate=certificate)
         return self._describe(whitelist)
 
+    def check_signer(self, certificate: Certificate) -> None:
+        """Make sure that clients would believe what a certificate's key signs now.
+
+        Raises
+        ------
+        WhitelistError
+            They would not.
+        StorageError
+            The whitelist cannot be read.
+        """
+        try:
+            self._read().check_names(repository=self._name, certificate=certificate)
+        except WhitelistError as error:
+            raise WhitelistError(
+                f"{error}: nothing is signed by its key. If the key has been changed, name its certificate "
+                "(thin-repository resign); a program that began before that has the former one: start it again"
+            ) from error
+
     def renew(self) -> WhitelistState:
         """Sign a new one, which also names the other certificates of the present one, if that is to be trusted.
 
@@ -153,6 +171,16 @@ class WhitelistFile:
         )
         return self._install(content, keyring)
 
+    def examine(self, content: bytes) -> Whitelist:
+        """Read a whitelist that was signed elsewhere, and make sure that clients would accept it with the present key.
+
+        Raises
+        ------
+        TrustError
+            They would not; the text says why.
+        """
+        return self._examine(content, self._keys.load())
+
     def install(self, content: bytes) -> WhitelistState:
         """Take a whitelist that was signed elsewhere, if clients would accept it.
 
@@ -166,10 +194,14 @@ class WhitelistFile:
         return self._install(content, self._keys.load())
 
     def _install(self, content: bytes, keyring: Keyring) -> WhitelistState:
-        whitelist = Whitelist.verify(content, keyring.public)
-        whitelist.check(repository=self._name, certificate=keyring.certificate, now=self._now())
+        whitelist = self._examine(content, keyring)
         self._storage.replace(WHITELIST, content)
         return self._describe(whitelist)
+
+    def _examine(self, content: bytes, keyring: Keyring) -> Whitelist:
+        whitelist = Whitelist.verify(content, keyring.public)
+        whitelist.check(repository=self._name, certificate=keyring.certificate, now=self._now())
+        return whitelist
 
     def _named(self) -> tuple[ContentHash, ...]:
         try:

@@ -133,7 +133,7 @@ class HeadWriter:
         meta
             Meta information, where that changes.
         """
-        certificate = self._put(self._signer.certificate, ObjectKind.CERTIFICATE)
+        certificate = self._put(self.certificate, ObjectKind.CERTIFICATE)
         history = self._put(self._next_history(root, previous), ObjectKind.HISTORY)
         meta = meta or (previous.meta if previous else None)
         references = [
@@ -158,8 +158,24 @@ class HeadWriter:
         reflog = self._reflog.add(current, references, name=self._name, timestamp=root.published)
         return self.replace(manifest, reflog=reflog)
 
+    @property
+    def certificate(self) -> bytes:
+        """The certificate of the key that signs, PEM."""
+        return self._signer.certificate
+
     def replace(self, manifest: Manifest, *, reflog: bytes) -> Manifest:
-        """Bring all objects to the disk, then replace the reference log and the manifest, which gets the log's hash."""
+        """Bring all objects to the disk, then replace the reference log and the manifest, which gets the log's hash.
+
+        The manifest also gets the certificate of the key that signs it, which may not be that of the one before.
+        """
+        stored = self._compressor.compress(self.certificate)
+        certificate = self._compressor.name(stored)
+        if certificate != manifest.certificate:
+            self._storage.put([NewObject(certificate.path(ObjectKind.CERTIFICATE), stored)])
+            manifest = dataclasses.replace(manifest, certificate=certificate)
+            reflog = self._reflog.add(
+                reflog, [(certificate, RefKind.CERTIFICATE)], name=self._name, timestamp=manifest.published
+            )
         manifest = dataclasses.replace(manifest, reflog=ContentHash.of(reflog, manifest.root.algorithm))
         content = manifest.encode(self._signer)
         self._storage.flush()
@@ -167,12 +183,37 @@ class HeadWriter:
         self._storage.replace(MANIFEST, content)
         return manifest
 
-    def repair(self) -> Manifest:
-        """Sign the manifest again if a kill came between the reference log and it; return the manifest of the head."""
+    def repair(self, reconstruct: Callable[[Manifest], bytes]) -> Manifest:
+        """Sign the manifest again if it does not know the reference log; return the manifest of the head.
+
+        So it is if a kill came between the two, after a collection by the stock tools, and where another log was put
+        there: a log that is damaged is not signed, and one that lacks what the manifest names gets it.
+
+        Parameters
+        ----------
+        reconstruct
+            Makes a reference log where there is none.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            The reference log is damaged.
+        NativeError
+            As `read`, or what `reconstruct` raises.
+        """
         manifest = self.read()
         reflog = self._read_or_none(REFLOG)
-        if reflog is None or manifest.reflog == ContentHash.of(reflog, manifest.root.algorithm):
+        if reflog is None:
+            return self.replace(manifest, reflog=reconstruct(manifest))
+        if manifest.reflog == ContentHash.of(reflog, manifest.root.algorithm):
             return manifest
+        references = [
+            (manifest.root, RefKind.CATALOG),
+            (manifest.certificate, RefKind.CERTIFICATE),
+            *([(manifest.history, RefKind.HISTORY)] if manifest.history else []),
+            *([(manifest.meta, RefKind.META)] if manifest.meta else []),
+        ]
+        reflog = self._reflog.add(reflog, references, name=self._name, timestamp=manifest.published)
         return self.replace(manifest, reflog=reflog)
 
     def _next_history(self, root: Root, previous: Manifest | None) -> bytes:

@@ -23,7 +23,7 @@ _KINDS: Final[Mapping[RefKind, ObjectKind]] = {
     RefKind.META: ObjectKind.META,
 }
 _RETAG: Final = "remove the tag, or set it again (thin-repository tag)"
-_REBUILD: Final = "remove it; garbage collection makes a new one"
+_REBUILD: Final = "remove it; the next change of the repository makes a new one"
 
 
 def check_tags(source: Source, manifest: Manifest, problems: list[Problem]) -> Sequence[Tag]:
