@@ -1,7 +1,6 @@
 import asyncio
 import io
 import secrets
-import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -142,11 +141,11 @@ async def test_parts_that_share_a_slow_network_get_their_time(
     archive = random_archive(tmp_path / "archive", LARGE)
 
     async def late(position: int, data: bytes) -> bytes:
-        await asyncio.sleep(2.2 if position == 0 else 0)
+        await asyncio.sleep(4.2 if position == 0 else 0)
         return data
 
-    # A part alone would have 1.9 seconds, four have 3.1; a busy machine needs some of it.
-    limits = {"minimum_rate": 12 << 20, "connect_timeout": 0.4, "read_timeout": 1.1, "parallel_parts": 4}
+    # A part alone would have 4 seconds, four have 11.5; a busy machine needs some of it.
+    limits = {"minimum_rate": 2 << 20, "connect_timeout": 0.4, "read_timeout": 1.1, "parallel_parts": 4}
     async with behind_faults(s3_access, Fault("partNumber=", times=99, response=late), **limits) as (faulty, proxy):
         assert await faulty.upload(archive, repository=REPOSITORY)
 
@@ -270,12 +269,10 @@ async def test_a_refusal_is_final(
     faults = Fault("GET ", times=9, answer=answer), Fault("PUT ", times=9, answer=answer)
 
     async with behind_faults(s3_access, *faults) as (faulty, proxy):
-        began = time.monotonic()
         with pytest.raises(error, match=answer.code):
             await faulty.download(archive.digest, tmp_path / "copy")
         with pytest.raises(error, match=answer.code):
             await faulty.upload(archive, repository=REPOSITORY)
-        assert time.monotonic() - began < 1
 
     assert len(proxy.requests) == 2
 
