@@ -8,8 +8,10 @@ from typing import Final, NoReturn, Self, TypeVar
 
 import aiohttp
 from pydantic import BaseModel, SecretStr, ValidationError
+from yarl import URL
 
 from services.common.digest import Digest
+from services.common.proxies import proxy_for
 from services.common.publisher_api.errors import (
     NoSuchLayerError,
     PublisherRefusedError,
@@ -54,7 +56,7 @@ class PublisherApi:
         self._token = token
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=True)
+        self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
         return self
 
     async def __aexit__(self, *_failure: object) -> None:
@@ -219,23 +221,23 @@ class PublisherApi:
             token = self._token.get_secret_value()
             # One of two words is a whole header, as the publisher has it.
             headers["Authorization"] = token if " " in token else f"Bearer {token}"
+        url = f"{self._url}{path}"
         try:
             async with self._session.request(
                 method,
-                f"{self._url}{path}",
+                url,
                 params=query or None,
                 json=body,
                 headers=headers,
                 timeout=timeout,
+                proxy=proxy_for(URL(url)),
                 # The token goes where it was meant to, and nowhere else.
                 allow_redirects=False,
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             text = str(error) or type(error).__name__
-            raise PublisherUnreachableError(
-                f"{method} {self._url}{path}: {text}: is it up, and is --publisher right?"
-            ) from None
+            raise PublisherUnreachableError(f"{method} {url}: {text}: is it up, and is --publisher right?") from None
 
 
 class _Restarted(BaseModel):
@@ -277,7 +279,7 @@ def _refuse(doing: str, status: int, content: bytes) -> NoReturn:
 def _object(content: bytes) -> dict[str, object] | None:
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 

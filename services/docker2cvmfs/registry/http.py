@@ -5,7 +5,6 @@ Redirects are not followed and credentials not known here; `transport` decides a
 
 import asyncio
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from services.common.proxies import proxy_for
 from services.docker2cvmfs.registry.errors import (
     InsecureConnectionError,
     InvalidAnswerError,
@@ -168,7 +168,7 @@ class Http:
             raise RuntimeError("a client is used as `async with`")
         try:
             response = await self._session.request(
-                method, url, headers=headers, data=data, allow_redirects=False, proxy=_proxy_for(url)
+                method, url, headers=headers, data=data, allow_redirects=False, proxy=proxy_for(url)
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _translate(error, what=what, url=url) from None
@@ -187,18 +187,6 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
                 f"the certificates in {ca_file} cannot be read ({error.strerror or error}): give PEM"
             ) from None
     return context
-
-
-def _proxy_for(url: URL) -> str | None:
-    """Return the proxy that the environment names for a URL (`https_proxy`, `http_proxy`, `no_proxy`).
-
-    aiohttp's own way would also take user and password from `~/.netrc` and send them.
-    """
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(url.host_port_subcomponent or ""):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _translate(error: Exception, *, what: str, url: URL) -> RegistryError:

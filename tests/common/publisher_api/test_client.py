@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -39,6 +40,8 @@ async def _answering(answer: Answer, token: str | None = None) -> AsyncIterator[
     ("answer", "text"),
     [
         (lambda _: web.Response(text="<html>"), "the answer is not a publisher's"),
+        (lambda _: web.Response(text="[" * 100_000), "the answer is not a publisher's"),
+        (lambda _: web.Response(status=404, text="[" * 100_000), "it answers with HTTP 404: is --publisher"),
         (lambda _: web.Response(text="{}"), "the answer is not a publisher's"),
         (lambda _: web.Response(status=404, text="<html>"), "it answers with HTTP 404: is --publisher"),
         (lambda _: web.Response(status=500, text='{"message": ""}'), "it answers with HTTP 500: is --publisher"),
@@ -61,6 +64,34 @@ async def test_a_refusal_is_told_in_the_publishers_words() -> None:
     async with _answering(lambda _: web.Response(status=503, text='{"error": "the disk is full"}')) as api:
         with pytest.raises(PublisherRefusedError, match="the disk is full"):
             await api.layer(_DIGEST)
+
+
+async def test_passwords_of_other_programs_are_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp takes them from ~/.netrc, even in place of the token."""
+    (tmp_path / "netrc").write_text("default login somebody password sesame\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    shown = []
+
+    def answer(request: web.Request) -> web.Response:
+        shown.append(request.headers.get("Authorization"))
+        return web.Response(status=401, text='{"error": "the token is missing or wrong"}')
+
+    async with _answering(answer, "secret") as api:
+        for ask in (api.retry(_DIGEST), api.layer(_DIGEST)):
+            with pytest.raises(PublisherTokenError):
+                await ask
+    assert shown == ["Bearer secret", None]
+
+
+async def test_a_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with PublisherApi(url="http://publisher.example:8480") as api:
+        with pytest.raises(
+            PublisherUnreachableError, match=r"GET http://publisher.example:8480/v1/status: .*127.0.0.1"
+        ):
+            await api.status()
 
 
 async def test_the_token_goes_with_changes_only() -> None:
