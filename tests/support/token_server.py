@@ -73,27 +73,28 @@ class TokenServer:
         header = request.headers.get("Authorization")
         if header is None:
             self.requests.append("GET anonymous")
-            return await self._answer(request.query.get("scope", ""), "")
+            return await self._answer(request.query.getall("scope", []), "")
         self.requests.append("GET basic")
         given = BasicAuth.decode(header)
         if (given.login, given.password) != (USER, PASSWORD):
             return web.json_response({"details": "incorrect username or password"}, status=401)
-        return await self._answer(request.query.get("scope", ""), USER)
+        return await self._answer(request.query.getall("scope", []), USER)
 
     async def _post(self, request: web.Request) -> web.Response:
         form = await request.post()
         self.requests.append(f"POST {form.get('grant_type')!s}")
         if form.get("refresh_token") != IDENTITY_TOKEN or form.get("service") != SERVICE or not form.get("client_id"):
             return web.json_response({"details": "bad token"}, status=401)
-        return await self._answer(str(form.get("scope", "")), USER)
+        return await self._answer(str(form.get("scope", "")).split(), USER)
 
-    async def _answer(self, scope: str, user: str) -> web.Response:
-        self.scopes.append(scope)
+    async def _answer(self, scopes: list[str], user: str) -> web.Response:
+        self.scopes += scopes
         access = []
-        if scope and (user or ":public" in scope):
+        for scope in scopes:
             kind, name, actions = scope.split(":")
-            granted = actions.split(",") if user else ["pull"]
-            access.append({"type": kind, "name": name, "actions": granted})
+            if user or "public" in name:
+                granted = actions.split(",") if user else ["pull"]
+                access.append({"type": kind, "name": name, "actions": granted})
         now = int(time.time())
         token = await self._sign(
             {

@@ -149,7 +149,8 @@ class Authenticator:
         else:
             if credential is not None:
                 headers, secrets = {"Authorization": _basic(credential)}, (credential.password,)
-            realm = realm.update_query(query)
+            # One entry for each scope here, a list of words in a form (token.md, oauth.md).
+            realm = realm.update_query({**query, "scope": query["scope"].split()})
         doing = f"{what}: asking {place_of(realm)} for a token"
         async with self._http.send(method, realm, what=doing, headers=headers, data=data) as answer:
             if answer.status in (401, 403):

@@ -19,6 +19,7 @@ from services.docker2cvmfs.registry.errors import (
     ImageMissingError,
     PlatformMissingError,
     RegistryError,
+    UnsupportedImageError,
 )
 from services.docker2cvmfs.registry.http import Answer, Http
 from services.docker2cvmfs.registry.manifests import (
@@ -28,6 +29,7 @@ from services.docker2cvmfs.registry.manifests import (
     Candidate,
     Image,
     RawManifest,
+    choosable,
     join_layers,
     media_type_of,
     read_config,
@@ -44,6 +46,10 @@ from services.docker2cvmfs.registry.uploads import Uploader
 __all__ = ["RegistryClient"]
 
 _SUGGESTIONS: Final = 5
+
+_INDEXES: Final = 32
+"""Most indexes that are read for one image: an index may name others in place of images."""
+
 _CONTENT_TYPE = re.compile(r"[ \t]*([^; \t]*)")
 
 
@@ -84,8 +90,7 @@ class RegistryClient:
         manifest = await self.manifest(reference)
         where = reference.name
         if manifest.media_type in INDEX_TYPES:
-            candidates = read_index(manifest.content, where=where)
-            chosen = _choose(candidates, platform, where=where)
+            chosen = _choose(await self._candidates(reference, manifest), platform, where=where)
             image = await self._chosen(reference, chosen)
         else:
             image = await self._read(reference, manifest, None)
@@ -100,9 +105,7 @@ class RegistryClient:
         manifest = await self.manifest(reference)
         if manifest.media_type not in INDEX_TYPES:
             return [await self._read(reference, manifest, None)]
-        return [
-            await self._chosen(reference, candidate) for candidate in read_index(manifest.content, where=reference.name)
-        ]
+        return [await self._chosen(reference, candidate) for candidate in await self._candidates(reference, manifest)]
 
     async def manifest(self, reference: ImageReference) -> RawManifest:
         """Return what a reference names, be it an image or an index, with its digest verified.
@@ -168,6 +171,33 @@ class RegistryClient:
 
     def _spoken(self, reference: ImageReference) -> ImageReference:
         return replace(reference, scheme=self._options.scheme(reference.authority))
+
+    async def _candidates(self, reference: ImageReference, index: RawManifest) -> tuple[Candidate, ...]:
+        """Return the images of an index, and of the indexes that it names in place of images."""
+        found: dict[Digest, Candidate] = {}
+        waiting, read = [Candidate(digest=index.digest, size=0, platform=None, is_index=True)], 0
+        while waiting:
+            candidate = waiting.pop(0)
+            if not candidate.is_index:
+                found.setdefault(candidate.digest, candidate)
+                continue
+            read += 1
+            if read > _INDEXES:
+                raise UnsupportedImageError(
+                    f"{reference.name} is an index of more than {_INDEXES} indexes: name the image by its digest"
+                )
+            where = f"{reference.name} ({candidate.digest.oci})"
+            nested = index if read == 1 else await self.manifest(replace(reference, digest=candidate.digest))
+            try:
+                named = read_index(nested.content, where=reference.name if read == 1 else where)
+            except UnsupportedImageError:
+                if read == 1:
+                    raise
+                continue  # of signatures, say, beside the images
+            waiting[:0] = [replace(each, platform=each.platform or candidate.platform) for each in named]
+        if not found:
+            raise UnsupportedImageError(f"{reference.name} names no image, nor do the indexes in it: check the name")
+        return choosable(tuple(found.values()))
 
     async def _chosen(self, reference: ImageReference, candidate: Candidate) -> Image:
         manifest = await self.manifest(replace(reference, digest=candidate.digest))

@@ -6,6 +6,7 @@ schema 2.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -29,6 +30,7 @@ __all__ = [
     "ImageLayer",
     "ManifestContent",
     "RawManifest",
+    "choosable",
     "join_layers",
     "media_type_of",
     "read_config",
@@ -101,9 +103,9 @@ class _Descriptor(_Wire):
 
     @property
     def is_image(self) -> bool:
-        """Whether an entry of an index is an image; it may be anything (image-index.md)."""
+        """Whether an entry of an index is an image, or an index of some; it may be anything (image-index.md)."""
         return (
-            self.media_type in MANIFEST_TYPES
+            self.media_type in (*MANIFEST_TYPES, *INDEX_TYPES)
             # What descriptors of images say here is the type of the configuration.
             and self.artifact_type in (None, *_CONFIG_TYPES)
             # BuildKit's attestations are listed like images, for a platform that does not exist.
@@ -156,7 +158,7 @@ class RawManifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One image of an index."""
+    """One image of an index, or a further index of images."""
 
     digest: Digest
     """SHA-256 of the image's manifest."""
@@ -164,6 +166,8 @@ class Candidate:
     """Size of the manifest, in bytes."""
     platform: Platform | None
     """What it is for; None where the index does not say."""
+    is_index: bool = False
+    """Whether it is a further index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,9 +299,7 @@ def media_type_of(content: bytes, declared: str, *, where: str) -> str:
 
 
 def read_index(content: bytes, *, where: str) -> tuple[Candidate, ...]:
-    """Return the images of an index, in its order, without attestations and whatever else it names.
-
-    Images without a platform count only where none has one.
+    """Return the images and further indexes of an index, in its order, without attestations and whatever else it names.
 
     Raises
     ------
@@ -317,12 +319,26 @@ def read_index(content: bytes, *, where: str) -> tuple[Candidate, ...]:
                 "push the image anew"
             )
         platform = None if descriptor.platform is None else descriptor.platform.checked()
-        found.append(Candidate(digest=Digest.from_oci(descriptor.digest), size=descriptor.size, platform=platform))
+        found.append(
+            Candidate(
+                digest=Digest.from_oci(descriptor.digest),
+                size=descriptor.size,
+                platform=platform,
+                is_index=descriptor.media_type in INDEX_TYPES,
+            )
+        )
     if not found:
         there = ", ".join(sorted({repr(each.artifact_type or each.media_type) for each in descriptors})) or "nothing"
         raise UnsupportedImageError(f"{where} names no image but {there}: name the image that you want by its digest")
-    # What names no platform beside others that do cannot be chosen, and is an artefact as often as an image.
-    return tuple(candidate for candidate in found if candidate.platform is not None) or tuple(found)
+    return tuple(found)
+
+
+def choosable(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return those that name their platforms, or all where none does.
+
+    What names no platform beside others that do cannot be chosen, and is an artefact as often as an image.
+    """
+    return tuple(candidate for candidate in candidates if candidate.platform is not None) or tuple(candidates)
 
 
 def read_manifest(content: bytes, *, where: str) -> ManifestContent:

@@ -83,6 +83,6 @@ def _retry_after(value: str | None) -> float | None:
         return float(value[:9])
     try:
         date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

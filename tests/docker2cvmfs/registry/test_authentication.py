@@ -183,6 +183,16 @@ async def test_of_several_challenges_the_one_for_tokens_is_answered(
     assert len(proxy.seen("GET .*/manifests/")) == 2
 
 
+async def test_every_scope_of_a_challenge_is_an_entry_of_the_query(
+    guarded: RegistryServer, tokens: TokenServer, client: RegistryClient
+) -> None:
+    scope = "repository:public:pull repository:x:pull"
+    effect = challenged(f'Bearer realm="{tokens.url}",service="{SERVICE}",scope="{scope}"')
+    async with FaultyRegistry.before(guarded.address, Fault("GET .*/manifests/", effect)) as proxy:
+        await client.manifest(ImageReference.parse(f"{proxy.address}/public:1"))
+    assert tokens.scopes == scope.split()
+
+
 @pytest.mark.parametrize("fields", [{}, {"identitytoken": "sesame"}])
 async def test_a_user_that_the_token_server_does_not_accept_is_told(
     guarded: RegistryServer, tmp_path: Path, fields: dict[str, str]

@@ -13,7 +13,12 @@ import pytest_asyncio
 from services.common.archive.model import MediaType
 from services.common.digest import Digest
 from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.errors import ImageMissingError, PlatformMissingError, RegistryUnavailableError
+from services.docker2cvmfs.registry.errors import (
+    ImageMissingError,
+    PlatformMissingError,
+    RegistryUnavailableError,
+    UnsupportedImageError,
+)
 from services.docker2cvmfs.registry.manifests import INDEX_TYPES, MANIFEST_TYPES, Image, ImageLayer
 from services.docker2cvmfs.registry.platform import Platform
 from services.docker2cvmfs.registry.reference import ImageReference
@@ -151,6 +156,32 @@ async def test_the_variant_that_only_the_index_has_counts(client: RegistryClient
     wanted = Platform.parse("linux/arm/v6")
     assert (await client.image(reference, wanted)).platform == wanted
     assert [image.platform for image in await client.images(reference)] == [wanted]
+
+
+async def pushed_index(client: RegistryClient, reference: ImageReference, *entries: dict[str, object]) -> str:
+    """Push an index under its digest, and under the reference's tag; return the digest."""
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": entries}).encode()
+    by_digest = replace(reference, digest=Digest(hashlib.sha256(index).hexdigest()))
+    await client.push_manifest(by_digest, index, INDEX_TYPES[0])
+    return (await client.push_manifest(reference, index, INDEX_TYPES[0])).oci
+
+
+async def test_an_index_may_name_indexes(client: RegistryClient, built: str) -> None:
+    """As in image-index.md; one of them may be of something that is no image at all."""
+    reference = ImageReference.parse(built)
+    outer = replace(reference, tag="outer")
+    inner = await client.manifest(reference)
+    entry = {"mediaType": inner.media_type, "digest": inner.digest.oci, "size": len(inner.content)}
+    nothing = await pushed_index(client, replace(reference, tag="nothing"))
+    empty = {"mediaType": INDEX_TYPES[0], "digest": nothing, "size": 1}
+
+    await pushed_index(client, outer, empty, entry)
+    assert (await client.image(outer, ARM64)).manifest == (await client.image(reference, ARM64)).manifest
+    assert [image.platform for image in await client.images(outer)] == [AMD64, ARM64]
+
+    await pushed_index(client, outer, empty)
+    with pytest.raises(UnsupportedImageError, match="names no image, nor do the indexes in it"):
+        await client.images(outer)
 
 
 async def test_an_image_of_another_platform_is_refused(client: RegistryClient, registry: RegistryServer) -> None:

@@ -1,5 +1,4 @@
 import json
-import re
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from services.docker2cvmfs.registry.errors import DigestMismatchError, InvalidAn
 from services.docker2cvmfs.registry.manifests import (
     INDEX_TYPES,
     MANIFEST_TYPES,
+    choosable,
     join_layers,
     media_type_of,
     read_config,
@@ -103,7 +103,7 @@ def test_an_index_leaves_out_attestations() -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        {"mediaType": INDEX_TYPES[0]},
+        {"mediaType": INDEX_TYPES[0], "artifactType": "application/spdx+json"},
         {"mediaType": "application/vnd.example.future+json"},
         {"mediaType": MANIFEST_TYPES[0], "artifactType": "application/spdx+json"},
         {"mediaType": MANIFEST_TYPES[0], "platform": {"os": "unknown", "architecture": "unknown"}},
@@ -113,13 +113,13 @@ def test_an_index_leaves_out_attestations() -> None:
 def test_an_index_may_name_anything_beside_its_images(entry: dict[str, object]) -> None:
     platform = {"os": "linux", "architecture": "arm64"}
     image = descriptor(mediaType=MANIFEST_TYPES[0], artifactType=f"{OCI}.config.v1+json", platform=platform)
-    [found] = read_index(index(descriptor(**entry), image), where="x")
+    [found] = choosable(read_index(index(descriptor(**entry), image), where="x"))
     assert str(found.platform) == "linux/arm64"
 
 
 def test_an_index_of_something_else_is_refused() -> None:
-    with pytest.raises(UnsupportedImageError, match=f"names no image but '{re.escape(INDEX_TYPES[0])}': name the"):
-        read_index(index(descriptor(mediaType=INDEX_TYPES[0])), where="x")
+    with pytest.raises(UnsupportedImageError, match="names no image but 'application/wasm': name the"):
+        read_index(index(descriptor(mediaType="application/wasm")), where="x")
     with pytest.raises(UnsupportedImageError, match="names no image but nothing"):
         read_index(index(), where="x")
     with pytest.raises(InvalidAnswerError, match="a manifest of 104857600 bytes"):
