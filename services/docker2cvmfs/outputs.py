@@ -62,22 +62,32 @@ async def push_index(registry: RegistryClient, reference: ImageReference, images
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, which appears whole or not at all.
+    """Write a file, which appears whole or not at all; a device or a pipe takes the content as it comes.
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        if path.exists() and not path.is_file():
+            # To replace it would take `/dev/stdout` or `/dev/null` from everybody on the machine.
+            with path.open("wb") as file:
+                file.write(content)
+        else:
+            # A link stays, and what it leads to is replaced.
+            _replace(Path(os.path.realpath(path)), content)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _contents(blobs: Iterable[Blob]) -> Iterable[tuple[Digest, bytes]]:

@@ -17,6 +17,7 @@ from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
+from services.docker2cvmfs.registry.errors import UnsupportedImageError
 from services.docker2cvmfs.registry.manifests import INDEX_TYPES, MANIFEST_TYPES, Image
 
 __all__ = [
@@ -90,9 +91,17 @@ def describe(image: Image, repository: RepositoryName, layout: LayerLayout) -> T
 
     Raises
     ------
+    UnsupportedImageError
+        The image is thin itself: in its layers is nothing to run.
     InvalidValueError
         The image has more layers than an overlay can stack.
     """
+    labels = (json.loads(image.config).get("config") or {}).get("Labels") or {}
+    if labels.get(LABEL_REPOSITORY) is not None:
+        raise UnsupportedImageError(
+            f"{image.reference.name} is a thin image already, with its layers in {labels[LABEL_REPOSITORY]!r}: use it "
+            f"as it is, or convert what it was made from, {labels.get(LABEL_ORIGIN)!r}"
+        )
     layers = (
         ThinLayer(digest=layer.digest, url=LayerUrl.of(repository, layer.digest, layout)) for layer in image.layers
     )

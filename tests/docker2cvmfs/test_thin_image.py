@@ -3,8 +3,10 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
-from services.docker2cvmfs.outputs import docker_archive, oci_archive
+from services.docker2cvmfs.errors import OutputError
+from services.docker2cvmfs.outputs import docker_archive, oci_archive, write_file
+from services.docker2cvmfs.registry.errors import UnsupportedImageError
 from services.docker2cvmfs.registry.manifests import Image, ImageLayer
 from services.docker2cvmfs.registry.platform import Platform
 from services.docker2cvmfs.registry.reference import ImageReference
@@ -187,3 +191,38 @@ def test_an_oci_layout_holds_every_platform() -> None:
     ]
     for entry in index["manifests"]:
         assert f"blobs/sha256/{entry['digest'][7:]}" in read
+
+
+def test_an_image_that_is_thin_already_is_refused() -> None:
+    """Its one layer is its descriptor: an image of that would have nothing to run."""
+    thin = build_thin_image(_image(), REPOSITORY, LayerLayout.FLAT)
+    told = (
+        r"ubuntu:latest is a thin image already, with its layers in 'test.cern.ch': use it as it is, or convert what "
+        r"it was made from, 'library/ubuntu:latest@https://registry-1.docker.io/v2'"
+    )
+    with pytest.raises(UnsupportedImageError, match=told):
+        build_thin_image(replace(_image(1), config=thin.config.content), REPOSITORY, LayerLayout.FLAT)
+
+
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "old.tar").write_bytes(b"old")
+    (tmp_path / "link.tar").symlink_to("old.tar")
+    write_file(tmp_path / "link.tar", b"new")
+    assert (tmp_path / "link.tar").is_symlink()
+    assert (tmp_path / "old.tar").read_bytes() == b"new"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As `/dev/stdout` or `/dev/null`, which a file in their place would take from the whole machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_file(pipe, b"content")
+        assert os.read(reader, 100) == b"content"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    with pytest.raises(OutputError, match=r"cannot write .*: Is a directory"):
+        write_file(tmp_path, b"content")
