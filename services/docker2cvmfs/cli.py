@@ -1,14 +1,13 @@
 """The command line."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from services.common.allocator import limit_arenas
-from services.common.command_line import bundle, run_async, write_document
+from services.common.command_line import NumberRange, bundle, run_async, write_document, write_output
 from services.common.layout import LayerLayout
 from services.common.logs import LogFormat, LogLevel, configure_logging
 from services.common.repository_name import RepositoryName
@@ -75,7 +74,7 @@ _WAIT = bundle(
     click.option("--no-wait", is_flag=True, help="End when the layers are uploaded; the publisher goes on by itself."),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=NumberRange(min=0, min_open=True),
         default=3600,
         show_default=True,
         help="Longest wait for the publisher, in seconds.",
@@ -112,11 +111,6 @@ def _need_publisher(publisher: str | None, *, no_wait: bool = False) -> None:
         raise click.UsageError("--publisher is missing: it says when the layers are there")
 
 
-def _write_bytes(content: bytes) -> None:
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 def cli() -> None:
     """Make thin images of the images in a registry.
@@ -138,7 +132,7 @@ def thin(image: str, repository: str, platform: str | None, layout: str, as_json
     conversion = _conversion(image, platform=platform, **registry)
     (descriptor,) = run_async(commands.descriptors(conversion, RepositoryName(repository), LayerLayout(layout)))
     del as_json  # the descriptor is JSON
-    _write_bytes(descriptor.encode())
+    write_output(descriptor.encode())
 
 
 @cli.command(epilog="Example: docker2cvmfs manifest ubuntu:24.04")
@@ -150,7 +144,7 @@ def manifest(image: str, as_json: bool, **registry: Any) -> None:  # noqa: ANN40
     if as_json:
         write_document({"media_type": raw.media_type, "digest": raw.digest.oci, "manifest": json.loads(raw.content)})
     else:
-        _write_bytes(raw.content)
+        write_output(raw.content)
 
 
 @cli.command(epilog="Example: docker2cvmfs config ubuntu:24.04 --platform linux/arm64")
@@ -168,7 +162,7 @@ def config(image: str, platform: str | None, as_json: bool, **registry: Any) -> 
         }
         write_document(document)
     else:
-        _write_bytes(found.config)
+        write_output(found.config)
 
 
 @cli.command(epilog="Example: docker2cvmfs pull ubuntu:24.04 layers/")
@@ -182,7 +176,7 @@ def pull(image: str, directory: Path, platform: str | None, as_json: bool, **reg
     if as_json:
         write_document({"layers": [str(path) for path in paths]})
     else:
-        sys.stdout.writelines(f"{path}\n" for path in paths)
+        write_output("".join(f"{path}\n" for path in paths))
 
 
 @cli.command(epilog="Example: docker2cvmfs publish ubuntu:24.04 test.cern.ch --publisher http://stratum0:8480")
@@ -217,7 +211,7 @@ def publish(
     if as_json:
         write_document(published.document())
     else:
-        sys.stdout.write(f"{published.summary()}\n")
+        write_output(f"{published.summary()}\n")
 
 
 @cli.command(
@@ -295,7 +289,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
     if as_json:
         write_document(made.document())
     else:
-        sys.stdout.write(f"{made.summary()}\n")
+        write_output(f"{made.summary()}\n")
 
 
 def _named(name: str) -> ImageReference:
@@ -343,4 +337,4 @@ def status(
     if as_json:
         write_document(commands.status_document(repository, places))
     else:
-        sys.stdout.write(commands.status_table(repository, places))
+        write_output(commands.status_table(repository, places))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from services.common.command_line import bundle, run_async, write_document
+from services.common.command_line import NumberRange, bundle, run_async, write_document
 from services.publisher.journal.model import LayerState
 from services.thinctl import commands, tables
 from services.thinctl.commands import Access
@@ -51,7 +51,7 @@ _CHANGING = bundle(
 def _timeout(seconds: float) -> Callable[[Any], Any]:
     return click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=NumberRange(min=0, min_open=True),
         default=seconds,
         show_default=True,
         help="Longest wait, in seconds.",

@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from services.common.command_line import write_output
 from services.common.digest import Digest
 from services.common.publisher_api import Disagreement, Layer, Status
 from services.common.readable import readable_size, readable_span
@@ -31,7 +32,9 @@ _COLOURS: Final[Mapping[str, str]] = {
 def show(*items: RenderableType) -> None:
     """Write to the standard output."""
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False, emoji=False)
-    console.print(*items, sep="\n")
+    with console.capture() as written:
+        console.print(*items, sep="\n")
+    write_output(written.get())
 
 
 def say(text: str) -> None:

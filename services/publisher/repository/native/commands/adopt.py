@@ -1,11 +1,10 @@
 """`thin-repository import`."""
 
-import sys
 from typing import Any
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.publisher.repository.native.adoption import adopt_repository
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, open_site
 
@@ -28,4 +27,4 @@ def adopt(*, as_json: bool, **place: Any) -> None:  # noqa: ANN401
     if as_json:
         write_document({"repository": manifest.name, "revision": manifest.revision, "root": str(manifest.root)})
     else:
-        sys.stdout.write(f"{site.storage}: took over {manifest.name} at revision {manifest.revision}\n")
+        write_output(f"{site.storage}: took over {manifest.name} at revision {manifest.revision}\n")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.publisher.repository.native.commands.frame import JSON
 from services.publisher.repository.native.commands.reading import READABLE, find_readable
 from services.publisher.repository.native.reader.check.checker import Checker, Report
@@ -39,8 +39,8 @@ def check(*, quick: bool, as_json: bool, **place: Any) -> None:  # noqa: ANN401
     if as_json:
         write_document(_document(report))
     else:
-        sys.stdout.writelines(f"{problem}\n" for problem in report.problems)
-        sys.stdout.write(_summary(report))
+        write_output("".join(f"{problem}\n" for problem in report.problems))
+        write_output(_summary(report))
     if report.problems:
         sys.exit(_FOUND)
 

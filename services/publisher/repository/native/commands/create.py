@@ -1,13 +1,12 @@
 """`thin-repository create`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.common.errors import InvalidValueError
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, open_site
 from services.publisher.repository.native.create import create_repository
@@ -92,7 +91,7 @@ def create(
             }
         )
     else:
-        sys.stdout.write(f"{site.storage}: created {manifest.name}; clients need {site.keys.public}\n")
+        write_output(f"{site.storage}: created {manifest.name}; clients need {site.keys.public}\n")
 
 
 def _read_meta(path: Path | None) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """`thin-repository gc`."""
 
-import sys
 from typing import Any
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import NumberRange, write_document, write_output
 from services.publisher.repository.native.collection.collector import Collection, Collector
 from services.publisher.repository.native.collection.retention import Retention
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, open_site
@@ -31,7 +30,7 @@ Examples:
 )
 @click.option(
     "--keep-days",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=30,
     show_default=True,
     help="Keep the revisions that were the newest at any time within so many days; the last hour is always kept.",
@@ -39,7 +38,7 @@ Examples:
 @click.option("--delete", is_flag=True, help="Do it; otherwise only show what would be deleted.")
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=600,
     show_default=True,
     help="Longest wait for a publisher, each time, in seconds.",
@@ -70,7 +69,7 @@ def gc(
         write_document({"deleted": delete, **_document(found)})
     else:
         done = "deleted" if delete else "to delete"
-        sys.stdout.write(
+        write_output(
             f"kept: {len(found.kept)} revisions from {found.kept[-1]} to {found.kept[0]}, and {found.tagged} tags\n"
             f"{done}: {found.objects:,} objects, {found.size:,} bytes\n"
         )

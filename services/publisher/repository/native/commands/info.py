@@ -1,13 +1,12 @@
 """`thin-repository info`."""
 
 import json
-import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.publisher.repository.native.commands.frame import JSON
 from services.publisher.repository.native.commands.reading import READABLE, open_reader
 
@@ -53,7 +52,7 @@ def info(*, as_json: bool, **place: Any) -> None:  # noqa: ANN401
     if as_json:
         write_document(document)
     else:
-        sys.stdout.writelines(f"{key.replace('_', ' '):<20} {_show(value)}\n" for key, value in document.items())
+        write_output("".join(f"{key.replace('_', ' '):<20} {_show(value)}\n" for key, value in document.items()))
 
 
 def _time(seconds: int) -> str:

@@ -2,14 +2,13 @@
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.common.errors import InvalidValueError
 from services.common.sidecar import encode_path
 from services.publisher.repository.native.commands.frame import JSON
@@ -47,7 +46,7 @@ def list_(*, path: str, tag: str | None, recursive: bool, hidden: bool, as_json:
         if as_json:
             write_document({"entries": [_document(entry) for entry in entries]})
         else:
-            sys.stdout.writelines(map(_line, entries))
+            write_output("".join(map(_line, entries)))
 
 
 def _path(text: str) -> bytes:

@@ -1,12 +1,11 @@
 """`thin-repository remove`."""
 
-import sys
 from contextlib import ExitStack, closing
 from typing import Any
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.common.digest import Digest
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, Site, open_site
 from services.publisher.repository.native.removal import remove_layers
@@ -33,7 +32,7 @@ def remove(*, digests: tuple[str, ...], as_json: bool, **place: Any) -> None:  #
     if as_json:
         write_document({"removed": wanted, "revision": manifest.revision})
     else:
-        sys.stdout.write(f"removed {len(wanted)} layers in revision {manifest.revision}\n")
+        write_output(f"removed {len(wanted)} layers in revision {manifest.revision}\n")
 
 
 def _state(site: Site, stack: ExitStack) -> LocalState | None:

@@ -1,13 +1,12 @@
 """`thin-repository resign`."""
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, open_site
 from services.publisher.repository.native.records import HashAlgorithm
@@ -52,7 +51,7 @@ def resign(*, whitelist: Path | None, drop_others: bool, as_json: bool, **place:
     if as_json:
         write_document({"expires": state.expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
     else:
-        sys.stdout.write(f"clients accept the whitelist until {state.expires:%Y-%m-%d %H:%M} UTC\n")
+        write_output(f"clients accept the whitelist until {state.expires:%Y-%m-%d %H:%M} UTC\n")
 
 
 @click.command(
@@ -93,4 +92,4 @@ def sign_whitelist_file(*, name: str, keys: Path, days: int, hash_: str, output:
         now=datetime.now(UTC),
     )
     output.write_bytes(content)
-    sys.stdout.write(f"{output}: install it with thin-repository resign {repository} --whitelist {output}\n")
+    write_output(f"{output}: install it with thin-repository resign {repository} --whitelist {output}\n")

@@ -1,12 +1,11 @@
 """`thin-repository tag`."""
 
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from services.common.command_line import write_document
+from services.common.command_line import write_document, write_output
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, open_site
 from services.publisher.repository.native.tags import Tags
 from services.publisher.repository.native.writer.history import Tag, TagName
@@ -29,7 +28,7 @@ def list_tags(*, as_json: bool, **place: Any) -> None:  # noqa: ANN401
     if as_json:
         write_document({"tags": [_document(tag) for tag in tags]})
     else:
-        sys.stdout.writelines(f"{tag.name:<24} {tag.revision:>8}  {_time(tag)}  {tag.description}\n" for tag in tags)
+        write_output("".join(f"{tag.name:<24} {tag.revision:>8}  {_time(tag)}  {tag.description}\n" for tag in tags))
 
 
 @tag.command(epilog="Example: thin-repository tag add thin.example.org release-1 --revision 42")
@@ -45,7 +44,7 @@ def add(*, tag_name: str, revision: int | None, description: str, as_json: bool,
     if as_json:
         write_document(_document(made))
     else:
-        sys.stdout.write(f"{made.name} is revision {made.revision}\n")
+        write_output(f"{made.name} is revision {made.revision}\n")
 
 
 @tag.command(epilog="Example: thin-repository tag remove thin.example.org release-1 release-2")
@@ -59,7 +58,7 @@ def remove(*, tag_names: tuple[str, ...], as_json: bool, **place: Any) -> None: 
     if as_json:
         write_document({"removed": list(tag_names)})
     else:
-        sys.stdout.write(f"removed {', '.join(tag_names)}\n")
+        write_output(f"removed {', '.join(tag_names)}\n")
 
 
 def _document(tag: Tag) -> dict[str, object]:
