@@ -69,7 +69,7 @@ def test_what_is_not_in_a_range_of_numbers_is_refused(text: str) -> None:
 
 WRITER = """
 import sys
-from services.common.command_line import report, write_document
+from services.common.command_line import report, write_document, write_output
 writes = {"text": lambda: write_output("x" * 100), "bytes": lambda: write_output(b"x" * 100_000),
           "document": lambda: write_document(["x" * 100_000])}
 sys.exit(report(writes[sys.argv[1]], program="tool", codes=[]))
