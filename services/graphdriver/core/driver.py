@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from services.graphdriver.core.cvmfs.repositories import Repositories
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore, short_link
 from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
 from services.graphdriver.core.local_copies import LocalCopies
+from services.graphdriver.core.locks import Locks
 from services.graphdriver.core.mounted_unions import MountedUnions
 from services.graphdriver.core.union import UnionBuilder
 from services.graphdriver.errors import LineageError, UnknownLayerError, UnsupportedError
@@ -71,24 +71,12 @@ class Driver:
         self._limits = limits
         self._untidy = True
         """Whether something may be left that nothing needs any more."""
-        self._locks: dict[LayerId, tuple[asyncio.Lock, int]] = {}
+        self._locks = Locks[LayerId]()
 
     @property
     def home(self) -> Path:
         """The driver's directory."""
         return self._layers.home
-
-    @asynccontextmanager
-    async def _locked(self, layer_id: LayerId) -> AsyncIterator[None]:
-        lock, users = self._locks.get(layer_id, (asyncio.Lock(), 0))
-        self._locks[layer_id] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks.pop(layer_id)
-            if users > 1:
-                self._locks[layer_id] = (lock, users - 1)
 
     async def resume(self) -> None:
         """Take over what an earlier process of this program left mounted and in use."""
@@ -122,12 +110,12 @@ class Driver:
         UnknownLayerError
             There is no layer of the parent's id.
         """
-        async with self._locked(layer_id):
+        async with self._locks.hold(layer_id):
             await asyncio.to_thread(self._layers.create, layer_id, parent, kind)
 
     async def remove(self, layer_id: LayerId) -> None:
         """Unmount and delete a layer, whoever holds it; nothing happens if there is none."""
-        async with self._locked(layer_id):
+        async with self._locks.hold(layer_id):
             if await asyncio.to_thread(self._layers.exists, layer_id):
                 await self._unions.discard(await self._find(layer_id))
                 self._forget_use(layer_id)
@@ -144,7 +132,7 @@ class Driver:
         An image layer that stands on nothing is its own view. So is one that holds a thin.json: whoever asks for it
         (push, save) wants that file, and gets it where no repository can be reached, too.
         """
-        async with self._locked(layer_id):
+        async with self._locks.hold(layer_id):
             layer = await self._find(layer_id)
             if layer.kind is LayerKind.IMAGE and layer_id not in self._unions and await _is_own_view(layer):
                 return layer.diff
@@ -158,7 +146,7 @@ class Driver:
 
     async def put(self, layer_id: LayerId) -> None:
         """Give a view back; harmless where none was asked for."""
-        async with self._locked(layer_id):
+        async with self._locks.hold(layer_id):
             try:
                 layer = await self._find(layer_id)
             except UnknownLayerError:
@@ -216,7 +204,7 @@ class Driver:
         ArchiveError
             The tar is damaged, breaks a rule, or breaks a limit.
         """
-        async with self._locked(layer_id):
+        async with self._locks.hold(layer_id):
             layer = await self._find(layer_id)
             if layer_id in self._unions:
                 raise UnsupportedError(f"layer {layer_id} is in use and cannot be filled")
@@ -314,7 +302,7 @@ class Driver:
     async def shut_down(self) -> None:
         """Unmount everything; the front end's containers have ended."""
         for layer_id in self._unions.mounted():
-            async with self._locked(layer_id):
+            async with self._locks.hold(layer_id):
                 await self._unions.discard(await self._find(layer_id))
                 self._forget_use(layer_id)
         await self._repositories.shut_down()

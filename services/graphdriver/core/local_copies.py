@@ -16,7 +16,6 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +31,7 @@ from services.common.descriptor import LayerUrl
 from services.common.digest import Digest
 from services.common.streams import run_in_thread
 from services.graphdriver.core.holders import Holders
+from services.graphdriver.core.locks import Locks
 
 __all__ = ["LocalCopies", "LocalCopy"]
 
@@ -69,7 +69,7 @@ class LocalCopies:
         self._copies = home / "copies"
         self._spool = home / "spool"
         self._limits = limits
-        self._locks: defaultdict[Digest, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = Locks[Digest]()
         self._holders = Holders[Digest]()
         for directory in (self._copies, self._spool):
             # Private all the same: the kernel reaches lower directories with the credentials of whoever mounts, root.
@@ -155,7 +155,7 @@ class LocalCopies:
         ArchiveError
             The archive breaks a limit.
         """
-        async with self._locks[digest]:
+        async with self._locks.hold(digest):
             copy = self._index.get(digest)
             if copy is None:
                 return None
@@ -187,7 +187,7 @@ class LocalCopies:
 
         While somebody uses the extraction only the archive goes, and the rest at a later call.
         """
-        async with self._locks[digest]:
+        async with self._locks.hold(digest):
             copy = self._index.get(digest)
             if copy is None:
                 return
