@@ -36,6 +36,8 @@ _OPTIONS_LIMIT: Final = 4095
 """mount(2) takes one page of options, with its final NUL byte."""
 _LANDINGS: Final = 3
 """How often a mount may land at a place that is being removed; more than one is under way nowhere."""
+_ROOM: Final = 32
+"""Blocks, and files, that an overlay surely finds room in."""
 _OVERLAY_PARAMETERS: Final = Path("/sys/module/overlay/parameters")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -174,31 +176,47 @@ def _hint(code: int) -> str:
 def check_overlay(directory: Path) -> None:
     """Try a whole overlay below a directory: better a clear error at start than a strange one in a container.
 
+    On a full disk there is nothing to try with, and a driver that did not start could remove nothing from it either.
+
     Raises
     ------
     MountError
         The kernel has no overlay, or the directory's file system cannot hold an upper directory.
     """
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".check-") as name:
-        place = Path(name)
-        for part in ("lower", "upper", "work", "merged"):
-            (place / part).mkdir()
-        (place / "lower" / "file").touch()
-        source = OverlaySource(lowers=["lower"], upper="upper", work="work")
-        try:
-            mount_overlay(source, "merged", directory=place)
-            try:
-                (place / "merged" / "file").unlink()
-            finally:
-                unmount(place / "merged")
-            whiteout = os.lstat(place / "upper" / "file")
-        except (MountError, OSError) as error:
-            raise MountError(
-                f"{directory} cannot hold the writable layers of containers: {error}; "
-                "it needs a file system such as ext4 or xfs (with ftype=1), and must not lie on an overlay itself"
-            ) from error
-        if not stat.S_ISCHR(whiteout.st_mode):
-            raise MountError(f"the kernel marks deletions in {directory} in an unknown way: mode {whiteout.st_mode:o}")
+    try:
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".check-") as name:
+            whiteout = _try_overlay(Path(name))
+    except (MountError, OSError) as error:
+        if _is_full(directory, error):
+            return
+        raise MountError(
+            f"{directory} cannot hold the writable layers of containers: {error}; "
+            "it needs a file system such as ext4 or xfs (with ftype=1), and must not lie on an overlay itself"
+        ) from error
+    if not stat.S_ISCHR(whiteout.st_mode):
+        raise MountError(f"the kernel marks deletions in {directory} in an unknown way: mode {whiteout.st_mode:o}")
+
+
+def _try_overlay(place: Path) -> os.stat_result:
+    """Delete a file through an overlay in an empty directory, and return what the upper directory has for it."""
+    for part in ("lower", "upper", "work", "merged"):
+        (place / part).mkdir()
+    (place / "lower" / "file").touch()
+    mount_overlay(OverlaySource(lowers=["lower"], upper="upper", work="work"), "merged", directory=place)
+    try:
+        (place / "merged" / "file").unlink()
+    finally:
+        unmount(place / "merged")
+    return os.lstat(place / "upper" / "file")
+
+
+def _is_full(directory: Path, error: Exception) -> bool:
+    """Tell whether it was for want of space that something failed: the kernel may say that it cannot be written to."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    status = os.statvfs(directory)
+    # Some file systems have no fixed number of files.
+    return status.f_bfree < _ROOM or (status.f_files > 0 and status.f_ffree < _ROOM)
 
 
 def unmount(point: str | Path) -> bool:

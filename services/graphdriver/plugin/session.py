@@ -143,10 +143,15 @@ class Session:
         self._driver = driver
 
     def _remember(self, home: Path) -> None:
+        content = json.dumps({"home": str(home)}) + "\n"
+        # Mostly it is the same one again, and then a full disk does not keep the engine from starting.
+        with contextlib.suppress(FileNotFoundError):
+            if (self._state / _STATE).read_text() == content:
+                return
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, new = tempfile.mkstemp(dir=self._state)
         with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps({"home": str(home)}) + "\n")
+            file.write(content)
             file.flush()
             os.fsync(descriptor)
         os.replace(new, self._state / _STATE)

@@ -21,7 +21,7 @@ from services.graphdriver.errors import (
 )
 from tests.graphdriver.core.conftest import Build
 from tests.support.driver import contents, load_layer, load_thin, make_container
-from tests.support.mounts import mounts_below
+from tests.support.mounts import full_disk, mounts_below
 from tests.support.repositories import Repository
 
 # Local copies
@@ -180,3 +180,20 @@ async def test_shutting_down_unmounts_everything_and_can_be_followed_by_work(
     assert mounts_below(driver.home) == []
     assert dict(await driver.status())["Mounted unions"] == "0"
     assert contents(await driver.get(container, label=""))["a"] == "one"
+
+
+async def test_a_full_disk_does_not_keep_the_driver_from_starting(build: Build, home: Path) -> None:
+    """Whoever wants to make room has to be able to remove a container."""
+    with full_disk(home) as fill:
+        before = build()
+        await load_layer(before, "base", None, {"a": "base"})
+        containers = [await make_container(before, name, "base") for name in ("c", "d")]
+        running = await before.get(containers[0], label="")
+        # Too little for an overlay, and then nothing at all.
+        for left in (7, 0):
+            fill(left)
+            driver = build()
+            await driver.resume()
+            assert contents(running)["a"] == "base"
+            await driver.remove(containers.pop())
+        assert mounts_below(home) == []

@@ -148,6 +148,15 @@ async def test_init_again_leaves_running_containers_alone(plugin: Plugin, home: 
     assert mounts_below(home) == [directory]
 
 
+async def test_init_again_needs_no_room_on_the_disk(plugin: Plugin, home: Path, tmp_path: Path) -> None:
+    def files() -> dict[str, int]:
+        return {str(path): path.lstat().st_ino for path in (tmp_path / "state").iterdir()}
+
+    before = files()
+    await plugin.call("Init", Home=str(home))
+    assert files() == before
+
+
 async def test_another_home_is_another_engines(plugin: Plugin, tmp_path: Path) -> None:
     await _layers(plugin)
     await plugin.call("Init", Home=str(tmp_path / "other"))
