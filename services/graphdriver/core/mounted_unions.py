@@ -119,8 +119,15 @@ class MountedUnions:
             await asyncio.to_thread(unmount, layer.merged)
         if layer.id not in self._counts or layer.id in self._lost:
             await self._builder.mount(layer, lineage, label=label)
+            try:
+                await self._set(layer, self._counts.get(layer.id, 0) + 1)
+            except OSError:
+                # What nobody counts, nobody would give back.
+                await asyncio.to_thread(unmount, layer.merged)
+                raise
             self._lost.discard(layer.id)
-        await self._set(layer, self._counts.get(layer.id, 0) + 1)
+        else:
+            await self._set(layer, self._counts[layer.id] + 1)
         return layer.merged
 
     async def release(self, layer: Layer) -> bool:

@@ -190,3 +190,18 @@ async def test_the_label_of_the_first_mount_reaches_the_kernel(core: Core) -> No
     else:
         with pytest.raises(MountError, match=f'context="{label}"'):
             await core.mount(layer, label=label)
+
+
+async def test_a_union_that_cannot_be_counted_is_not_left_mounted(core: Core) -> None:
+    core.add("base", None, {"a": "base"})
+    layer = core.add("c", "base", container=True)
+    # As on a disk that got full, on which a process with other rights than this one's cannot write.
+    (layer.directory / "held").mkdir()
+    with pytest.raises(IsADirectoryError):
+        await core.mount(layer)
+    assert mounts_below(core.home) == []
+    assert layer.id not in core.unions
+    (layer.directory / "held").rmdir()
+    assert contents(await core.mount(layer)) == {"a": "base"}
+    assert await core.unions.release(layer)
+    assert mounts_below(core.home) == []
