@@ -228,13 +228,10 @@ class LayerFinder:
         if known is not None and str(known.tree) == tree and (known.mask is None or known.mask.is_dir()):
             return known
         try:
-            with open(os.path.join(real_root, sidecar_path(url.digest)), "rb") as file:
-                content = file.read(SIDECAR_LIMIT + 1)
+            content = _read_sidecar(os.path.join(real_root, sidecar_path(url.digest)), url)
         except FileNotFoundError:
             # A converter that writes no sidecars publishes a layer in one transaction, so what shows is whole.
             return PublishedLayer(Path(tree), None) if url.has_foreign_layout else None
-        if len(content) > SIDECAR_LIMIT:
-            raise RepositoryError(f"the sidecar of layer {url} is larger than {SIDECAR_LIMIT} bytes")
         try:
             sidecar = LayerSidecar.parse(content, where=f"layer {url}")
         except InvalidValueError as error:
@@ -242,3 +239,18 @@ class LayerFinder:
         if sidecar.digest != url.digest:
             raise RepositoryError(f"the sidecar of layer {url} is that of layer {sidecar.digest}")
         return PublishedLayer(Path(tree), self._masks.for_layer(sidecar) if sidecar.needs_mask else None)
+
+
+def _read_sidecar(place: str, url: LayerUrl) -> bytes:
+    # O_NONBLOCK: of a pipe in its place, nobody writes the other end.
+    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise RepositoryError(f"the sidecar of layer {url} is no file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(SIDECAR_LIMIT + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > SIDECAR_LIMIT:
+        raise RepositoryError(f"the sidecar of layer {url} is larger than {SIDECAR_LIMIT} bytes")
+    return content

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,15 @@ async def test_a_control_program_that_fails_or_hangs_prolongs_no_wait(
         await _wait(asking, repository.url("one"), seconds=0.5)
     assert time.monotonic() - start < 2
     assert (tmp_path / "talked").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+async def test_what_is_in_a_sidecars_place_is_refused_and_not_waited_for(
+    core: Core, repository: Repository, make: Callable[[Path], None]
+) -> None:
+    url = repository.publish("one")
+    place = repository.root / sidecar_path(digest_of("one"))
+    place.unlink()
+    make(place)
+    with pytest.raises(RepositoryError, match=f"the sidecar of layer {url} is no file"):
+        await core.find(url)
