@@ -96,6 +96,7 @@ class DriverFactory:
             copies=copies,
             finder=finder,
             repositories=repositories,
+            io=self._io,
             limits=self._limits,
         )
 

@@ -8,7 +8,7 @@ is listed as modified if anything in it is, and of a deleted directory only the 
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -33,7 +33,7 @@ class Change:
     kind: ChangeKind
 
 
-def changes(upper: Path, view: Path | None) -> list[Change]:
+def changes(upper: Path, view: Path | None, *, step: Callable[[], None]) -> list[Change]:
     """Compare a layer's own files with the view of what lies below it. Blocks.
 
     Parameters
@@ -42,6 +42,8 @@ def changes(upper: Path, view: Path | None) -> list[Change]:
         The layer's files, in the kernel's overlay encoding.
     view
         The union of everything below; None if nothing is.
+    step
+        Called before each look into the view, which can take its time or hang.
 
     Returns
     -------
@@ -49,11 +51,13 @@ def changes(upper: Path, view: Path | None) -> list[Change]:
         In byte order.
     """
     lower = os.fsencode(view) if view is not None else None
-    found = list(_compare(os.fsencode(upper), lower, b"", hidden=False))
+    found = list(_compare(os.fsencode(upper), lower, b"", step, hidden=False))
     return sorted(found, key=lambda change: change.path)
 
 
-def _compare(upper: bytes, view: bytes | None, path: bytes, *, hidden: bool) -> Iterator[Change]:
+def _compare(
+    upper: bytes, view: bytes | None, path: bytes, step: Callable[[], None], *, hidden: bool
+) -> Iterator[Change]:
     """Compare a directory that both have; `hidden` if an opaque one above hides all of the view's."""
     directory = upper + path
     try:
@@ -67,17 +71,19 @@ def _compare(upper: bytes, view: bytes | None, path: bytes, *, hidden: bool) -> 
     names = {entry.name for entry in entries}
     hidden = hidden or (bool(path) and _is_opaque(directory))
     if view is not None and hidden:
+        step()
         for name in os.listdir(view + path):
             if name not in names:
                 yield Change(path + b"/" + name, ChangeKind.DELETE)
     for entry in entries:
+        step()
         with contextlib.suppress(FileNotFoundError):
             new = entry.stat(follow_symlinks=False)
-            yield from _compare_entry(upper, view, path + b"/" + entry.name, new, hidden=hidden)
+            yield from _compare_entry(upper, view, path + b"/" + entry.name, new, step, hidden=hidden)
 
 
 def _compare_entry(
-    upper: bytes, view: bytes | None, path: bytes, new: os.stat_result, *, hidden: bool
+    upper: bytes, view: bytes | None, path: bytes, new: os.stat_result, step: Callable[[], None], *, hidden: bool
 ) -> Iterator[Change]:
     old = _lstat(view + path) if view is not None else None
     if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:
@@ -92,9 +98,9 @@ def _compare_entry(
         return
     if old is None or not stat.S_ISDIR(old.st_mode):
         yield Change(path, ChangeKind.ADD if old is None else ChangeKind.MODIFY)
-        yield from _compare(upper, None, path, hidden=hidden)
+        yield from _compare(upper, None, path, step, hidden=hidden)
         return
-    inside = list(_compare(upper, view, path, hidden=hidden))
+    inside = list(_compare(upper, view, path, step, hidden=hidden))
     if inside or _differs(new, old):
         yield Change(path, ChangeKind.MODIFY)
     yield from inside

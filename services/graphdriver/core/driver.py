@@ -23,6 +23,7 @@ from services.graphdriver.core.changes import Change, changes
 from services.graphdriver.core.commit import Committer
 from services.graphdriver.core.cvmfs.finder import LayerFinder
 from services.graphdriver.core.cvmfs.repositories import Repositories
+from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
 from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerStore, short_link
 from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
 from services.graphdriver.core.local_copies import LocalCopies
@@ -59,6 +60,7 @@ class Driver:
         copies: LocalCopies,
         finder: LayerFinder,
         repositories: Repositories,
+        io: RepositoryIo,
         limits: ArchiveLimits,
     ) -> None:
         self._layers = layers
@@ -68,6 +70,7 @@ class Driver:
         self._copies = copies
         self._finder = finder
         self._repositories = repositories
+        self._io = io
         self._limits = limits
         self._untidy = True
         """Whether something may be left that nothing needs any more."""
@@ -224,14 +227,23 @@ class Driver:
         return content
 
     async def changes(self, layer_id: LayerId, parent: LayerId | None) -> list[Change]:
-        """Return what a layer changes in its parent's view."""
+        """Return what a layer changes in its parent's view.
+
+        Raises
+        ------
+        RepositoryError
+            A layer of the descriptor cannot be had in time, or its repository stops answering.
+        """
         layer, lineage = await self._diffed(layer_id, parent)
         if layer.parent is None:
-            return await run_in_thread(lambda: changes(layer.diff, None))
+            return await run_in_thread(lambda: changes(layer.diff, None, step=_go_on))
         holder = f"{layer_id}.changes"
         try:
             async with self._builder.view(lineage, holder=holder) as view:
-                return await run_in_thread(lambda: changes(layer.diff, view))
+                if not (names := lineage.repositories):
+                    return await run_in_thread(lambda: changes(layer.diff, view, step=_go_on))
+                # The engine keeps the container locked meanwhile: one that hangs could not even be removed.
+                return await self._io.follow(lambda step: changes(layer.diff, view, step=step), *names)
         finally:
             self._forget_use(holder)
 
@@ -306,6 +318,10 @@ class Driver:
                 await self._unions.discard(await self._find(layer_id))
                 self._forget_use(layer_id)
         await self._repositories.shut_down()
+
+
+def _go_on() -> None:
+    """What local work does between its steps."""
 
 
 async def _is_own_view(layer: Layer) -> bool:

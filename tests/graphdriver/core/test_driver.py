@@ -5,12 +5,13 @@ import contextlib
 import os
 import signal
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from services.common.archive.errors import ArchiveError
+from services.graphdriver.core.changes import Change, changes
 from services.graphdriver.core.driver import Driver, TreeDiff
 from services.graphdriver.core.layers import LayerId, LayerKind
 from services.graphdriver.errors import (
@@ -291,6 +292,29 @@ async def test_changes_of_a_thin_container(driver: Driver, repository: Repositor
     assert dict(await driver.status())["Repositories in use"] == "test.example.org (1)"
     await driver.put(container)
     assert dict(await driver.status())["Repositories in use"] == "none"
+
+
+async def test_changes_are_not_waited_for_on_a_client_that_hangs(
+    driver: Driver, cvmfs_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine keeps the container locked until it has its answer."""
+    source = Repository(tmp_path / "source")
+    await load_thin(driver, "thin", source.publish("one", {"a": "one"}))
+    with served(source.root, cvmfs_root / "test.example.org") as server:
+        container = await make_container(driver, "c", "thin")
+        directory = await driver.get(container, label="")
+        (directory / "a").write_text("changed")
+
+        def hang_and_compare(upper: Path, view: Path | None, *, step: Callable[[], None]) -> list[Change]:
+            stop(server.pid)
+            return changes(upper, view, step=step)
+
+        monkeypatch.setattr("services.graphdriver.core.driver.changes", hang_and_compare)
+        with pytest.raises(RepositoryError, match="does not answer within 2 s: the CVMFS client hangs"):
+            await asyncio.wait_for(driver.changes(container, LayerId("c-init")), 10)
+        assert mounts_below(driver.home) == [str(directory)]
+        await driver.remove(container)
+        assert mounts_below(driver.home) == []
 
 
 async def test_metadata_tell_what_a_union_is_made_of(driver: Driver, repository: Repository) -> None:

@@ -4,11 +4,14 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from services.common.repository_name import RepositoryName
+from services.graphdriver.core.cvmfs.repository_io import RepositoryIo, Step
 from services.graphdriver.errors import RepositoryError
 from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT, Core
 from tests.support.fuse import served, stop
@@ -61,3 +64,41 @@ asyncio.run(look())
         output, _ = await asyncio.wait_for(process.communicate(), 10)
         assert output == b"repository hung does not answer within 0.1 s: the CVMFS client hangs\n"
         assert process.returncode == 0
+
+
+async def test_long_work_takes_its_time_as_long_as_it_gets_on() -> None:
+    io = RepositoryIo(timeout=0.3)
+
+    def work(step: Step) -> str:
+        for _ in range(10):
+            step()
+            time.sleep(0.05)
+        return "done"
+
+    start = time.monotonic()
+    assert await io.follow(work, RepositoryName("test.example.org")) == "done"
+    assert time.monotonic() - start > 0.4
+
+
+async def test_long_work_that_hangs_is_given_up_and_goes_no_further() -> None:
+    io = RepositoryIo(timeout=0.1)
+    hung, ended = threading.Event(), threading.Event()
+    steps = []
+
+    def work(step: Step) -> None:
+        try:
+            for number in range(3):
+                step()
+                steps.append(number)
+                if number == 1:
+                    hung.wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(
+        RepositoryError, match=r"test\.example\.org does not answer within 0\.1 s: the CVMFS client hangs"
+    ):
+        await io.follow(work, RepositoryName("test.example.org"))
+    hung.set()
+    assert await asyncio.to_thread(ended.wait, 10)
+    assert steps == [0, 1]
