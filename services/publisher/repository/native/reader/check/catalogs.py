@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from services.common.errors import InvalidValueError
 from services.publisher.repository.native.errors import BrokenRepositoryError
 from services.publisher.repository.native.reader.catalog import Catalog, CatalogReference
 from services.publisher.repository.native.reader.check.counters import count
@@ -52,6 +53,8 @@ class CatalogFacts:
     size: int = 0
     """Of the uncompressed catalog, in bytes."""
     revision: int = 0
+    previous: ContentHash | None = None
+    """The catalog that it came from, where it tells."""
     entries: int = 0
     root: Row | None = None
     """Row of its root."""
@@ -127,6 +130,15 @@ class _Check:
                     f"its catalog has no property {key}, which garbage collection and replication need",
                     "publish another revision with a program that writes it",
                 )
+        if "schema_revision" not in properties:
+            self._add("its catalog has no property schema_revision, by which clients know its columns")
+        previous = properties.get("previous_revision")
+        if previous is not None:
+            try:
+                self._facts.previous = ContentHash.parse(previous)
+            except InvalidValueError:
+                what = f"the property previous_revision of its catalog is {previous[:80]!r}, which is no hash"
+                self._add(f"{what}: replicas and collections fail")
         for key in ("TTL", "last_modified"):
             if not properties.get(key, "0").isdecimal():
                 self._add(f"the property {key} of its catalog is {properties[key]!r}, which is no number")
@@ -214,8 +226,14 @@ class _Check:
         facts.problems.extend(at_most_few(wrong, place=self._place))
         if met < total and not told and not wrong:
             self._add(f"{total - met} entries of its catalog hold one another and cannot be reached")
-        if not self._is_top and not self._catalog.row(self._catalog.path + b"/" + _MARKER):
-            self._add("it is the root of a nested catalog and holds no .cvmfscatalog, which the stock checker wants")
+        if not self._is_top:
+            marker = self._catalog.row(self._catalog.path + b"/" + _MARKER)
+            if marker is None:
+                self._add(
+                    "it is the root of a nested catalog and holds no .cvmfscatalog, which the stock checker wants"
+                )
+            elif not stat.S_ISREG(marker.mode):
+                self._add("its .cvmfscatalog is no regular file, which the stock checker wants")
 
     def _children(self, directory: bytes) -> Iterator[Row]:
         first, second = path_hash(directory)

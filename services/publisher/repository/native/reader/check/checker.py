@@ -109,6 +109,7 @@ class Checker:
             problems.extend(problem for facts in catalogs.values() for problem in facts.problems)
             problems.extend(check_nesting(catalogs))
             problems.extend(_root_problems(manifest, tags, catalogs))
+            problems.extend(self._chain_problems(manifest, catalogs[key_of(_head(manifest))]))
             nested = {facts.reference.hash for facts in catalogs.values() if facts.reference.path}
             check_reflog(self._source, manifest, nested, problems)
         return Report(
@@ -157,6 +158,15 @@ class Checker:
             facts.problems.append(Problem(place, f"its catalog: {error}", RESTORE))
         ledger.add(noted)
         return facts
+
+    def _chain_problems(self, manifest: Manifest, head: CatalogFacts) -> list[Problem]:
+        """Find a predecessor that is missing though nothing is ever collected."""
+        if manifest.collectable or head.previous is None or head.previous.is_null:
+            return []
+        path = head.previous.path(ObjectKind.CATALOG)
+        if self._source.size(path) is not None:
+            return []
+        return [Problem("/", f"the catalog before its own, {path}, is missing, and replicas fail without it", RESTORE)]
 
     def _object_problems(self, workers: Workers, ledger: ObjectLedger) -> list[Problem]:
         problems: list[Problem] = []

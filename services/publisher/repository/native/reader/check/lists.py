@@ -1,8 +1,10 @@
 """Checks the tag database and the reference log."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from services.common.errors import InvalidValueError
 from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.publisher.repository.native.reader.check.problem import RESTORE, Problem
 from services.publisher.repository.native.reader.check.trust import REPUBLISH
@@ -16,6 +18,7 @@ from services.publisher.repository.native.records import MANIFEST, REFLOG, Conte
 __all__ = ["check_meta", "check_reflog", "check_tags"]
 
 _META_LIMIT: Final = 16 << 20
+_TAG_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+")
 _KINDS: Final[Mapping[RefKind, ObjectKind]] = {
     RefKind.CATALOG: ObjectKind.CATALOG,
     RefKind.CERTIFICATE: ObjectKind.CERTIFICATE,
@@ -70,6 +73,14 @@ def _database_problems(database: Database, tags: Sequence[Tag], manifest: Manife
     for key, wanted in (("schema", "1.0"), ("fqrn", manifest.name)):
         if properties.get(key) != wanted:
             yield Problem(path, f"its property {key} is {properties.get(key)} instead of {wanted}", REPUBLISH)
+    number, previous = properties.get("schema_revision", ""), properties.get("previous_revision", "")
+    if not number.isdecimal():
+        yield Problem(path, f"its property schema_revision is {number!r}, which is no number", REPUBLISH)
+    if not _is_hash(previous):
+        yield Problem(path, f"its property previous_revision is {previous!r}, no hash, and is followed back", REPUBLISH)
+    for tag in tags:
+        if not _TAG_NAME.fullmatch(tag.name):
+            yield Problem(f"tag {tag.name}", "has a name that the stock tools do not take", _RETAG)
     if not tags:
         yield Problem(path, "has no tag, which the stock checker refuses", "set a tag (thin-repository tag)")
     used = {branch for (branch,) in database.rows("SELECT DISTINCT branch FROM tags")}
@@ -78,6 +89,14 @@ def _database_problems(database: Database, tags: Sequence[Tag], manifest: Manife
         yield Problem(path, f"a tag is of the branch {_show(branch)}, which there is not", _RETAG)
     for branch in sorted(known - used, key=str):
         yield Problem(path, f"no tag is of the branch {_show(branch)}, which the stock checker refuses", _RETAG)
+
+
+def _is_hash(text: str) -> bool:
+    try:
+        ContentHash.parse(text)
+    except InvalidValueError:
+        return False
+    return True
 
 
 def _show(branch: object) -> str:
@@ -127,9 +146,7 @@ def _reflog_problems(
         found = ContentHash.of(b"".join(pieces_of(source, REFLOG)), manifest.reflog.algorithm)
         if found != manifest.reflog:
             yield Problem(REFLOG, f"its hash is {found}, and the manifest says {manifest.reflog}", REPUBLISH)
-    name = database.properties().get("fqrn")
-    if name != manifest.name:
-        yield Problem(REFLOG, f"is of the repository {name}, not of {manifest.name}", _REBUILD)
+    yield from _wrong_properties(database, manifest)
     missing = {
         (manifest.root, RefKind.CATALOG),
         (manifest.certificate, RefKind.CERTIFICATE),
@@ -146,6 +163,16 @@ def _reflog_problems(
     for hash_, kind in sorted(missing, key=str):
         if hash_ is not None:
             yield Problem(REFLOG, f"does not list {hash_.path(_KINDS[kind])}, which the manifest names", _REBUILD)
+
+
+def _wrong_properties(database: Database, manifest: Manifest) -> Iterator[Problem]:
+    properties = database.properties()
+    name = properties.get("fqrn")
+    if name != manifest.name:
+        yield Problem(REFLOG, f"is of the repository {name}, not of {manifest.name}", _REBUILD)
+    for key, wanted in (("schema", "1.0"), ("schema_revision", "0")):
+        if properties.get(key) != wanted:
+            yield Problem(REFLOG, f"its property {key} is {properties.get(key)} instead of {wanted}", _REBUILD)
 
 
 def check_meta(source: Source, manifest: Manifest, problems: list[Problem]) -> None:

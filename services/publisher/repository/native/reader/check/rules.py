@@ -127,6 +127,14 @@ ROW_RULES: Final = (
         f"SELECT {_KEY}, flags FROM entry WHERE flags >> 8 & 7 > 2 OR flags >> 11 & 7 > 1",
     ),
     Rule(
+        "it is a fifo or socket and has the size {0}, which the stock checker refuses",
+        f"SELECT {_KEY}, size FROM entry WHERE mode & 61440 IN (4096, 49152) AND size != 0",
+    ),
+    Rule(
+        "its row is number {0}, and clients number inodes by that, from 1 on without large gaps",
+        f"SELECT {_KEY}, rowid FROM entry WHERE rowid NOT BETWEEN 1 AND 4294967295",
+    ),
+    Rule(
         "its number of links is 0",
         f"SELECT {_KEY} FROM entry WHERE NOT {_DIR} AND {_COUNT} = 0",
     ),
@@ -185,7 +193,7 @@ ROW_RULES: Final = (
     ),
     Rule(
         "it is a file in chunks and has none",
-        f"""SELECT {_KEY} FROM entry WHERE flags & 64 AND size > 0 AND NOT EXISTS (
+        f"""SELECT {_KEY} FROM entry WHERE flags & 64 AND NOT EXISTS (
                 SELECT 1 FROM chunks WHERE chunks.md5path_1 = entry.md5path_1 AND chunks.md5path_2 = entry.md5path_2
             )""",
     ),
@@ -199,7 +207,8 @@ ROW_RULES: Final = (
     Rule(
         "after byte {0} its next chunk begins at {1}",
         f"""SELECT {_KEY}, wanted, offset FROM (
-                SELECT {_KEY}, offset, lag(offset + size, 1, 0) OVER (PARTITION BY {_KEY} ORDER BY offset) AS wanted
+                SELECT {_KEY}, offset,
+                       lag(offset + size, 1, 0) OVER (PARTITION BY {_KEY} ORDER BY offset, size) AS wanted
                 FROM chunks
             ) WHERE offset != wanted""",
     ),

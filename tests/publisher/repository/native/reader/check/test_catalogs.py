@@ -441,6 +441,39 @@ DAMAGES = {
         ["DELETE FROM properties WHERE key = 'previous_revision'"],
         ["/: its catalog has no property previous_revision, which garbage collection and replication need"],
     ),
+    "predecessor that is no hash": Damage(
+        "/nested1",
+        ["UPDATE properties SET value = 'before' WHERE key = 'previous_revision'"],
+        [
+            (
+                "/nested1: the property previous_revision of its catalog is 'before', which is no hash: replicas and "
+                "collections fail"
+            )
+        ],
+    ),
+    "no schema revision": Damage(
+        "/nested1/deep/nested2",
+        ["DELETE FROM properties WHERE key = 'schema_revision'"],
+        ["/nested1/deep/nested2: its catalog has no property schema_revision, by which clients know its columns"],
+    ),
+    "empty file in chunks": Damage(
+        "",
+        [
+            _set("/files/empty", "flags = 68, hash = NULL"),
+            "UPDATE statistics SET value = value + 1 WHERE counter = 'self_chunked'",
+        ],
+        ["/files/empty: it is a file in chunks and has none"],
+    ),
+    "fifo with a size": Damage(
+        "",
+        [_set("/special/fifo", "size = 5")],
+        ["/special/fifo: it is a fifo or socket and has the size 5, which the stock checker refuses"],
+    ),
+    "row with a number below 1": Damage(
+        "",
+        [_set(SMALL, "rowid = -5")],
+        [f"{SMALL}: its row is number -5, and clients number inodes by that, from 1 on without large gaps"],
+    ),
     "time to live that is none": Damage(
         "",
         ["UPDATE properties SET value = 'soon' WHERE key = 'TTL'"],
@@ -460,6 +493,14 @@ def test_damage_is_told_exactly(name: str, forgery: Forgery, defects: Defects) -
     forgery.edit(damage.catalog, *damage.statements)
     forgery.seal()
     assert defects(forgery) == list(damage.defects)
+
+
+def test_a_marker_that_is_no_file_is_told(forgery: Forgery, defects: Defects) -> None:
+    marker = "/nested1/deep/nested2/.cvmfscatalog"
+    forgery.edit("/nested1/deep/nested2", _set(marker, "mode = 4516, flags = 20, hash = NULL"))
+    forgery.seal()
+    told = "/nested1/deep/nested2: its .cvmfscatalog is no regular file, which the stock checker wants"
+    assert told in defects(forgery)
 
 
 @pytest.mark.parametrize("name", COUNTER_NAMES)

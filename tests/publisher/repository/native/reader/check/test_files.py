@@ -341,6 +341,15 @@ def test_what_else_the_manifest_names_is_read(forgery: Forgery, defects: Defects
             "UPDATE properties SET value = 'x.org' WHERE key = 'fqrn'",
             "{history}: its property fqrn is x.org instead of golden.example.org",
         ),
+        (
+            "DELETE FROM properties WHERE key = 'schema_revision'",
+            "{history}: its property schema_revision is '', which is no number",
+        ),
+        (
+            "UPDATE properties SET value = 'before' WHERE key = 'previous_revision'",
+            "{history}: its property previous_revision is 'before', no hash, and is followed back",
+        ),
+        ("UPDATE tags SET name = 'a b' WHERE name = 'v1'", "tag a b: has a name that the stock tools do not take"),
         ("DELETE FROM tags", "{history}: has no tag, which the stock checker refuses"),
         (
             "UPDATE tags SET branch = 'other' WHERE name = 'v1'",
@@ -392,6 +401,11 @@ def test_a_reference_log_that_the_manifest_does_not_know_is_told(forgery: Forger
             f"lists data/90/{_NESTED2[2:]}C, which is a nested catalog, as a root catalog",
         ),
         ("INSERT INTO refs VALUES (printf('%.40c', 'a'), 0, 1)", f"lists data/aa/{'a' * 38}C, which is missing"),
+        (
+            "UPDATE properties SET value = '1' WHERE key = 'schema_revision'",
+            "its property schema_revision is 1 instead of 0",
+        ),
+        ("DELETE FROM properties WHERE key = 'schema'", "its property schema is None instead of 1.0"),
         ("INSERT INTO refs VALUES ('XYZ', 0, 1)", "the reference b'XYZ' of type 0 is malformed"),
         (
             "UPDATE properties SET value = 'x.org' WHERE key = 'fqrn'",
@@ -406,6 +420,16 @@ def test_a_wrong_reference_log_is_told(forgery: Forgery, defects: Defects, state
     forgery.fields["Y"] = _name((forgery.root / ".cvmfsreflog").read_bytes())
     forgery.seal()
     assert defects(forgery) == [f".cvmfsreflog: {defect}"]
+
+
+def test_a_predecessor_that_is_missing_is_told_where_nothing_is_collected(forgery: Forgery, defects: Defects) -> None:
+    forgery.edit("", "UPDATE properties SET value = printf('%.40c', 'a') WHERE key = 'previous_revision'")
+    forgery.seal()
+    assert defects(forgery) == []
+    forgery.fields["G"] = "no"
+    forgery.seal()
+    path = f"data/aa/{'a' * 38}C"
+    assert defects(forgery) == [f"/: the catalog before its own, {path}, is missing, and replicas fail without it"]
 
 
 def test_a_repository_without_a_reference_log_is_whole(forgery: Forgery, defects: Defects) -> None:
