@@ -134,7 +134,10 @@ class NativeRepository:
             self._tree = RepositoryTree(storage=self._storage, compressor=self._access.compressor, layout=self._layout)
             self._state = LocalState(self._directory / "state.sqlite")
             stack.callback(self._state.close)
-            self._index = ContentIndex(self._directory / "index.sqlite")
+            path = self._directory / "index.sqlite"
+            if not path.exists() and self._state.highest().revision:
+                self._index_lost()
+            self._index = ContentIndex(path, lost=self._index_lost)
             stack.callback(self._index.close)
             pool = stack.enter_context(
                 WorkerPool(
@@ -150,6 +153,12 @@ class NativeRepository:
             )
             stack.callback(self._release_all)
             self._stack = stack.pop_all()
+
+    def _index_lost(self) -> None:
+        _log.warning(
+            "the index of content was lost or damaged and is started anew: known content is compressed once more",
+            path=str(self._directory / "index.sqlite"),
+        )
 
     def _release_all(self) -> None:
         while self._prepared:

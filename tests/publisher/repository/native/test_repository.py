@@ -4,12 +4,14 @@ import os
 import shutil
 import signal
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_home
@@ -104,13 +106,54 @@ async def test_an_object_that_is_gone_is_made_again(site: NativeSite, tmp_path: 
         assert b"".join(revision.content(entry)) == b"the content"
 
 
-@pytest.mark.parametrize("damage", [b"", b"no database at all"])
-async def test_the_index_may_be_lost(site: NativeSite, tmp_path: Path, damage: bytes) -> None:
+def _remove(index: Path) -> None:
+    index.unlink()
+
+
+def _replace(index: Path) -> None:
+    index.write_bytes(b"no database at all")
+
+
+def _damage_pages(index: Path) -> None:
+    """Overwrite all but what an opening looks at, and what has not got from the log to the file yet."""
+    for file in (index, index.with_name("index.sqlite-wal")):
+        if file.exists():
+            with file.open("r+b") as opened:
+                opened.seek(min(4096, file.stat().st_size))
+                opened.write(os.urandom(max(0, file.stat().st_size - 4096)))
+
+
+_LOSS = "the index of content was lost or damaged and is started anew: known content is compressed once more"
+
+
+@pytest.mark.parametrize("damage", [_remove, _replace, _damage_pages])
+async def test_the_index_may_be_lost_or_damaged(
+    site: NativeSite, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    files = {f"file{number}": f"content {number}" for number in range(300)}
     async with site.opened() as repository:
-        await publish(repository, make_layer(tmp_path, "first", {"file": "the content"}))
-    (site.state / "index.sqlite").write_bytes(damage)
-    async with site.opened() as repository:
-        await publish(repository, make_layer(tmp_path, "second", {"other": "the content"}))
+        await publish(repository, make_layer(tmp_path, "first", files))
+    damage(site.state / "index.sqlite")
+    with capture_logs() as logs:
+        async with site.opened() as repository:
+            second = make_layer(tmp_path, "second", {f"other-{name}": content for name, content in files.items()})
+            await publish(repository, second)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [_LOSS]
+    assert site.problems() == []
+    with site.newest() as revision:
+        entry = layer_entries(revision, second.digest)[b"other-file7"]
+        assert b"".join(revision.content(entry)) == b"content 7"
+
+
+async def test_the_index_may_be_damaged_while_the_publisher_runs(site: NativeSite, tmp_path: Path) -> None:
+    files = {f"file{number}": f"content {number}" for number in range(300)}
+    with capture_logs() as logs:
+        async with site.opened() as repository:
+            await publish(repository, make_layer(tmp_path, "first", files))
+            _damage_pages(site.state / "index.sqlite")
+            for name in ("second", "third"):
+                await publish(repository, make_layer(tmp_path, name, {f"{name}-{file}": files[file] for file in files}))
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [_LOSS]
     assert site.problems() == []
 
 

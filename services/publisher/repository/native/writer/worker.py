@@ -70,16 +70,17 @@ def main() -> None:
                 request = requests.recv_bytes()
             except EOFError:
                 break
-            requests.send_bytes(_answer(request, content, encoder))
+            requests.send_bytes(_answer(request, content, index, encoder))
         content.release()
     index.close()
 
 
-def _answer(request: bytes, content: memoryview, encoder: Encoder) -> bytes:
+def _answer(request: bytes, content: memoryview, index: ContentIndex, encoder: Encoder) -> bytes:
     places = array(PLACE)
     places.frombytes(request)
     answer = [DONE]
     try:
+        index.refresh()
         for kind, offset, size in zip(places[::3], places[1::3], places[2::3], strict=True):
             encoded = encoder.encode(content[offset : offset + size], KINDS[kind])
             answer.append(ANSWER.pack(encoded.known, encoded.key, encoded.digest))
