@@ -5,7 +5,6 @@ or 413; 503 while the journal fails, so that a store that retries does. HEAD is 
 somebody is there.
 """
 
-import asyncio
 from collections.abc import Mapping
 
 import structlog
@@ -13,6 +12,7 @@ from aiohttp import web
 
 from services.publisher.errors import JournalError, NotificationError, UnknownDialectError
 from services.publisher.handlers.answers import failure
+from services.publisher.handlers.body import BodyError, read_body
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
@@ -23,9 +23,6 @@ from services.publisher.pipeline.pipeline import Pipeline
 __all__ = ["EventsHandler"]
 
 _log = structlog.get_logger(__name__)
-
-_BODY_SECONDS = 30
-"""Seconds that a body may take to arrive."""
 
 
 class EventsHandler:
@@ -75,26 +72,14 @@ class EventsHandler:
         if not self._token.passes(request):
             raise _RefusalError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                body = await self._body(request)
+            body = await read_body(request, what="a notification", limit=self._limit)
             return parse_notification(body, bucket=self._bucket)
-        except TimeoutError:
-            raise _RefusalError(408, f"the notification did not arrive within {_BODY_SECONDS} s") from None
+        except BodyError as error:
+            raise _RefusalError(error.status, str(error)) from None
         except UnknownDialectError as error:
             raise _RefusalError(422, str(error)) from None
         except NotificationError as error:
             raise _RefusalError(400, str(error)) from None
-
-    async def _body(self, request: web.Request) -> bytes:
-        body = bytearray()
-        if request.content_length is None or request.content_length <= self._limit:
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > self._limit:
-                    break
-            else:
-                return bytes(body)
-        raise _RefusalError(413, f"a notification has at most {self._limit} bytes")
 
     def _refused(self, status: int, text: str, headers: Mapping[str, str]) -> web.Response:
         self._metrics.notifications.labels("refused").inc()

@@ -6,6 +6,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.publisher.handlers.answers import answer, failure, time_text
+from services.publisher.handlers.body import BodyError, read_body
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.sweep import Sweep
@@ -50,11 +51,11 @@ class StatusHandler:
     async def pause(self, request: web.Request) -> web.Response:
         """Begin nothing new, for a `reason` in the body; a transaction that is under way is finished."""
         self._token.demand(request)
-        if (request.content_length or 0) > _BODY_LIMIT:
-            return failure(413, f"the body has at most {_BODY_LIMIT} bytes")
-        body = await request.content.read(_BODY_LIMIT)
         try:
+            body = await read_body(request, what="the body", limit=_BODY_LIMIT)
             wanted = _PauseRequest.model_validate_json(body or b"{}")
+        except BodyError as error:
+            return failure(error.status, str(error))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"])) or "the body"

@@ -1,5 +1,7 @@
 """`/v1/events` takes what is announced by whoever has the token, and answers only when it is on the disk."""
 
+import asyncio
+import gzip
 import sqlite3
 from base64 import b64encode
 from io import BytesIO
@@ -9,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 from pydantic import SecretStr
 
+from services.publisher.handlers import body as bodies
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.settings import PublisherSettings
 from tests.support.notifications import ceph_event, minio_event, seaweedfs_event
@@ -139,6 +142,32 @@ async def test_a_body_without_a_length_is_bounded_too(client: Client, settings: 
 
     assert settings.event_limit < 100 * 65536
     assert (await client.post("/v1/events", data=endless(), headers=_BEARER)).status == 413
+
+
+async def test_a_compressed_body_is_read_and_bounded(client: Client, settings: PublisherSettings) -> None:
+    compressed = {**_BEARER, "Content-Encoding": "gzip"}
+    assert (await client.post("/v1/events", data=gzip.compress(_EVENT), headers=compressed)).status == 204
+    assert _on_disk(settings) == [_DIGEST]
+    bomb = gzip.compress(bytes(settings.event_limit + 1))
+    assert (await client.post("/v1/events", data=bomb, headers=compressed)).status == 413
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/publishing/pause"])
+async def test_a_body_that_cannot_be_decompressed_is_no_defect(client: Client, path: str) -> None:
+    response = await client.post(path, data=b"no gzip", headers={**_BEARER, "Content-Encoding": "gzip"})
+    assert response.status == 400
+    assert "did not arrive whole, or cannot be decompressed" in (await response.json())["error"]
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_SECONDS", 0.1)
+
+    async def slow() -> Any:  # noqa: ANN401 - an asynchronous generator
+        yield _EVENT[:10]
+        await asyncio.Event().wait()
+
+    response = await client.post("/v1/events", data=slow(), headers=_BEARER)
+    assert (response.status, await response.json()) == (408, {"error": "a notification did not arrive within 0.1 s"})
 
 
 async def test_other_methods_and_paths_are_answered_as_json(client: Client) -> None:

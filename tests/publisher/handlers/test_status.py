@@ -1,5 +1,6 @@
 """`/v1/status` tells how the publisher is, and operators change it with the token."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -85,6 +86,16 @@ async def test_what_is_no_reason_pauses_nothing(client: Client, body: bytes, sta
     assert response.status == status
     assert error in (await response.json())["error"]
     assert (await _status(client))["paused"] is None
+
+
+async def test_a_reason_may_come_in_pieces(client: Client) -> None:
+    async def pieces() -> Any:  # noqa: ANN401 - an asynchronous generator
+        for piece in (b'{"reason"', b': "a new', b' disk"}'):
+            yield piece
+            await asyncio.sleep(0)
+
+    response = await client.post("/v1/publishing/pause", headers=_BEARER, data=pieces())
+    assert (await response.json())["waiting_for"] == "publishing is paused: a new disk"
 
 
 @pytest.mark.parametrize("path", ["/v1/publishing/pause", "/v1/publishing/resume", "/v1/sweep"])

@@ -55,6 +55,9 @@ def test_several_records_announce_each_layer_once() -> None:
         minio_event("layers", _KEY, name="s3:ObjectAccessed:Get"),
         ceph_event("layers", _KEY, name="ObjectRemoved:Delete"),
         seaweedfs_event("layers", _KEY, event="delete"),
+        b'{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "layers", "RequestId": "1", "HostId": "2"}',
+        b'{"Records": []}',
+        b'{"Records": null}',
     ],
 )
 def test_deletions_and_other_events_announce_nothing(body: bytes) -> None:
