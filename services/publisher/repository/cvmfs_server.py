@@ -291,10 +291,12 @@ class _Transaction:
         self._tool = tool
         self._token = token
         self._threads = threads
+        self._added: list[Digest] = []
 
     async def add(self, prepared: PreparedLayer) -> None:
         """Unpack a layer into the transaction's area, with its sidecar and catalog marker."""
         await in_thread(self._threads, lambda stop: self._add(prepared, stop))
+        self._added.append(prepared.layer.digest)
 
     def _add(self, prepared: PreparedLayer, stop: Stop) -> None:
         digest = prepared.layer.digest
@@ -313,10 +315,18 @@ class _Transaction:
             if link is not None:
                 link.symlink_to(layer_tree(digest))
         except BaseException as error:
-            shutil.rmtree(home, ignore_errors=True)
+            self._clear(home, error)
             if isinstance(error, OSError | RepositoryError):
                 raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
             raise
+
+    def _clear(self, home: Path, cause: BaseException) -> None:
+        """Remove what there is of a layer: published, it would be a stranger's in the layer's place for ever."""
+        try:
+            if home.exists():
+                shutil.rmtree(home)
+        except OSError as error:
+            raise RepositoryError(f"{cause}; and what there is of it in {home} cannot be removed: {error}") from cause
 
     def _fill(self, home: Path, prepared: PreparedLayer, stop: Stop) -> None:
         # Nobody else may reach setuid files and devices before the layer is whole.
@@ -334,13 +344,18 @@ class _Transaction:
         home.chmod(0o755)
 
     async def publish(self) -> int | None:
-        """Publish; a failure after which the token is in the published tree was none."""
+        """Publish; a failure after which the token is in the published tree was none.
+
+        Nor is the program's word taken for a success: if what it publishes is not what is seen here, as in another
+        mount namespace, it ends well and the layers are nowhere.
+        """
         try:
             await self._tool.publish(f"publisher-{self._token}")
         except RepositoryError as error:
             if await in_thread(self._threads, self._published_token) != self._token:
                 raise
             _log.error("publishing failed after it had succeeded", reason=str(error))
+        await in_thread(self._threads, self._find_published)
         return await in_thread(self._threads, self._revision)
 
     def _published_token(self, _stop: Stop) -> str | None:
@@ -348,6 +363,14 @@ class _Transaction:
             return (self._published / _MARKER).read_text(encoding="ascii")
         except (OSError, ValueError):
             return None
+
+    def _find_published(self, _stop: Stop) -> None:
+        for digest in self._added:
+            if not os.path.lexists(self._published / sidecar_path(digest)):
+                raise RepositoryError(
+                    f"cvmfs_server has published, but layer {digest} is not in {self._published}: "
+                    f"are that and {self._area} here what the program has mounted?"
+                )
 
     def _revision(self, _stop: Stop) -> int | None:
         try:

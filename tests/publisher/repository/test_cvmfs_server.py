@@ -1,8 +1,10 @@
 """A repository behind `cvmfs_server`: what is published, whose transaction is whose, and what survives its failures."""
 
 import asyncio
+import errno
 import os
 import stat
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -284,6 +286,46 @@ async def test_a_layer_that_cannot_be_written_fails_alone(
         await transaction.publish()
     assert await repository.lookup(one.digest) is not None
     assert await repository.lookup(two.digest) is None
+
+
+async def test_what_cannot_be_removed_of_a_layer_is_not_published(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a layer in the published tree would be somebody else's for ever, and the layer be refused."""
+    archive = make_layer(tmp_path, "one")
+    prepared = await repository.prepare(verified(archive))
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    async with repository.transaction("token") as transaction:
+        with monkeypatch.context() as patched:
+            patched.setattr("services.publisher.repository.cvmfs_server.write_file", fail)
+            patched.setattr("services.publisher.repository.cvmfs_server.shutil.rmtree", fail)
+            with pytest.raises(RepositoryError, match="the disk fails") as caught:
+                await transaction.add(prepared)
+        assert not isinstance(caught.value, LayerAdditionError)  # which the batch would go on without
+    assert (standin.revision, standin.in_transaction) == (1, False)
+    assert await _publish(repository, archive) == 2
+
+
+async def test_a_publish_that_ends_well_without_its_layers_is_a_failure(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    """As where something else was mounted over the transaction's area, in the publisher's view only."""
+    archive = make_layer(tmp_path, "one")
+    prepared = await repository.prepare(verified(archive))
+    async with repository.transaction("token") as transaction:
+        await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "tmpfs", standin.area], check=True)
+        try:
+            await transaction.add(prepared)
+        finally:
+            await asyncio.to_thread(subprocess.run, ["umount", standin.area], check=True)
+        with pytest.raises(RepositoryError, match=f"has published, but layer {archive.digest} is not in"):
+            await transaction.publish()
+    assert await repository.lookup(archive.digest) is None
+    assert await _publish(repository, archive, token="later") == 3
+    assert await repository.lookup(archive.digest) is not None
 
 
 async def test_a_foreign_transaction_is_never_touched(
