@@ -86,6 +86,10 @@ async def _publish(repository: CvmfsServerRepository, *archives: LayerArchive, t
         return await transaction.publish()
 
 
+def _run(*argv: str | Path) -> None:
+    subprocess.run(argv, check=True)
+
+
 @asynccontextmanager
 async def _hanging(standin: StandIn, point: str) -> AsyncIterator[None]:
     """Let the program hang at a point until the context ends."""
@@ -316,11 +320,11 @@ async def test_a_publish_that_ends_well_without_its_layers_is_a_failure(
     archive = make_layer(tmp_path, "one")
     prepared = await repository.prepare(verified(archive))
     async with repository.transaction("token") as transaction:
-        await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "tmpfs", standin.area], check=True)
+        await asyncio.to_thread(_run, "mount", "-t", "tmpfs", "tmpfs", standin.area)
         try:
             await transaction.add(prepared)
         finally:
-            await asyncio.to_thread(subprocess.run, ["umount", standin.area], check=True)
+            await asyncio.to_thread(_run, "umount", standin.area)
         with pytest.raises(RepositoryError, match=f"has published, but layer {archive.digest} is not in"):
             await transaction.publish()
     assert await repository.lookup(archive.digest) is None
