@@ -1,7 +1,7 @@
 """The frame of `thin-repository`: which repository a command is about, how it answers, and its exit statuses."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,10 +15,8 @@ from services.publisher.repository.native.access import RepositoryAccess
 from services.publisher.repository.native.collection.collector import Forget
 from services.publisher.repository.native.errors import RepositoryBusyError, StorageError
 from services.publisher.repository.native.reader.errors import UntrustedError
-from services.publisher.repository.native.storage.bucket import BucketStorage
-from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
+from services.publisher.repository.native.storage.place import open_storage
 from services.publisher.repository.native.trust.errors import TrustError
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.repository.native.writer.index import ContentIndex
@@ -100,23 +98,12 @@ def open_site(*, name: str, directory: Path | None, state: Path | None, keys: Pa
         The state directory cannot be used.
     """
     repository = RepositoryName(name)
-    with ExitStack() as stack:
-        yield Site(
-            name=repository,
-            storage=_storage(directory, state, stack),
-            keys=KeyFiles(keys, repository),
-            state=state,
-        )
-
-
-def _storage(directory: Path | None, state: Path | None, stack: ExitStack) -> Storage:
-    if directory is not None:
-        return DirectoryStorage(directory)
-    if state is None:
+    if directory is None and state is None:
         raise click.UsageError(
             "--directory is missing; for a repository in the bucket of REPOSITORY_STORE_ENDPOINT, --state is"
         )
-    return stack.enter_context(BucketStorage.connect(RepositoryStoreSettings.load(), state))
+    with open_storage(directory, state=state) as storage:
+        yield Site(name=repository, storage=storage, keys=KeyFiles(keys, repository), state=state)
 
 
 def directory_option(*, exists: bool) -> Callable[[_Command], _Command]:

@@ -1,8 +1,7 @@
 """What the commands that only read have in common: they need no private key, and no directory of this machine."""
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,9 +13,7 @@ from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.commands.frame import directory_option, keys_option
 from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.reader.source import HttpSource, Source
-from services.publisher.repository.native.storage.bucket import BucketStorage
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
+from services.publisher.repository.native.storage.place import open_storage
 from services.publisher.repository.native.trust.errors import KeyUnusableError
 from services.publisher.repository.native.trust.keyring import KeyFiles
 
@@ -61,18 +58,11 @@ def find_readable(*, name: str, directory: Path | None, url: str | None, keys: P
         public_key = path.read_bytes()
     except OSError as error:
         raise KeyUnusableError(f"{path} cannot be read: {error.strerror}") from error
-    with ExitStack() as stack:
-        yield ReadableSite(repository, _source(directory, url, stack), public_key)
-
-
-def _source(directory: Path | None, url: str | None, stack: ExitStack) -> Source:
     if url is not None:
-        return HttpSource(url)
-    if directory is not None:
-        return DirectoryStorage(directory)
-    # Not the publisher's own state: what it has staged and not uploaded yet, clients do not see.
-    state = stack.enter_context(tempfile.TemporaryDirectory(prefix="thin-repository-"))
-    return stack.enter_context(BucketStorage.connect(RepositoryStoreSettings.load(), Path(state)))
+        yield ReadableSite(repository, HttpSource(url), public_key)
+        return
+    with open_storage(directory, state=None) as storage:
+        yield ReadableSite(repository, storage, public_key)
 
 
 @contextmanager
