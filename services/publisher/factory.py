@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -41,10 +40,7 @@ from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
 from services.publisher.repository.directory import DirectoryRepository
 from services.publisher.repository.interface import Repository
 from services.publisher.repository.native.repository import NativeRepository
-from services.publisher.repository.native.storage.bucket import BucketStorage
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
+from services.publisher.repository.native.storage.place import open_storage
 from services.publisher.repository.native.trust.keeper import WhitelistKeeper
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import PublisherSettings, RepositoryKind
@@ -121,13 +117,16 @@ async def build_publisher(
             interval=settings.sweep_interval,
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         )
-        trust = TrustWatch(repository=repository)
         checks = {"journal": journal.check, "store": store.check, "repository": repository.check}
-        services, warnings = [pipeline.run, sweep.run, trust.run], {}
+        services, warnings = [pipeline.run, sweep.run], {}
+        trust: WhitelistKeeper | TrustWatch | None = None
         if isinstance(repository, NativeRepository):
-            keeper = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
-            services.append(keeper.run)
-            checks["whitelist"], warnings["whitelist"] = keeper.check, keeper.warning
+            trust = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
+            checks["whitelist"], warnings["whitelist"] = trust.check, trust.warning
+        elif isinstance(repository, CvmfsServerRepository):
+            trust = TrustWatch(repository)
+        if trust is not None:
+            services.append(trust.run)
         status = StatusReader(
             repository=repository.name,
             journal=journal,
@@ -193,7 +192,7 @@ async def _repository(
         state = settings.state / "native" / name
         native = NativeRepository(
             name=name,
-            storage=_native_storage(settings, state, stack),
+            storage=stack.enter_context(open_storage(settings.directory, state=state)),
             keys=KeyFiles(settings.keys, name),
             state=state,
             layout=settings.layout,
@@ -204,9 +203,3 @@ async def _repository(
         raise SettingsError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
     repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout, threads=threads)
     return await stack.enter_async_context(repository)
-
-
-def _native_storage(settings: PublisherSettings, state: Path, stack: AsyncExitStack) -> Storage:
-    if settings.directory is not None:
-        return DirectoryStorage(settings.directory)
-    return stack.enter_context(BucketStorage.connect(RepositoryStoreSettings.load(), state))

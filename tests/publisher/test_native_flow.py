@@ -82,6 +82,7 @@ async def test_announced_layers_are_published(
         assert await native.announce(ceph_event(native.access.bucket, *objects)) == 204
         await native.published(*archives)
         assert (await native.get("/readyz"))["waiting_for"] is None
+        assert (await native.get("/v1/status"))["trusted_until"] is not None
         layer = await native.becomes(archives[0].digest, "published")
     assert layer["revision"] > 1
     assert layer["notes"] == []

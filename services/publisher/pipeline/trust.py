@@ -1,4 +1,7 @@
-"""For how long clients trust the repository: its whitelist expires, and then nobody can mount it."""
+"""For how long clients trust the repository: its whitelist expires, and then nobody can mount it.
+
+That of a native repository has a keeper (`repository/native/trust/keeper.py`), which signs it anew as well.
+"""
 
 import asyncio
 from typing import Final
@@ -6,7 +9,7 @@ from typing import Final
 import structlog
 
 from services.publisher.errors import RepositoryError
-from services.publisher.repository.interface import Repository
+from services.publisher.repository.cvmfs_server import CvmfsServerRepository
 
 __all__ = ["TrustWatch"]
 
@@ -17,12 +20,12 @@ _INTERVAL: Final = 3600
 
 
 class TrustWatch:
-    """Looks now and then until when clients trust the repository."""
+    """Looks now and then until when clients trust a repository that somebody else signs."""
 
-    def __init__(self, *, repository: Repository) -> None:
+    def __init__(self, repository: CvmfsServerRepository) -> None:
         self._repository = repository
         self.until: float | None = None
-        """When they stop to, in seconds since the epoch; None where that is not known, or never."""
+        """When they stop to, in seconds since the epoch; None where that is not known."""
 
     async def run(self) -> None:
         """Look until cancelled; what fails is tried again at the next time."""

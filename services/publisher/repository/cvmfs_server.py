@@ -145,7 +145,13 @@ class CvmfsServerRepository:
             raise RepositoryError(f"repository {self.name} is not mounted: {error}") from error
 
     async def trusted_until(self) -> float:
-        """Tell when the whitelist expires, to a day."""
+        """Tell when the whitelist expires, to a day; in seconds since the epoch.
+
+        Raises
+        ------
+        RepositoryError
+            It cannot be found out now.
+        """
         return time.time() + await self._tool.whitelist_days() * _DAY
 
     async def lookup(self, digest: Digest) -> Publication | None:

@@ -130,9 +130,6 @@ class DirectoryRepository:
         except OSError as error:
             raise RepositoryError(f"{self._batches} cannot be written: {error.strerror}") from error
 
-    async def trusted_until(self) -> None:
-        """Tell that nothing is signed here."""
-
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer."""
         try:

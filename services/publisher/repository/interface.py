@@ -91,20 +91,6 @@ class Repository(Protocol):
             It cannot; the text says why.
         """
 
-    async def trusted_until(self) -> float | None:
-        """Tell when clients stop to trust the repository, unless somebody renews what they trust it by.
-
-        Returns
-        -------
-        float | None
-            Seconds since the epoch; None where they never do.
-
-        Raises
-        ------
-        RepositoryError
-            It cannot be found out now.
-        """
-
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer; what an open transaction holds is not published."""
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from services.common.repository_name import RepositoryName
 from services.publisher.journal.journal import Journal
@@ -12,10 +13,17 @@ from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.pipeline import Pipeline
 from services.publisher.pipeline.spool import Spool
 from services.publisher.pipeline.sweep import Sweep
-from services.publisher.pipeline.trust import TrustWatch
 from services.publisher.status.model import DiskSpace, PublisherStatus
 
-__all__ = ["StatusReader"]
+__all__ = ["StatusReader", "Trust"]
+
+
+class Trust(Protocol):
+    """Who looks for how long clients trust the repository."""
+
+    @property
+    def until(self) -> float | None:
+        """When they stop to, in seconds since the epoch; None where that is not known."""
 
 
 class StatusReader:
@@ -23,6 +31,8 @@ class StatusReader:
 
     Parameters
     ----------
+    trust
+        None where clients trust the repository for ever.
     directories
         Whose file systems are looked at, by name.
     """
@@ -36,7 +46,7 @@ class StatusReader:
         batches: BatchPublisher,
         gate: Gate,
         sweep: Sweep,
-        trust: TrustWatch,
+        trust: Trust | None,
         spool: Spool,
         directories: Mapping[str, Path],
     ) -> None:
@@ -67,7 +77,7 @@ class StatusReader:
             obstacle=self._pipeline.obstacle,
             transaction=self._batches.current,
             sweep=self._sweep.state,
-            trusted_until=self._trust.until,
+            trusted_until=None if self._trust is None else self._trust.until,
             spool_used=self._spool.used,
             spool_limit=self._spool.limit,
             disks={name: _space(path) for name, path in self._directories.items()},

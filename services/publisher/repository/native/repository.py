@@ -189,10 +189,6 @@ class NativeRepository:
         """Make sure that the repository can be read and its key used."""
         await in_thread(self._threads, lambda _stop: self._access.verify())
 
-    async def trusted_until(self) -> float:
-        """Tell when the whitelist expires."""
-        return await in_thread(self._threads, lambda _stop: self._access.whitelist.state().expires.timestamp())
-
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer."""
         return await in_thread(self._threads, lambda _stop: self._lookup(digest))

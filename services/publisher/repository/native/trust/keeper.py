@@ -56,7 +56,8 @@ class WhitelistKeeper:
         self._interval = interval
         self._sleep = sleep
         self._clock = clock
-        self._expires: float | None = None
+        self.until: float | None = None
+        """When clients stop to trust the repository, in seconds since the epoch; None where that is not known."""
         self._renewable = False
         self._problem: str | None = None
 
@@ -86,7 +87,7 @@ class WhitelistKeeper:
         return state
 
     def _note(self, state: WhitelistState) -> None:
-        self._expires = state.expires.timestamp()
+        self.until = state.expires.timestamp()
         self._renewable = state.renewable
 
     def warning(self) -> str | None:
@@ -118,4 +119,4 @@ class WhitelistKeeper:
             raise WhitelistError(self._problem)
 
     def _left(self) -> timedelta | None:
-        return None if self._expires is None else timedelta(seconds=self._expires - self._clock())
+        return None if self.until is None else timedelta(seconds=self.until - self._clock())

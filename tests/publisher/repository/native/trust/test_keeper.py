@@ -71,6 +71,7 @@ async def test_one_that_has_expired_meanwhile_is_signed_anew_at_once(world: Worl
     await world.keeper.look()
     await world.keeper.check()
     assert world.read().issued == world.now
+    assert world.keeper.until == world.read().expires.timestamp()
 
 
 async def test_without_the_master_key_everybody_is_told_in_time(world: World) -> None:
