@@ -54,6 +54,8 @@ class _Transfer:
     position: int
     waited: float = 0.0
     ahead: bytes = b""
+    resumable: bool = True
+    """Whether the registry has not refused yet to begin in the middle."""
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield the rest of the blob over one connection, as it arrives.
@@ -85,7 +87,7 @@ class _Transfer:
             reference=self.reference,
             url=URL(f"{self.reference.api_url}/{self.reference.repository}/blobs/{self.digest.oci}"),
             what=f"downloading blob {self.digest.oci} of {self.reference.name}",
-            headers={"Range": f"bytes={self.position}-"} if self.position else {},
+            headers={"Range": f"bytes={self.position}-"} if self.position and self.resumable else {},
         )
 
     def _starts_over(self, answer: Answer) -> bool:
@@ -94,6 +96,12 @@ class _Transfer:
             if answer.length is not None and answer.length != self.size:
                 raise self._mismatch(f"has {answer.length} bytes, its image names {self.size}")
             return self.position > 0
+        if answer.status == _NOT_THERE and self.position and self.resumable:
+            # Some registries and caches cannot, or have another blob now, which its size or digest will tell.
+            self.resumable = False
+            raise RegistryUnavailableError(
+                f"{answer.what}: the registry does not begin after {self.position} bytes (HTTP {_NOT_THERE}): try again"
+            )
         if answer.status == _PARTIAL and self.position:
             told, expected = answer.headers.get("Content-Range", ""), f"bytes {self.position}-{self.size - 1}/"
             if told in (f"{expected}{self.size}", f"{expected}*"):

@@ -206,7 +206,7 @@ class RegistryClient:
     async def _read(self, reference: ImageReference, manifest: RawManifest, listed: Platform | None) -> Image:
         """Read an image; `listed` is what an index says that it is for."""
         reference = self._spoken(reference)
-        where = f"{reference.name} ({manifest.digest.oci})"
+        where = f"{reference.name} ({'' if listed is None else f'{listed}, '}{manifest.digest.oci})"
         content = read_manifest(manifest.content, where=where)
         async with aclosing(self.blob(reference, content.config_digest, content.config_size)) as pieces:
             config = b"".join([piece async for piece in pieces])

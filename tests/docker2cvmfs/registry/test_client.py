@@ -158,6 +158,29 @@ async def test_the_variant_that_only_the_index_has_counts(client: RegistryClient
     assert [image.platform for image in await client.images(reference)] == [wanted]
 
 
+async def test_the_one_of_several_images_that_cannot_be_converted_is_named(client: RegistryClient, built: str) -> None:
+    reference = ImageReference.parse(built)
+    foreign = json.loads((await client.images(reference))[1].manifest)
+    foreign["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    manifest = json.dumps(foreign).encode()
+    by_digest = replace(reference, digest=Digest(hashlib.sha256(manifest).hexdigest()))
+    windows = {
+        "mediaType": MANIFEST_TYPES[0],
+        "digest": (await client.push_manifest(by_digest, manifest, MANIFEST_TYPES[0])).oci,
+        "size": len(manifest),
+        "platform": {"os": "windows", "architecture": "amd64"},
+    }
+    inner = await client.manifest(reference)
+    others = {"mediaType": inner.media_type, "digest": inner.digest.oci, "size": len(inner.content)}
+    mixed = replace(reference, tag="mixed")
+    await pushed_index(client, mixed, windows, others)
+    with pytest.raises(
+        UnsupportedImageError, match=r"built:mixed \(windows/amd64, sha256:.*layer 1 is a foreign layer"
+    ):
+        await client.images(mixed)
+    assert (await client.image(mixed, AMD64)).platform == AMD64
+
+
 async def pushed_index(client: RegistryClient, reference: ImageReference, *entries: dict[str, object]) -> str:
     """Push an index under its digest, and under the reference's tag; return the digest."""
     index = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": entries}).encode()

@@ -112,6 +112,15 @@ async def test_a_server_that_sends_all_of_it_again_does_no_harm(
     assert [headers.get("Range") for headers in proxy.seen("/blobs/")] == [None, "bytes=150000-", "bytes=150000-"]
 
 
+async def test_a_registry_that_cannot_begin_in_the_middle_is_asked_for_all_of_it(
+    client: RegistryClient, registry: RegistryServer
+) -> None:
+    faults = [cut(150_000), refused(416), cut(250_000)]
+    async with FaultyRegistry.before(registry.address, *(Fault("GET .*/blobs/", effect) for effect in faults)) as proxy:
+        assert await blob(client, proxy) == LAYER
+    assert [headers.get("Range") for headers in proxy.seen("/blobs/")] == [None, "bytes=150000-", None, None]
+
+
 async def test_progress_is_no_failure(client: RegistryClient, registry: RegistryServer) -> None:
     """Three attempts are made, and more connections than that are broken, each after some progress."""
     async with FaultyRegistry.before(registry.address, Fault("GET .*/blobs/", cut(70_000), times=4)) as proxy:
