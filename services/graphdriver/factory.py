@@ -92,6 +92,7 @@ class DriverFactory:
                 store=self._store,
                 repository=RepositoryName(target) if target is not None else None,
                 layout=settings.layout,
+                limits=self._limits,
             ),
             copies=copies,
             finder=finder,

@@ -49,7 +49,9 @@ _ZSTD_SKIPPABLE: Final = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in rang
 _UNSUPPORTED: Final = {b"\xfd7zXZ\0": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip"}
 
 
-def write_archive(tree: Path, destination: Path, *, exclude: Collection[bytes] = ()) -> LayerArchive:
+def write_archive(
+    tree: Path, destination: Path, *, exclude: Collection[bytes] = (), limits: ArchiveLimits | None = None
+) -> LayerArchive:
     """Pack an overlay upper directory into a compressed layer archive; blocking, on all cores.
 
     Parameters
@@ -60,6 +62,8 @@ def write_archive(tree: Path, destination: Path, *, exclude: Collection[bytes] =
         The file to make; it appears under this name only when it is whole and on disk.
     exclude
         As in `pack`.
+    limits
+        As in `pack`; they hold for the sizes of both streams, too.
 
     Raises
     ------
@@ -70,8 +74,8 @@ def write_archive(tree: Path, destination: Path, *, exclude: Collection[bytes] =
     # One that is left of a killed attempt is overwritten.
     try:
         with partial.open("wb", buffering=0) as file:
-            sink = _CompressingSink(file)
-            pack(tree, sink, exclude=exclude)
+            sink = _CompressingSink(file, limits)
+            pack(tree, sink, exclude=exclude, limits=limits)
             identity = sink.finish()
             os.fsync(file.fileno())
         partial.replace(destination)
@@ -92,11 +96,22 @@ def write_archive(tree: Path, destination: Path, *, exclude: Collection[bytes] =
     )
 
 
+def _check_size(size: int, limits: ArchiveLimits) -> None:
+    if size > limits.stream_size:
+        raise ArchiveLimitError(f"the tar stream is larger than {limits.stream_size} bytes (limit stream_size)")
+
+
+def _check_ratio(plain: int, stored: int, limits: ArchiveLimits) -> None:
+    if plain > limits.ratio_free_size and plain > stored * limits.ratio:
+        raise ArchiveLimitError(f"{stored} bytes became {plain}, more than {limits.ratio} times as many (limit ratio)")
+
+
 class _CompressingSink:
     """Compresses a stream into a file and knows both digests."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], limits: ArchiveLimits | None) -> None:
         self._file = file
+        self._limits = limits
         self._compressor = ZstdCompressor(
             options={
                 CompressionParameter.compression_level: _LEVEL,
@@ -113,10 +128,15 @@ class _CompressingSink:
     def write(self, data: bytes) -> None:
         self._plain.update(data)
         self._plain_size += len(data)
+        if self._limits is not None:
+            _check_size(self._plain_size, self._limits)
         self._store(self._compressor.compress(data))
 
     def finish(self) -> ArchiveIdentity:
         self._store(self._compressor.flush())
+        if self._limits is not None:
+            # A publisher would refuse it only when the container may be gone.
+            _check_ratio(self._plain_size, self._stored_size, self._limits)
         return ArchiveIdentity(
             digest=Digest(self._stored.hexdigest()),
             diff_id=Digest(self._plain.hexdigest()),
@@ -207,15 +227,8 @@ class ArchiveReader:
         if self._hash is not self._stored.hash:
             self._hash.update(buffer[:count])
         self._size += count
-        if self._size > self._limits.stream_size:
-            raise ArchiveLimitError(
-                f"the tar stream is larger than {self._limits.stream_size} bytes (limit stream_size)"
-            )
-        if self._size > self._limits.ratio_free_size and self._size > self._stored.size * self._limits.ratio:
-            raise ArchiveLimitError(
-                f"{self._stored.size} bytes became {self._size}, "
-                f"more than {self._limits.ratio} times as many (limit ratio)"
-            )
+        _check_size(self._size, self._limits)
+        _check_ratio(self._size, self._stored.size, self._limits)
         return count
 
     def identity(self) -> ArchiveIdentity:

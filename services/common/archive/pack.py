@@ -11,7 +11,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from services.common.archive.errors import TreeChangedError, TreeReadError, UnsupportedTreeError
+from services.common.archive.errors import ArchiveLimitError, TreeChangedError, TreeReadError, UnsupportedTreeError
+from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
@@ -57,7 +58,9 @@ def has_changes(tree: Path, *, exclude: Collection[bytes] = ()) -> bool:
     return any(name not in exclude for name in names)
 
 
-def pack(tree: Path, sink: Sink, *, exclude: Collection[bytes] = ()) -> LayerContent:
+def pack(
+    tree: Path, sink: Sink, *, exclude: Collection[bytes] = (), limits: ArchiveLimits | None = None
+) -> LayerContent:
     """Write the layer that an overlay upper directory is; blocking.
 
     Parameters
@@ -68,6 +71,8 @@ def pack(tree: Path, sink: Sink, *, exclude: Collection[bytes] = ()) -> LayerCon
         Gets the uncompressed stream, in pieces of up to 1 MiB. Each is a `bytes` of its own that the sink may keep.
     exclude
         Paths relative to the tree, without leading slash, that are left out, with everything below them.
+    limits
+        Those of who is going to read the stream, where it is not read at once and would be refused too late.
 
     Returns
     -------
@@ -83,9 +88,11 @@ def pack(tree: Path, sink: Sink, *, exclude: Collection[bytes] = ()) -> LayerCon
     UnsupportedTreeError
         The tree holds what no layer archive can say: a name that starts like a whiteout, or a file whose content
         overlayfs has elsewhere.
+    ArchiveLimitError
+        The archive would be larger than the limits allow.
     """
     writer = TarWriter(sink)
-    packer = _Packer(writer, frozenset(exclude))
+    packer = _Packer(writer, frozenset(exclude), limits)
     packer.pack(tree)
     writer.close()
     return packer.content()
@@ -112,14 +119,16 @@ class _Packer:
     in a file's place meanwhile is not opened, and opening a device could have effects.
     """
 
-    def __init__(self, writer: TarWriter, exclude: frozenset[bytes]) -> None:
+    def __init__(self, writer: TarWriter, exclude: frozenset[bytes], limits: ArchiveLimits | None) -> None:
         self._writer = writer
         self._exclude = exclude
+        self._limits = limits
         self._notes = Notes()
         self._levels: list[_Level] = []
         self._links: dict[tuple[int, int], bytes] = {}
         """First path of each file of several links."""
         self._entries = 0
+        self._names_size = 0
         self._tree_size = 0
         self._whiteouts: list[bytes] = []
         self._opaque: list[bytes] = []
@@ -185,6 +194,8 @@ class _Packer:
             os.close(handle)
 
     def _pack(self, handle: int, status: os.stat_result, path: bytes) -> None:
+        if len(self._levels) > _PATH_DEPTH:
+            raise UnsupportedTreeError(f"{show(path)} is deeper than {_PATH_DEPTH} directories")
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             self._directory(handle, status, path)
@@ -206,6 +217,8 @@ class _Packer:
             status = os.fstat(descriptor)
             size = status.st_size
             xattrs = self._xattrs(descriptor, path, Kind.FILE)
+            # Before a hole of many terabytes is read.
+            self._check_tree_size(path, size)
             content = _read_small(descriptor, size, path) if size <= _SMALL else None
             self._entry(path, b"0", status, size=size, xattrs=xattrs)
             self._tree_size += size
@@ -248,8 +261,6 @@ class _Packer:
         self._entry(path, typeflag, status, device=status.st_rdev, xattrs=self._xattrs(_held(handle), path, name))
 
     def _directory(self, handle: int, status: os.stat_result, path: bytes) -> None:
-        if len(self._levels) > _PATH_DEPTH:
-            raise UnsupportedTreeError(f"{show(path)} is deeper than {_PATH_DEPTH} directories")
         descriptor = os.open(b".", _DIRECTORY, dir_fd=handle)
         try:
             xattrs = self._xattrs(descriptor, path, Kind.DIRECTORY)
@@ -268,16 +279,17 @@ class _Packer:
             self._opaque_marker(path + b"/")
 
     def _opaque_marker(self, prefix: bytes) -> None:
-        self._entries += 1
+        self._count(prefix + OPAQUE_MARKER)
         self._writer.entry(prefix + OPAQUE_MARKER, b"0", mode=_WHITEOUT_MODE)
 
     def _whiteout(self, path: bytes) -> None:
         if self._levels[-1].hiding:
             return
         parent, slash, name = path.rpartition(b"/")
-        self._entries += 1
+        marker = parent + slash + WHITEOUT_PREFIX + name
+        self._count(marker)
         self._whiteouts.append(path)
-        self._writer.entry(parent + slash + WHITEOUT_PREFIX + name, b"0", mode=_WHITEOUT_MODE)
+        self._writer.entry(marker, b"0", mode=_WHITEOUT_MODE)
 
     def _linked(self, handle: int, status: os.stat_result, path: bytes) -> bool:
         """Write a hard link where the file is in the archive already."""
@@ -303,7 +315,7 @@ class _Packer:
     ) -> None:
         if len(name) > _PATH_LENGTH:
             raise UnsupportedTreeError(f"{show(name)} is a path of more than {_PATH_LENGTH} bytes")
-        self._entries += 1
+        self._count(name, link)
         self._writer.entry(
             name,
             typeflag,
@@ -317,6 +329,24 @@ class _Packer:
             minor=os.minor(device),
             xattrs=xattrs,
         )
+
+    def _count(self, name: bytes, link: bytes = b"") -> None:
+        self._entries += 1
+        self._names_size += len(name) + len(link)
+        if (limits := self._limits) is None:
+            return
+        if self._entries > limits.entries:
+            raise ArchiveLimitError(f"the layer has more than {limits.entries} entries (limit entries)")
+        if self._names_size > limits.names_size:
+            raise ArchiveLimitError(
+                f"the names of the entries are longer than {limits.names_size} bytes (limit names_size)"
+            )
+
+    def _check_tree_size(self, path: bytes, size: int) -> None:
+        if self._limits is not None and self._tree_size + size > self._limits.tree_size:
+            raise ArchiveLimitError(
+                f"with {show(path)} the files are larger than {self._limits.tree_size} bytes (limit tree_size)"
+            )
 
     def _xattrs(self, target: int | bytes, path: bytes, kind: Kind) -> dict[bytes, bytes] | None:
         """Read the attributes that the layer carries, and find out what overlayfs has noted down."""

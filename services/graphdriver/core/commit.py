@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from services.common.archive.compression import write_archive
+from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
 from services.common.archive.pack import has_changes
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
@@ -53,6 +54,8 @@ class Committer:
         Where layers are to be published; by default the repository of the descriptor's topmost layer.
     layout
         Form of the paths that descriptors name.
+    limits
+        What a publisher would refuse is not committed: it would be found out when the container is gone.
     """
 
     def __init__(
@@ -62,11 +65,13 @@ class Committer:
         store: ObjectStore | None,
         repository: RepositoryName | None,
         layout: LayerLayout,
+        limits: ArchiveLimits,
     ) -> None:
         self._copies = copies
         self._store = store
         self._repository = repository
         self._layout = layout
+        self._limits = limits
 
     async def commit(self, layer: Layer, lineage: Lineage) -> ThinDescriptor:
         """Upload a container's changes and every local layer below them, base first.
@@ -103,7 +108,7 @@ class Committer:
         def write() -> LayerArchive:
             # Made in here: a cancellation between making and remembering it would leave it behind.
             spools.append(self._copies.new_spool())
-            return write_archive(part.layer.diff, spools[0] / "new", exclude=part.exclude)
+            return write_archive(part.layer.diff, spools[0] / "new", exclude=part.exclude, limits=self._limits)
 
         try:
             archive = await run_in_thread(write)

@@ -232,6 +232,27 @@ def test_leaves_nothing_when_it_fails(layer: Path, tmp_path: Path) -> None:
         write_archive(layer, tmp_path / "none/layer")
 
 
+@pytest.mark.parametrize("limit", ["stream_size", "ratio"])
+def test_writes_nothing_that_would_not_be_read(tree: Path, tmp_path: Path, limit: str) -> None:
+    (tree / "zeros").touch()
+    os.truncate(tree / "zeros", 20 << 20)
+    destination = tmp_path / "layer"
+    written = write_archive(tree, destination)
+    ratio = written.uncompressed_size // written.size
+    values = {"stream_size": written.uncompressed_size, "ratio": ratio + 1}
+    free = (1 << 20) if limit == "ratio" else (1 << 30)
+    narrow = ArchiveLimits.model_validate({limit: values[limit] - 1, "ratio_free_size": free})
+    for work in (
+        lambda: drain(open_archive(io.BytesIO(destination.read_bytes()), limits=narrow)),
+        lambda: write_archive(tree, tmp_path / "refused", limits=narrow),
+    ):
+        with pytest.raises(ArchiveLimitError, match=f"limit {limit}"):
+            work()
+    assert not list(tmp_path.glob("refused*"))
+    enough = ArchiveLimits.model_validate({limit: values[limit], "ratio_free_size": free})
+    assert write_archive(tree, tmp_path / "again", limits=enough).digest == written.digest
+
+
 def test_replaces_what_a_killed_attempt_left(layer: Path, tmp_path: Path) -> None:
     (tmp_path / "layer.partial").write_bytes(b"half" * (10 << 20))
     (tmp_path / "layer").write_bytes(b"old")

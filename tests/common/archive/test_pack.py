@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from harness.trees import differences, read_directory
 from services.common.archive.errors import (
+    ArchiveLimitError,
     ArchiveWriteError,
     TreeReadError,
     UnsupportedTreeError,
@@ -25,10 +27,10 @@ from services.common.archive.unpack import unpack
 CAPABILITY = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
 
 
-def packed(tree: Path, **options: frozenset[bytes]) -> tuple[bytes, LayerContent]:
+def packed(tree: Path, exclude: frozenset[bytes] = frozenset()) -> tuple[bytes, LayerContent]:
     """Pack a tree; a survey of the archive must say the same of it as its writer."""
     sink = io.BytesIO()
-    content = pack(tree, sink, **options)
+    content = pack(tree, sink, exclude=exclude)
     surveyed = survey(io.BytesIO(sink.getvalue()), limits=ArchiveLimits())
     assert (content.entries, content.tree_size, content.stream_size, content.whiteouts, content.opaque) == (
         surveyed.entries,
@@ -332,6 +334,38 @@ def test_the_deepest_tree_that_passes_is_read_again(tree: Path) -> None:
     (tree / ("d/" * 255)).mkdir(parents=True)
     (tree / ("d/" * 255) / "f").write_bytes(b"x")
     assert packed(tree)[1].entries == 256
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "whiteout"])
+def test_one_level_more_is_refused_whatever_it_is(tree: Path, kind: str) -> None:
+    place = tree / ("d/" * 256) / "x"
+    place.parent.mkdir(parents=True)
+    if kind == "file":
+        place.touch()
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        os.mknod(place, stat.S_IFCHR, os.makedev(0, 0))
+    with pytest.raises(UnsupportedTreeError, match="is deeper than 256 directories"):
+        pack(tree, io.BytesIO())
+
+
+@pytest.mark.parametrize(("limit", "enough"), [("entries", 5), ("names_size", 18), ("tree_size", 10)])
+def test_what_a_reader_would_refuse_is_refused_in_the_same_words(tree: Path, limit: str, enough: int) -> None:
+    for name in ("a", "f"):
+        (tree / name).write_bytes(b"12345")
+    (tree / "s").symlink_to("target")
+    (tree / "d").mkdir()
+    os.mknod(tree / "d/x", stat.S_IFCHR, os.makedev(0, 0))
+    stream = packed(tree)[0]
+    limits = ArchiveLimits.model_validate({limit: enough})
+    pack(tree, io.BytesIO(), limits=limits)
+    survey(io.BytesIO(stream), limits=limits)
+    limits = ArchiveLimits.model_validate({limit: enough - 1})
+    with pytest.raises(ArchiveLimitError, match=f"limit {limit}"):
+        pack(tree, io.BytesIO(), limits=limits)
+    with pytest.raises(ArchiveLimitError, match=f"limit {limit}"):
+        survey(io.BytesIO(stream), limits=limits)
 
 
 def test_no_tree(tree: Path) -> None:

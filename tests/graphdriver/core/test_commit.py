@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from pydantic import ByteSize
 
 from harness.ports import free_ports
 from harness.processes import wait_until
@@ -65,7 +66,13 @@ class Commits:
             return proxy.requests
 
     def _committer(self, store: ObjectStore | None) -> Committer:
-        return Committer(copies=self.core.copies, store=store, repository=self.repository, layout=self.layout)
+        return Committer(
+            copies=self.core.copies,
+            store=store,
+            repository=self.repository,
+            layout=self.layout,
+            limits=ArchiveLimits(ratio_free_size=ByteSize(8 << 20)),
+        )
 
     @asynccontextmanager
     async def _store(
@@ -296,6 +303,19 @@ async def test_a_tree_that_no_archive_can_hold_is_named(commits: Commits, core: 
     layer = _thin_container(core, repository)
     (layer.diff / ".wh.file").write_text("not a deletion")
     with pytest.raises(CommitError, match=r"layer c was not committed: '\.wh\.file': a layer archive cannot hold"):
+        await commits.commit(layer)
+    assert await commits.stored() == set()
+    assert _spool(core) == []
+
+
+@pytest.mark.parametrize(("size", "limit"), [(20 << 20, "ratio"), (1 << 40, "tree_size")])
+async def test_what_no_publisher_would_take_is_refused_while_the_container_is_there(
+    commits: Commits, core: Core, repository: Repository, size: int, limit: str
+) -> None:
+    layer = _thin_container(core, repository)
+    (layer.diff / "disk.img").touch()
+    os.truncate(layer.diff / "disk.img", size)
+    with pytest.raises(CommitError, match=rf"layer c was not committed: .*\(limit {limit}\)"):
         await commits.commit(layer)
     assert await commits.stored() == set()
     assert _spool(core) == []
