@@ -175,6 +175,10 @@ class NativeRepository:
 
     def _recover(self) -> None:
         with self._access.changing() as manifest:
+            if self._storage.staged and manifest.revision < self._state.highest().revision:
+                # It was brought back to an earlier state, or made anew: what the index names may not be there any more,
+                # and of what is in a bucket the index is believed.
+                self._index.start_anew()
             self._state.note(Highest(manifest.revision, manifest.published))
         oldest = time.time() - _FORGOTTEN
         self._storage.delete(

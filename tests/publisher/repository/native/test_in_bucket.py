@@ -26,6 +26,7 @@ from services.publisher.repository.native.errors import StorageError
 from services.publisher.repository.native.format import RepositoryFormat
 from services.publisher.repository.native.reader.check.checker import Checker
 from services.publisher.repository.native.reader.reader import RepositoryReader
+from services.publisher.repository.native.records import MANIFEST, REFLOG
 from services.publisher.repository.native.removal import remove_layers
 from services.publisher.repository.native.repository import NativeRepository
 from services.publisher.repository.native.storage.bucket import BucketStorage
@@ -154,6 +155,24 @@ async def test_what_is_removed_and_collected_can_come_back(place: Site, tmp_path
         await publish(repository, one)
     assert await asyncio.to_thread(place.read, one, "a") == content("a")
     assert await asyncio.to_thread(place.problems) == []
+
+
+async def test_what_a_bucket_has_lost_is_uploaded_again(place: Site, tmp_path: Path) -> None:
+    """A bucket that was emptied, or brought back to an earlier state, lacks what the publisher knows to be there."""
+    async with place.opened() as repository:
+        await publish(repository, make(tmp_path, "a", "b"))
+
+    def begin_anew() -> None:
+        with BucketStorage.connect(settings(place.access), place.state) as storage:
+            storage.delete([MANIFEST, REFLOG, *(found.path for found in storage.list("data/"))])
+        place.create()
+
+    await asyncio.to_thread(begin_anew)
+    again = make(tmp_path, "a", "c")
+    async with place.opened() as repository:
+        assert await publish(repository, again) == 3  # no number is given twice
+    assert await asyncio.to_thread(place.problems) == []
+    assert await asyncio.to_thread(place.read, again, "a") == content("a")
 
 
 async def test_a_bucket_that_fails_leaves_the_old_revision(place: Site, tmp_path: Path) -> None:

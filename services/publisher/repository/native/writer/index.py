@@ -167,7 +167,14 @@ class ContentIndex:
         for name in (self.path, *(self.path.with_name(f"{self.path.name}-{part}") for part in ("wal", "shm"))):
             name.unlink(missing_ok=True)
 
-    def _start_anew(self) -> None:
+    def start_anew(self) -> None:
+        """Forget everything, and have the other processes go over to the new file.
+
+        Raises
+        ------
+        StorageError
+            It cannot be opened.
+        """
         with self._alone():
             if self._present() in (None, self._file):
                 self._remove()
@@ -190,7 +197,7 @@ class ContentIndex:
             It cannot be opened.
         """
         if self._present() != self._file:
-            self._start_anew()
+            self.start_anew()
 
     def find(self, key: bytes, kind: ObjectKind) -> bytes | None:
         """Return the digest of the object that holds some content, if one is known.
@@ -204,13 +211,13 @@ class ContentIndex:
             row = self._connection.execute(_FIND, (key, kind)).fetchone()
         except sqlite3.Error as error:
             if _is_damage(error):
-                self._start_anew()
+                self.start_anew()
             return None
         if row is None:
             return None
         digest, checksum = row
         if not isinstance(digest, bytes) or checksum != _checksum(key, kind, digest):
-            self._start_anew()
+            self.start_anew()
             return None
         return digest
 
@@ -250,7 +257,7 @@ class ContentIndex:
             except sqlite3.Error as error:
                 if not _is_damage(error):
                     raise
-                self._start_anew()
+                self.start_anew()
                 self._transact(statement, rows(), synchronous)
         except sqlite3.Error as error:
             raise StorageError(f"{self.path} cannot be written: {error}") from error
