@@ -25,6 +25,7 @@ DIGEST = hashlib.sha256(LAYER).hexdigest()
 KEY = f"sha256/{DIGEST}"
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """Colours, and movements of the cursor."""
+_CURSOR_HIDDEN, _CURSOR_SHOWN = "\x1b[?25l", "\x1b[?25h"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
@@ -88,6 +89,38 @@ async def test_a_terminal_shows_a_bar_for_every_layer_and_how_far_it_is(site: Si
     assert {line.split()[0] for line in last} == {digest[:12] for digest in digests}
     assert all("━" in line and "published" in line for line in last)
     assert b"all are published" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_terminal_is_left_as_it_was(site: Site, number: signal.Signals) -> None:
+    """Also one that is too narrow for the bars."""
+    master, terminal = os.openpty()
+    fault = Fault(f"GET .*/blobs/sha256:{DIGEST}", stalled(12 << 20))
+    environment = {**site.access.environment, "TERM": "xterm", "COLUMNS": "20", "LINES": "5"}
+    try:
+        async with (
+            FaultyRegistry.before(site.registry.address, fault) as proxy,
+            started_docker2cvmfs(
+                *("publish", "--insecure", f"{proxy.address}/interrupted:1", REPOSITORY, "--no-wait"),
+                env=environment,
+                terminal=terminal,
+            ) as program,
+        ):
+            os.close(terminal)
+            shown = asyncio.create_task(asyncio.to_thread(_read_all, master))
+
+            async def transfers() -> bool:
+                return bool(proxy.seen(f"GET .*/blobs/sha256:{DIGEST}"))
+
+            await wait_until(transfers, timeout=60, what="the layer is asked for")
+            program.send_signal(number)
+            await program.communicate()
+            text = await shown
+    finally:
+        os.close(master)
+    assert program.returncode == 128 + number, text
+    assert text.rfind(_CURSOR_HIDDEN) < text.rfind(_CURSOR_SHOWN)
+    assert "Traceback" not in text
 
 
 def _read_all(master: int) -> str:
