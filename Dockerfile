@@ -37,7 +37,7 @@ RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
        -o Dpkg::Options::=--force-unsafe-io python3-venv
 WORKDIR /build
 COPY uv.lock pyproject.toml ./
-COPY docker/with-ca-bundle /usr/local/bin/
+COPY docker/with-ca-bundle docker/prune-packages /usr/local/bin/
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/root/.cache/pip \
     version=$(sed -n '/^name = "uv"$/{n;s/^version = "\(.*\)"$/\1/p;}' uv.lock) \
@@ -53,11 +53,7 @@ FROM uv AS packages
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/root/.cache/uv \
     with-ca-bundle uv sync -q --frozen --no-default-groups --no-install-project --extra setup \
-    # Of the descriptions of 400 services S3's alone is used; sources, stubs and self-tests have no place here.
-    && rm -r /opt/suite/lib/*/site-packages/Crypto/SelfTest \
-    && find /opt/suite/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete \
-    && find /opt/suite/lib/*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -r {} + \
-    && python3 -m compileall -q -j 0 -x /pygments/ /opt/suite/lib
+    && prune-packages /opt/suite/lib
 
 FROM python AS code
 COPY docker/make-commands pyproject.toml /
@@ -121,8 +117,7 @@ FROM uv AS plugin-packages
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/root/.cache/uv \
     with-ca-bundle uv sync -q --frozen --only-group graphdriver --no-install-project \
-    && find /opt/suite/lib/*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -r {} + \
-    && python3 -m compileall -q -j 0 /opt/suite/lib
+    && prune-packages /opt/suite/lib
 
 FROM python AS plugin-files
 # A CVMFS client in the plugin, for nodes that have none: see docker/install-cvmfs for what the source can be.

@@ -18,6 +18,7 @@ from aiohttp import web
 __all__ = [
     "Fault",
     "FaultyRegistry",
+    "answered",
     "challenged",
     "changed",
     "cut",
@@ -141,6 +142,16 @@ def changed(change: Callable[[bytes], bytes], **headers: str) -> Effect:
         status, kept, body = await proxy.fetch(request)
         added = {name.replace("_", "-"): value for name, value in headers.items()}
         return web.Response(status=status, headers=kept | added, body=change(body))
+
+    return effect
+
+
+def answered(status: int) -> Effect:
+    """Say what comes of a request by another status."""
+
+    async def effect(proxy: FaultyRegistry, request: web.Request) -> web.StreamResponse:
+        _, kept, body = await proxy.fetch(request)
+        return web.Response(status=status, headers=kept, body=body)
 
     return effect
 

@@ -13,8 +13,9 @@ from services.docker2cvmfs.registry.transport import Request, Transport
 
 __all__ = ["Uploader"]
 
-_CREATED: Final = 201
 _ACCEPTED: Final = 202
+_DONE: Final = (201, 200, 202, 204)
+"""How registries say that they have taken something: the first by the specification, others elsewhere (Quay)."""
 _MISSING: Final = 404
 _OK: Final = 200
 
@@ -83,7 +84,7 @@ class Uploader:
         )
         async for attempt in self._transport.attempts():
             with attempt:
-                async with self._transport.send(request, accepted=(_CREATED,)) as answer:
+                async with self._transport.send(request, accepted=_DONE) as answer:
                     _check(answer.headers.get("Docker-Content-Digest"), digest, request.what)
         return digest
 
@@ -111,7 +112,7 @@ class Uploader:
             headers={"Content-Type": "application/octet-stream"},
             data=content,
         )
-        async with self._transport.send(finish, accepted=(_CREATED,)) as answer:
+        async with self._transport.send(finish, accepted=_DONE) as answer:
             _check(answer.headers.get("Docker-Content-Digest"), digest, what)
 
 
