@@ -24,6 +24,10 @@ class StandardOutputError(SuiteError):
     """The standard output does not take what a command writes: a disk is full, say."""
 
 
+class _ReaderGoneError(StandardOutputError):
+    """Whoever read the standard output has enough, as `head` does, and there is nobody to tell."""
+
+
 class NumberRange(click.FloatRange):
     """Numbers in a range, as an option's type; `nan`, which compares with nothing, would be in every one."""
 
@@ -69,8 +73,7 @@ def write_output(content: str | bytes) -> None:
     except OSError as error:
         _drop_output()
         if error.errno == errno.EPIPE:
-            # Whoever read it has enough, as `head` does, and there is nobody to tell.
-            raise click.exceptions.Exit(1) from None
+            raise _ReaderGoneError from None
         raise StandardOutputError(f"the standard output cannot be written: {error.strerror}") from None
 
 
@@ -119,7 +122,8 @@ def report(command: Callable[[], object], *, program: str, codes: Sequence[tuple
         sys.stderr.write("terminated\n")
         return 128 + signal.SIGTERM
     except SuiteError as error:
-        sys.stderr.write(f"{program}: {error}\n")
+        if not isinstance(error, _ReaderGoneError):
+            sys.stderr.write(f"{program}: {error}\n")
         return next((code for kind, code in codes if isinstance(error, kind)), 1)
     return 0
 

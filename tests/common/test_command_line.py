@@ -69,11 +69,14 @@ def test_what_is_not_in_a_range_of_numbers_is_refused(text: str) -> None:
 
 WRITER = """
 import sys
+import click
 from services.common.command_line import report, write_document, write_output
 writes = {"text": lambda: write_output("x" * 100), "bytes": lambda: write_output(b"x" * 100_000),
           "document": lambda: write_document(["x" * 100_000])}
-sys.exit(report(writes[sys.argv[1]], program="tool", codes=[]))
+command = click.command()(writes[sys.argv[1]])
+sys.exit(report(lambda: command.main([], standalone_mode=False), program="tool", codes=[]))
 """
+"""A command as the suite's are run."""
 
 
 def written(what: str, output: int) -> tuple[int, str]:
