@@ -104,6 +104,8 @@ class Manifest:
     """Hash of the reference log."""
     collectable: bool
     """Whether garbage may be collected."""
+    linked: bool
+    """Whether root catalog and certificate have links of their own at the top, which clients may ask for."""
 
     @classmethod
     def parse(cls, letter: Letter) -> Self:
@@ -130,6 +132,7 @@ class Manifest:
             meta=fields.optional_hash("M"),
             reflog=fields.optional_hash("Y"),
             collectable=fields.optional_text("G") == "yes",
+            linked=fields.optional_text("A") == "yes",
         )
 
 

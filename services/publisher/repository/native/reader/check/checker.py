@@ -10,7 +10,7 @@ from typing import Final
 from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.publisher.repository.native.reader.catalog import Catalog, CatalogReference
 from services.publisher.repository.native.reader.check.catalogs import CatalogFacts, check_catalog
-from services.publisher.repository.native.reader.check.lists import check_meta, check_reflog, check_tags
+from services.publisher.repository.native.reader.check.lists import check_links, check_meta, check_reflog, check_tags
 from services.publisher.repository.native.reader.check.nesting import CatalogKey, check_nesting, key_of
 from services.publisher.repository.native.reader.check.objects import ObjectLedger, WantedObject, check_objects
 from services.publisher.repository.native.reader.check.parallel import Workers
@@ -101,6 +101,7 @@ class Checker:
         objects = 0
         if manifest is not None:
             check_meta(self._source, manifest, problems)
+            check_links(self._source, manifest, problems)
             tags = check_tags(self._source, manifest, problems)
             with ObjectLedger() as ledger, Workers() as workers:  # threads end before what they use
                 catalogs = self._check_catalogs([_head(manifest), *map(_tagged, tags)], workers, ledger)

@@ -15,7 +15,7 @@ from services.publisher.repository.native.reader.objects import read_object
 from services.publisher.repository.native.reader.source import Source, pieces_of
 from services.publisher.repository.native.records import MANIFEST, REFLOG, ContentHash, ObjectKind, RefKind
 
-__all__ = ["check_meta", "check_reflog", "check_tags"]
+__all__ = ["check_links", "check_meta", "check_reflog", "check_tags"]
 
 _META_LIMIT: Final = 16 << 20
 _TAG_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+")
@@ -83,8 +83,15 @@ def _database_problems(database: Database, tags: Sequence[Tag], manifest: Manife
             yield Problem(f"tag {tag.name}", "has a name that the stock tools do not take", _RETAG)
     if not tags:
         yield Problem(path, "has no tag, which the stock checker refuses", "set a tag (thin-repository tag)")
+    yield from _branch_problems(database, path)
+
+
+def _branch_problems(database: Database, path: str) -> Iterator[Problem]:
     used = {branch for (branch,) in database.rows("SELECT DISTINCT branch FROM tags")}
     known = {branch for (branch,) in database.rows("SELECT branch FROM branches")}
+    early = "SELECT name FROM tags JOIN branches USING (branch) WHERE revision < initial_revision ORDER BY name"
+    for (name,) in database.rows(early):
+        yield Problem(path, f"the tag {_show(name)} is of a revision from before its branch", _RETAG)
     for branch in sorted(used - known, key=str):
         yield Problem(path, f"a tag is of the branch {_show(branch)}, which there is not", _RETAG)
     for branch in sorted(known - used, key=str):
@@ -173,6 +180,23 @@ def _wrong_properties(database: Database, manifest: Manifest) -> Iterator[Proble
     for key, wanted in (("schema", "1.0"), ("schema_revision", "0")):
         if properties.get(key) != wanted:
             yield Problem(REFLOG, f"its property {key} is {properties.get(key)} instead of {wanted}", _REBUILD)
+
+
+def check_links(source: Source, manifest: Manifest, problems: list[Problem]) -> None:
+    """Check that the links are there which the manifest says there are.
+
+    Raises
+    ------
+    StorageError
+        The storage failed.
+    """
+    if not manifest.linked:
+        return
+    for name, kind in ((manifest.root, ObjectKind.CATALOG), (manifest.certificate, ObjectKind.CERTIFICATE)):
+        link = f".cvmfsalt-{name}{kind}"
+        if source.size(link) is None:
+            what = f"says by its field A that there is a link {link}, which there is not"
+            problems.append(Problem(MANIFEST, what, f"{REPUBLISH}, or link it to {name.path(kind)}"))
 
 
 def check_meta(source: Source, manifest: Manifest, problems: list[Problem]) -> None:

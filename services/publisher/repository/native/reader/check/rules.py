@@ -188,6 +188,10 @@ ROW_RULES: Final = (
         hides=True,
     ),
     Rule(
+        "it is marked as the mountpoint of a nested catalog and of another revision, and can only be one",
+        f"SELECT {_KEY} FROM entry WHERE flags & 0x4002 = 0x4002",
+    ),
+    Rule(
         "it is marked as the root of a nested catalog and is none",
         f"SELECT {_KEY} FROM entry WHERE flags & 32 AND NOT ({_IS_ROOT})",
     ),

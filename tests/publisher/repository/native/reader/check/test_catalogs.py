@@ -456,6 +456,15 @@ DAMAGES = {
         ["DELETE FROM properties WHERE key = 'schema_revision'"],
         ["/nested1/deep/nested2: its catalog has no property schema_revision, by which clients know its columns"],
     ),
+    "nested catalog and another revision in one": Damage(
+        "",
+        [_set("/nested1", "flags = flags | 0x4000")],
+        [
+            "/nested1: it is marked as the mountpoint of a nested catalog and of another revision, and can only be one",
+            "/nested1: it is marked as the mountpoint of another revision, and its catalog does not name one",
+            "/nested1: its flags are 16387 in its parent catalog and 33 in its own",
+        ],
+    ),
     "empty file in chunks": Damage(
         "",
         [

@@ -349,6 +349,10 @@ def test_what_else_the_manifest_names_is_read(forgery: Forgery, defects: Defects
             "UPDATE properties SET value = 'before' WHERE key = 'previous_revision'",
             "{history}: its property previous_revision is 'before', no hash, and is followed back",
         ),
+        (
+            "UPDATE branches SET initial_revision = 6",
+            "{history}: the tag 'v1' is of a revision from before its branch",
+        ),
         ("UPDATE tags SET name = 'a b' WHERE name = 'v1'", "tag a b: has a name that the stock tools do not take"),
         ("DELETE FROM tags", "{history}: has no tag, which the stock checker refuses"),
         (
@@ -430,6 +434,17 @@ def test_a_predecessor_that_is_missing_is_told_where_nothing_is_collected(forger
     forgery.seal()
     path = f"data/aa/{'a' * 38}C"
     assert defects(forgery) == [f"/: the catalog before its own, {path}, is missing, and replicas fail without it"]
+
+
+def test_links_that_the_manifest_promises_are_looked_for(forgery: Forgery, defects: Defects) -> None:
+    forgery.fields["A"] = "yes"
+    forgery.seal()
+    links = [f".cvmfsalt-{forgery.fields['C']}C", f".cvmfsalt-{forgery.fields['X']}X"]
+    promised = ".cvmfspublished: says by its field A that there is a link"
+    assert defects(forgery) == sorted(f"{promised} {link}, which there is not" for link in links)
+    for link, field in zip(links, "CX", strict=True):
+        (forgery.root / link).symlink_to(forgery.object(forgery.fields[field], field))
+    assert defects(forgery) == []
 
 
 def test_a_repository_without_a_reference_log_is_whole(forgery: Forgery, defects: Defects) -> None:
