@@ -1,6 +1,7 @@
 """Taking layers out of the tree: a new revision without them. What only they hold goes with the next collection."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
@@ -37,6 +38,7 @@ def remove_layers(access: RepositoryAccess, digests: Sequence[Digest], *, state:
     # The layout says where links are put; those that are there are found and removed whatever it is.
     tree = RepositoryTree(storage=access.storage, compressor=access.compressor, layout=LayerLayout.DUCC)
     with (
+        closing(tree),
         access.storage.using(patience=_PATIENCE),
         access.changing() as previous,
         TreeUpdate(tree, previous.root) as update,

@@ -132,6 +132,7 @@ class NativeRepository:
                 name=self.name, storage=self._storage, keys=self._keys, clock=self._clock
             )
             self._tree = RepositoryTree(storage=self._storage, compressor=self._access.compressor, layout=self._layout)
+            stack.callback(self._tree.close)
             self._state = LocalState(self._directory / "state.sqlite")
             stack.callback(self._state.close)
             path = self._directory / "index.sqlite"

@@ -1,9 +1,11 @@
 """What the publisher relies on: a batch is a revision, revisions rise, nobody writes at the same time."""
 
+import asyncio
 import os
 import shutil
 import signal
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -17,10 +19,14 @@ from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_home
 from services.publisher.errors import ForeignTransactionError, LayerAdditionError, LayerRefusedError, RepositoryError
 from services.publisher.repository.interface import ListedLayer, Publication
+from services.publisher.repository.native.access import RepositoryAccess
 from services.publisher.repository.native.errors import BrokenRepositoryError
-from services.publisher.repository.native.records import MANIFEST
+from services.publisher.repository.native.records import MANIFEST, REFLOG, RefKind
+from services.publisher.repository.native.tags import Tags
 from services.publisher.repository.native.writer import worker
-from tests.support.native import NativeSite, layer_entries, publish
+from services.publisher.repository.native.writer.history import TagName
+from services.publisher.repository.native.writer.reflog import ReferenceLog
+from tests.support.native import NATIVE_NAME, NativeSite, layer_entries, publish
 from tests.support.publisher import make_layer, verified
 
 _WORKER = worker.__name__.encode()
@@ -241,6 +247,24 @@ class _Clock:
 
 
 _NOON = 1_795_521_600.0
+
+
+async def test_what_others_add_to_the_reference_log_stays_in_it(site: NativeSite, tmp_path: Path) -> None:
+    """It is not read before every publish."""
+    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys)
+    async with site.opened() as repository:
+        for number in range(3):
+            await publish(repository, make_layer(tmp_path, f"layer {number}"))
+            await asyncio.to_thread(Tags(access).add, TagName(f"tag-{number}"), description="", revision=None)
+    references = ReferenceLog().read(site.storage.read(REFLOG), name=NATIVE_NAME)
+    # Of creation, three layers, and three tags, of which each brings a tag database only.
+    assert Counter(reference.kind for reference in references) == {
+        RefKind.CATALOG: 4,
+        RefKind.HISTORY: 7,
+        RefKind.CERTIFICATE: 1,
+        RefKind.META: 1,
+    }
+    assert site.problems() == []
 
 
 async def test_time_rises_whatever_the_clock_does(site: NativeSite, tmp_path: Path) -> None:

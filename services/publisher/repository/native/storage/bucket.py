@@ -178,12 +178,20 @@ class BucketStorage:
         staged = self._staging.size(path)
         if staged is not None:
             return staged
+        answer = self._head(path)
+        return None if answer is None else int(answer["ContentLength"])
+
+    def version(self, name: str) -> str | None:
+        """Return what is another text once a file of the root has other content."""
+        answer = self._head(name)
+        return None if answer is None else str(answer["ETag"])
+
+    def _head(self, path: str) -> Mapping[str, Any] | None:
         try:
-            answer = self._call(lambda: self._bucket.request("head_object", doing="looking for", key=self._key(path)))
+            return self._call(lambda: self._bucket.request("head_object", doing="looking for", key=self._key(path)))
         except ObjectMissingError:
             self.prepare()  # a HEAD does not tell whether it is the object or the whole bucket that is missing
             return None
-        return int(answer["ContentLength"])
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Return what the bucket holds below a prefix; what is only staged is not there yet.

@@ -114,6 +114,15 @@ class Storage(Protocol):
             The storage failed.
         """
 
+    def version(self, name: str) -> str | None:
+        """Return what is another text once a file of the repository's root is replaced; nothing where it is not there.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Return what is there below a prefix that ends in a slash, in no order.
 

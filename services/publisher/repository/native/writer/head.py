@@ -9,11 +9,18 @@ clients never look at; `repair` signs the manifest again.
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
-from services.publisher.repository.native.records import MANIFEST, REFLOG, ContentHash, ObjectKind, RefKind
+from services.publisher.repository.native.records import (
+    MANIFEST,
+    REFLOG,
+    ContentHash,
+    HashAlgorithm,
+    ObjectKind,
+    RefKind,
+)
 from services.publisher.repository.native.signer import Signer
 from services.publisher.repository.native.storage.interface import NewObject, Storage
 from services.publisher.repository.native.writer.compressor import Compressor
@@ -66,6 +73,15 @@ class ReflogKeeper(Protocol):
         """Return the reference log with more references; one that is there gets the new time."""
 
 
+class _Log(NamedTuple):
+    """A reference log that has been read or written."""
+
+    version: str
+    """As the storage names it."""
+    content: bytes
+    name: ContentHash
+
+
 class HeadWriter:
     """Replaces the head of one repository.
 
@@ -97,6 +113,7 @@ class HeadWriter:
         self._reflog = reflog
         self._ttl = ttl
         self._clock = clock
+        self._last: _Log | None = None
 
     def read(self) -> Manifest:
         """Return the manifest of the head.
@@ -154,8 +171,10 @@ class HeadWriter:
             history=history,
             meta=meta,
         )
-        current = self._read_or_none(REFLOG) if previous else None
-        reflog = self._reflog.add(current, references, name=self._name, timestamp=root.published)
+        current = self._log(root.catalog.algorithm) if previous else None
+        reflog = self._reflog.add(
+            current.content if current else None, references, name=self._name, timestamp=root.published
+        )
         return self.replace(manifest, reflog=reflog)
 
     @property
@@ -176,10 +195,13 @@ class HeadWriter:
             reflog = self._reflog.add(
                 reflog, [(certificate, RefKind.CERTIFICATE)], name=self._name, timestamp=manifest.published
             )
-        manifest = dataclasses.replace(manifest, reflog=ContentHash.of(reflog, manifest.root.algorithm))
+        name = ContentHash.of(reflog, manifest.root.algorithm)
+        manifest = dataclasses.replace(manifest, reflog=name)
         content = manifest.encode(self._signer)
         self._storage.flush()
         self._storage.replace(REFLOG, reflog)
+        version = self._storage.version(REFLOG)
+        self._last = _Log(version, reflog, name) if version is not None else None
         self._storage.replace(MANIFEST, content)
         return manifest
 
@@ -202,10 +224,10 @@ class HeadWriter:
             As `read`, or what `reconstruct` raises.
         """
         manifest = self.read()
-        reflog = self._read_or_none(REFLOG)
-        if reflog is None:
+        log = self._log(manifest.root.algorithm)
+        if log is None:
             return self.replace(manifest, reflog=reconstruct(manifest))
-        if manifest.reflog == ContentHash.of(reflog, manifest.root.algorithm):
+        if manifest.reflog == log.name:
             return manifest
         references = [
             (manifest.root, RefKind.CATALOG),
@@ -213,7 +235,7 @@ class HeadWriter:
             *([(manifest.history, RefKind.HISTORY)] if manifest.history else []),
             *([(manifest.meta, RefKind.META)] if manifest.meta else []),
         ]
-        reflog = self._reflog.add(reflog, references, name=self._name, timestamp=manifest.published)
+        reflog = self._reflog.add(log.content, references, name=self._name, timestamp=manifest.published)
         return self.replace(manifest, reflog=reflog)
 
     def _next_history(self, root: Root, previous: Manifest | None) -> bytes:
@@ -229,8 +251,12 @@ class HeadWriter:
         self._storage.put([NewObject(name.path(kind), stored)])
         return name
 
-    def _read_or_none(self, name: str) -> bytes | None:
-        try:
-            return self._storage.read(name)
-        except ObjectMissingError:
+    def _log(self, algorithm: HashAlgorithm) -> _Log | None:
+        """Return the reference log; it grows with every revision, and is read only where others have replaced it."""
+        version = self._storage.version(REFLOG)
+        if version is None:
             return None
+        if self._last is None or self._last.version != version or self._last.name.algorithm is not algorithm:
+            content = self._storage.read(REFLOG)
+            self._last = _Log(version, content, ContentHash.of(content, algorithm))
+        return self._last

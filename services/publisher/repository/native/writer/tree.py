@@ -33,7 +33,7 @@ from services.publisher.repository.native.writer.catalog import (
     file_row,
     link_row,
 )
-from services.publisher.repository.native.writer.compressor import Compressor
+from services.publisher.repository.native.writer.compressor import Compressor, Pieces
 from services.publisher.repository.native.writer.head import Root
 from services.publisher.repository.native.writer.manifest import Manifest
 
@@ -58,27 +58,70 @@ class RepositoryTree:
         self.storage = storage
         self.compressor = compressor
         self.layout = layout
-        self._contents: dict[ContentHash, bytes] = {}
+        self._kept: dict[ContentHash, Pieces] = {}
+        self._memory = 0
+        """Of all that is kept, in bytes."""
+        self._root: tuple[ContentHash, Catalog] | None = None
+        """The root catalog that was used last, unless somebody uses it."""
         self._lock = threading.Lock()
 
-    def content(self, name: ContentHash) -> bytes:
+    def content(self, name: ContentHash) -> Pieces:
         """Return the uncompressed database of a catalog above the layers."""
         with self._lock:
-            content = self._contents.pop(name, None)
+            content = self._kept.pop(name, None)
             if content is not None:
-                self._contents[name] = content  # the last one in the order of use
+                self._kept[name] = content  # the last one in the order of use
                 return content
-        content = self.read(name)
+        content = Pieces.of(self.read(name))
         self.keep(name, content)
         return content
 
-    def keep(self, name: ContentHash, content: bytes) -> None:
-        """Keep a catalog in memory."""
+    def keep(self, name: ContentHash, content: Pieces, *, instead: ContentHash | None = None) -> None:
+        """Keep a catalog in memory, and no longer the one that it comes after."""
         with self._lock:
-            self._contents[name] = content
-            kept = sum(map(len, self._contents.values()))
-            while kept > _KEPT and len(self._contents) > 1:
-                kept -= len(self._contents.pop(next(iter(self._contents))))
+            for gone in (name, instead):
+                if gone in self._kept:
+                    self._memory -= self._kept.pop(gone).memory
+            self._kept[name] = content
+            self._memory += content.memory
+            while self._memory > _KEPT and len(self._kept) > 1:
+                self._memory -= self._kept.pop(next(iter(self._kept))).memory
+
+    def take_root(self, name: ContentHash) -> Catalog:
+        """Open a root catalog; where it is the one that was used last, it is open already.
+
+        With a link for each layer it is large: neither looking for one layer nor adding one should read all of it.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            It is not what its name says.
+        StorageError
+            The storage failed.
+        """
+        with self._lock:
+            if self._root is not None and self._root[0] == name:
+                catalog, self._root = self._root[1], None
+                return catalog
+        return self.load(name, self.content(name))
+
+    def return_root(self, name: ContentHash, catalog: Catalog) -> None:
+        """Leave a root catalog open that is as it was stored."""
+        with self._lock:
+            last, self._root = self._root, (name, catalog)
+        if last is not None:
+            last[1].close()
+
+    def load(self, name: ContentHash, stored: Pieces) -> Catalog:
+        """Open a catalog."""
+        return Catalog(stored.content, where=f"{self.storage}: {name.path(ObjectKind.CATALOG)}")
+
+    def close(self) -> None:
+        """Free the memory."""
+        with self._lock:
+            if self._root is not None:
+                self._root[1].close()
+                self._root = None
 
     def read(self, name: ContentHash) -> bytes:
         """Read a catalog's uncompressed database from the storage.
@@ -110,11 +153,13 @@ class RepositoryTree:
 class _Open:
     """A catalog that an update looks into, and perhaps changes."""
 
-    def __init__(self, catalog: Catalog, above: "_Open | None", *, new: bool) -> None:
+    def __init__(self, catalog: Catalog, above: "_Open | None", name: ContentHash | None) -> None:
         self.catalog = catalog
         self.above = above
-        self.before: Mapping[str, int] | None = None if new else catalog.counters()
-        """What it counted when it was stored; None where it is new."""
+        self.name = name
+        """Of what it was when it was stored; None where it is new."""
+        self.before: Mapping[str, int] | None = None if name is None else catalog.counters()
+        """What it counted then."""
         self.changed = False
 
 
@@ -134,7 +179,7 @@ class TreeUpdate:
         self._where = str(tree.storage)
         self._open: dict[bytes, _Open] = {}
         self._objects: list[NewObject] = []
-        self._root = self._load(b"", root, None)
+        self._root = self._opened(b"", root, tree.take_root(root), None)
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +187,9 @@ class TreeUpdate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is None and self._root.name is not None and not self._root.changed:
+            self._tree.return_root(self._root.name, self._root.catalog)
+            del self._open[b""]
         for opened in self._open.values():
             opened.catalog.close()
 
@@ -236,6 +284,7 @@ class TreeUpdate:
                 opened.above.changed = True
         properties = {"revision": str(revision), "TTL": str(previous.ttl), "previous_revision": str(previous.root)}
         root = self._encode(self._root, b"", properties, published)
+        self._root.name, self._root.changed = root.name, False
         self._tree.storage.put(self._objects)
         return Root(catalog=root.name, size=root.size, revision=revision, published=published)
 
@@ -243,15 +292,16 @@ class TreeUpdate:
         compressor = self._tree.compressor
         catalog = opened.catalog
         catalog.set_properties({**properties, "last_modified": str(published)})
-        content = catalog.content()
-        stored = compressor.compress(content)
+        made_of = Pieces(()) if opened.name is None else self._tree.content(opened.name)
+        content = compressor.compress_pieces(catalog.content(), made_of)
+        stored = content.stored
         name = compressor.name(stored)
         self._objects.append(NewObject(name.path(ObjectKind.CATALOG), stored))
-        self._tree.keep(name, content)
+        self._tree.keep(name, content, instead=opened.name)
         root = catalog.directory(path)
         if root is None:
             raise BrokenRepositoryError(f"{self._where}: the catalog of /{path.decode()} has no root")
-        return NestedCatalog(path=path, name=name, size=len(content), root=root, counters=catalog.counters())
+        return NestedCatalog(path=path, name=name, size=len(content.content), root=root, counters=catalog.counters())
 
     def _catalog_at(self, path: bytes) -> _Open:
         """Return the catalog that an entry is in, or would be; a nested catalog's root counts as in it."""
@@ -270,12 +320,14 @@ class TreeUpdate:
             opened = there
         return opened
 
-    def _load(self, path: bytes, name: ContentHash, above: _Open | None) -> _Open:
-        catalog = Catalog(self._tree.content(name), where=f"{self._where}: {name.path(ObjectKind.CATALOG)}")
+    def _load(self, path: bytes, name: ContentHash, above: _Open) -> _Open:
+        return self._opened(path, name, self._tree.load(name, self._tree.content(name)), above)
+
+    def _opened(self, path: bytes, name: ContentHash, catalog: Catalog, above: _Open | None) -> _Open:
         if catalog.prefix != path:
             catalog.close()
             raise BrokenRepositoryError(f"{self._where}: the catalog {name} is of {catalog.prefix!r}, not of {path!r}")
-        opened = self._open[path] = _Open(catalog, above, new=False)
+        opened = self._open[path] = _Open(catalog, above, name)
         return opened
 
     def _shelf(self, path: bytes) -> _Open:
@@ -292,7 +344,7 @@ class TreeUpdate:
         layers.catalog.insert(mountpoint, "self_dir")
         self._has_directory(layers, _LAYERS, 1)
         catalog = Catalog.create(path, _NEW_DIRECTORY, where=f"{self._where}: new catalog of {path.decode()}")
-        shelf = self._open[path] = _Open(catalog, layers, new=True)
+        shelf = self._open[path] = _Open(catalog, layers, name=None)
         catalog.insert(self._marker(path), "self_regular")
         return shelf
 

@@ -50,10 +50,14 @@ async def test_objects_arrive_with_their_headers(bucket: S3Access, tmp_path: Pat
             }
             assert storage.read(catalog.path) == b"a catalog"
             with storage.exclusive():
+                assert storage.version(".cvmfspublished") is None
                 storage.replace(".cvmfspublished", b"a manifest")
+                version = storage.version(".cvmfspublished")
+                assert version == storage.version(".cvmfspublished")
                 storage.replace(".cvmfspublished", b"another manifest")
             assert storage.read(".cvmfspublished") == b"another manifest"
             assert storage.size(".cvmfspublished") == 16
+            assert storage.version(".cvmfspublished") not in (None, version)
             assert storage.size("data/00/nothing") is None
             with pytest.raises(ObjectMissingError, match=r"cvmfs/data/00/nothing"):
                 storage.read("data/00/nothing")

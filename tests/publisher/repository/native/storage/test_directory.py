@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from services.publisher.repository.native.records import REFLOG
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from services.publisher.repository.native.storage.interface import NewObject
 
@@ -33,3 +34,14 @@ def test_an_object_that_is_there_is_left_alone(storage: DirectoryStorage, tmp_pa
     before = (tmp_path / _PATH).stat().st_ino
     storage.put([NewObject(_PATH, b"content")])
     assert (tmp_path / _PATH).stat().st_ino == before
+
+
+def test_a_file_that_is_replaced_has_another_version(storage: DirectoryStorage) -> None:
+    assert storage.version(REFLOG) is None
+    versions = []
+    for content in (b"one", b"two", b"two"):
+        storage.replace(REFLOG, content)
+        versions.append(storage.version(REFLOG))
+        assert storage.version(REFLOG) == versions[-1]
+    assert None not in versions
+    assert len(set(versions)) == len(versions)
