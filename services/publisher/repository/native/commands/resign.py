@@ -9,6 +9,7 @@ import click
 from services.common.command_line import write_document, write_output
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.commands.frame import JSON, REPOSITORY, open_site
+from services.publisher.repository.native.errors import StorageError
 from services.publisher.repository.native.records import HashAlgorithm
 from services.publisher.repository.native.rotation import drop_other_certificates, install_whitelist
 from services.publisher.repository.native.trust.keyring import KeyFiles
@@ -91,5 +92,8 @@ def sign_whitelist_file(*, name: str, keys: Path, days: int, hash_: str, output:
         validity=timedelta(days=days),
         now=datetime.now(UTC),
     )
-    output.write_bytes(content)
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error.strerror}") from None
     write_output(f"{output}: install it with thin-repository resign {repository} --whitelist {output}\n")

@@ -177,8 +177,16 @@ def test_the_whitelist_is_signed_elsewhere(created: Tool, tmp_path: Path, keys: 
     signed = tmp_path / "signed"
     made = created.call("sign-whitelist", NAME, "--keys", elsewhere, "--days", "90", "--output", signed)
     assert made.status == 0, made.error
+    nowhere = tmp_path / "missing/signed"
+    failed = created.call("sign-whitelist", NAME, "--keys", elsewhere, "--output", nowhere)
+    assert (failed.status, f"cannot write {nowhere}: No such file" in failed.error) == (4, True)
     assert created.run("resign", "--whitelist", signed).status == 0
     assert (created.root / ".cvmfswhitelist").read_bytes() == signed.read_bytes()
+
+
+def test_an_age_that_is_no_number_keeps_everything(created: Tool) -> None:
+    ended = created.run("gc", "--delete", "--keep-revisions", "1", "--keep-days", "nan")
+    assert (ended.status, "nan is no number" in ended.error) == (2, True)
 
 
 def test_garbage_is_shown_before_it_is_deleted(created: Tool) -> None:
