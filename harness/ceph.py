@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from harness.commands import CommandError, run
 from harness.ports import free_ports
 from harness.processes import Daemon, DaemonError, wait_until
 from harness.s3 import S3Access, accepts_objects, create_bucket, s3_client
@@ -245,27 +246,11 @@ class CephRGW:
     async def _run(self, program: str, *arguments: str) -> bytes:
         """Run a command of the cluster to its end and return its standard output."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                program,
-                "-c",
-                str(self._directory / "ceph.conf"),
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            configuration = self._directory / "ceph.conf"
+            return (await run(program, "-c", configuration, *arguments, timeout=_COMMAND_TIMEOUT)).stdout
         except FileNotFoundError:
             raise DaemonError(
                 f"{program} is not installed: apt install ceph-mon ceph-osd radosgw ceph-common"
             ) from None
-        try:
-            output, errors = await asyncio.wait_for(process.communicate(), _COMMAND_TIMEOUT)
-        except BaseException as error:
-            process.kill()
-            await process.wait()
-            if isinstance(error, TimeoutError):
-                raise DaemonError(f"{program} {arguments[0]}: not done within {_COMMAND_TIMEOUT} s") from None
-            raise
-        if process.returncode != 0:
-            raise DaemonError(f"{program} {arguments[0]}: {errors.decode(errors='replace').strip()[-2000:]}")
-        return output
+        except CommandError as error:
+            raise DaemonError(str(error)) from None

@@ -1,11 +1,16 @@
 """Commands that a program of the harness runs to their end."""
 
 import asyncio
+import contextlib
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 __all__ = ["CommandError", "Completed", "run"]
 
@@ -64,7 +69,7 @@ async def run(
     env
         Environment variables added to this process's own.
     timeout
-        Seconds after which the command is killed.
+        Seconds after which the command is killed, with what it has started.
     accept
         Exit statuses that are no failure.
 
@@ -74,31 +79,53 @@ async def run(
         It ended with another status, or not within the time.
     """
     words = tuple(os.fspath(word) for word in argv)
-    source = input.open("rb") if isinstance(input, Path) else None
-    sink = output.open("wb") if output else None
-    try:
+    # Files, not pipes: asyncio takes a program for running until its pipes have been read to their ends, which what it
+    # has left behind may prevent, and never come to if it does not read them any more.
+    with ExitStack() as stack:
+        source = stack.enter_context(_opened(input))
+        said = stack.enter_context(tempfile.TemporaryFile())
+        complained = stack.enter_context(tempfile.TemporaryFile())
         process = await asyncio.create_subprocess_exec(
             *words,
-            stdin=source or (asyncio.subprocess.DEVNULL if input is None else asyncio.subprocess.PIPE),
-            stdout=sink or asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=source,
+            stdout=said if output is None else stack.enter_context(output.open("wb")),
+            stderr=complained,
             env={**os.environ, **(env or {})},
+            start_new_session=True,
         )
-    finally:
-        for file in filter(None, (source, sink)):
-            file.close()
-    content = input if isinstance(input, bytes) else None
-    try:
-        async with asyncio.timeout(timeout):
-            stdout, stderr = await process.communicate(content)
-    except TimeoutError:
-        completed = Completed(argv=words, returncode=-9, stdout=b"", stderr=b"")
-        raise CommandError(completed, f"not done within {timeout:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    completed = Completed(argv=words, returncode=process.returncode or 0, stdout=stdout or b"", stderr=stderr)
-    if completed.returncode not in accept:
-        raise CommandError(completed, f"exit status {completed.returncode}")
+        reason = None
+        try:
+            async with asyncio.timeout(timeout):
+                await process.wait()
+        except TimeoutError:
+            reason = f"not done within {timeout:g} s"
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        status = process.returncode or 0
+        completed = Completed(argv=words, returncode=status, stdout=_read(said), stderr=_read(complained))
+    if reason is None and status not in accept:
+        reason = f"exit status {status}"
+    if reason is not None:
+        raise CommandError(completed, reason)
     return completed
+
+
+@contextmanager
+def _opened(source: bytes | Path | None) -> Iterator[IO[bytes]]:
+    """Open what a command reads."""
+    if not isinstance(source, bytes):
+        with Path(source or os.devnull).open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as memory:
+        memory.write(source)
+        memory.seek(0)
+        yield memory
+
+
+def _read(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()

@@ -1,42 +1,66 @@
 """The Docker engine that an image is loaded into, through the `docker` command: it knows contexts and DOCKER_HOST."""
 
 import asyncio
-from typing import Final
+import contextlib
+import os
+import signal
+from typing import BinaryIO, Final
 
 from services.docker2cvmfs.errors import EngineError
 
 __all__ = ["load"]
 
-_SECONDS: Final = 300
+_PATIENCE: Final = 300
+_QUOTED: Final = 2000
+"""Bytes of what the command says that an error quotes."""
 
 
-async def load(archive: bytes) -> None:
+async def load(archive: bytes, *, patience: float = _PATIENCE) -> None:
     """Load a docker archive.
+
+    Parameters
+    ----------
+    archive
+        Its content, which is small: that of a thin image.
+    patience
+        Seconds after which the command is killed.
 
     Raises
     ------
     EngineError
         There is no engine, or it refuses.
     """
-    try:
-        program = await asyncio.create_subprocess_exec(
-            *("docker", "load", "--quiet"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError as error:
-        raise EngineError(
-            f"cannot run docker: {error.strerror}: install Docker's command line, or use --output"
-        ) from None
-    try:
-        async with asyncio.timeout(_SECONDS):
-            _, errors = await program.communicate(archive)
-    except TimeoutError:
-        raise EngineError(f"docker load did not end within {_SECONDS} s: does the engine answer?") from None
-    finally:
-        if program.returncode is None:
-            program.kill()
-            await program.wait()
-    if program.returncode:
-        raise EngineError(f"docker load failed: {errors.decode(errors='replace').strip()[:2000]}")
+    # Files in memory, not pipes: asyncio takes a program for running until its pipes have come to their ends, which
+    # somebody whom it has left behind may prevent.
+    with _memory() as source, _memory() as said:
+        source.write(archive)
+        source.seek(0)
+        try:
+            program = await asyncio.create_subprocess_exec(
+                *("docker", "load", "--quiet"),
+                stdin=source,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineError(
+                f"cannot run docker: {error.strerror}: install Docker's command line, or use --output"
+            ) from None
+        try:
+            async with asyncio.timeout(patience):
+                await program.wait()
+        except TimeoutError:
+            raise EngineError(f"docker load did not end within {patience:g} s: does the engine answer?") from None
+        finally:
+            if program.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGKILL)
+                await program.wait()
+        if program.returncode:
+            said.seek(0)
+            raise EngineError(f"docker load failed: {said.read(_QUOTED).decode(errors='replace').strip()}")
+
+
+def _memory() -> BinaryIO:
+    return os.fdopen(os.memfd_create("docker-load"), "w+b")

@@ -22,6 +22,7 @@ from tests.graphdriver.core.conftest import LOOKUP_TIMEOUT
 from tests.support import cvmfs2
 from tests.support.fuse import stop
 from tests.support.mounts import mounts_below, unmount_all_below
+from tests.support.processes import runs
 
 TEST = RepositoryName("test.example.org")
 OTHER = RepositoryName("other.example.org")
@@ -75,13 +76,6 @@ def _behave(source: Path, name: str, behaviour: str) -> None:
     (source / f"{name}.behaviour").write_text(behaviour)
 
 
-def _runs(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
 async def _gone(point: Path) -> None:
     async def gone() -> bool:
         return str(point) not in mounts_below(point.parent)
@@ -123,7 +117,7 @@ async def test_a_client_ends_with_its_mount_wherever_that_has_leaked_to(
         await _gone(directory / TEST)
         server = cvmfs2.serving_process(source, TEST)
         # Until then a client that is started anew would wait for it.
-        await wait_until(lambda: asyncio.sleep(0, not _runs(server)), timeout=5, what="the client ends")
+        await wait_until(lambda: asyncio.sleep(0, not runs(server)), timeout=5, what="the client ends")
         assert (await repositories.ensure(TEST, holder="b") / "content").read_text() == TEST
     finally:
         other.kill()
