@@ -52,7 +52,10 @@ class NodeTraces:
         """Wait until a node keeps what it did before: copies go when their layers are published, mounts linger."""
 
         async def settled() -> bool:
-            return not cls.of(node).since(before)
+            try:
+                return not cls.of(node).since(before)
+            except FileNotFoundError:
+                return False  # something went while it was looked at
 
         try:
             await wait_until(settled, timeout=20, what="nothing more is kept")
