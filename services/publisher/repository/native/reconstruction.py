@@ -1,8 +1,9 @@
 """A reference log for a repository that has none, of what can be found, as the stock tools make it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from services.publisher.repository.native.errors import ObjectMissingError
+from services.publisher.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.publisher.repository.native.records import ContentHash, ObjectKind, RefKind
 from services.publisher.repository.native.revisions import revisions
 from services.publisher.repository.native.storage.interface import Storage
@@ -18,6 +19,8 @@ _Get = Callable[[ContentHash, ObjectKind], bytes]
 def reconstruct_reflog(storage: Storage, manifest: Manifest, get: _Get) -> bytes:
     """Make a reference log of the revisions and tag databases that can be followed back from the head, and of the tags.
 
+    What is missing or damaged of the past ends it: collections and publishing need to know the present only.
+
     Parameters
     ----------
     storage
@@ -29,18 +32,22 @@ def reconstruct_reflog(storage: Storage, manifest: Manifest, get: _Get) -> bytes
 
     Raises
     ------
-    NativeError
-        Something that is there cannot be read.
+    BrokenRepositoryError
+        The present tag database is damaged.
+    StorageError
+        The storage failed.
     """
     reflog, name, published = ReferenceLog(), manifest.name, manifest.published
-    log = reflog.add(None, [(manifest.certificate, RefKind.CERTIFICATE)], name=name, timestamp=published)
+    present = [(manifest.certificate, RefKind.CERTIFICATE), (manifest.root, RefKind.CATALOG)]
+    log = reflog.add(None, present, name=name, timestamp=published)
     if manifest.meta is not None:
         log = reflog.add(log, [(manifest.meta, RefKind.META)], name=name, timestamp=published)
     if manifest.history is not None:
         for tag in History().read(get(manifest.history, ObjectKind.HISTORY), name=name):
             log = reflog.add(log, [(tag.root, RefKind.CATALOG)], name=name, timestamp=tag.timestamp)
-    for record in revisions(storage, manifest):
-        log = reflog.add(log, [(record.root, RefKind.CATALOG)], name=name, timestamp=record.published)
+    with suppress(BrokenRepositoryError):
+        for record in revisions(storage, manifest):
+            log = reflog.add(log, [(record.root, RefKind.CATALOG)], name=name, timestamp=record.published)
     histories = [(history, RefKind.HISTORY) for history in _histories(manifest, get)]
     return reflog.add(log, histories, name=name, timestamp=published)
 
@@ -49,8 +56,8 @@ def _histories(manifest: Manifest, get: _Get) -> Iterator[ContentHash]:
     current = manifest.history
     while current is not None and not current.is_null:
         try:
-            database = get(current, ObjectKind.HISTORY)
-        except ObjectMissingError:
+            previous = History().previous(get(current, ObjectKind.HISTORY), name=manifest.name)
+        except (ObjectMissingError, BrokenRepositoryError):
             return
         yield current
-        current = History().previous(database, name=manifest.name)
+        current = previous

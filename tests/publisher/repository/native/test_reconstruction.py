@@ -9,7 +9,8 @@ from services.publisher.repository.native.access import RepositoryAccess
 from services.publisher.repository.native.collection.collector import Collector
 from services.publisher.repository.native.collection.retention import Retention
 from services.publisher.repository.native.errors import BrokenRepositoryError
-from services.publisher.repository.native.records import MANIFEST, REFLOG, RefKind
+from services.publisher.repository.native.records import MANIFEST, REFLOG, ObjectKind, RefKind
+from services.publisher.repository.native.revisions import revisions
 from services.publisher.repository.native.tags import Tags
 from services.publisher.repository.native.writer.history import TagName
 from services.publisher.repository.native.writer.reflog import Reference, ReferenceLog
@@ -60,6 +61,18 @@ def test_one_that_is_damaged_is_not_signed(published: NativeSite) -> None:
     path.unlink()  # as the check advises
     Tags(access(published)).add(TagName("x"), description="", revision=None)
     assert published.problems() == []
+
+
+def test_what_is_damaged_of_the_past_ends_what_is_followed_back(published: NativeSite) -> None:
+    head, before, first = list(revisions(published.storage, access(published).head.read()))[:3]
+    damaged = published.root / before.root.path(ObjectKind.CATALOG)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    Tags(access(published)).remove([])  # the head is fine
+    (published.root / REFLOG).unlink()
+    Tags(access(published)).add(TagName("x"), description="", revision=None)
+    roots = {found.name for found in references(published) if found.kind is RefKind.CATALOG}
+    assert head.root in roots
+    assert first.root not in roots
 
 
 def test_one_from_a_backup_gets_what_the_head_needs(published: NativeSite) -> None:
