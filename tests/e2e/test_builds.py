@@ -48,6 +48,14 @@ CMD ["cat", "/app/made"]
 """
 
 
+SQUASHED = """\
+FROM {base}
+COPY context/script /app/script
+RUN rm /etc/debian_version /etc/issue && rm -r /var/log && mkdir /var/log && touch /var/log/some && rm /app/script
+RUN echo new > /etc/issue && rm /var/log/some && echo built > /app/made && touch -d @1700000000 /app/made /app
+"""
+
+
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory to build from."""
@@ -119,6 +127,26 @@ async def test_a_build_gives_what_it_gives_under_overlay2(
     assert len(await _layers(node.engine, image)) == len(await _layers(overlay2, image))
     for engine in (node.engine, overlay2):
         await engine.docker("rmi", image)
+
+
+async def test_a_squashed_build_gives_what_it_gives_under_overlay2(
+    node: Node, overlay2: Engine, context: Path, tmp_path: Path
+) -> None:
+    for engine in (node.engine, overlay2):
+        await _build(engine, context, "classic", SQUASHED.format(base=BASE), "test:squashed", "--squash")
+    ours, theirs = [await _tree(engine, "test:squashed") for engine in (node.engine, overlay2)]
+    assert differences(ours, theirs, names=("graphdriver", "overlay2")) == []
+    for engine in (node.engine, overlay2):
+        assert len(await _layers(engine, "test:squashed")) == 2
+        script = "ls -d /etc/issue /etc/debian_version /app/script /var/log/* 2>/dev/null; ls -a /app"
+        assert (await _run(engine, "test:squashed", "sh", "-c", script)).split() == ["/etc/issue", ".", "..", "made"]
+    await node.engine.docker("rmi", "test:squashed")
+    await overlay2.docker("rmi", "test:squashed")
+    # A thin image's descriptor names every step's layer already.
+    await _build(node.engine, context, "classic", SQUASHED.format(base=THIN), "test:squashed", "--squash")
+    assert (await _run(node.engine, "test:squashed", "sh", "-c", script)).split() == ["/etc/issue", ".", "..", "made"]
+    assert len((await read_descriptor(node.engine, "test:squashed", tmp_path)).layers) == 4
+    await node.engine.docker("rmi", "test:squashed")
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

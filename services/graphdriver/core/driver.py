@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from services.graphdriver.core.layers import Layer, LayerId, LayerKind, LayerSto
 from services.graphdriver.core.lineage import Lineage, holds_descriptor, trace
 from services.graphdriver.core.local_copies import LocalCopies
 from services.graphdriver.core.locks import Locks
+from services.graphdriver.core.merge import merged
 from services.graphdriver.core.mounted_unions import MountedUnions
 from services.graphdriver.core.union import UnionBuilder
 from services.graphdriver.errors import LineageError, UnknownLayerError, UnsupportedError
@@ -39,9 +41,23 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TreeDiff:
-    """A diff that is the content of a directory in the kernel's overlay encoding."""
+    """A diff that is the content of a layer's directory, or of several stacked ones."""
 
-    tree: Path
+    trees: Sequence[Path]
+    """The directories in the kernel's overlay encoding, base first."""
+    below: Sequence[Path]
+    """Those that they are stacked on, base first."""
+    scratch: Path
+    """Where several become one."""
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Make it one directory for as long as the context lasts. Blocks."""
+        if len(self.trees) == 1:
+            yield self.trees[0]
+            return
+        with merged(self.trees, self.below, self.scratch) as tree:
+            yield tree
 
 
 class Driver:
@@ -169,6 +185,25 @@ class Driver:
     async def _lineage(self, layer: Layer) -> Lineage:
         return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)[1:]))
 
+    async def _squashed(self, layer: Layer, ancestor: LayerId | None) -> TreeDiff | None:
+        """Return what an image's layer and those below it add to an ancestor; None if it is no diff of that kind."""
+        chain = await asyncio.to_thread(self._layers.chain, layer.id)
+        ids = [link.id for link in chain]
+        count = len(chain) if ancestor is None else ids.index(ancestor) if ancestor in ids[1:] else 0
+        layers = chain[:count]
+        if not layers or any(link.kind is LayerKind.CONTAINER for link in layers):
+            return None
+        if await asyncio.to_thread(holds_descriptor, layer):
+            # It stands for all that lies below it.
+            return TreeDiff([layer.diff], [], self._layers.scratch)
+        if await asyncio.to_thread(lambda: any(map(holds_descriptor, chain))):
+            raise UnsupportedError(
+                f"layer {layer.id} cannot be merged with those below it, which are a thin image's: "
+                "commit a container of the image instead, which leaves nothing but a descriptor"
+            )
+        trees = [link.diff for link in reversed(chain)]
+        return TreeDiff(trees[-count:], trees[:-count], self._layers.scratch)
+
     async def _diffed(self, layer_id: LayerId, parent: LayerId | None) -> tuple[Layer, Lineage]:
         layer = await self._find(layer_id)
         if layer.parent != parent:
@@ -187,17 +222,23 @@ class Driver:
             For a container on a thin image: its changes and every local layer below them have been uploaded, and the
             descriptor names them.
         TreeDiff
-            For every other layer.
+            For every other layer; for one of an image also what it and those below it add to an ancestor, which is
+            what `docker build --squash` asks for.
 
         Raises
         ------
         CommitError
             The changes could not be uploaded.
+        UnsupportedError
+            The parent is neither a container's own nor an ancestor of an image's layer.
         """
+        asked = await self._find(layer_id)
+        if asked.parent != parent and (squashed := await self._squashed(asked, parent)) is not None:
+            return squashed
         layer, lineage = await self._diffed(layer_id, parent)
         if layer.kind is LayerKind.CONTAINER and lineage.descriptor is not None:
             return await self._committer.commit(layer, lineage)
-        return TreeDiff(layer.diff)
+        return TreeDiff([layer.diff], [], self._layers.scratch)
 
     async def apply(self, layer_id: LayerId, chunks: AsyncIterable[bytes]) -> LayerContent:
         """Fill a layer with the content of an uncompressed layer tar, all of it or nothing.

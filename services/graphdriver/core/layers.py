@@ -9,7 +9,7 @@ On disk, below the driver's home::
     layers/<id>/merged/       mount point of the union, there while it is mounted
     layers/<id>/held          how often the union is held
     l/<link>                  short symbolic link to a lower directory, for the mount options
-    trash/                    layers that are being deleted
+    trash/                    layers that are being deleted, and what is needed for a while only
 
 A layer appears and disappears by one rename, so a kill at any point leaves a whole layer or none. The kernel follows a
 link when it mounts and never again: those to other directories than layers' own go now and then, and at every start.
@@ -129,6 +129,11 @@ class LayerStore:
             # 0710: containers' users reach their files through the mount, nobody lists others' layers.
             directory.mkdir(mode=0o710, parents=True, exist_ok=True)
         self._finish_interrupted()
+
+    @property
+    def scratch(self) -> Path:
+        """Directory for what is needed for a while only; a start of this program finds it empty."""
+        return self._trash
 
     def _finish_interrupted(self) -> None:
         for leftover in self._trash.iterdir():

@@ -210,7 +210,8 @@ def _descriptor_tar(descriptor: ThinDescriptor) -> bytes:
 
 async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamResponse:
     def write(sink: BlockingWriter) -> None:
-        pack(diff.tree, sink)
+        with diff.opened() as tree:
+            pack(tree, sink)
 
     response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
     async with iterate_writer(write) as chunks:
@@ -229,9 +230,9 @@ async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamRespon
             if not isinstance(error, Exception):
                 raise
             if isinstance(error, ConnectionError):
-                _log.warning("diff_not_wanted", tree=os.fspath(diff.tree), reason=repr(error))
+                _log.warning("diff_not_wanted", tree=os.fspath(diff.trees[-1]), reason=repr(error))
             else:
-                _log.exception("diff_broken_off", tree=os.fspath(diff.tree))
+                _log.exception("diff_broken_off", tree=os.fspath(diff.trees[-1]))
     return response
 
 

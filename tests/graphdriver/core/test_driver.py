@@ -58,7 +58,35 @@ async def test_a_build_steps_snapshot_is_written_through_get_and_is_a_layer_then
     }
     diff = await driver.diff(key, LayerId("base"))
     assert isinstance(diff, TreeDiff)
-    assert sorted(os.listdir(diff.tree)) == ["a", "built"]
+    with diff.opened() as tree:
+        assert sorted(os.listdir(tree)) == ["a", "built"]
+
+
+async def test_an_images_layer_is_compared_with_an_ancestor(driver: Driver, repository: Repository) -> None:
+    """`docker build --squash` asks for it."""
+    await load_layer(driver, "base", None, {"a": "base", "b": "base"})
+    await load_layer(driver, "one", "base", {"c": "one", "d": "one", "a": None})
+    two = await load_layer(driver, "two", "one", {"d": None, "e": "two"})
+    for ancestor, names in (("base", ["a", "c", "e"]), (None, ["b", "c", "e"])):
+        diff = await driver.diff(two, LayerId(ancestor) if ancestor else None)
+        assert isinstance(diff, TreeDiff)
+        with diff.opened() as tree:
+            assert sorted(os.listdir(tree)) == names
+            assert (tree / "a").is_char_device() == (ancestor is not None)
+    assert os.listdir(driver.home / "trash") == []
+    # A descriptor stands for all that lies below it; what lies on top of one cannot be told from here.
+    await load_thin(driver, "thin", repository.publish("layer", {"f": "published"}))
+    await load_layer(driver, "step", "thin", {"thin.json": thin_json(repository.url("layer")).decode()})
+    diff = await driver.diff(LayerId("step"), None)
+    assert isinstance(diff, TreeDiff)
+    with diff.opened() as tree:
+        assert os.listdir(tree) == ["thin.json"]
+    local = await load_layer(driver, "local", "step", {"g": "local"})
+    with pytest.raises(UnsupportedError, match="a thin image's: commit a container of the image instead"):
+        await driver.diff(local, LayerId("thin"))
+    for foreign in ("none", "local", "two"):
+        with pytest.raises(UnsupportedError, match="can be compared with its parent step only"):
+            await driver.diff(local, LayerId(foreign))
 
 
 async def test_a_base_layer_is_written_through_get_too(driver: Driver) -> None:
@@ -251,7 +279,8 @@ async def test_the_layers_of_an_image_that_mixes_are_shown(driver: Driver, repos
     (directory / "built").write_text("built")
     diff = await driver.diff(LayerId("local"), LayerId("thin"))
     assert isinstance(diff, TreeDiff)
-    assert sorted(os.listdir(diff.tree)) == ["b", "built"]
+    with diff.opened() as tree:
+        assert sorted(os.listdir(tree)) == ["b", "built"]
 
 
 async def test_a_layer_that_is_not_published_fails_the_get_and_leaves_nothing(
