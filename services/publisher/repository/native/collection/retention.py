@@ -35,7 +35,7 @@ class Retention:
             raise InvalidValueError("at least one revision is kept, and no negative number of days")
 
     def kept(self, newest_first: Iterable[RevisionRecord], *, now: float) -> Iterator[RevisionRecord]:
-        """Iterate over the revisions that are kept.
+        """Iterate over the revisions that are kept; no other one is asked for, since it may be damaged.
 
         Parameters
         ----------
@@ -45,9 +45,7 @@ class Retention:
             Seconds since the epoch.
         """
         horizon = now - max(self.days * _DAY, GRACE)
-        followed = now
-        for number, record in enumerate(newest_first):
-            if number >= self.revisions and followed < horizon:
-                return
+        for number, record in enumerate(newest_first, start=1):
             yield record
-            followed = record.published
+            if number >= self.revisions and record.published < horizon:
+                return  # the revision before this one was the newest until then

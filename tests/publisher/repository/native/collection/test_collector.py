@@ -23,6 +23,7 @@ from services.publisher.repository.native.reader.catalog import Catalog, Catalog
 from services.publisher.repository.native.reader.database import Database
 from services.publisher.repository.native.reader.revision import Revision
 from services.publisher.repository.native.records import MANIFEST, REFLOG, ContentHash, ObjectKind, RefKind
+from services.publisher.repository.native.storage.interface import NewObject
 from services.publisher.repository.native.tags import Tags
 from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.repository.native.writer.history import TagName
@@ -297,6 +298,17 @@ def test_nothing_is_deleted_where_it_is_not_known_what_is_reached(made: Revision
     with pytest.raises(ObjectMissingError):
         collector(made).collect()
     assert objects(made) == before
+
+
+def test_a_damaged_revision_that_is_not_kept_goes_with_the_others(made: Revisions) -> None:
+    damaged, *_ = [publish(made, name) for name in ("a", "b", "c")]
+    made.clock.now += 3 * HOUR
+    path = damaged.root.path(ObjectKind.CATALOG)
+    made.access.storage.delete([path])
+    made.access.storage.put([NewObject(path, b"damaged")])
+    done = collector(made, revisions=2).collect()
+    assert done.kept == (4, 3)
+    assert path not in objects(made)
 
 
 def test_a_repository_that_promises_never_to_be_collected_is_not(made: Revisions) -> None:
