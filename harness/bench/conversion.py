@@ -88,7 +88,7 @@ async def _rows(directory: Path, stratum0: Stratum0, image: str, layers: list[Pa
             started = time.perf_counter()
             ended = await run(*command, image, stratum0.repository, env=access.environment)
             seconds = time.perf_counter() - started
-        peaks.append(int(ended.text.split()[-1]) / 1000)
+        peaks.append(int(ended.text.split()[-1]) / 1e6)
         return seconds
 
     async def pull_and_upload() -> float:

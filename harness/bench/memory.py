@@ -6,6 +6,7 @@ from typing import Final
 from harness.bench.material import LARGE_FILE
 from harness.bench.measure import Row, Target
 from harness.bench.rig import Rig
+from harness.peak_memory import peak_memory
 
 __all__ = ["large_layer", "peaks"]
 
@@ -18,10 +19,8 @@ _LIMIT: Final = 150
 
 def _peak(pid: int) -> float:
     """Return the largest resident set that a process and its children have had, in MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (own,) = (int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("VmHWM:"))
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(_peak(int(child)) for child in children)
+    return peak_memory(pid) / 1e6 + sum(_peak(int(child)) for child in children)
 
 
 def peaks(rig: Rig, name: str, limit: float | None) -> Row:

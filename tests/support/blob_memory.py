@@ -7,22 +7,14 @@ import asyncio
 import json
 import sys
 from contextlib import aclosing
-from pathlib import Path
 
+from harness.peak_memory import peak_memory
 from services.common.digest import Digest
 from services.docker2cvmfs.registry.client import RegistryClient
 from services.docker2cvmfs.registry.reference import ImageReference
 from tests.support.registries import impatient
 
 __all__ = ["main"]
-
-
-def _peak() -> int:
-    # getrusage would include the peak of the process that started this one.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("every Linux process has a VmHWM")
 
 
 async def main(image: str, blobs: list[str]) -> list[int]:
@@ -36,7 +28,7 @@ async def main(image: str, blobs: list[str]) -> list[int]:
                 received = sum([len(piece) async for piece in pieces])
             if received != int(size):
                 raise AssertionError("the blob has another size")
-            peaks.append(_peak())
+            peaks.append(peak_memory())
     return peaks
 
 

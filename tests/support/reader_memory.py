@@ -10,20 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.peak_memory import peak_memory
 from services.publisher.repository.native.reader.check.checker import Checker
 from services.publisher.repository.native.reader.reader import RepositoryReader
 from services.publisher.repository.native.storage.directory import DirectoryStorage
 from tests.support.golden import GOLDEN_NAME
 
 __all__ = ["main"]
-
-
-def _peak() -> int:
-    # getrusage would include the peak of the process that started this one.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("every Linux process has a VmHWM")
 
 
 def main(root: Path, key: bytes, steps: Sequence[str]) -> list[int]:
@@ -40,7 +33,7 @@ def main(root: Path, key: bytes, steps: Sequence[str]) -> list[int]:
                 entry = revision.stat(step.encode())
                 assert entry is not None
                 assert sum(map(len, revision.content(entry))) == entry.size
-            peaks.append(_peak())
+            peaks.append(peak_memory())
     return peaks
 
 

@@ -8,19 +8,12 @@ import json
 import sys
 from pathlib import Path
 
+from harness.peak_memory import peak_memory
 from services.common.object_store import ObjectStore, ObjectStoreSettings
 from services.common.repository_name import RepositoryName
 from tests.support.layer_files import sparse_archive
 
 __all__ = ["main"]
-
-
-def _peak() -> int:
-    # getrusage would include the peak of the process that started this one.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("every Linux process has a VmHWM")
 
 
 async def main(directory: Path, sizes: list[int]) -> list[int]:
@@ -34,7 +27,7 @@ async def main(directory: Path, sizes: list[int]) -> list[int]:
             layer = await store.download(archive.digest, directory / "copy")
             if layer.size != size:
                 raise AssertionError("the store has another size")
-            peaks.append(_peak())
+            peaks.append(peak_memory())
     return peaks
 
 

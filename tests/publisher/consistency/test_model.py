@@ -9,6 +9,7 @@ from services.common.object_store import StoredLayer
 from services.publisher.consistency.model import ADVICE, Disagreement, Sighting
 from services.publisher.journal.model import LayerRecord, LayerState
 from services.publisher.repository.interface import ListedLayer
+from tests.support.journal import layer_record
 
 _DIGEST = Digest("a" * 64)
 _STORED = StoredLayer(digest=_DIGEST, size=10, last_modified=datetime.now(UTC))
@@ -17,34 +18,17 @@ _DAMAGED = ListedLayer(digest=_DIGEST, whole=False, linked=True)
 _UNLINKED = ListedLayer(digest=_DIGEST, whole=True, linked=False)
 
 
-def _record(state: LayerState, *, archive_size: int | None = None) -> LayerRecord:
-    return LayerRecord(
-        digest=_DIGEST,
-        state=state,
-        attempts=0,
-        share=None,
-        reason=None,
-        retryable=False,
-        due=0,
-        revision=None,
-        archive_size=archive_size,
-        tree_size=None,
-        announced_at=0,
-        updated_at=0,
-    )
-
-
-_PUBLISHED = _record(LayerState.PUBLISHED)
-_FAILED = _record(LayerState.FAILED)
-_ANNOUNCED = _record(LayerState.ANNOUNCED)
+_PUBLISHED = layer_record(_DIGEST, LayerState.PUBLISHED)
+_FAILED = layer_record(_DIGEST, LayerState.FAILED)
+_ANNOUNCED = layer_record(_DIGEST, LayerState.ANNOUNCED)
 
 
 @pytest.mark.parametrize(
     ("record", "listed", "stored", "expected"),
     [
         (_PUBLISHED, _LISTED, _STORED, None),
-        (_record(LayerState.PUBLISHED, archive_size=10), _LISTED, _STORED, None),
-        (_record(LayerState.PUBLISHED, archive_size=11), _LISTED, _STORED, Disagreement.OTHER_OBJECT),
+        (layer_record(_DIGEST, LayerState.PUBLISHED, archive_size=10), _LISTED, _STORED, None),
+        (layer_record(_DIGEST, LayerState.PUBLISHED, archive_size=11), _LISTED, _STORED, Disagreement.OTHER_OBJECT),
         (_PUBLISHED, None, None, Disagreement.LOST),
         (_PUBLISHED, None, _STORED, Disagreement.NOT_IN_REPOSITORY),
         (_PUBLISHED, _DAMAGED, _STORED, Disagreement.NOT_WHOLE),
@@ -59,9 +43,9 @@ _ANNOUNCED = _record(LayerState.ANNOUNCED)
         (_ANNOUNCED, None, None, Disagreement.NOT_IN_BUCKET),
         (_ANNOUNCED, _LISTED, _STORED, None),
         # It is in the spool, or on its way there.
-        (_record(LayerState.FETCHING), None, None, None),
-        (_record(LayerState.VERIFIED), None, None, None),
-        (_record(LayerState.PUBLISHING), None, None, None),
+        (layer_record(_DIGEST, LayerState.FETCHING), None, None, None),
+        (layer_record(_DIGEST, LayerState.VERIFIED), None, None, None),
+        (layer_record(_DIGEST, LayerState.PUBLISHING), None, None, None),
         (None, None, _STORED, Disagreement.NOT_IN_JOURNAL),
         (None, _LISTED, _STORED, Disagreement.NOT_IN_JOURNAL),
         (None, _LISTED, None, Disagreement.ONLY_IN_REPOSITORY),

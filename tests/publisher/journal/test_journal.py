@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from services.common.digest import Digest
 from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerRecord, LayerState, OwnTransaction, Pause, Selection
+from services.publisher.journal.model import LayerState, OwnTransaction, Pause, Selection
 from services.publisher.journal.schema import STEPS
+from tests.support.journal import numbered, recorded
 from tests.support.mounts import mount, unmount_all_below
-
-
-def _digest(number: int) -> Digest:
-    return Digest(f"{number:064x}")
 
 
 @pytest.fixture
@@ -27,52 +23,46 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
         yield journal
 
 
-async def _record(journal: Journal, digest: Digest) -> LayerRecord:
-    record = await journal.get(digest)
-    assert record is not None
-    return record
-
-
 async def test_announced_layers_are_claimed_in_their_order(journal: Journal) -> None:
     for number in (3, 1, 2):
-        assert await journal.announce([_digest(number)]) == 1
+        assert await journal.announce([numbered(number)]) == 1
     claimed = [await journal.claim() for _ in range(4)]
-    assert [record and record.digest for record in claimed] == [_digest(3), _digest(1), _digest(2), None]
+    assert [record and record.digest for record in claimed] == [numbered(3), numbered(1), numbered(2), None]
     assert {record.state for record in claimed if record} == {LayerState.FETCHING}
 
 
 async def test_a_repeated_announcement_changes_nothing(journal: Journal) -> None:
-    assert await journal.announce([_digest(1), _digest(1), _digest(2)]) == 2
-    assert await journal.announce([_digest(2), _digest(1)]) == 0
-    await journal.published([_digest(1)], 7)
+    assert await journal.announce([numbered(1), numbered(1), numbered(2)]) == 2
+    assert await journal.announce([numbered(2), numbered(1)]) == 0
+    await journal.published([numbered(1)], 7)
     await journal.claim()
-    assert await journal.announce([_digest(1), _digest(2)]) == 0
-    assert (await _record(journal, _digest(1))).state is LayerState.PUBLISHED
-    assert (await _record(journal, _digest(2))).state is LayerState.FETCHING
+    assert await journal.announce([numbered(1), numbered(2)]) == 0
+    assert (await recorded(journal, numbered(1))).state is LayerState.PUBLISHED
+    assert (await recorded(journal, numbered(2))).state is LayerState.FETCHING
 
 
 async def test_an_announcement_makes_failed_layers_due_at_once(journal: Journal) -> None:
-    await journal.announce([_digest(1), _digest(2)])
-    await journal.failed(_digest(1), "the store is down", due=time.time() + 1000)
-    await journal.refused(_digest(2), "forged")
+    await journal.announce([numbered(1), numbered(2)])
+    await journal.failed(numbered(1), "the store is down", due=time.time() + 1000)
+    await journal.refused(numbered(2), "forged")
     assert await journal.claim() is None
-    assert await journal.announce([_digest(1), _digest(2)]) == 2
+    assert await journal.announce([numbered(1), numbered(2)]) == 2
     assert await journal.claim() is not None
     assert await journal.claim() is not None
 
 
 async def test_a_sweep_does_not_bring_refused_layers_back(journal: Journal) -> None:
-    await journal.announce([_digest(1), _digest(2)])
-    await journal.failed(_digest(1), "the store is down", due=time.time() + 1000)
-    await journal.refused(_digest(2), "forged")
-    assert await journal.announce_found([_digest(1), _digest(2), _digest(3)]) == 2
-    assert (await _record(journal, _digest(2))).state is LayerState.FAILED
+    await journal.announce([numbered(1), numbered(2)])
+    await journal.failed(numbered(1), "the store is down", due=time.time() + 1000)
+    await journal.refused(numbered(2), "forged")
+    assert await journal.announce_found([numbered(1), numbered(2), numbered(3)]) == 2
+    assert (await recorded(journal, numbered(2))).state is LayerState.FAILED
 
 
 async def test_a_failed_layer_waits_until_it_is_due(journal: Journal) -> None:
-    await journal.announce([_digest(1)])
+    await journal.announce([numbered(1)])
     due = time.time() + 0.2
-    await journal.failed(_digest(1), "the store is down", due=due)
+    await journal.failed(numbered(1), "the store is down", due=due)
     assert await journal.claim() is None
     assert await journal.next_due() == due
     await asyncio.sleep(due - time.time())
@@ -83,39 +73,39 @@ async def test_a_failed_layer_waits_until_it_is_due(journal: Journal) -> None:
 
 
 async def test_failures_of_a_batch_count_for_none_of_its_layers(journal: Journal) -> None:
-    await journal.announce([_digest(1), _digest(2)])
-    await journal.failed_together([_digest(1), _digest(2)], "publishing failed", due=0, share=1)
+    await journal.announce([numbered(1), numbered(2)])
+    await journal.failed_together([numbered(1), numbered(2)], "publishing failed", due=0, share=1)
     record = await journal.claim()
     assert record is not None
     assert (record.attempts, record.share) == (0, 1)
     await journal.widen()
-    assert (await _record(journal, _digest(2))).share == 2
+    assert (await recorded(journal, numbered(2))).share == 2
     await journal.published([record.digest], 3)
-    record = await _record(journal, record.digest)
+    record = await recorded(journal, record.digest)
     assert (record.state, record.revision, record.share, record.reason) == (LayerState.PUBLISHED, 3, None, None)
 
 
 async def test_what_was_interrupted_is_announced_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     async with Journal(path) as journal:
-        await journal.announce(map(_digest, range(6)))
-        await journal.advance([_digest(1)], LayerState.FETCHING)
-        await journal.advance([_digest(2)], LayerState.VERIFIED)
-        await journal.advance([_digest(3)], LayerState.PUBLISHING)
-        await journal.published([_digest(4)], 1)
-        await journal.refused(_digest(5), "forged")
+        await journal.announce(map(numbered, range(6)))
+        await journal.advance([numbered(1)], LayerState.FETCHING)
+        await journal.advance([numbered(2)], LayerState.VERIFIED)
+        await journal.advance([numbered(3)], LayerState.PUBLISHING)
+        await journal.published([numbered(4)], 1)
+        await journal.refused(numbered(5), "forged")
     async with Journal(path) as journal:
-        assert set(await journal.interrupted()) == {_digest(2), _digest(3)}
-        states = [(await _record(journal, _digest(number))).state for number in range(6)]
+        assert set(await journal.interrupted()) == {numbered(2), numbered(3)}
+        states = [(await recorded(journal, numbered(number))).state for number in range(6)]
     assert states == [LayerState.ANNOUNCED] * 4 + [LayerState.PUBLISHED, LayerState.FAILED]
 
 
 async def test_a_retry_brings_failed_and_published_layers_back(journal: Journal) -> None:
-    await journal.announce([_digest(1), _digest(2), _digest(3)])
-    await journal.refused(_digest(1), "forged")
-    await journal.published([_digest(2)], 1)
-    await journal.advance([_digest(3)], LayerState.PUBLISHING)
-    records = [await journal.restart(_digest(number)) for number in range(1, 5)]
+    await journal.announce([numbered(1), numbered(2), numbered(3)])
+    await journal.refused(numbered(1), "forged")
+    await journal.published([numbered(2)], 1)
+    await journal.advance([numbered(3)], LayerState.PUBLISHING)
+    records = [await journal.restart(numbered(number)) for number in range(1, 5)]
     assert [record and record.state for record in records] == [
         LayerState.ANNOUNCED,
         LayerState.ANNOUNCED,
@@ -125,19 +115,19 @@ async def test_a_retry_brings_failed_and_published_layers_back(journal: Journal)
 
 
 async def test_pages_and_counts(journal: Journal) -> None:
-    await journal.announce(map(_digest, range(5)))
-    await journal.published([_digest(0), _digest(3)], 1)
+    await journal.announce(map(numbered, range(5)))
+    await journal.published([numbered(0), numbered(3)], 1)
     page = await journal.page(Selection(), after="", limit=3)
-    assert [record.digest for record in page] == [_digest(0), _digest(1), _digest(2)]
+    assert [record.digest for record in page] == [numbered(0), numbered(1), numbered(2)]
     assert [record.digest for record in await journal.page(Selection(), after=page[-1].digest, limit=3)] == [
-        _digest(3),
-        _digest(4),
+        numbered(3),
+        numbered(4),
     ]
     assert [
         record.digest for record in await journal.page(Selection(states=(LayerState.PUBLISHED,)), after="", limit=9)
     ] == [
-        _digest(0),
-        _digest(3),
+        numbered(0),
+        numbered(3),
     ]
     counts = (await journal.summary()).counts
     assert (counts[LayerState.ANNOUNCED], counts[LayerState.PUBLISHED], counts[LayerState.FAILED]) == (3, 2, 0)
@@ -159,14 +149,14 @@ async def test_transactions_are_remembered_until_none_is_open(tmp_path: Path) ->
 
 
 async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> None:
-    announcing = asyncio.create_task(journal.announce(map(_digest, range(20_000))))
+    announcing = asyncio.create_task(journal.announce(map(numbered, range(20_000))))
     await asyncio.sleep(0)
     announcing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await announcing
     counted = (await journal.summary()).counts[LayerState.ANNOUNCED]
     assert counted in (0, 20_000)
-    assert await journal.announce([_digest(20_000)]) == 1
+    assert await journal.announce([numbered(20_000)]) == 1
 
 
 async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -187,13 +177,13 @@ async def test_a_journal_of_an_earlier_version_keeps_everything(tmp_path: Path) 
     connection.executescript(STEPS[0])
     connection.execute(
         "INSERT INTO layers (digest, state, revision, announced_at, updated_at) VALUES (?, 'published', 7, 1.5, 2.5)",
-        [_digest(1)],
+        [numbered(1)],
     )
     connection.execute("INSERT INTO transactions VALUES ('open', NULL)")
     connection.close()
     for _ in range(2):
         async with Journal(path) as journal:
-            record = await _record(journal, _digest(1))
+            record = await recorded(journal, numbered(1))
             assert (record.state, record.revision, record.archive_size) == (LayerState.PUBLISHED, 7, None)
             assert (record.announced_at, record.updated_at) == (1.5, 2.5)
             assert [transaction.token for transaction in await journal.transactions()] == ["open"]
@@ -209,7 +199,7 @@ async def test_a_migration_that_cannot_be_finished_leaves_the_journal_as_it_was(
         connection.executescript(STEPS[0])
         connection.executemany(
             "INSERT INTO layers (digest, state, announced_at, updated_at) VALUES (?, 'announced', 1, 1)",
-            [(_digest(number),) for number in range(1000)],
+            [(numbered(number),) for number in range(1000)],
         )
         connection.close()
         with pytest.raises(JournalError, match="cannot be opened: database or disk is full"):
@@ -242,26 +232,26 @@ async def test_a_pause_outlives_the_publisher(tmp_path: Path) -> None:
 async def test_the_oldest_layer_is_of_those_that_are_to_be_published(journal: Journal) -> None:
     assert (await journal.summary()).oldest is None
     for number in range(4):
-        await journal.announce([_digest(number)])
-    await journal.refused(_digest(0), "forged")
-    await journal.published([_digest(1)], 1)
-    await journal.failed(_digest(2), "the store is down", due=0)
+        await journal.announce([numbered(number)])
+    await journal.refused(numbered(0), "forged")
+    await journal.published([numbered(1)], 1)
+    await journal.failed(numbered(2), "the store is down", due=0)
     summary = await journal.summary()
-    assert summary.oldest == (await _record(journal, _digest(2))).announced_at
+    assert summary.oldest == (await recorded(journal, numbered(2))).announced_at
     assert (summary.refused, summary.total) == (1, 4)
     before = time.time()
-    await journal.restart(_digest(1))
-    await journal.published([_digest(2), _digest(3)], 1)
+    await journal.restart(numbered(1))
+    await journal.published([numbered(2), numbered(3)], 1)
     # A published layer that is looked for again has not waited since it was first announced.
     assert before <= ((await journal.summary()).oldest or 0) <= time.time()
 
 
 async def test_sizes_are_kept(journal: Journal) -> None:
-    await journal.announce([_digest(1), _digest(2)])
-    await journal.verified(_digest(1), archive_size=100)
-    await journal.published([_digest(1), _digest(2)], 1, tree_sizes={_digest(1): 1 << 40})
-    await journal.published([_digest(1)], 2)
-    sizes = [await _record(journal, _digest(number)) for number in (1, 2)]
+    await journal.announce([numbered(1), numbered(2)])
+    await journal.verified(numbered(1), archive_size=100)
+    await journal.published([numbered(1), numbered(2)], 1, tree_sizes={numbered(1): 1 << 40})
+    await journal.published([numbered(1)], 2)
+    sizes = [await recorded(journal, numbered(number)) for number in (1, 2)]
     assert [(record.archive_size, record.tree_size) for record in sizes] == [(100, 1 << 40), (None, None)]
 
 
@@ -281,7 +271,7 @@ async def test_a_full_disk_is_an_error_that_the_check_sees(tmp_path: Path) -> No
         async with Journal(state / "journal.sqlite") as journal:
             await journal.check()
             with pytest.raises(JournalError, match=r"journal\.sqlite failed: database or disk is full"):
-                await journal.announce(map(_digest, range(5000)))
+                await journal.announce(map(numbered, range(5000)))
             assert (await journal.summary()).counts[LayerState.ANNOUNCED] == 0
             (state / "rest").write_bytes(bytes(shutil.disk_usage(state).free))
             with pytest.raises(JournalError):

@@ -10,6 +10,7 @@ from services.publisher.journal.model import LayerRecord, LayerState, Pause, Sel
 from services.publisher.page.renderer import LayerList, PageContent, PageRenderer
 from services.publisher.pipeline.progress import Stage, SweepState, TransactionProgress
 from services.publisher.status.model import DiskSpace, PublisherStatus
+from tests.support.journal import layer_record, numbered
 from tests.support.publisher import REPOSITORY
 
 _NOW = 1_000_000.0
@@ -44,7 +45,7 @@ def _rendered(
 
 
 def test_the_transaction_under_way() -> None:
-    digests = tuple(Digest(f"{number:064x}") for number in range(11))
+    digests = tuple(map(numbered, range(11)))
     text = _rendered(
         transaction=TransactionProgress(digests=digests, size=3 << 30, stage=Stage.ADDING, added=4, since=_NOW - 90)
     )
@@ -57,20 +58,7 @@ def test_the_transaction_under_way() -> None:
 
 
 def test_the_layer_that_was_published_last() -> None:
-    latest = LayerRecord(
-        digest=Digest("a" * 64),
-        state=LayerState.PUBLISHED,
-        attempts=0,
-        share=None,
-        reason=None,
-        retryable=False,
-        due=0,
-        revision=1234,
-        archive_size=1,
-        tree_size=1,
-        announced_at=_NOW - 60,
-        updated_at=_NOW - 30,
-    )
+    latest = layer_record(Digest("a" * 64), LayerState.PUBLISHED, revision=1234, updated_at=_NOW - 30)
     assert "Last published 30 s ago , in revision 1 234: aaaaaaaaaaaa" in _rendered(latest=latest)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from services.common.digest import Digest
 from services.common.object_store.errors import (
     AccessDeniedError,
     ChecksumMismatchError,
@@ -23,11 +22,12 @@ from services.publisher.errors import (
     TransactionLeftOpenError,
 )
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.model import LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures, RetryTimes
+from tests.support.journal import numbered, recorded
 
-_DIGESTS = [Digest(f"{number:064x}") for number in range(5)]
+_DIGESTS = [*map(numbered, range(5))]
 
 
 @pytest.fixture
@@ -40,12 +40,6 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 @pytest.fixture
 def failures(journal: Journal) -> Failures:
     return Failures(journal=journal, metrics=Metrics(), times=RetryTimes(first=10, last=100))
-
-
-async def _record(journal: Journal, digest: Digest = _DIGESTS[0]) -> LayerRecord:
-    record = await journal.get(digest)
-    assert record is not None
-    return record
 
 
 def test_pauses_double_up_to_a_bound() -> None:
@@ -64,8 +58,8 @@ def test_pauses_double_up_to_a_bound() -> None:
     ],
 )
 async def test_what_is_the_layer_s_own_fault_is_refused(failures: Failures, journal: Journal, error: Exception) -> None:
-    await failures.of_layer(await _record(journal), error)
-    record = await _record(journal)
+    await failures.of_layer(await recorded(journal, _DIGESTS[0]), error)
+    record = await recorded(journal, _DIGESTS[0])
     assert (record.state, record.retryable, record.reason) == (LayerState.FAILED, False, str(error))
 
 
@@ -87,8 +81,8 @@ async def test_anything_else_is_tried_again(
     failures: Failures, journal: Journal, error: Exception, pause: float
 ) -> None:
     before = time.time()
-    await failures.of_layer(await _record(journal), error)
-    record = await _record(journal)
+    await failures.of_layer(await recorded(journal, _DIGESTS[0]), error)
+    record = await recorded(journal, _DIGESTS[0])
     assert (record.state, record.retryable, record.attempts) == (LayerState.FAILED, True, 1)
     assert before + pause <= record.due <= time.time() + pause
     assert str(error) in (record.reason or "")
@@ -96,19 +90,19 @@ async def test_anything_else_is_tried_again(
 
 async def test_an_object_that_never_comes_is_given_up(failures: Failures, journal: Journal) -> None:
     attempts = 0
-    while (record := await _record(journal)).state is not LayerState.FAILED or record.retryable:
+    while (record := await recorded(journal, _DIGESTS[0])).state is not LayerState.FAILED or record.retryable:
         await failures.of_layer(record, LayerNotThereError("not there"))
         attempts += 1
     assert attempts == 13
     assert await journal.next_due() is not None  # the others
-    assert (await _record(journal)).state is LayerState.FAILED
+    assert (await recorded(journal, _DIGESTS[0])).state is LayerState.FAILED
 
 
 async def test_a_failed_batch_is_halved_until_its_layers_go_alone(failures: Failures, journal: Journal) -> None:
     for size, share in ((5, 3), (3, 2), (2, 1)):
-        records = [await _record(journal, digest) for digest in _DIGESTS[:size]]
+        records = [await recorded(journal, digest) for digest in _DIGESTS[:size]]
         await failures.of_batch(records, RepositoryError("synchronization failed"))
-        assert {(await _record(journal, digest)).share for digest in _DIGESTS[:size]} == {share}
-    assert (await _record(journal)).attempts == 0
-    await failures.of_batch([await _record(journal)], RepositoryError("synchronization failed"))
-    assert (await _record(journal)).attempts == 1
+        assert {(await recorded(journal, digest)).share for digest in _DIGESTS[:size]} == {share}
+    assert (await recorded(journal, _DIGESTS[0])).attempts == 0
+    await failures.of_batch([await recorded(journal, _DIGESTS[0])], RepositoryError("synchronization failed"))
+    assert (await recorded(journal, _DIGESTS[0])).attempts == 1

@@ -6,30 +6,17 @@ from pathlib import Path
 import pytest
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.digest import Digest
 from services.common.sidecar import LayerSidecar
-from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.model import LayerState
 from services.publisher.layer import VerifiedLayer
 from services.publisher.pipeline.ready import BatchLimits, ReadyLayer, ReadyQueue
 from services.publisher.repository.interface import PreparedLayer
+from tests.support.journal import layer_record, numbered
 
 
 def _layer(number: int, *, size: int = 1, share: int | None = None) -> ReadyLayer:
-    digest = Digest(f"{number:064x}")
-    record = LayerRecord(
-        digest=digest,
-        state=LayerState.FETCHING,
-        attempts=0,
-        share=share,
-        reason=None,
-        retryable=False,
-        due=0,
-        revision=None,
-        archive_size=None,
-        tree_size=None,
-        announced_at=0,
-        updated_at=0,
-    )
+    digest = numbered(number)
+    record = layer_record(digest, LayerState.FETCHING, share=share)
     layer = VerifiedLayer(
         path=Path("/nowhere"), digest=digest, diff_id=digest, size=1, uncompressed_size=1, limits=ArchiveLimits()
     )
