@@ -5,6 +5,7 @@ opens the transaction, succeeds, the transaction is claimed and the marker file 
 publisher itself to do that, a kill between the two would leave a transaction that nobody could tell from a stranger's.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -29,9 +30,17 @@ def main() -> int:
         temporary = f"{marker}.new"
         with open(temporary, "w", encoding="ascii") as file:
             file.write(token)
-            os.setxattr(file.fileno(), MARKER_XATTR, b"kept")
+            _mark(file.fileno())
         os.rename(temporary, marker)
     return status if status >= 0 else 128 - status
+
+
+def _mark(descriptor: int) -> None:
+    try:
+        os.setxattr(descriptor, MARKER_XATTR, b"kept")
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # where no attribute can be had, none is kept, and that shows
+            raise
 
 
 if __name__ == "__main__":
