@@ -174,5 +174,7 @@ def _read_count(layer: Layer) -> int:
         return 1
 
 
-def _lowers(options: str) -> frozenset[str]:
-    return frozenset(path for value in _LOWERS.findall(options) for path in value.split(":"))
+def _lowers(options: str) -> frozenset[str] | None:
+    paths = frozenset(path for value in _LOWERS.findall(options) for path in value.split(":"))
+    # Numbers stand for so many paths that they did not fit (`numbered`).
+    return None if any(path.isdigit() for path in paths) else paths

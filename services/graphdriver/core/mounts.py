@@ -24,6 +24,7 @@ __all__ = [
     "is_upper_in_use",
     "mount_overlay",
     "mount_table",
+    "numbered",
     "remove_mount_point",
     "unmount",
 ]
@@ -34,6 +35,8 @@ _UMOUNT_NOFOLLOW: Final = 8
 _CLONE_FS: Final = 0x200
 _OPTIONS_LIMIT: Final = 4095
 """mount(2) takes one page of options, with its final NUL byte."""
+_LOWERS_LIMIT: Final = 500
+"""Most lower directories of one overlay (OVL_MAX_STACK)."""
 _LANDINGS: Final = 3
 """How often a mount may land at a place that is being removed; more than one is under way nowhere."""
 _ROOM: Final = 32
@@ -73,6 +76,11 @@ class OverlaySource:
     label: str = ""
     """SELinux context of the mount; empty for none."""
 
+    @property
+    def fits(self) -> bool:
+        """Whether mount(2) takes the options."""
+        return len(self.options()) <= _OPTIONS_LIMIT
+
     def options(self) -> str:
         """Write the option string of mount(2)."""
         # A redirect or metacopy attribute in a layer would make the kernel read another file than the layer's own, and
@@ -98,8 +106,8 @@ class OverlaySource:
 def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None:
     """Mount an overlay, all relative paths seen from `directory`.
 
-    Short relative paths are what lets more than a hundred layers fit into the one page of options. The call hangs as
-    long as the file system of a lower directory does.
+    Short relative paths are what lets some three hundred layers fit into the one page of options, and `numbered` makes
+    them shorter. The call hangs as long as the file system of a lower directory does.
 
     Raises
     ------
@@ -107,7 +115,12 @@ def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None
         The options do not fit, or the kernel refuses; the text names the layers.
     """
     options = source.options()
-    if len(options) > _OPTIONS_LIMIT:
+    if len(source.lowers) > _LOWERS_LIMIT:
+        raise MountError(
+            f"{len(source.lowers)} layers, those that carry deletions included, are more than one overlay mount takes "
+            f"(the kernel's limit is {_LOWERS_LIMIT}): flatten the image"
+        )
+    if not source.fits:
         raise MountError(
             f"{len(source.lowers)} layers are more than one overlay mount takes "
             f"({len(options)} bytes of options, the kernel's limit is {_OPTIONS_LIMIT}): flatten the image"
@@ -121,6 +134,32 @@ def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None
             f"cannot mount the overlay {point} of {len(source.lowers)} layers: {os.strerror(code)}{_hint(code)} "
             f"(options: {options[:1000]}; the kernel log may say more)"
         )
+
+
+@contextmanager
+def numbered(source: OverlaySource, *, directory: Path, scratch: Path) -> Iterator[tuple[OverlaySource, Path]]:
+    """Name the lower directories of an overlay by numbers, for as long as its mount takes.
+
+    Parameters
+    ----------
+    source
+        Its paths may be relative to the directory.
+    directory
+        Where they start.
+    scratch
+        Directory for the links.
+
+    Yields
+    ------
+    tuple of OverlaySource and Path
+        The same overlay, and the directory that its paths are relative to.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch) as place:
+        for number, lower in enumerate(source.lowers):
+            os.symlink(directory / lower, f"{place}/{number}")
+        lowers = [str(number) for number in range(len(source.lowers))]
+        upper, work = (str(directory / path) if path is not None else None for path in (source.upper, source.work))
+        yield OverlaySource(lowers=lowers, upper=upper, work=work, label=source.label), Path(place)
 
 
 def is_upper_in_use(upper: str, point: str, *, directory: Path) -> bool:

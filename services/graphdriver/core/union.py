@@ -23,6 +23,7 @@ from services.graphdriver.core.masks import MaskStore
 from services.graphdriver.core.mounts import (
     OverlaySource,
     mount_overlay,
+    numbered,
     remove_mount_point,
     unmount,
 )
@@ -182,7 +183,11 @@ class UnionBuilder:
         def work() -> None:
             self._at_work[point] = repositories
             try:
-                mount_overlay(source, str(point.relative_to(home)), directory=home)
+                if source.fits:
+                    mount_overlay(source, str(point.relative_to(home)), directory=home)
+                else:
+                    with numbered(source, directory=home, scratch=self._layers.scratch) as (short, place):
+                        mount_overlay(short, str(point), directory=place)
                 if given_up:
                     unmount(point)
             finally:

@@ -10,6 +10,7 @@ from services.graphdriver.core.mounts import (
     is_upper_in_use,
     mount_overlay,
     mount_table,
+    numbered,
     remove_mount_point,
     unmount,
 )
@@ -54,6 +55,31 @@ def test_more_layers_than_the_page_of_options_takes_are_refused_by_their_number(
     lowers = [f"l/{number:010}" for number in range(400)]
     with pytest.raises(MountError, match=r"400 layers are more than one overlay mount takes.*flatten the image"):
         mount_overlay(OverlaySource(lowers=lowers, upper="u", work="w"), "point", directory=tmp_path)
+    lowers = [str(number) for number in range(501)]
+    with pytest.raises(MountError, match=r"501 layers.* the kernel's limit is 500\): flatten the image"):
+        mount_overlay(OverlaySource(lowers=lowers, upper="u", work="w"), "point", directory=tmp_path)
+
+
+@pytest.mark.usefixtures("mounting")
+def test_five_hundred_layers_are_mounted_by_their_numbers(tmp_path: Path) -> None:
+    """As many as the kernel stacks."""
+    for name in ("upper", "work", "point", "scratch", "l"):
+        (tmp_path / name).mkdir()
+    lowers = [f"l/{number:064}" for number in range(500)]
+    for lower in lowers:
+        (tmp_path / lower).mkdir()
+        (tmp_path / lower / "top").write_text(lower)
+        (tmp_path / lower / f"of-{lower[2:]}").touch()
+    source = OverlaySource(lowers=lowers, upper="upper", work="work")
+    assert not source.fits
+    with numbered(source, directory=tmp_path, scratch=tmp_path / "scratch") as (short, place):
+        mount_overlay(short, str(tmp_path / "point"), directory=place)
+    assert os.listdir(tmp_path / "scratch") == []
+    assert len(os.listdir(tmp_path / "point")) == 501
+    assert (tmp_path / "point/top").read_text() == lowers[0]
+    (tmp_path / "point/new").touch()
+    assert os.listdir(tmp_path / "upper") == ["new"]
+    assert unmount(tmp_path / "point")
 
 
 @pytest.mark.usefixtures("mounting")

@@ -180,13 +180,24 @@ async def test_more_than_a_hundred_layers(core: Core, repository: Repository) ->
     assert len(_contents(union)) == 75 + 149
 
 
-async def test_more_layers_than_fit_are_refused(core: Core) -> None:
+async def test_as_many_layers_as_the_kernel_stacks(core: Core) -> None:
+    """They do not fit into the page of options by their own names."""
     parent = None
-    for number in range(330):
-        parent = core.add(f"{number:064x}", parent).id
-    with pytest.raises(MountError, match="330 layers are more than one overlay mount takes"):
-        await core.mount(core.add("c", parent, container=True))
-    assert core.unions.mounted() == []
+    for number in range(500):
+        parent = core.add(f"{number:064x}", parent, {"top": str(number), f"l{number}": ""}).id
+    layer = core.add("c", parent, container=True)
+    union = await core.mount(layer)
+    assert len(_contents(union)) == 501
+    assert (union / "top").read_text() == "499"
+    (union / "l0").unlink()
+    assert os.listdir(layer.diff) == ["l0"]
+    # What its numbers stand for cannot be seen after a restart.
+    assert await dataclasses.replace(core).unions.adopt() == {layer: None}
+    too_many = core.add("more", parent)
+    with pytest.raises(MountError, match=r"501 layers.* are more than one overlay mount takes"):
+        await core.mount(core.add("d", too_many.id, container=True))
+    assert core.unions.mounted() == [layer.id]
+    assert os.listdir(core.layers.scratch) == []
 
 
 async def test_a_view_is_read_only_and_gone_afterwards(core: Core, repository: Repository) -> None:
