@@ -140,9 +140,8 @@ class ContentIndex:
             connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
-                # A power failure may take the newest rows, which are found anew, but must not mix pages of different
-                # times.
-                connection.execute("PRAGMA synchronous = NORMAL")
+                # What a power failure takes from it is found anew, and what it mixes up is damage.
+                connection.execute("PRAGMA synchronous = OFF")
                 if connection.execute("PRAGMA user_version").fetchone() != (_VERSION,):
                     connection.execute("DROP TABLE IF EXISTS content")
                 connection.executescript(_SCHEMA)
@@ -234,7 +233,7 @@ class ContentIndex:
         StorageError
             The file cannot be written.
         """
-        self._change(_ADD, lambda: ((*row, _checksum(*row)) for row in rows), synchronous="NORMAL")
+        self._change(_ADD, lambda: ((*row, _checksum(*row)) for row in rows))
 
     def forget(self, digests: Iterable[bytes]) -> None:
         """Drop objects that are to be deleted; when this returns, no power failure brings them back.
@@ -245,25 +244,31 @@ class ContentIndex:
             The file cannot be written.
         """
         gone = [(digest,) for digest in digests]
-        self._change(_FORGET, lambda: gone, synchronous="FULL")
+        self._change(_FORGET, lambda: gone)
+        try:
+            # Whatever is written later, without waiting for the disk, can take none of this back.
+            self._connection.execute("PRAGMA synchronous = FULL")
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._connection.execute("PRAGMA synchronous = OFF")
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path} cannot be written: {error}") from error
+        if busy:
+            raise StorageError(f"{self.path} cannot be brought to the disk: others were reading it all the time")
 
-    def _change(
-        self, statement: str, rows: Callable[[], Iterable[tuple[bytes | str | int, ...]]], *, synchronous: str
-    ) -> None:
+    def _change(self, statement: str, rows: Callable[[], Iterable[tuple[bytes | str | int, ...]]]) -> None:
         self.refresh()
         try:
             try:
-                self._transact(statement, rows(), synchronous)
+                self._transact(statement, rows())
             except sqlite3.Error as error:
                 if not _is_damage(error):
                     raise
                 self.start_anew()
-                self._transact(statement, rows(), synchronous)
+                self._transact(statement, rows())
         except sqlite3.Error as error:
             raise StorageError(f"{self.path} cannot be written: {error}") from error
 
-    def _transact(self, statement: str, rows: Iterable[tuple[bytes | str | int, ...]], synchronous: str) -> None:
-        self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+    def _transact(self, statement: str, rows: Iterable[tuple[bytes | str | int, ...]]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             self._connection.executemany(statement, rows)

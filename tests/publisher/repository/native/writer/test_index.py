@@ -97,6 +97,19 @@ def test_damage_keeps_nobody_from_deleting_objects(path: Path) -> None:
         assert opened.losses == 1
 
 
+def test_what_is_forgotten_is_in_the_file_and_not_only_in_the_log(two: tuple[Opened, Opened], path: Path) -> None:
+    """Who adds does not wait for the disk, and a power failure may take the log and what was copied from it."""
+    one, other = two
+    one.index.add(_ROWS)
+    other.index.forget([_ROWS[0][2]])
+    copy = path.with_name("copy.sqlite")
+    copy.write_bytes(path.read_bytes())
+    opened = Opened(copy)
+    with closing(opened.index):
+        assert opened.known() == len(_ROWS) - 1
+    assert one.known() == len(_ROWS) - 1
+
+
 def test_another_process_goes_over_to_the_new_file(two: tuple[Opened, Opened], path: Path) -> None:
     one, other = two
     assert other.known() == len(_ROWS)
