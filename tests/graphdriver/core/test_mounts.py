@@ -56,7 +56,7 @@ def test_more_layers_than_the_page_of_options_takes_are_refused_by_their_number(
     with pytest.raises(MountError, match=r"400 layers are more than one overlay mount takes.*flatten the image"):
         mount_overlay(OverlaySource(lowers=lowers, upper="u", work="w"), "point", directory=tmp_path)
     lowers = [str(number) for number in range(501)]
-    with pytest.raises(MountError, match=r"501 layers.* the kernel's limit is 500\): flatten the image"):
+    with pytest.raises(MountError, match=r"501 layers.*the kernel's limit is 500\): flatten the image"):
         mount_overlay(OverlaySource(lowers=lowers, upper="u", work="w"), "point", directory=tmp_path)
 
 
