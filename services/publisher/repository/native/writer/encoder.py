@@ -52,10 +52,11 @@ class Encoder:
             It could not be written.
         """
         key = content_key(content)
-        recent = self._recent.get((key, kind))
-        digest = recent or self._index.find(key, kind)
+        # First in the index: what has got there meanwhile need not be written to it with every layer that has it again.
+        found = self._index.find(key, kind)
+        digest = found or self._recent.get((key, kind))
         if digest is not None and self._is_there(digest, kind):
-            return Encoded(key, digest, known=recent is None)
+            return Encoded(key, digest, known=found is not None)
         stored = self._compressor.compress(content)
         digest = self._algorithm.digest(stored)
         self._files.write(object_path(digest, kind, self._algorithm), stored)
