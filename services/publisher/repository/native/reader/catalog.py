@@ -140,7 +140,7 @@ class Catalog:
         """
         end = 0
         rows = self.database.rows(
-            "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ? AND md5path_2 = ? ORDER BY offset",
+            "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ? AND md5path_2 = ? ORDER BY offset, size",
             path_hash(entry.path),
         )
         for offset, size, digest in rows:
