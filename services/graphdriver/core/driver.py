@@ -342,8 +342,8 @@ class Driver:
         holder = "retire-copies"
         try:
             findings = await self._finder.find([copy.url for copy in copies], holder=holder)
-            for name, error in findings.errors.items():
-                _log.warning("copies_kept", repository=name, reason=str(error))
+            for error in findings.failures:
+                _log.warning("copies_kept", reason=str(error))
             for copy in copies:
                 if copy.url in findings.found:
                     await self._copies.drop(copy.archive.digest)

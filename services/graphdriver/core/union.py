@@ -113,7 +113,7 @@ class UnionBuilder:
         layers = list({layer.digest: layer for layer in reversed(descriptor.layers)}.values())
         kept = [layer for layer in layers if layer.id in self._copies]
         findings = await self._finder.find([layer.location for layer in kept], holder=holder)
-        for error in findings.errors.values():
+        for error in findings.failures:
             _log.warning("local_copy_stands_in", reason=str(error))
         stand_ins: dict[LayerUrl, Path] = {}
         for layer in kept:

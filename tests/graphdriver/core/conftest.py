@@ -95,7 +95,7 @@ class Core:
     async def find(self, *urls: LayerUrl) -> dict[LayerUrl, Path]:
         """Look layers up and return the directories of those that are there."""
         findings = await self.finder.find(urls, holder="test")
-        for error in findings.errors.values():
+        for error in findings.failures:
             raise error
         return {url: found.tree for url, found in findings.found.items()}
 

@@ -96,6 +96,26 @@ async def test_a_copy_stands_in_where_its_repository_cannot_be_reached(
     await driver.shut_down()
 
 
+async def test_a_damaged_layer_keeps_no_copies_of_others(
+    build: Build, home: Path, committed: tuple[Digest, LayerUrl], repository: Repository, tmp_path: Path
+) -> None:
+    damaged, url = committed
+    (tmp_path / "other").mkdir()
+    with _copy(home, tmp_path / "other", {"other": "committed"}) as (digest, _):
+        pass
+    driver = build()
+    for layer, files in ((damaged, {"new": "committed"}), (digest, {"other": "committed"})):
+        _publish(repository, layer, files)
+    (repository.root / sidecar_path(damaged)).write_bytes(b"")
+    await driver.retire_copies()
+    assert os.listdir(home / "copies") == [damaged]
+    # Which runs on, and says what is wrong where there is no copy of it.
+    await load_thin(driver, "thin", url)
+    container = await make_container(driver, "c", "thin")
+    assert contents(await driver.get(container, label=""))["new"] == "committed"
+    await driver.shut_down()
+
+
 async def test_copies_in_use_are_known_after_a_restart(
     build: Build, committed: tuple[Digest, LayerUrl], repository: Repository
 ) -> None:

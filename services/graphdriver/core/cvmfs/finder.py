@@ -49,6 +49,13 @@ class Findings:
     """The layers that are there, whole."""
     errors: dict[RepositoryName, RepositoryError]
     """The repositories that could not be looked into; their layers are neither found nor known to be missing."""
+    damaged: dict[LayerUrl, RepositoryError]
+    """The layers that are there, and of no use."""
+
+    @property
+    def failures(self) -> list[RepositoryError]:
+        """All that went wrong."""
+        return [*self.errors.values(), *self.damaged.values()]
 
 
 class LayerFinder:
@@ -114,20 +121,20 @@ class LayerFinder:
 
     async def find(self, urls: Sequence[LayerUrl], *, holder: str) -> Findings:
         """Look layers up once, each repository's together."""
-        findings = Findings({}, {})
+        findings = Findings({}, {}, {})
         by_repository: defaultdict[RepositoryName, list[LayerUrl]] = defaultdict(list)
         for url in urls:
             by_repository[url.repository].append(url)
         for name, wanted in by_repository.items():
             try:
-                findings.found.update(await self._find_in(name, wanted, holder=holder))
+                await self._find_in(name, wanted, findings, holder=holder)
             except RepositoryError as error:
                 findings.errors[name] = error
         return findings
 
     async def _find_in(
-        self, name: RepositoryName, urls: Sequence[LayerUrl], *, holder: str
-    ) -> dict[LayerUrl, PublishedLayer]:
+        self, name: RepositoryName, urls: Sequence[LayerUrl], findings: Findings, *, holder: str
+    ) -> None:
         if name not in self._allowed:
             raise RepositoryError(
                 f"repository {name} is not among those allowed here "
@@ -136,16 +143,25 @@ class LayerFinder:
         root = await self._repositories.ensure(name, holder=holder)
         known = {url: self._found.pop(url, None) for url in urls}
 
-        def look_all() -> dict[LayerUrl, PublishedLayer]:
-            looks = ((url, self._look(root, url, known[url])) for url in urls)
-            return {url: published for url, published in looks if published is not None}
+        def look_all() -> Findings:
+            looked = Findings({}, {}, {})
+            for url in urls:
+                try:
+                    if (published := self._look(root, url, known[url])) is not None:
+                        looked.found[url] = published
+                except RepositoryError as error:
+                    # One damaged layer is no reason to know nothing of the others.
+                    looked.damaged[url] = error
+            return looked
 
         try:
-            found = await self._io.run(look_all, name)
+            # Into something of its own: a look that is given up goes on.
+            looked = await self._io.run(look_all, name)
         except OSError as error:
             raise RepositoryError(f"cannot read repository {name} below {root}: {error.strerror}") from error
-        self._found.update(found)
-        return found
+        self._found.update(looked.found)
+        findings.found.update(looked.found)
+        findings.damaged.update(looked.damaged)
 
     async def wait(self, urls: Sequence[LayerUrl], *, holder: str, timeout: float) -> dict[LayerUrl, PublishedLayer]:  # noqa: ASYNC109 - polls, and names what it waited for
         """Look layers up until all are there.
@@ -182,7 +198,7 @@ class LayerFinder:
 
     async def _find_surely(self, urls: Sequence[LayerUrl], *, holder: str) -> dict[LayerUrl, PublishedLayer]:
         findings = await self.find(urls, holder=holder)
-        for error in findings.errors.values():
+        for error in findings.failures:
             raise error
         return findings.found
 

@@ -263,3 +263,14 @@ async def test_what_is_in_a_sidecars_place_is_refused_and_not_waited_for(
     make(place)
     with pytest.raises(RepositoryError, match=f"the sidecar of layer {url} is no file"):
         await core.find(url)
+
+
+async def test_a_damaged_layer_hides_no_other_one(core: Core, repository: Repository) -> None:
+    urls = [repository.publish(name) for name in ("one", "two", "three")]
+    (repository.root / sidecar_path(digest_of("two"))).write_bytes(b"")
+    findings = await core.finder.find([*urls, repository.url("four")], holder="test")
+    assert set(findings.found) == {urls[0], urls[2]}
+    assert list(findings.damaged) == [urls[1]]
+    assert findings.errors == {}
+    with pytest.raises(RepositoryError, match="not a layer sidecar"):
+        await _wait(core, *urls, seconds=10)
