@@ -3,6 +3,7 @@
 `python -m harness.sandbox -- COMMAND` runs a command as root in mount, process, network and IPC namespaces of its own:
 
 - `/run` is an empty tmpfs, so no socket, plugin or container of the machine's own Docker can be reached;
+- `/dev` is read-only: its devices can be used, and not be replaced;
 - the network holds nothing but a loopback interface, so a daemon started here cannot delete the machine's `docker0`;
   with `--network` it also has a way to the outside, for packages, through a program that the machine does not notice;
 - the command's daemons and containers are children of process 1 of the namespace and die with it, whatever they do;

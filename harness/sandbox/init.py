@@ -42,6 +42,9 @@ def _set_up(*, connected: bool) -> None:
     # itself, and if / is a part of a file system (btrfs, containers) it never unmounts it.
     subprocess.run(["mount", "--make-rshared", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755,nosuid,nodev", "tmpfs", "/run"], check=True)
+    if Path("/dev").is_mount() and Path("/dev/shm").is_mount():  # noqa: S108 - it is looked at only
+        # A program that writes its output beside its destination and renames it would replace the machine's /dev/null.
+        subprocess.run(["mount", "-n", "-o", "remount,bind,ro", "/dev"], check=True)
     if _HYBRID.is_mount():
         # runc makes groups of managed plugins at its top, wherever they belong, so they would outlive the sandbox.
         subprocess.run(["umount", _HYBRID], check=True)

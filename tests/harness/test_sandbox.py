@@ -197,6 +197,23 @@ def test_the_machines_daemons_are_out_of_reach(tmp_path: Path) -> None:
     assert len(seen["processes"]) == 2
 
 
+def test_devices_can_be_used_and_not_be_replaced(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, tempfile; pathlib.Path('/dev/null').write_bytes(b'x'); tempfile.TemporaryFile(dir='/dev/shm');"
+        "pathlib.Path('/dev/thin-images-test').touch()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness.sandbox", "--", sys.executable, "-c", script],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Read-only file system: '/dev/thin-images-test'" in ended.stderr
+
+
 def test_a_program_is_started_in_a_control_group_of_every_hierarchy() -> None:
     cgroup = f"{Sandbox.current().cgroup}/trial/services"
     program = [sys.executable, "-m", "harness.sandbox.cgroup", cgroup, "cat", "/proc/self/cgroup"]
