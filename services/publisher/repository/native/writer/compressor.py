@@ -1,9 +1,8 @@
 """Compresses objects into the one form that a repository's objects have, and names them."""
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Final, Protocol, Self
+from typing import IO, Final, NamedTuple, Protocol
 
 from isal import isal_zlib
 
@@ -26,6 +25,7 @@ _RAW: Final = -15
 """A deflate stream with nothing around it, of the largest window."""
 _HEADER: Final = b"\x78\x01"
 """Of a zlib stream with the largest window; the level that it names means nothing to who reads it."""
+_ADLER_BASE: Final = 65521
 _LAST: Final = b"\x03\x00"
 """A deflate block that is empty and the last one."""
 
@@ -37,36 +37,42 @@ class _Stream(Protocol):
     def flush(self, mode: int = ..., /) -> bytes: ...
 
 
+class _Piece(NamedTuple):
+    """A part of some content."""
+
+    plain: bytes
+    compressed: bytes
+    """Whole bytes of deflate."""
+    checksum: int
+    """Adler-32 of what is plain."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Content in pieces that are compressed independently of one another."""
+    """Content, and what it is compressed to: in pieces of 32 KiB, the last one shorter, independent of one another."""
 
-    plain: tuple[bytes, ...]
-    """Of 32 KiB each, but for the last."""
-    compressed: tuple[bytes, ...] = ()
-    """Of each piece, whole bytes of deflate; nothing where only the content is known."""
-    checksum: int = 1
-    """Adler-32 of the content, where it has been compressed."""
-
-    @classmethod
-    def of(cls, content: bytes) -> Self:
-        """Take content apart."""
-        return cls(tuple(_split(content)))
+    whole: bytes = b""
+    """The content where it has not been compressed in pieces."""
+    pieces: tuple[_Piece, ...] = ()
 
     @property
     def content(self) -> bytes:
-        """The content as a whole."""
-        return self.plain[0] if len(self.plain) == 1 else b"".join(self.plain)
+        """The content."""
+        return self.whole or b"".join(piece.plain for piece in self.pieces)
 
     @property
     def stored(self) -> bytes:
         """The stored form: one zlib stream."""
-        return b"".join((_HEADER, *self.compressed, _LAST, self.checksum.to_bytes(4, "big")))
+        checksum = 1
+        for piece in self.pieces:
+            checksum = _joined(checksum, piece.checksum, len(piece.plain))
+        compressed = (piece.compressed for piece in self.pieces)
+        return b"".join((_HEADER, *compressed, _LAST, checksum.to_bytes(4, "big")))
 
     @property
     def memory(self) -> int:
         """Bytes of memory that it takes."""
-        return sum(map(len, self.plain)) + sum(map(len, self.compressed))
+        return len(self.whole) + sum(len(piece.plain) + len(piece.compressed) for piece in self.pieces)
 
 
 class Compressor:
@@ -92,20 +98,19 @@ class Compressor:
         before
             What it was made of.
         """
-        known = zip(before.plain, before.compressed, strict=False)
-        plain, compressed, checksum = [], [], 1
-        for piece in _split(content):
-            old = next(known, None)
-            if old is None or old[0] != piece:
-                old = piece, self._compress_piece(piece)
-            plain.append(old[0])
-            compressed.append(old[1])
-            checksum = isal_zlib.adler32(piece, checksum)
-        return Pieces(tuple(plain), tuple(compressed), checksum)
+        known = iter(before.pieces)
+        pieces = []
+        for start in range(0, len(content), _PIECE):
+            size = min(_PIECE, len(content) - start)
+            piece = next(known, None)
+            if piece is None or len(piece.plain) != size or not content.startswith(piece.plain, start):
+                piece = self._piece(content[start : start + size])
+            pieces.append(piece)
+        return Pieces(pieces=tuple(pieces))
 
-    def _compress_piece(self, piece: bytes) -> bytes:
+    def _piece(self, plain: bytes) -> _Piece:
         stream = self._stream(_RAW)
-        return stream.compress(piece) + stream.flush(zlib.Z_SYNC_FLUSH)
+        return _Piece(plain, stream.compress(plain) + stream.flush(zlib.Z_SYNC_FLUSH), isal_zlib.adler32(plain))
 
     def compress_stream(self, source: IO[bytes], sink: IO[bytes]) -> ContentHash:
         """Compress what is too large for memory, and return the object's name; the stored form is `compress`'s or not.
@@ -163,5 +168,8 @@ def _igzip_stream(window: int) -> _Stream:
     return stream
 
 
-def _split(content: bytes) -> Iterator[bytes]:
-    return (content[start : start + _PIECE] for start in range(0, len(content), _PIECE))
+def _joined(first: int, second: int, size: int) -> int:
+    """Return the Adler-32 of two parts, from those of each, and from the size of the second (RFC 1950, section 9)."""
+    low = (first & 0xFFFF) + (second & 0xFFFF) - 1
+    high = (first >> 16) + (second >> 16) + size * ((first & 0xFFFF) - 1)
+    return high % _ADLER_BASE << 16 | low % _ADLER_BASE

@@ -72,7 +72,7 @@ class RepositoryTree:
             if content is not None:
                 self._kept[name] = content  # the last one in the order of use
                 return content
-        content = Pieces.of(self.read(name))
+        content = Pieces(self.read(name))
         self.keep(name, content)
         return content
 
@@ -292,16 +292,17 @@ class TreeUpdate:
         compressor = self._tree.compressor
         catalog = opened.catalog
         catalog.set_properties({**properties, "last_modified": str(published)})
-        made_of = Pieces(()) if opened.name is None else self._tree.content(opened.name)
-        content = compressor.compress_pieces(catalog.content(), made_of)
-        stored = content.stored
+        made_of = Pieces() if opened.name is None else self._tree.content(opened.name)
+        content = catalog.content()
+        pieces = compressor.compress_pieces(content, made_of)
+        stored = pieces.stored
         name = compressor.name(stored)
         self._objects.append(NewObject(name.path(ObjectKind.CATALOG), stored))
-        self._tree.keep(name, content, instead=opened.name)
+        self._tree.keep(name, pieces, instead=opened.name)
         root = catalog.directory(path)
         if root is None:
             raise BrokenRepositoryError(f"{self._where}: the catalog of /{path.decode()} has no root")
-        return NestedCatalog(path=path, name=name, size=len(content.content), root=root, counters=catalog.counters())
+        return NestedCatalog(path=path, name=name, size=len(content), root=root, counters=catalog.counters())
 
     def _catalog_at(self, path: bytes) -> _Open:
         """Return the catalog that an entry is in, or would be; a nested catalog's root counts as in it."""

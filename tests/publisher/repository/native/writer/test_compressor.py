@@ -37,15 +37,15 @@ def test_what_is_compressed_in_pieces_is_one_stream_whatever_it_was_made_of(libr
     content = random.Random(1).randbytes(60_000).hex().encode()  # noqa: S311 - the same content every time
     forms = [b"", b"short", content, b"X" + content[1:], content + b"more", content[:-1], content[:50_000], b"end"]
     for first, second in pairwise([*forms, *reversed(forms)]):
-        made = compressor.compress_pieces(second, compressor.compress_pieces(first, Pieces.of(b"")))
+        made = compressor.compress_pieces(second, compressor.compress_pieces(first, Pieces()))
         assert zlib.decompress(made.stored) == made.content == second
-        assert made.stored == compressor.compress_pieces(second, Pieces.of(first)).stored
+        assert made.stored == compressor.compress_pieces(second, Pieces(first)).stored
 
 
 def test_only_pieces_that_have_changed_are_compressed_again() -> None:
     compressor = Compressor(RepositoryFormat())
     content = bytes(range(256)) * 1024
-    before = compressor.compress_pieces(content, Pieces.of(b""))
+    before = compressor.compress_pieces(content, Pieces())
     after = compressor.compress_pieces(content[:100_000] + b"?" + content[100_001:], before)
-    same = [old is new for old, new in zip(before.compressed, after.compressed, strict=True)]
+    same = [old is new for old, new in zip(before.pieces, after.pieces, strict=True)]
     assert same == [True, True, True, False, True, True, True, True]
