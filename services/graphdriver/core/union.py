@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from services.common.archive.errors import ArchiveError
 from services.common.descriptor import LayerUrl, ThinDescriptor
 from services.common.repository_name import RepositoryName
 from services.graphdriver.core.cvmfs.finder import LayerFinder
@@ -27,7 +28,7 @@ from services.graphdriver.core.mounts import (
     remove_mount_point,
     unmount,
 )
-from services.graphdriver.errors import RepositoryError
+from services.graphdriver.errors import LayerNotPublishedError, RepositoryError
 
 __all__ = ["UnionBuilder"]
 
@@ -90,8 +91,6 @@ class UnionBuilder:
         ------
         RepositoryError
             A layer of the descriptor cannot be had in time.
-        ArchiveError
-            The local copy of a layer cannot be extracted.
         """
         local = [layer.link for layer in (*lineage.container, *lineage.local)]
         if lineage.thin is None or lineage.descriptor is None:
@@ -116,13 +115,23 @@ class UnionBuilder:
         for error in findings.failures:
             _log.warning("local_copy_stands_in", reason=str(error))
         stand_ins: dict[LayerUrl, Path] = {}
+        useless = ""
         for layer in kept:
             if layer.location not in findings.found:
-                tree = await self._copies.tree(layer.id, holder=holder)
+                try:
+                    tree = await self._copies.tree(layer.id, holder=holder)
+                except (ArchiveError, OSError) as error:
+                    # The layer itself is in the object store, and is going to show.
+                    _log.error("local_copy_useless", digest=layer.digest, reason=str(error))
+                    useless = f"; the local copy of layer {layer.digest} is of no use: {error}"
+                    continue
                 if tree is not None:
                     stand_ins[layer.location] = tree
         rest = [layer.location for layer in layers if layer.location not in stand_ins]
-        published = await self._finder.wait(rest, holder=holder, timeout=self._wait)
+        try:
+            published = await self._finder.wait(rest, holder=holder, timeout=self._wait)
+        except LayerNotPublishedError as error:
+            raise LayerNotPublishedError(f"{error}{useless}") from error
         directories: list[Path] = []
         for layer in layers:
             if (tree := stand_ins.get(layer.location)) is not None:

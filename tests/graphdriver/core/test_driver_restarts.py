@@ -1,5 +1,6 @@
 """Local copies of committed layers, and restarts of the driver under containers."""
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ from services.common.layout import LayerLayout, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
 from services.graphdriver.core.driver import Driver
+from services.graphdriver.core.layers import LayerId, LayerKind
 from services.graphdriver.core.local_copies import LocalCopies, LocalCopy
-from services.graphdriver.errors import (
-    LineageError,
-)
+from services.graphdriver.errors import LayerNotPublishedError, LineageError
+from services.graphdriver.factory import DriverFactory
+from services.graphdriver.settings import GraphDriverSettings
 from tests.graphdriver.core.conftest import Build
 from tests.support.driver import contents, load_layer, load_thin, make_container
 from tests.support.mounts import full_disk, mounts_below
@@ -93,6 +95,28 @@ async def test_a_copy_stands_in_where_its_repository_cannot_be_reached(
     assert contents(await driver.get(container, label=""))["new"] == "committed"
     await driver.retire_copies()
     assert (driver.home / "copies" / committed[0] / "archive").exists()
+    await driver.shut_down()
+
+
+async def test_a_damaged_copy_is_no_reason_not_to_wait_for_its_layer(
+    build: Build, committed: tuple[Digest, LayerUrl], repository: Repository, settings: GraphDriverSettings
+) -> None:
+    """As after a power failure, or on a full disk."""
+    digest, url = committed
+    driver = build()
+    archive = driver.home / "copies" / digest / "archive"
+    archive.write_bytes(archive.read_bytes()[:20])
+    await load_thin(driver, "thin", url)
+    container = LayerId("c")
+    await driver.create(container, LayerId("thin"), LayerKind.CONTAINER)
+    complaint = rf"did not show within .*; the local copy of layer {digest} is of no use: .*cut"
+    with pytest.raises(LayerNotPublishedError, match=complaint):
+        await driver.get(container, label="")
+    patient = settings.model_copy(update={"publish_wait": 30})
+    driver = DriverFactory(settings=patient, limits=ArchiveLimits(), store=None).build(driver.home)
+    getting = asyncio.create_task(driver.get(container, label=""))
+    _publish(repository, digest, {"new": "committed"})
+    assert contents(await getting)["new"] == "committed"
     await driver.shut_down()
 
 
