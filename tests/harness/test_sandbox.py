@@ -33,12 +33,12 @@ print(json.dumps({"workspace": workspace, "group": str(group)}), flush=True)
 """
 """Makes one of everything that could be left: a mount, a control group, a process that does not want to end."""
 
-_WAIT = """
-try:
-    time.sleep(600)
-except KeyboardInterrupt:
+_INTERRUPTIBLE = """
+import signal, sys
+def end(*_):
     print("interrupted", flush=True)
     sys.exit(5)
+signal.signal(signal.SIGINT, end)
 """
 
 
@@ -109,7 +109,7 @@ def test_nothing_is_left_when_the_command_dies_of_a_signal(start: Callable[[str]
 
 
 def test_an_interrupt_reaches_the_command_once(start: Callable[[str], _Run]) -> None:
-    run = start(_LINGER + _WAIT)
+    run = start(_INTERRUPTIBLE + _LINGER + "time.sleep(600)")
     run.process.send_signal(signal.SIGINT)
     output, errors = run.process.communicate(timeout=10)
     assert (output, errors, run.process.returncode) == ("interrupted\n", "", 5)
