@@ -1,16 +1,16 @@
 """Commands that a program of the harness runs to their end."""
 
 import asyncio
-import contextlib
 import os
 import shlex
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from services.common.processes import end_group
 
 __all__ = ["CommandError", "Completed", "run"]
 
@@ -100,10 +100,7 @@ async def run(
         except TimeoutError:
             reason = f"not done within {timeout:g} s"
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            await end_group(process)
         status = process.returncode or 0
         completed = Completed(argv=words, returncode=status, stdout=_read(said), stderr=_read(complained))
     if reason is None and status not in accept:

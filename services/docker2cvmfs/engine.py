@@ -1,11 +1,10 @@
 """The Docker engine that an image is loaded into, through the `docker` command: it knows contexts and DOCKER_HOST."""
 
 import asyncio
-import contextlib
 import os
-import signal
 from typing import BinaryIO, Final
 
+from services.common.processes import end_group
 from services.docker2cvmfs.errors import EngineError
 
 __all__ = ["load"]
@@ -53,10 +52,7 @@ async def load(archive: bytes, *, patience: float = _PATIENCE) -> None:
         except TimeoutError:
             raise EngineError(f"docker load did not end within {patience:g} s: does the engine answer?") from None
         finally:
-            if program.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(program.pid, signal.SIGKILL)
-                await program.wait()
+            await end_group(program)
         if program.returncode:
             said.seek(0)
             raise EngineError(f"docker load failed: {said.read(_QUOTED).decode(errors='replace').strip()}")

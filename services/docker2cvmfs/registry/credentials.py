@@ -7,10 +7,8 @@ host and is looked up by it, so it cannot reach another.
 import asyncio
 import base64
 import binascii
-import contextlib
 import os
 import re
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Annotated, Final, Self
 import structlog
 from pydantic import Field, StringConstraints, ValidationError
 
+from services.common.processes import end_group
 from services.docker2cvmfs.registry.errors import CredentialsError
 from services.docker2cvmfs.registry.reference import HUB_HOST, ImageReference
 from services.docker2cvmfs.registry.wire import WireObject
@@ -172,10 +171,7 @@ class DockerCredentials:
                     f"{what}, gave no answer in {_HELPER_TIMEOUT:g} s: run it by hand to see why"
                 ) from None
             finally:
-                if process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    await process.wait()
+                await end_group(process)
         if process.returncode != 0:
             if _NOT_FOUND in answer:
                 return None

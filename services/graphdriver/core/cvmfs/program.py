@@ -1,12 +1,11 @@
 """Running the CVMFS client's programs."""
 
 import asyncio
-import contextlib
 import os
-import signal
 import tempfile
 from typing import Final
 
+from services.common.processes import end_group
 from services.graphdriver.errors import RepositoryError
 
 __all__ = ["run"]
@@ -45,10 +44,7 @@ async def run(*argv: str, timeout: float, what: str) -> str:  # noqa: ASYNC109 -
         except TimeoutError:
             raise RepositoryError(f"{what}: {argv[0]} did not end within {timeout:g} s") from None
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            await end_group(process)
         output.seek(-min(output.seek(0, os.SEEK_END), _OUTPUT_LIMIT), os.SEEK_END)
         text = output.read().decode(errors="replace").strip() or "no output"
         if status != 0:
