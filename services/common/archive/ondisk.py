@@ -10,13 +10,34 @@ import os
 import stat
 from typing import Final, Protocol
 
-__all__ = ["OPAQUE_VALUE", "OPAQUE_XATTR", "DeletionEncoding", "ListedDeletions", "OverlayDeletions"]
+__all__ = [
+    "OPAQUE_VALUE",
+    "OPAQUE_XATTR",
+    "DeletionEncoding",
+    "ListedDeletions",
+    "OverlayDeletions",
+    "is_opaque",
+    "is_whiteout",
+]
 
 OPAQUE_XATTR: Final = "trusted.overlay.opaque"
 """Attribute of a directory that hides what lower layers hold there."""
 
 OPAQUE_VALUE: Final = b"y"
 """Its value."""
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Tell whether a file is one that overlayfs takes for a deletion: a 0:0 character device."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def is_opaque(directory: int | bytes) -> bool:
+    """Tell whether a directory hides what lower layers hold there; what has no attributes does not."""
+    try:
+        return os.getxattr(directory, OPAQUE_XATTR) == OPAQUE_VALUE
+    except OSError:
+        return False
 
 
 class DeletionEncoding(Protocol):

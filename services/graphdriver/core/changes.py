@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from services.common.archive.ondisk import is_opaque, is_whiteout
+
 __all__ = ["Change", "ChangeKind", "changes"]
 
 
@@ -69,7 +71,7 @@ def _compare(
             raise
         return
     names = {entry.name for entry in entries}
-    hidden = hidden or (bool(path) and _is_opaque(directory))
+    hidden = hidden or (bool(path) and is_opaque(directory))
     if view is not None and hidden:
         step()
         for name in os.listdir(view + path):
@@ -86,7 +88,7 @@ def _compare_entry(
     upper: bytes, view: bytes | None, path: bytes, new: os.stat_result, step: Callable[[], None], *, hidden: bool
 ) -> Iterator[Change]:
     old = _lstat(view + path) if view is not None else None
-    if stat.S_ISCHR(new.st_mode) and new.st_rdev == 0:
+    if is_whiteout(new):
         if old is not None:
             yield Change(path, ChangeKind.DELETE)
         return
@@ -117,13 +119,6 @@ def _lstat(path: bytes) -> os.stat_result | None:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _is_opaque(directory: bytes) -> bool:
-    try:
-        return os.getxattr(directory, "trusted.overlay.opaque") == b"y"
-    except OSError:
-        return False
 
 
 def _capability(path: bytes) -> bytes | None:

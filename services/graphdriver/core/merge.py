@@ -3,7 +3,6 @@
 Nothing is copied: the files of the merged tree are hard links to those of the layers, which are read-only by then.
 """
 
-import contextlib
 import os
 import shutil
 import stat
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
+from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR, is_opaque, is_whiteout
 from services.common.archive.xattrs import OVERLAY_PREFIX
 
 __all__ = ["merged"]
@@ -71,7 +70,7 @@ def _stack(source: int, target: int) -> None:
 
 
 def _stack_directory(directory: int, name: str, old: os.stat_result | None, target: int) -> None:
-    opaque = _is_opaque(directory)
+    opaque = is_opaque(directory)
     if old is None or opaque or not stat.S_ISDIR(old.st_mode):
         # What is in the way, be it a whiteout, hides what lies below it, and goes on doing so.
         opaque = opaque or old is not None
@@ -85,7 +84,7 @@ def _stack_directory(directory: int, name: str, old: os.stat_result | None, targ
 
 
 def _stack_file(name: str, new: os.stat_result, source: int, target: int) -> None:
-    if _is_whiteout(new):
+    if is_whiteout(new):
         # The kernel makes the whiteouts of a layer links to one device, as many as there can be.
         os.mknod(name, new.st_mode, new.st_rdev, dir_fd=target)
     else:
@@ -97,14 +96,14 @@ def _drop_idle_whiteouts(directory: int, path: bytes, below: Sequence[bytes], *,
 
     One layer made it and another one deleted it. Where a directory is in no other layer, the kernel lists whiteouts.
     """
-    hiding = hiding or _is_opaque(directory)
+    hiding = hiding or is_opaque(directory)
     before = os.fstat(directory)
     for name in map(os.fsencode, os.listdir(directory)):
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             with _open(os.fsdecode(name), parent=directory) as inside:
                 _drop_idle_whiteouts(inside, path + b"/" + name, below, hiding=hiding)
-        elif _is_whiteout(status) and (hiding or not _is_shown(path + b"/" + name, below)):
+        elif is_whiteout(status) and (hiding or not _is_shown(path + b"/" + name, below)):
             os.unlink(name, dir_fd=directory)
     _set_times(directory, before)
 
@@ -127,9 +126,9 @@ def _says(layer: bytes, path: bytes) -> bool | None:
             return False if hiding else None
         if not stat.S_ISDIR(status.st_mode):
             return False
-        hiding = hiding or _is_opaque(place)
+        hiding = hiding or is_opaque(place)
     try:
-        return not _is_whiteout(os.lstat(place + b"/" + last))
+        return not is_whiteout(os.lstat(place + b"/" + last))
     except FileNotFoundError:
         return False if hiding else None
 
@@ -163,16 +162,6 @@ def _set_times(directory: int, status: os.stat_result) -> None:
 
 def _is_overlays(name: str) -> bool:
     return os.fsencode(name).startswith(OVERLAY_PREFIX)
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _is_opaque(directory: int | bytes) -> bool:
-    with contextlib.suppress(OSError):
-        return os.getxattr(directory, OPAQUE_XATTR) == OPAQUE_VALUE
-    return False
 
 
 def _lstat(name: str, directory: int) -> os.stat_result | None:
