@@ -96,16 +96,6 @@ def write_archive(
     )
 
 
-def _check_size(size: int, limits: ArchiveLimits) -> None:
-    if size > limits.stream_size:
-        raise ArchiveLimitError(f"the tar stream is larger than {limits.stream_size} bytes (limit stream_size)")
-
-
-def _check_ratio(plain: int, stored: int, limits: ArchiveLimits) -> None:
-    if plain > limits.ratio_free_size and plain > stored * limits.ratio:
-        raise ArchiveLimitError(f"{stored} bytes became {plain}, more than {limits.ratio} times as many (limit ratio)")
-
-
 class _CompressingSink:
     """Compresses a stream into a file and knows both digests."""
 
@@ -129,14 +119,14 @@ class _CompressingSink:
         self._plain.update(data)
         self._plain_size += len(data)
         if self._limits is not None:
-            _check_size(self._plain_size, self._limits)
+            self._limits.check_stream_size(self._plain_size)
         self._store(self._compressor.compress(data))
 
     def finish(self) -> ArchiveIdentity:
         self._store(self._compressor.flush())
         if self._limits is not None:
             # A publisher would refuse it only when the container may be gone.
-            _check_ratio(self._plain_size, self._stored_size, self._limits)
+            self._limits.check_ratio(self._plain_size, self._stored_size)
         return ArchiveIdentity(
             digest=Digest(self._stored.hexdigest()),
             diff_id=Digest(self._plain.hexdigest()),
@@ -227,8 +217,8 @@ class ArchiveReader:
         if self._hash is not self._stored.hash:
             self._hash.update(buffer[:count])
         self._size += count
-        _check_size(self._size, self._limits)
-        _check_ratio(self._size, self._stored.size, self._limits)
+        self._limits.check_stream_size(self._size)
+        self._limits.check_ratio(self._size, self._stored.size)
         return count
 
     def identity(self) -> ArchiveIdentity:

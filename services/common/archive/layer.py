@@ -11,7 +11,7 @@ only, wherever they stand in the archive: they are collected and resolved agains
 
 from typing import Protocol
 
-from services.common.archive.errors import ArchiveLimitError, UnsafeArchiveError
+from services.common.archive.errors import UnsafeArchiveError
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
@@ -97,13 +97,10 @@ class _LayerReader:
         """Hard links whose target has not come yet, by path."""
 
     def read(self) -> LayerContent:
-        names_left: int = self._limits.names_size
+        names_size = 0
         while (entry := self._entries.next()) is not None:
-            names_left -= len(entry.name) + len(entry.link)
-            if names_left < 0:
-                raise ArchiveLimitError(
-                    f"the names of the entries are longer than {self._limits.names_size} bytes (limit names_size)"
-                )
+            names_size += len(entry.name) + len(entry.link)
+            self._limits.check_names_size(names_size)
             path = normal_path(entry.name, self._limits)
             if b".wh." in path and self._take_deletion(path):
                 continue
@@ -129,10 +126,7 @@ class _LayerReader:
             if kind is not Kind.DIRECTORY:
                 raise UnsafeArchiveError(f"{show(entry.name)} is the layer's root and cannot be a {kind.value}")
         elif kind is Kind.FILE:
-            if self._tree.size + entry.size > self._limits.tree_size:
-                raise ArchiveLimitError(
-                    f"with {show(path)} the files are larger than {self._limits.tree_size} bytes (limit tree_size)"
-                )
+            self._limits.check_tree_size(self._tree.size + entry.size, path)
             self._tree.file(path, entry, self._entries)
         elif kind is Kind.DIRECTORY:
             self._tree.directory(path, entry)

@@ -5,6 +5,8 @@ from typing import Annotated, Final
 from pydantic import ByteSize, Field
 from pydantic_settings import SettingsConfigDict
 
+from services.common.archive.errors import ArchiveLimitError
+from services.common.archive.notes import show
 from services.common.settings import Settings
 
 __all__ = ["ArchiveLimits"]
@@ -56,3 +58,29 @@ class ArchiveLimits(Settings):
     """Binary logarithm of the largest zstd window: the memory that decompression may take (64 MiB)."""
     seconds: Annotated[float, Field(gt=0)] = 6 * 3600
     """Time that reading one archive may take."""
+
+    def check_stream_size(self, size: int) -> None:
+        """Refuse an uncompressed stream that has come to so many bytes (ArchiveLimitError)."""
+        if size > self.stream_size:
+            raise ArchiveLimitError(f"the tar stream is larger than {self.stream_size} bytes (limit stream_size)")
+
+    def check_ratio(self, plain: int, stored: int) -> None:
+        """Refuse so many uncompressed bytes of so many compressed ones (ArchiveLimitError)."""
+        if plain > self.ratio_free_size and plain > stored * self.ratio:
+            raise ArchiveLimitError(
+                f"{stored} bytes became {plain}, more than {self.ratio} times as many (limit ratio)"
+            )
+
+    def check_names_size(self, size: int) -> None:
+        """Refuse names and targets of so many bytes altogether (ArchiveLimitError)."""
+        if size > self.names_size:
+            raise ArchiveLimitError(
+                f"the names of the entries are longer than {self.names_size} bytes (limit names_size)"
+            )
+
+    def check_tree_size(self, size: int, path: bytes) -> None:
+        """Refuse files of so many bytes altogether, of which `path` is the last (ArchiveLimitError)."""
+        if size > self.tree_size:
+            raise ArchiveLimitError(
+                f"with {show(path)} the files are larger than {self.tree_size} bytes (limit tree_size)"
+            )

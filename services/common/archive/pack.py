@@ -15,7 +15,7 @@ from services.common.archive.errors import ArchiveLimitError, TreeChangedError, 
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
-from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
+from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR, is_whiteout
 from services.common.archive.paths import OPAQUE_MARKER, WHITEOUT_PREFIX
 from services.common.archive.reader import Kind
 from services.common.archive.tarwriter import Sink, TarWriter
@@ -199,7 +199,7 @@ class _Packer:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             self._directory(handle, status, path)
-        elif kind == stat.S_IFCHR and status.st_rdev == 0:
+        elif is_whiteout(status):
             self._whiteout(path)
         elif kind == stat.S_IFSOCK:
             self._notes.add(f"{show(path)}: a socket, which no archive can hold, skipped")
@@ -217,8 +217,9 @@ class _Packer:
             status = os.fstat(descriptor)
             size = status.st_size
             xattrs = self._xattrs(descriptor, path, Kind.FILE)
-            # Before a hole of many terabytes is read.
-            self._check_tree_size(path, size)
+            if self._limits is not None:
+                # Before a hole of many terabytes is read.
+                self._limits.check_tree_size(self._tree_size + size, path)
             content = _read_small(descriptor, size, path) if size <= _SMALL else None
             self._entry(path, b"0", status, size=size, xattrs=xattrs)
             self._tree_size += size
@@ -337,16 +338,7 @@ class _Packer:
             return
         if self._entries > limits.entries:
             raise ArchiveLimitError(f"the layer has more than {limits.entries} entries (limit entries)")
-        if self._names_size > limits.names_size:
-            raise ArchiveLimitError(
-                f"the names of the entries are longer than {limits.names_size} bytes (limit names_size)"
-            )
-
-    def _check_tree_size(self, path: bytes, size: int) -> None:
-        if self._limits is not None and self._tree_size + size > self._limits.tree_size:
-            raise ArchiveLimitError(
-                f"with {show(path)} the files are larger than {self._limits.tree_size} bytes (limit tree_size)"
-            )
+        limits.check_names_size(self._names_size)
 
     def _xattrs(self, target: int | bytes, path: bytes, kind: Kind) -> dict[bytes, bytes] | None:
         """Read the attributes that the layer carries, and find out what overlayfs has noted down."""

@@ -133,10 +133,7 @@ class TarStream:
             return False
         self._end += count
         self._read += count
-        if self._read > self._limits.stream_size:
-            raise ArchiveLimitError(
-                f"the tar stream is larger than {self._limits.stream_size} bytes (limit stream_size)"
-            )
+        self._limits.check_stream_size(self._read)
         return True
 
     def _cut_short(self) -> MalformedArchiveError:
