@@ -175,7 +175,7 @@ class RegistryClient:
     async def _candidates(self, reference: ImageReference, index: RawManifest) -> tuple[Candidate, ...]:
         """Return the images of an index, and of the indexes that it names in place of images."""
         found: dict[Digest, Candidate] = {}
-        waiting, read = [Candidate(digest=index.digest, size=0, platform=None, is_index=True)], 0
+        waiting, read = list(read_index(index.content, where=reference.name)), 1
         while waiting:
             candidate = waiting.pop(0)
             if not candidate.is_index:
@@ -187,12 +187,10 @@ class RegistryClient:
                     f"{reference.name} is an index of more than {_INDEXES} indexes: name the image by its digest"
                 )
             where = f"{reference.name} ({candidate.digest.oci})"
-            nested = index if read == 1 else await self.manifest(replace(reference, digest=candidate.digest))
+            nested = await self.manifest(replace(reference, digest=candidate.digest))
             try:
-                named = read_index(nested.content, where=reference.name if read == 1 else where)
+                named = read_index(nested.content, where=where)
             except UnsupportedImageError:
-                if read == 1:
-                    raise
                 continue  # of signatures, say, beside the images
             waiting[:0] = [replace(each, platform=each.platform or candidate.platform) for each in named]
         if not found:
