@@ -67,14 +67,19 @@ class RepositoryTree:
 
     def content(self, name: ContentHash) -> Pieces:
         """Return the uncompressed database of a catalog above the layers."""
+        content = self.kept(name)
+        if content is None:
+            content = Pieces(self.read(name))
+            self.keep(name, content)
+        return content
+
+    def kept(self, name: ContentHash) -> Pieces | None:
+        """Return a catalog that is in memory."""
         with self._lock:
             content = self._kept.pop(name, None)
             if content is not None:
                 self._kept[name] = content  # the last one in the order of use
-                return content
-        content = Pieces(self.read(name))
-        self.keep(name, content)
-        return content
+            return content
 
     def keep(self, name: ContentHash, content: Pieces, *, instead: ContentHash | None = None) -> None:
         """Keep a catalog in memory, and no longer the one that it comes after."""
@@ -292,9 +297,9 @@ class TreeUpdate:
         compressor = self._tree.compressor
         catalog = opened.catalog
         catalog.set_properties({**properties, "last_modified": str(published)})
-        made_of = Pieces() if opened.name is None else self._tree.content(opened.name)
+        made_of = None if opened.name is None else self._tree.kept(opened.name)
         content = catalog.content()
-        pieces = compressor.compress_pieces(content, made_of)
+        pieces = compressor.compress_pieces(content, made_of or Pieces())
         stored = pieces.stored
         name = compressor.name(stored)
         self._objects.append(NewObject(name.path(ObjectKind.CATALOG), stored))
