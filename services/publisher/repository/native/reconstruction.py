@@ -38,10 +38,7 @@ def reconstruct_reflog(storage: Storage, manifest: Manifest, get: _Get) -> bytes
         The storage failed.
     """
     reflog, name, published = ReferenceLog(), manifest.name, manifest.published
-    present = [(manifest.certificate, RefKind.CERTIFICATE), (manifest.root, RefKind.CATALOG)]
-    log = reflog.add(None, present, name=name, timestamp=published)
-    if manifest.meta is not None:
-        log = reflog.add(log, [(manifest.meta, RefKind.META)], name=name, timestamp=published)
+    log = reflog.add(None, manifest.references, name=name, timestamp=published)
     if manifest.history is not None:
         for tag in History().read(get(manifest.history, ObjectKind.HISTORY), name=name):
             log = reflog.add(log, [(tag.root, RefKind.CATALOG)], name=name, timestamp=tag.timestamp)

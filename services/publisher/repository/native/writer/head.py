@@ -9,6 +9,7 @@ clients never look at; `repair` signs the manifest again.
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
 from services.common.repository_name import RepositoryName
@@ -150,15 +151,9 @@ class HeadWriter:
         meta
             Meta information, where that changes.
         """
-        certificate = self._put(self.certificate, ObjectKind.CERTIFICATE)
+        certificate = self._put_certificate()
         history = self._put(self._next_history(root, previous), ObjectKind.HISTORY)
         meta = meta or (previous.meta if previous else None)
-        references = [
-            (root.catalog, RefKind.CATALOG),
-            (certificate, RefKind.CERTIFICATE),
-            (history, RefKind.HISTORY),
-            *([(meta, RefKind.META)] if meta else []),
-        ]
         manifest = Manifest(
             name=self._name,
             root=root.catalog,
@@ -173,7 +168,7 @@ class HeadWriter:
         )
         current = self._log(root.catalog.algorithm) if previous else None
         reflog = self._reflog.add(
-            current.content if current else None, references, name=self._name, timestamp=root.published
+            current.content if current else None, manifest.references, name=self._name, timestamp=root.published
         )
         return self.replace(manifest, reflog=reflog)
 
@@ -182,15 +177,27 @@ class HeadWriter:
         """The certificate of the key that signs, PEM."""
         return self._signer.certificate
 
+    def signs(self, manifest: Manifest) -> bool:
+        """Tell whether a manifest names the certificate of the key that signs, as it is stored here."""
+        return manifest.certificate == self._stored_certificate[0]
+
+    @cached_property
+    def _stored_certificate(self) -> tuple[ContentHash, bytes]:
+        stored = self._compressor.compress(self.certificate)
+        return self._compressor.name(stored), stored
+
+    def _put_certificate(self) -> ContentHash:
+        name, stored = self._stored_certificate
+        self._storage.put([NewObject(name.path(ObjectKind.CERTIFICATE), stored)])
+        return name
+
     def replace(self, manifest: Manifest, *, reflog: bytes) -> Manifest:
         """Bring all objects to the disk, then replace the reference log and the manifest, which gets the log's hash.
 
         The manifest also gets the certificate of the key that signs it, which may not be that of the one before.
         """
-        stored = self._compressor.compress(self.certificate)
-        certificate = self._compressor.name(stored)
-        if certificate != manifest.certificate:
-            self._storage.put([NewObject(certificate.path(ObjectKind.CERTIFICATE), stored)])
+        if not self.signs(manifest):
+            certificate = self._put_certificate()
             manifest = dataclasses.replace(manifest, certificate=certificate)
             reflog = self._reflog.add(
                 reflog, [(certificate, RefKind.CERTIFICATE)], name=self._name, timestamp=manifest.published
@@ -229,13 +236,7 @@ class HeadWriter:
             return self.replace(manifest, reflog=reconstruct(manifest))
         if manifest.reflog == log.name:
             return manifest
-        references = [
-            (manifest.root, RefKind.CATALOG),
-            (manifest.certificate, RefKind.CERTIFICATE),
-            *([(manifest.history, RefKind.HISTORY)] if manifest.history else []),
-            *([(manifest.meta, RefKind.META)] if manifest.meta else []),
-        ]
-        reflog = self._reflog.add(log.content, references, name=self._name, timestamp=manifest.published)
+        reflog = self._reflog.add(log.content, manifest.references, name=self._name, timestamp=manifest.published)
         return self.replace(manifest, reflog=reflog)
 
     def _next_history(self, root: Root, previous: Manifest | None) -> bytes:

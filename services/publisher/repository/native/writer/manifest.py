@@ -6,7 +6,7 @@ from typing import Final, Self
 from services.common.errors import InvalidValueError
 from services.common.repository_name import RepositoryName
 from services.publisher.repository.native.errors import BrokenRepositoryError
-from services.publisher.repository.native.records import MANIFEST, ROOT_PATH_HASH, ContentHash
+from services.publisher.repository.native.records import MANIFEST, ROOT_PATH_HASH, ContentHash, RefKind
 from services.publisher.repository.native.signer import Signer
 from services.publisher.repository.native.trust.letter import seal
 
@@ -35,6 +35,14 @@ class Manifest:
     meta: ContentHash | None = None
     reflog: ContentHash | None = None
     """The hash of the reference log as stored."""
+
+    @property
+    def references(self) -> list[tuple[ContentHash, RefKind]]:
+        """What it names, as a reference log lists it."""
+        found = [(self.root, RefKind.CATALOG), (self.certificate, RefKind.CERTIFICATE)]
+        found += [(self.history, RefKind.HISTORY)] if self.history else []
+        found += [(self.meta, RefKind.META)] if self.meta else []
+        return found
 
     def encode(self, signer: Signer) -> bytes:
         """Write the file: body, separator, hash line, signature.
