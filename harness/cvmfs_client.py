@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-import aiohttp
-
+from harness.http import answers
 from harness.ports import free_ports
 from harness.processes import Daemon
 
@@ -106,14 +105,7 @@ class RepositoryServer:
         DaemonError
             It ended, or does not serve it in time.
         """
-        await self._server.start(self._ready)
-
-    async def _ready(self) -> bool:
-        try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/.cvmfspublished") as response:
-                return response.ok
-        except aiohttp.ClientError:
-            return False
+        await self._server.start(lambda: answers(f"{self.url}/.cvmfspublished"))
 
     async def close(self) -> None:
         """End it."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from harness.http import answers
 from harness.ports import free_ports
 from harness.processes import Daemon
 from harness.s3 import S3Access, create_bucket, s3_client
@@ -160,14 +161,7 @@ class Stratum0:
 
     async def start_publisher(self) -> None:
         """Start the publisher and wait until it is ready."""
-        await self.publisher.start(self._ready)
-
-    async def _ready(self) -> bool:
-        try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as response:
-                return response.ok
-        except aiohttp.ClientError:
-            return False
+        await self.publisher.start(lambda: answers(f"{self.url}/readyz"))
 
     async def close(self) -> None:
         """End both."""
