@@ -1,24 +1,15 @@
 """What the publisher's tests share."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.s3 import S3Access
 from harness.sandbox import Sandbox
-from harness.seaweedfs import SeaweedFS
 from tests.support.cvmfs_server.standin import StandIn
 from tests.support.mounts import unmount_all_below
-from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, PublisherProcess
-
-
-@pytest.fixture
-async def bucket(seaweedfs: SeaweedFS) -> AsyncIterator[S3Access]:
-    """A bucket of the test's own, which announces nothing."""
-    async with new_bucket(seaweedfs.access) as access:
-        yield access
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from harness.ceph import CephRGW
 from harness.s3 import S3Access, create_bucket, remove_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 
-__all__ = ["ceph", "empty_bucket", "new_bucket", "s3_access", "seaweedfs"]
+__all__ = ["bucket", "ceph", "empty_bucket", "new_bucket", "s3_access", "seaweedfs"]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -45,6 +45,13 @@ def s3_access(request: pytest.FixtureRequest) -> S3Access:
     """A bucket at each kind of server in turn; other tests use it as well, under other digests."""
     access: S3Access = request.getfixturevalue(request.param).access
     return access
+
+
+@pytest.fixture
+async def bucket(seaweedfs: SeaweedFS) -> AsyncIterator[S3Access]:
+    """A bucket of the test's own, which announces nothing."""
+    async with new_bucket(seaweedfs.access) as access:
+        yield access
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pydantic import ByteSize
 from harness.ports import free_ports
 from harness.processes import wait_until
 from harness.s3 import S3Access, s3_client
-from harness.seaweedfs import SeaweedFS
 from services.common.archive.compression import open_archive
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.ondisk import OverlayDeletions
@@ -31,19 +30,11 @@ from services.graphdriver.errors import CommitError
 from tests.common.object_store.conftest import impatient
 from tests.graphdriver.core.conftest import Core
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, stall
-from tests.support.object_stores import new_bucket
 from tests.support.repositories import Repository
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REPOSITORY = RepositoryName("test.example.org")
-
-
-@pytest.fixture
-async def access(seaweedfs: SeaweedFS) -> AsyncIterator[S3Access]:
-    """A bucket of the test's own."""
-    async with new_bucket(seaweedfs.access) as access:
-        yield access
 
 
 @dataclass(kw_only=True)
@@ -105,8 +96,8 @@ class Commits:
 
 
 @pytest.fixture
-def commits(core: Core, access: S3Access) -> Commits:
-    return Commits(core=core, access=access)
+def commits(core: Core, bucket: S3Access) -> Commits:
+    return Commits(core=core, access=bucket)
 
 
 def _thin_container(core: Core, repository: Repository) -> Layer:
@@ -204,9 +195,9 @@ async def test_what_else_the_descriptor_says_is_kept(commits: Commits, core: Cor
     assert b'"future": [' in descriptor.encode()
 
 
-async def test_a_configured_repository_and_layout(core: Core, access: S3Access, repository: Repository) -> None:
+async def test_a_configured_repository_and_layout(core: Core, bucket: S3Access, repository: Repository) -> None:
     commits = Commits(
-        core=core, access=access, repository=RepositoryName("commits.example.org"), layout=LayerLayout.DUCC
+        core=core, access=bucket, repository=RepositoryName("commits.example.org"), layout=LayerLayout.DUCC
     )
     layer = _thin_container(core, repository)
     (layer.diff / "new").write_text("content")

@@ -3,16 +3,14 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.s3 import S3Access, s3_client
-from harness.seaweedfs import SeaweedFS
 from tests.support.forgery import Forgery, forged_key
 from tests.support.golden import GOLDEN, GOLDEN_NAME
-from tests.support.object_stores import new_bucket
 from tests.support.thin_repository import Ended, thin_repository
 
 _EMPTY = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
@@ -141,20 +139,13 @@ def test_a_place_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "http://127.0.0.1:1/.cvmfswhitelist cannot be read" in ended.error
 
 
-@pytest.fixture
-async def access(seaweedfs: SeaweedFS) -> AsyncIterator[S3Access]:
-    """A bucket of the test's own."""
-    async with new_bucket(seaweedfs.access) as access:
-        yield access
-
-
-async def test_a_repository_in_a_bucket_is_read(access: S3Access, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with s3_client(access) as client:
+async def test_a_repository_in_a_bucket_is_read(bucket: S3Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with s3_client(bucket) as client:
         for path in GOLDEN.rglob("*"):
             if path.is_file() and path.name != _EMPTY[2:]:
                 key = f"golden/{path.relative_to(GOLDEN)}"
-                await client.put_object(Bucket=access.bucket, Key=key, Body=path.read_bytes())
-    for name, value in access.repository_environment.items():
+                await client.put_object(Bucket=bucket.bucket, Key=key, Body=path.read_bytes())
+    for name, value in bucket.repository_environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("REPOSITORY_STORE_PREFIX", "golden/")
     listed, *checked = [
