@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import HttpUrl, SecretStr
 
 from services.common.object_store.settings import ObjectStoreSettings
-from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
+from services.repository.native.storage.settings import RepositoryStoreSettings
 
 __all__ = ["S3Access", "S3Error", "accepts_objects", "create_bucket", "remove_bucket", "s3_client"]
 

@@ -20,14 +20,14 @@ from harness.seaweedfs import SeaweedFS
 from services.common.digest import Digest
 from services.common.layout import LAYERS_DIRECTORY, layer_home, sidecar_path
 from services.common.repository_name import RepositoryName
-from services.publisher.repository.native.create import create_repository
-from services.publisher.repository.native.format import RepositoryFormat
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.storage.bucket import BucketStorage
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import RepositoryKind
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.storage.bucket import BucketStorage
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.storage.interface import Storage
+from services.repository.native.trust.keyring import KeyFiles
 
 __all__ = ["Stratum0"]
 

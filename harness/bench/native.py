@@ -20,13 +20,13 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
-from services.publisher.layer import VerifiedLayer
-from services.publisher.repository.interface import PreparedLayer
-from services.publisher.repository.native.create import create_repository
-from services.publisher.repository.native.format import RepositoryFormat
-from services.publisher.repository.native.repository import NativeRepository
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.repository.interface import PreparedLayer
+from services.repository.layer import VerifiedLayer
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.repository import NativeRepository
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.trust.keyring import KeyFiles
 
 __all__ = ["native"]
 

@@ -7,11 +7,15 @@ Tree (each module documents its own branch)::
     ├── ArchiveError               services.common.archive: a layer archive breaks a rule or a limit
     ├── ObjectStoreError           services.common.object_store: the store failed or refused
     ├── PublisherApiError          services.common.publisher_api: a publisher does not answer, or refused
-    ├── GraphDriverError           services.graphdriver: an operation of the driver failed
-    ├── PublisherError             services.publisher: journal, notification, repository
+    ├── NodeError                  services.node: layers, unions, commits, repositories on a worker node
+    ├── RepositoryError            services.repository: a repository failed
+    ├── LayerRefusedError          services.repository: a layer cannot be published
+    ├── RegistryError              services.registry: a registry failed or refused
+    ├── GraphDriverError           services.graphdriver: the plugin failed
+    ├── PublisherError             services.publisher: journal, notification
     ├── DisagreementError          services.thinctl: repository, journal and bucket disagree
     ├── SetupError                 services.setup: the object store cannot be set up
-    └── Docker2CvmfsError          services.docker2cvmfs: the registry, or the output of a conversion
+    └── Docker2CvmfsError          services.docker2cvmfs: the output of a conversion
 """
 
 __all__ = ["InvalidValueError", "SuiteError"]

@@ -14,10 +14,10 @@ from services.common.repository_name import RepositoryName
 from services.docker2cvmfs import commands
 from services.docker2cvmfs.commands import Conversion, Destination
 from services.docker2cvmfs.exit_codes import EXIT_CODES
-from services.docker2cvmfs.registry.options import RegistryOptions
-from services.docker2cvmfs.registry.platform import Platform
-from services.docker2cvmfs.registry.reference import ImageReference
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
+from services.registry.options import RegistryOptions
+from services.registry.platform import Platform
+from services.registry.reference import ImageReference
 
 __all__ = ["cli"]
 

@@ -17,13 +17,13 @@ from services.docker2cvmfs.outputs import docker_archive, oci_archive, push_imag
 from services.docker2cvmfs.progress import choose_progress
 from services.docker2cvmfs.publish import LayerOutcome, Outcome, Publication, follow
 from services.docker2cvmfs.pull import pull
-from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.manifests import Image, RawManifest
-from services.docker2cvmfs.registry.options import RegistryOptions
-from services.docker2cvmfs.registry.platform import Platform
-from services.docker2cvmfs.registry.reference import HUB_HOST, ImageReference
 from services.docker2cvmfs.status import LayerPlace, Place, locate
 from services.docker2cvmfs.thin_image import ThinImage, build_index, build_thin_image, describe
+from services.registry.client import RegistryClient
+from services.registry.manifests import Image, RawManifest
+from services.registry.options import RegistryOptions
+from services.registry.platform import Platform
+from services.registry.reference import HUB_HOST, ImageReference
 
 __all__ = [
     "Conversion",

@@ -1,9 +1,8 @@
-"""Root of the converter's exceptions.
+"""Errors of the converter's own; those of registries are in `services.registry.errors`.
 
 Tree::
 
     Docker2CvmfsError
-    ├── RegistryError     services.docker2cvmfs.registry: the registry failed, refused, or sent something wrong
     ├── EngineError       a Docker engine did not take the image
     └── OutputError       a file could not be written
 """

@@ -6,7 +6,7 @@ from services.common.errors import InvalidValueError, SuiteError
 from services.common.object_store import ObjectStoreError
 from services.common.publisher_api import PublisherApiError
 from services.docker2cvmfs.errors import EngineError, OutputError
-from services.docker2cvmfs.registry.errors import RegistryError
+from services.registry.errors import RegistryError
 
 __all__ = ["CODES", "EXIT_CODES"]
 

@@ -11,9 +11,9 @@ from typing import Final
 
 from services.common.digest import Digest
 from services.docker2cvmfs.errors import OutputError
-from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.reference import ImageReference
 from services.docker2cvmfs.thin_image import INDEX_TYPE, MANIFEST_TYPE, Blob, ThinImage, build_index
+from services.registry.client import RegistryClient
+from services.registry.reference import ImageReference
 
 __all__ = ["docker_archive", "oci_archive", "push_image", "push_index", "write_file"]
 

@@ -12,9 +12,9 @@ from services.common.object_store import AnnouncedLayer, ObjectStore, StreamMism
 from services.common.publisher_api import PublisherApi, PublisherTimeoutError
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.progress import LayerProgress
-from services.docker2cvmfs.registry.blobs import mismatch
-from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.manifests import Image, ImageLayer
+from services.registry.blobs import mismatch
+from services.registry.client import RegistryClient
+from services.registry.manifests import Image, ImageLayer
 
 __all__ = ["LayerOutcome", "Outcome", "Publication", "follow", "layers_of"]
 

@@ -18,10 +18,10 @@ from services.docker2cvmfs.errors import OutputError
 from services.docker2cvmfs.partial_file import partial_file
 from services.docker2cvmfs.progress import LayerProgress
 from services.docker2cvmfs.publish import layers_of
-from services.docker2cvmfs.registry.blobs import batched, mismatch
-from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.errors import DigestMismatchError
-from services.docker2cvmfs.registry.manifests import Image, ImageLayer
+from services.registry.blobs import batched, mismatch
+from services.registry.client import RegistryClient
+from services.registry.errors import DigestMismatchError
+from services.registry.manifests import Image, ImageLayer
 
 __all__ = ["archive_name", "pull"]
 

@@ -17,8 +17,8 @@ from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
-from services.docker2cvmfs.registry.errors import UnsupportedImageError
-from services.docker2cvmfs.registry.manifests import INDEX_TYPES, MANIFEST_TYPES, Image
+from services.registry.errors import UnsupportedImageError
+from services.registry.manifests import INDEX_TYPES, MANIFEST_TYPES, Image
 
 __all__ = [
     "INDEX_TYPE",

@@ -6,21 +6,21 @@ from typing import Final
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
-from services.graphdriver.core.commit import Committer
-from services.graphdriver.core.cvmfs.client_repositories import ClientRepositories
-from services.graphdriver.core.cvmfs.finder import LayerFinder
-from services.graphdriver.core.cvmfs.host_repositories import HostRepositories
-from services.graphdriver.core.cvmfs.repositories import Repositories
-from services.graphdriver.core.cvmfs.repository_io import RepositoryIo
-from services.graphdriver.core.cvmfs.talk import ClientTalk
-from services.graphdriver.core.driver import Driver
-from services.graphdriver.core.layers import LayerStore
-from services.graphdriver.core.local_copies import LocalCopies
-from services.graphdriver.core.masks import MaskStore
-from services.graphdriver.core.mounted_unions import MountedUnions
-from services.graphdriver.core.mounts import check_overlay
-from services.graphdriver.core.union import UnionBuilder
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
+from services.node.commit import Committer
+from services.node.cvmfs.client_repositories import ClientRepositories
+from services.node.cvmfs.finder import LayerFinder
+from services.node.cvmfs.host_repositories import HostRepositories
+from services.node.cvmfs.repositories import Repositories
+from services.node.cvmfs.repository_io import RepositoryIo
+from services.node.cvmfs.talk import ClientTalk
+from services.node.driver import Driver
+from services.node.layers import LayerStore
+from services.node.local_copies import LocalCopies
+from services.node.masks import MaskStore
+from services.node.mounted_unions import MountedUnions
+from services.node.mounts import check_overlay
+from services.node.union import UnionBuilder
 
 __all__ = ["DriverFactory"]
 

@@ -35,16 +35,16 @@ from services.publisher.pipeline.ready import BatchLimits, ReadyQueue
 from services.publisher.pipeline.spool import Spool
 from services.publisher.pipeline.sweep import Sweep
 from services.publisher.pipeline.trust import TrustWatch
-from services.publisher.repository.cvmfs_server import CvmfsServerRepository
-from services.publisher.repository.cvmfs_tool import CvmfsServer, ToolTimeouts
-from services.publisher.repository.directory import DirectoryRepository
-from services.publisher.repository.interface import Repository
-from services.publisher.repository.native.repository import NativeRepository
-from services.publisher.repository.native.storage.place import open_storage
-from services.publisher.repository.native.trust.keeper import WhitelistKeeper
-from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.status.reader import StatusReader
+from services.repository.cvmfs_server.repository import CvmfsServerRepository
+from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
+from services.repository.directory import DirectoryRepository
+from services.repository.interface import Repository
+from services.repository.native.repository import NativeRepository
+from services.repository.native.storage.place import open_storage
+from services.repository.native.trust.keeper import WhitelistKeeper
+from services.repository.native.trust.keyring import KeyFiles
 
 __all__ = ["Publisher", "build_publisher"]
 

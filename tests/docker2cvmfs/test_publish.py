@@ -13,10 +13,10 @@ import pytest_asyncio
 from harness.s3 import s3_client
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.commands import Conversion, publish
-from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.errors import RegistryError
-from services.docker2cvmfs.registry.platform import Platform
-from services.docker2cvmfs.registry.reference import ImageReference
+from services.registry.client import RegistryClient
+from services.registry.errors import RegistryError
+from services.registry.platform import Platform
+from services.registry.reference import ImageReference
 from tests.docker2cvmfs.conftest import Site
 from tests.support.commands import docker2cvmfs
 from tests.support.oci import push_image_of_blob, write_image

@@ -18,10 +18,6 @@ from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.errors import OutputError
 from services.docker2cvmfs.outputs import docker_archive, oci_archive, write_file
-from services.docker2cvmfs.registry.errors import UnsupportedImageError
-from services.docker2cvmfs.registry.manifests import Image, ImageLayer
-from services.docker2cvmfs.registry.platform import Platform
-from services.docker2cvmfs.registry.reference import ImageReference
 from services.docker2cvmfs.thin_image import (
     LABEL_DIGEST,
     LABEL_ORIGIN,
@@ -30,6 +26,10 @@ from services.docker2cvmfs.thin_image import (
     build_thin_image,
     describe,
 )
+from services.registry.errors import UnsupportedImageError
+from services.registry.manifests import Image, ImageLayer
+from services.registry.platform import Platform
+from services.registry.reference import ImageReference
 
 REPOSITORY = RepositoryName("test.cern.ch")
 CONFIG: dict[str, Any] = {

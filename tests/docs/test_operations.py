@@ -18,8 +18,8 @@ from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.consistency.model import ADVICE
 from services.publisher.journal.schema import STEPS
 from services.publisher.metrics import Metrics
-from services.publisher.repository.native.commands.__main__ import cli as native_cli
 from services.publisher.settings import PublisherSettings
+from services.repository.native.commands.__main__ import cli as native_cli
 from services.thinctl.cli import cli as thinctl_cli
 from services.thinctl.settings import ThinctlSettings
 

@@ -4,8 +4,8 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
 from services.graphdriver.settings import GraphDriverSettings
-from services.publisher.repository.native.storage.settings import RepositoryStoreSettings
 from services.publisher.settings import PublisherSettings
+from services.repository.native.storage.settings import RepositoryStoreSettings
 from services.setup.settings import SetupSettings
 from services.thinctl.settings import ThinctlSettings
 from tests.support.documentation import settings_discrepancies

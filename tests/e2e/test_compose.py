@@ -17,7 +17,7 @@ import pytest_asyncio
 from harness.processes import wait_until
 from services.common.archive.model import LayerArchive
 from services.publisher.journal.schema import STEPS, VERSION
-from services.publisher.repository.native.records import ObjectKind
+from services.repository.native.records import ObjectKind
 from tests.support.compose import CHECKOUT, ComposeStack
 from tests.support.cvmfs_client import ClientView
 from tests.support.documentation import commands_below

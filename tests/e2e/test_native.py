@@ -18,10 +18,10 @@ from harness.stratum0 import Stratum0
 from harness.thin_images import read_descriptor
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
 from services.common.sidecar import LayerSidecar
-from services.publisher.repository.native.reader.check.checker import Checker
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.storage.interface import Storage
 from services.publisher.settings import RepositoryKind
+from services.repository.native.check.checker import Checker
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.storage.interface import Storage
 from tests.support.cvmfs_client import follow
 from tests.support.e2e import REPOSITORY, Images, Nodes
 from tests.support.edits import make_edits

@@ -9,14 +9,14 @@ import pytest
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.layout import layer_tree
-from services.publisher.repository.native.create import create_repository
-from services.publisher.repository.native.format import RepositoryFormat
-from services.publisher.repository.native.reader.check.checker import Checker
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.storage.bucket import BucketStorage
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.repository.native.check.checker import Checker
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.storage.bucket import BucketStorage
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.storage.interface import Storage
+from services.repository.native.trust.keyring import KeyFiles
 from tests.support.notifications import ceph_event
 from tests.support.publisher import REPOSITORY, PublisherProcess, make_layer, upload
 

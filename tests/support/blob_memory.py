@@ -10,8 +10,8 @@ from contextlib import aclosing
 
 from harness.peak_memory import peak_memory
 from services.common.digest import Digest
-from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.reference import ImageReference
+from services.registry.client import RegistryClient
+from services.registry.reference import ImageReference
 from tests.support.registries import impatient
 
 __all__ = ["main"]

@@ -18,8 +18,8 @@ from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.reader.source import HttpSource
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.reader.source import HttpSource
 
 __all__ = ["CHECKOUT", "ComposeStack", "copy_checkout"]
 

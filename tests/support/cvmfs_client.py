@@ -18,10 +18,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from services.publisher.repository.native.reader.entries import Entry
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.reader.revision import Revision
-from services.publisher.repository.native.records import EntryFlag
+from services.repository.native.reader.entries import Entry
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.reader.revision import Revision
+from services.repository.native.records import EntryFlag
 
 __all__ = ["ClientView", "expand", "follow"]
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from services.common.descriptor import LayerUrl
-from services.graphdriver.core.driver import Driver
-from services.graphdriver.core.layers import LayerId, LayerKind
+from services.node.driver import Driver
+from services.node.layers import LayerId, LayerKind
 from tests.support.repositories import thin_json
 
 __all__ = ["chunks", "contents", "load_layer", "load_thin", "make_container", "tar_of"]

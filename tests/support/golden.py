@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from services.publisher.repository.native.reader.entries import Entry
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.reader.revision import Revision
-from services.publisher.repository.native.reader.source import Source
+from services.repository.native.reader.entries import Entry
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.reader.revision import Revision
+from services.repository.native.reader.source import Source
 from tests.support.cvmfs_client import expand
 
 __all__ = ["GOLDEN", "GOLDEN_KEY", "GOLDEN_NAME", "Open", "client_view", "expected"]

@@ -14,15 +14,15 @@ from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
-from services.publisher.repository.native.create import create_repository
-from services.publisher.repository.native.format import RepositoryFormat
-from services.publisher.repository.native.reader.check.checker import Checker
-from services.publisher.repository.native.reader.entries import Entry
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.reader.revision import Revision
-from services.publisher.repository.native.repository import NativeRepository
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.trust.keyring import KeyFiles
+from services.repository.native.check.checker import Checker
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.reader.entries import Entry
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.reader.revision import Revision
+from services.repository.native.repository import NativeRepository
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.trust.keyring import KeyFiles
 from tests.support.publisher import verified
 from tests.support.tars import archive, member
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from services.common.repository_name import RepositoryName
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.reader.source import HttpSource
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.reader.source import HttpSource
 from tests.support.cvmfs2 import Call, say
 from tests.support.cvmfs_client import ClientView
 

@@ -10,9 +10,9 @@ from multiprocessing.context import ForkServerContext
 from typing import Any, Final
 
 from services.common.archive.model import LayerArchive
-from services.publisher.repository.native.access import RepositoryAccess
-from services.publisher.repository.native.collection.collector import Collector
-from services.publisher.repository.native.collection.retention import Retention
+from services.repository.native.access import RepositoryAccess
+from services.repository.native.collection.collector import Collector
+from services.repository.native.collection.retention import Retention
 from tests.support.native import NATIVE_NAME, NativeSite, publish
 
 __all__ = ["collect_until", "create_until", "publish_until", "run_until"]

@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from services.publisher.repository.native.access import RepositoryAccess
-from services.publisher.repository.native.create import create_repository
-from services.publisher.repository.native.format import RepositoryFormat
-from services.publisher.repository.native.records import (
+from services.repository.native.access import RepositoryAccess
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.records import (
     CATALOG_SCHEMA,
     COUNTERS,
     ContentHash,
@@ -19,12 +19,12 @@ from services.publisher.repository.native.records import (
     ObjectKind,
     path_hash,
 )
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.storage.interface import Storage
-from services.publisher.repository.native.trust.keyring import KeyFiles
-from services.publisher.repository.native.writer.head import Root
-from services.publisher.repository.native.writer.manifest import Manifest
-from tests.publisher.repository.native.conftest import NAME
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.storage.interface import Storage
+from services.repository.native.trust.keyring import KeyFiles
+from services.repository.native.writer.head import Root
+from services.repository.native.writer.manifest import Manifest
+from tests.repository.native.conftest import NAME
 
 __all__ = ["Clock", "Revisions", "content"]
 

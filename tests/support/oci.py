@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from services.docker2cvmfs.registry.client import RegistryClient
-from services.docker2cvmfs.registry.reference import ImageReference
+from services.registry.client import RegistryClient
+from services.registry.reference import ImageReference
 
 __all__ = ["push_image_of_blob", "write_image"]
 

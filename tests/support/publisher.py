@@ -18,7 +18,7 @@ from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
-from services.publisher.layer import VerifiedLayer
+from services.repository.layer import VerifiedLayer
 from tests.support.cvmfs_server.standin import StandIn
 
 __all__ = ["REPOSITORY", "TOKEN", "PublisherProcess", "cvmfs_publisher", "make_layer", "upload", "verified"]

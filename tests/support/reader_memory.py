@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.peak_memory import peak_memory
-from services.publisher.repository.native.reader.check.checker import Checker
-from services.publisher.repository.native.reader.reader import RepositoryReader
-from services.publisher.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.check.checker import Checker
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.storage.directory import DirectoryStorage
 from tests.support.golden import GOLDEN_NAME
 
 __all__ = ["main"]

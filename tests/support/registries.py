@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from harness.ports import free_ports
 from harness.processes import Daemon
-from services.docker2cvmfs.registry.credentials import DockerCredentials
-from services.docker2cvmfs.registry.options import RegistryOptions
+from services.registry.credentials import DockerCredentials
+from services.registry.options import RegistryOptions
 
 __all__ = ["PASSWORD", "USER", "Authority", "RegistryServer", "impatient", "run_program"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.publisher.repository.native.commands.__main__ import run
+from services.repository.native.commands.__main__ import run
 
 __all__ = ["Ended", "thin_repository"]
 

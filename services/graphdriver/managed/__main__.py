@@ -12,9 +12,9 @@ import structlog
 
 from services.common.logs import configure_logging
 from services.common.settings import SettingsError
-from services.graphdriver.core.mounts import mount_table
 from services.graphdriver.process import Configuration, run
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
+from services.node.mounts import mount_table
 
 __all__ = ["main"]
 

@@ -20,11 +20,12 @@ from services.common.archive.pack import pack
 from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.streams import BlockingWriter, iterate_writer
-from services.graphdriver.core.driver import TreeDiff
-from services.graphdriver.core.layers import LayerId, LayerKind
-from services.graphdriver.errors import BrokenRequestError, NotInitialisedError, UnknownLayerError, UnsupportedError
+from services.graphdriver.errors import BrokenRequestError, NotInitialisedError
 from services.graphdriver.plugin.messages import CreateRequest, GetRequest, InitRequest, LayerRequest, PairRequest
 from services.graphdriver.plugin.session import Session
+from services.node.driver import TreeDiff
+from services.node.errors import UnknownLayerError, UnsupportedError
+from services.node.layers import LayerId, LayerKind
 
 __all__ = ["SESSION", "build_app"]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from services.graphdriver.core.layers import LayerId
+from services.node.layers import LayerId
 
 __all__ = ["CreateRequest", "GetRequest", "InitRequest", "LayerRequest", "PairRequest"]
 

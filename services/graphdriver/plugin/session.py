@@ -12,9 +12,10 @@ from typing import Final
 
 import structlog
 
-from services.graphdriver.core.driver import Driver
-from services.graphdriver.errors import GraphDriverError, NotInitialisedError, UnsupportedError
+from services.graphdriver.errors import GraphDriverError, NotInitialisedError
 from services.graphdriver.factory import DriverFactory
+from services.node.driver import Driver
+from services.node.errors import UnsupportedError
 
 __all__ = ["Session", "only_process"]
 

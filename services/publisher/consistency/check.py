@@ -16,7 +16,7 @@ from services.publisher.consistency.merge import merge
 from services.publisher.consistency.model import Disagreement, Finding, Sighting
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, Selection
-from services.publisher.repository.interface import ListedLayer, Repository
+from services.repository.interface import ListedLayer, Repository
 
 __all__ = ["CheckProgress", "ConsistencyCheck"]
 

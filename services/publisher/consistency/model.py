@@ -7,7 +7,7 @@ from typing import Final
 from services.common.digest import Digest
 from services.common.object_store import StoredLayer
 from services.publisher.journal.model import LayerRecord, LayerState
-from services.publisher.repository.interface import ListedLayer
+from services.repository.interface import ListedLayer
 
 __all__ = ["ADVICE", "Advice", "Disagreement", "Finding", "Sighting"]
 

@@ -17,9 +17,10 @@ import aiosqlite
 
 from services.common.digest import Digest
 from services.publisher.errors import JournalError
-from services.publisher.journal.model import LayerRecord, LayerState, Moment, OwnTransaction, Pause, Selection, Summary
+from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
 from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
 from services.publisher.journal.schema import STEPS, VERSION
+from services.repository.interface import OwnTransaction
 
 __all__ = ["Journal"]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from services.common.digest import Digest
 
-__all__ = ["LayerRecord", "LayerState", "Moment", "OwnTransaction", "Pause", "Selection", "Summary"]
+__all__ = ["LayerRecord", "LayerState", "Moment", "Pause", "Selection", "Summary"]
 
 
 class LayerState(StrEnum):
@@ -120,13 +120,3 @@ class Pause:
     """Seconds since the epoch."""
     reason: str
     """What for; may be empty."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnTransaction:
-    """A transaction that the publisher opened, or was about to open, and has not seen the end of."""
-
-    token: str
-    """Names the transaction; the mark of it in the repository holds the same."""
-    process: str | None
-    """The program that works on the transaction, as `<pid>/<start time>`, while it runs."""

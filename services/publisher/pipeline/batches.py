@@ -5,20 +5,20 @@ import time
 
 import structlog
 
-from services.publisher.errors import (
-    JournalError,
-    LayerAdditionError,
-    LayerRefusedError,
-    NoTransactionError,
-    TransactionLeftOpenError,
-)
+from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.progress import Stage, TransactionProgress
 from services.publisher.pipeline.ready import ReadyLayer
-from services.publisher.repository.interface import Repository, Transaction
+from services.repository.errors import (
+    LayerAdditionError,
+    LayerRefusedError,
+    NoTransactionError,
+    TransactionLeftOpenError,
+)
+from services.repository.interface import Repository, Transaction
 
 __all__ = ["BatchPublisher"]
 

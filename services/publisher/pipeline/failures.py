@@ -13,10 +13,11 @@ from services.common.object_store.errors import (
     ObjectStoreError,
     ObjectTooLargeError,
 )
-from services.publisher.errors import LayerNotThereError, LayerRefusedError, RepositoryError
+from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.metrics import Metrics
+from services.repository.errors import LayerRefusedError, RepositoryError
 
 __all__ = ["Failures", "RetryTimes"]
 

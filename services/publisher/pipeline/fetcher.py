@@ -8,12 +8,13 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.digest import Digest
 from services.common.object_store.model import StoredLayer
 from services.common.object_store.store import ObjectStore
-from services.publisher.errors import LayerNotThereError, LayerRefusedError
+from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
-from services.publisher.layer import VerifiedLayer
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.spool import Spool
-from services.publisher.repository.interface import PreparedLayer, Publication, Repository
+from services.repository.errors import LayerRefusedError
+from services.repository.interface import PreparedLayer, Publication, Repository
+from services.repository.layer import VerifiedLayer
 
 __all__ = ["Fetcher"]
 

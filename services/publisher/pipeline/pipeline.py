@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from services.publisher.errors import ForeignTransactionError, JournalError, NoTransactionError, RepositoryError
+from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.metrics import Metrics
@@ -15,7 +15,8 @@ from services.publisher.pipeline.fetcher import Fetcher
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.ready import ReadyLayer, ReadyQueue
 from services.publisher.pipeline.spool import Spool
-from services.publisher.repository.interface import Publication, Repository
+from services.repository.errors import ForeignTransactionError, NoTransactionError, RepositoryError
+from services.repository.interface import Publication, Repository
 
 __all__ = ["Pipeline"]
 

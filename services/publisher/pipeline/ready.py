@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.common.digest import Digest
 from services.publisher.journal.model import LayerRecord
-from services.publisher.repository.interface import PreparedLayer
+from services.repository.interface import PreparedLayer
 
 __all__ = ["BatchLimits", "ReadyLayer", "ReadyQueue"]
 

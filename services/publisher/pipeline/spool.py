@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from services.common.digest import Digest
-from services.publisher.threads import Stop, in_thread
+from services.common.threads import Stop, in_thread
 
 __all__ = ["Spool"]
 

@@ -1,15 +1,14 @@
 """For how long clients trust the repository: its whitelist expires, and then nobody can mount it.
 
-That of a native repository has a keeper (`repository/native/trust/keeper.py`), which signs it anew as well.
+That of a native repository has a keeper (`services/repository/native/trust/keeper.py`), which signs it anew as well.
 """
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
-from services.publisher.errors import RepositoryError
-from services.publisher.repository.cvmfs_server import CvmfsServerRepository
+from services.repository.errors import RepositoryError
 
 __all__ = ["TrustWatch"]
 
@@ -19,10 +18,23 @@ _INTERVAL: Final = 3600
 """Seconds between two looks: whitelists are valid for weeks."""
 
 
+class SignedElsewhere(Protocol):
+    """A repository that is signed by somebody else."""
+
+    async def trusted_until(self) -> float | None:
+        """Return when clients stop to trust it, in seconds since the epoch; None where that is not known.
+
+        Raises
+        ------
+        RepositoryError
+            It cannot be found out now.
+        """
+
+
 class TrustWatch:
     """Looks now and then until when clients trust a repository that somebody else signs."""
 
-    def __init__(self, repository: CvmfsServerRepository) -> None:
+    def __init__(self, repository: SignedElsewhere) -> None:
         self._repository = repository
         self.until: float | None = None
         """When they stop to, in seconds since the epoch; None where that is not known."""

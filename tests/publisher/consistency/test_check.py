@@ -20,7 +20,7 @@ from services.common.object_store import ObjectStore, StoredLayer
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.journal import Journal
-from services.publisher.repository.interface import ListedLayer, Publication, Repository
+from services.repository.interface import ListedLayer, Publication, Repository
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}

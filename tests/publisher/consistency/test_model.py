@@ -8,7 +8,7 @@ from services.common.digest import Digest
 from services.common.object_store import StoredLayer
 from services.publisher.consistency.model import ADVICE, Disagreement, Sighting
 from services.publisher.journal.model import LayerRecord, LayerState
-from services.publisher.repository.interface import ListedLayer
+from services.repository.interface import ListedLayer
 from tests.support.journal import layer_record
 
 _DIGEST = Digest("a" * 64)

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 from services.common.archive.limits import ArchiveLimits
 from services.common.repository_name import RepositoryName
 from services.publisher.factory import build_publisher
-from services.publisher.repository.native.create import create_repository
-from services.publisher.repository.native.format import RepositoryFormat
-from services.publisher.repository.native.storage.directory import DirectoryStorage
-from services.publisher.repository.native.trust.keyring import KeyFiles
 from services.publisher.settings import PublisherSettings, RepositoryKind
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.trust.keyring import KeyFiles
 from tests.publisher.handlers.conftest import UNREACHABLE
 from tests.support.publisher import REPOSITORY, TOKEN
 

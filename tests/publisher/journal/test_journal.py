@@ -11,8 +11,9 @@ import pytest
 
 from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerState, OwnTransaction, Pause, Selection
+from services.publisher.journal.model import LayerState, Pause, Selection
 from services.publisher.journal.schema import STEPS
+from services.repository.interface import OwnTransaction
 from tests.support.journal import numbered, recorded
 from tests.support.mounts import mount, unmount_all_below
 

@@ -14,17 +14,12 @@ from services.common.object_store.errors import (
     ObjectTooLargeError,
     StoreUnavailableError,
 )
-from services.publisher.errors import (
-    LayerAdditionError,
-    LayerNotThereError,
-    LayerRefusedError,
-    RepositoryError,
-    TransactionLeftOpenError,
-)
+from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures, RetryTimes
+from services.repository.errors import LayerAdditionError, LayerRefusedError, RepositoryError, TransactionLeftOpenError
 from tests.support.journal import numbered, recorded
 
 _DIGESTS = [*map(numbered, range(5))]

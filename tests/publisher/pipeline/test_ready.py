@@ -8,9 +8,9 @@ import pytest
 from services.common.archive.limits import ArchiveLimits
 from services.common.sidecar import LayerSidecar
 from services.publisher.journal.model import LayerState
-from services.publisher.layer import VerifiedLayer
 from services.publisher.pipeline.ready import BatchLimits, ReadyLayer, ReadyQueue
-from services.publisher.repository.interface import PreparedLayer
+from services.repository.interface import PreparedLayer
+from services.repository.layer import VerifiedLayer
 from tests.support.journal import layer_record, numbered
 
 

@@ -1,0 +1,148 @@
+"""Commit of a thin container: every local layer of its lineage is uploaded, and the descriptor names them all."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from services.common.archive.compression import write_archive
+from services.common.archive.limits import ArchiveLimits
+from services.common.archive.model import LayerArchive
+from services.common.archive.pack import has_changes
+from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
+from services.common.errors import SuiteError
+from services.common.layout import LayerLayout
+from services.common.object_store import ObjectStore
+from services.common.repository_name import RepositoryName
+from services.common.streams import run_in_thread
+from services.node.errors import CommitError
+from services.node.layers import Layer
+from services.node.lineage import Lineage
+from services.node.local_copies import LocalCopies, LocalCopy
+
+__all__ = ["Committer"]
+
+_log = structlog.get_logger(__name__)
+
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_DESCRIPTOR: Final = frozenset({DESCRIPTOR_NAME.encode()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A local layer that becomes a layer of the descriptor."""
+
+    layer: Layer
+    exclude: frozenset[bytes]
+    """Paths that stay out of the archive."""
+
+
+class Committer:
+    """Turns local layers into published ones.
+
+    Parameters
+    ----------
+    copies
+        Keeps what has been uploaded until it shows in its repository.
+    store
+        Where layers are uploaded; None where none is configured, which only commits of thin containers need.
+    repository
+        Where layers are to be published; by default the repository of the descriptor's topmost layer.
+    layout
+        Form of the paths that descriptors name.
+    limits
+        What a publisher would refuse is not committed: it would be found out when the container is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        copies: LocalCopies,
+        store: ObjectStore | None,
+        repository: RepositoryName | None,
+        layout: LayerLayout,
+        limits: ArchiveLimits,
+    ) -> None:
+        self._copies = copies
+        self._store = store
+        self._repository = repository
+        self._layout = layout
+        self._limits = limits
+
+    async def commit(self, layer: Layer, lineage: Lineage) -> ThinDescriptor:
+        """Upload a container's changes and every local layer below them, base first.
+
+        Parameters
+        ----------
+        layer
+            The container's own layer.
+        lineage
+            What lies below it; thin.
+
+        Returns
+        -------
+        ThinDescriptor
+            The lineage's descriptor with the uploaded layers on top; as it was, if there was nothing to upload.
+
+        Raises
+        ------
+        CommitError
+            Nothing was committed; the text gives the reason. The container's files are untouched.
+        """
+        if lineage.descriptor is None:
+            raise CommitError(f"layer {layer.id} is no thin container")
+        parts = await asyncio.to_thread(_parts, layer, lineage)
+        added = [await self._publish(part, lineage.descriptor) for part in parts]
+        return lineage.descriptor.with_layers(*added)
+
+    async def _publish(self, part: _Part, descriptor: ThinDescriptor) -> ThinLayer:
+        if self._store is None:
+            raise CommitError("a thin container cannot be committed: no object store is configured (LAYER_STORE_*)")
+        repository = self._target(descriptor)
+        spools: list[Path] = []
+
+        def write() -> LayerArchive:
+            # Made in here: a cancellation between making and remembering it would leave it behind.
+            spools.append(self._copies.new_spool())
+            return write_archive(part.layer.diff, spools[0] / "new", exclude=part.exclude, limits=self._limits)
+
+        try:
+            archive = await run_in_thread(write)
+            url = LayerUrl.of(repository, archive.digest, self._layout)
+            log = _log.bind(layer=part.layer.id, digest=archive.digest, repository=repository)
+            created = await self._store.upload(archive, repository=repository)
+            await run_in_thread(lambda: self._copies.keep(LocalCopy(archive, url)))
+        except (SuiteError, OSError) as error:
+            raise CommitError(f"layer {part.layer.id} was not committed: {error}") from error
+        finally:
+            await run_in_thread(lambda: _delete(spools))
+        log.info("layer_uploaded", size=archive.size, uncompressed_size=archive.uncompressed_size, created=created)
+        return ThinLayer(digest=archive.digest, url=url)
+
+    def _target(self, descriptor: ThinDescriptor) -> RepositoryName:
+        if self._repository is not None:
+            return self._repository
+        if descriptor.layers:
+            return descriptor.layers[-1].location.repository
+        raise CommitError(
+            "the descriptor names no repository to publish in, since it has no layers: "
+            "set GRAPHDRIVER_UPLOAD_REPOSITORY"
+        )
+
+
+def _delete(directories: Sequence[Path]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)  # gone already if the archive has been kept
+
+
+def _parts(layer: Layer, lineage: Lineage) -> Sequence[_Part]:
+    """Return what has to be uploaded, base first; layers without changes are left out."""
+    parts = [_Part(local, _NOTHING) for local in reversed(lineage.local)]
+    if lineage.thin is not None and lineage.thin_has_files:
+        parts.insert(0, _Part(lineage.thin, _DESCRIPTOR))
+    parts.append(_Part(layer, _NOTHING))
+    return [part for part in parts if has_changes(part.layer.diff, exclude=part.exclude)]

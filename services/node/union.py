@@ -1,0 +1,264 @@
+"""Unions: the mounted view of a layer.
+
+Union order, top first: the layer's own files; the container's init layer; local image layers above the thin layer; the
+descriptor's layers, last listed first, each with its mask directly below it.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from services.common.archive.errors import ArchiveError
+from services.common.descriptor import LayerUrl, ThinDescriptor
+from services.common.repository_name import RepositoryName
+from services.node.cvmfs.finder import LayerFinder
+from services.node.cvmfs.repository_io import RepositoryIo
+from services.node.errors import LayerNotPublishedError, RepositoryError
+from services.node.layers import Layer, LayerStore, short_link
+from services.node.lineage import Lineage, named_layers
+from services.node.local_copies import LocalCopies
+from services.node.masks import MaskStore
+from services.node.mounts import (
+    OverlaySource,
+    mount_overlay,
+    numbered,
+    remove_mount_point,
+    unmount,
+)
+
+__all__ = ["UnionBuilder"]
+
+_log = structlog.get_logger(__name__)
+
+
+class UnionBuilder:
+    """Finds the lower directories of a union and mounts it.
+
+    Parameters
+    ----------
+    layers
+        The local layers.
+    masks
+        The masks.
+    copies
+        Local copies of layers that are not published yet.
+    finder
+        Looks layers up in repositories.
+    io
+        Threads for mounts that stand on repositories.
+    wait
+        Longest time to wait for the layers of one union to be published, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: LayerStore,
+        masks: MaskStore,
+        copies: LocalCopies,
+        finder: LayerFinder,
+        io: RepositoryIo,
+        wait: float,
+    ) -> None:
+        self._layers = layers
+        self._masks = masks
+        self._copies = copies
+        self._finder = finder
+        self._io = io
+        self._wait = wait
+        self._gate = asyncio.Lock()
+        """Held while no union may be begun."""
+        self._begun = 0
+        """Unions that are being made or given up, from the look for their lower directories on."""
+        self._at_work: dict[Path, Sequence[RepositoryName]] = {}
+        """Mount points of the mounts that are under way, also of those that nobody waits for any more."""
+        self._views = layers.home / "views"
+        self._views.mkdir(mode=0o700, exist_ok=True)
+        # Lowest in read-only unions: an overlay of CVMFS directories alone fails every look-up with ENAMETOOLONG.
+        self._empty = layers.home / "empty"
+        self._empty.mkdir(mode=0o755, exist_ok=True)
+        for view in self._views.iterdir():
+            remove_mount_point(view)
+
+    async def lowers(self, lineage: Lineage, *, holder: str) -> list[str]:
+        """Return the lower directories for a lineage as short paths, top first.
+
+        Raises
+        ------
+        RepositoryError
+            A layer of the descriptor cannot be had in time.
+        """
+        local = [layer.link for layer in (*lineage.container, *lineage.local)]
+        if lineage.thin is None or lineage.descriptor is None:
+            return local
+        directories = await self._published(lineage.descriptor, holder=holder)
+        return local + await asyncio.to_thread(self._link, lineage, directories)
+
+    def _link(self, lineage: Lineage, directories: list[Path]) -> list[str]:
+        if lineage.thin is not None and lineage.thin_has_files:
+            directories = [self._masks.hiding_descriptor(), lineage.thin.diff, *directories]
+        links = [short_link(str(directory)) for directory in directories]
+        for link, directory in zip(links, directories, strict=True):
+            self._layers.ensure_link(link, directory)
+        return links
+
+    async def _published(self, descriptor: ThinDescriptor, *, holder: str) -> list[Path]:
+        """Return the directories of a descriptor's layers, top first; a local copy stands in for a missing layer."""
+        # A layer that is listed twice has nothing to add where it is listed first, and the kernel refuses it there.
+        layers = list({layer.digest: layer for layer in reversed(descriptor.layers)}.values())
+        kept = [layer for layer in layers if layer.id in self._copies]
+        findings = await self._finder.find([layer.location for layer in kept], holder=holder)
+        for error in findings.failures:
+            _log.warning("local_copy_stands_in", reason=str(error))
+        stand_ins: dict[LayerUrl, Path] = {}
+        useless = ""
+        for layer in kept:
+            if layer.location not in findings.found:
+                try:
+                    tree = await self._copies.tree(layer.id, holder=holder)
+                except (ArchiveError, OSError) as error:
+                    # The layer itself is in the object store, and is going to show.
+                    _log.error("local_copy_useless", digest=layer.digest, reason=str(error))
+                    useless = f"; the local copy of layer {layer.digest} is of no use: {error}"
+                    continue
+                if tree is not None:
+                    stand_ins[layer.location] = tree
+        rest = [layer.location for layer in layers if layer.location not in stand_ins]
+        try:
+            published = await self._finder.wait(rest, holder=holder, timeout=self._wait)
+        except LayerNotPublishedError as error:
+            raise LayerNotPublishedError(f"{error}{useless}") from error
+        directories: list[Path] = []
+        for layer in layers:
+            if (tree := stand_ins.get(layer.location)) is not None:
+                directories.append(tree)
+                continue
+            place = published[layer.location]
+            directories.append(place.tree)
+            if place.mask is not None:
+                directories.append(place.mask)
+        return directories
+
+    async def mount(self, layer: Layer, lineage: Lineage, *, label: str) -> None:
+        """Mount a layer's writable union at its mount point.
+
+        Raises
+        ------
+        MountError
+            The kernel refuses.
+        RepositoryError
+            A layer of the descriptor cannot be had in time, or its repository does not answer the kernel.
+        """
+        if (names := self._at_work.get(layer.merged)) is not None:
+            # Two mounts with one work directory would spoil it for each other.
+            raise RepositoryError(
+                f"the union of layer {layer.id} cannot be mounted: its last mount still waits for repository "
+                f"{' or '.join(names)}: the CVMFS client hangs"
+            )
+        async with self._making():
+            lowers = await self.lowers(lineage, holder=layer.id)
+            home = self._layers.home
+            source = OverlaySource(
+                lowers=lowers or [str(self._empty.relative_to(home))],
+                upper=str(layer.diff.relative_to(home)),
+                work=str(layer.work.relative_to(home)),
+                label=label,
+            )
+            try:
+                await self._mount(source, layer.merged, lineage.repositories)
+            except RepositoryError as error:
+                raise RepositoryError(f"the union of layer {layer.id} cannot be mounted: {error}") from error
+
+    async def answers(self, layer: Layer, lineage: Lineage) -> bool:
+        """Return whether a mounted union is of use; it is not if the client of a repository below it died.
+
+        Raises
+        ------
+        RepositoryError
+            It does not answer at all.
+        """
+        if not (names := lineage.repositories):
+            return True
+        return await self._finder.answers(layer.merged, *names)
+
+    async def _mount(self, source: OverlaySource, point: Path, repositories: Sequence[RepositoryName]) -> None:
+        home = self._layers.home
+        given_up = False
+
+        def work() -> None:
+            self._at_work[point] = repositories
+            try:
+                if source.fits:
+                    mount_overlay(source, str(point.relative_to(home)), directory=home)
+                else:
+                    with numbered(source, directory=home, scratch=self._layers.scratch) as (short, place):
+                        mount_overlay(short, str(point), directory=place)
+                if given_up:
+                    unmount(point)
+            finally:
+                del self._at_work[point]
+
+        await asyncio.to_thread(point.mkdir, mode=0o700, exist_ok=True)
+        try:
+            await (self._io.run(work, *repositories) if repositories else asyncio.to_thread(work))
+        except BaseException:
+            # A mount that comes when nobody waits for it any more goes at once; one that has just come goes now. The
+            # mount point stays: it may be that of a union which somebody works in and which cannot be seen from here.
+            given_up = True
+            await asyncio.to_thread(unmount, point)
+            raise
+
+    @asynccontextmanager
+    async def _making(self) -> AsyncIterator[None]:
+        async with self._gate:
+            self._begun += 1
+        try:
+            yield
+        finally:
+            self._begun -= 1
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no union is being made, nor a mount under way that nobody waits for any more."""
+        return self._begun == 0 and not self._at_work
+
+    async def tidy(self) -> bool:
+        """Remove the links and masks that are of no use here any more, unless a union is being made.
+
+        Returns
+        -------
+        bool
+            Whether it has been done.
+
+        Raises
+        ------
+        LineageError
+            A layer does not say what it stands on; all masks are kept.
+        """
+        async with self._gate:
+            if self.quiet:
+                await asyncio.to_thread(self._tidy)
+                return True
+        return False
+
+    def _tidy(self) -> None:
+        self._layers.forget_links()
+        # What a mounted union stands on is named by a layer: its own chain is there as long as it is.
+        self._masks.keep_only(named_layers(self._layers.all()))
+
+    @asynccontextmanager
+    async def view(self, lineage: Lineage, *, holder: str) -> AsyncIterator[Path]:
+        """Mount what lies below a layer, read-only, for as long as the context lasts."""
+        point = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._views))
+        try:
+            async with self._making():
+                lowers = await self.lowers(lineage, holder=holder)
+                source = OverlaySource(lowers=[*lowers, str(self._empty.relative_to(self._layers.home))])
+                await self._mount(source, point, lineage.repositories)
+            yield point
+        finally:
+            await asyncio.to_thread(remove_mount_point, point)

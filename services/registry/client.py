@@ -1,0 +1,260 @@
+"""What the converter uses of registries."""
+
+import asyncio
+import difflib
+import hashlib
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final, Self
+
+from yarl import URL
+
+from services.common.digest import Digest
+from services.registry.authentication import Authenticator
+from services.registry.blobs import stream_blob, verified
+from services.registry.errors import (
+    DigestMismatchError,
+    ImageMissingError,
+    PlatformMissingError,
+    RegistryError,
+    UnsupportedImageError,
+)
+from services.registry.http import Answer, Http
+from services.registry.manifests import (
+    INDEX_TYPES,
+    MANIFEST_ACCEPT,
+    MANIFEST_LIMIT,
+    Candidate,
+    Image,
+    RawManifest,
+    choosable,
+    join_layers,
+    media_type_of,
+    read_config,
+    read_index,
+    read_manifest,
+)
+from services.registry.options import RegistryOptions
+from services.registry.platform import Platform
+from services.registry.reference import ImageReference
+from services.registry.tags import TagLister
+from services.registry.transport import Request, Transport
+from services.registry.uploads import Uploader
+
+__all__ = ["RegistryClient"]
+
+_SUGGESTIONS: Final = 5
+
+_INDEXES: Final = 32
+"""Most indexes that are read for one image: an index may name others in place of images."""
+
+_CONTENT_TYPE = re.compile(r"[ \t]*([^; \t]*)")
+
+
+class RegistryClient:
+    """Reads images from registries and writes small ones to them. Used as `async with`, from one event loop.
+
+    Parameters
+    ----------
+    options
+        How registries are spoken to.
+    """
+
+    def __init__(self, *, options: RegistryOptions) -> None:
+        self._options = options
+        self._http = Http(options=options)
+        authenticator = Authenticator(http=self._http, credentials=options.credentials)
+        self._transport = Transport(http=self._http, authenticator=authenticator, options=options)
+        self._tags = TagLister(transport=self._transport)
+        self._uploads = Uploader(transport=self._transport)
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._http.__aexit__(*failure)
+
+    async def image(self, reference: ImageReference, platform: Platform) -> Image:
+        """Return the image for a platform, its configuration read and verified.
+
+        Raises
+        ------
+        PlatformMissingError
+            The image is not there for the platform; the text lists those that it is there for.
+        RegistryError
+            As `manifest`.
+        """
+        manifest = await self.manifest(reference)
+        where = reference.name
+        if manifest.media_type in INDEX_TYPES:
+            chosen = _choose(await self._candidates(reference, manifest), platform, where=where)
+            image = await self._chosen(reference, chosen)
+        else:
+            image = await self._read(reference, manifest, None)
+        if not platform.runs(image.platform):
+            raise PlatformMissingError(
+                f"{where} is for {image.platform}, not for {platform}: give --platform {image.platform} if you mean it"
+            )
+        return image
+
+    async def images(self, reference: ImageReference) -> list[Image]:
+        """Return the images for all platforms, in the index's order; raises as `image`."""
+        manifest = await self.manifest(reference)
+        if manifest.media_type not in INDEX_TYPES:
+            return [await self._read(reference, manifest, None)]
+        return [await self._chosen(reference, candidate) for candidate in await self._candidates(reference, manifest)]
+
+    async def manifest(self, reference: ImageReference) -> RawManifest:
+        """Return what a reference names, be it an image or an index, with its digest verified.
+
+        Raises
+        ------
+        ImageMissingError
+            There is no such image; the text suggests tags that there are.
+        DigestMismatchError
+            The content does not have the digest that was asked for, or that the registry says.
+        InvalidAnswerError
+            It is no manifest, or larger than any honest one.
+        UnsupportedImageError
+            It is no image, or one of schema 1.
+        RegistryError
+            The registry failed or refused.
+        """
+        reference = self._spoken(reference)
+        request = Request(
+            reference=reference,
+            url=URL(f"{reference.api_url}/{reference.repository}/manifests/{reference.version}"),
+            what=f"reading the manifest of {reference.name}",
+            headers={"Accept": MANIFEST_ACCEPT},
+        )
+        try:
+            async for attempt in self._transport.attempts():
+                with attempt:
+                    async with self._transport.send(request, accepted=(200,)) as answer:
+                        return await _read_manifest(answer, reference)
+        except ImageMissingError as error:
+            raise ImageMissingError(f"{error}{await self._suggestion(reference)}") from None
+        raise AssertionError  # attempts end with a result or an error
+
+    def blob(self, reference: ImageReference, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
+        """Stream a blob of an image's repository, verified; close it (`aclosing`) if it is left early.
+
+        Raises
+        ------
+        DigestMismatchError
+            The content is not what digest and size say.
+        RegistryError
+            As `stream_blob`.
+        """
+        return verified(self.unverified_blob(reference, digest, size), reference, digest)
+
+    def unverified_blob(
+        self, reference: ImageReference, digest: Digest, size: int, *, start: int = 0
+    ) -> AsyncGenerator[bytes, None]:
+        """Stream a blob for somebody who hashes it anyway; see `stream_blob`. Close it if it is left early."""
+        return stream_blob(self._transport, self._spoken(reference), digest, size, start=start)
+
+    async def tags(self, reference: ImageReference) -> list[str]:
+        """Return the tags of an image's repository; see `TagLister.tags`."""
+        return await self._tags.tags(self._spoken(reference))
+
+    async def push_blob(self, reference: ImageReference, content: bytes) -> Digest:
+        """Upload a small blob to an image's repository unless it is there; see `Uploader.push_blob`."""
+        return await self._uploads.push_blob(self._spoken(reference), content)
+
+    async def push_manifest(self, reference: ImageReference, content: bytes, media_type: str) -> Digest:
+        """Upload a manifest or an index, under the reference's digest or tag; see `Uploader.push_manifest`."""
+        return await self._uploads.push_manifest(self._spoken(reference), content, media_type)
+
+    def _spoken(self, reference: ImageReference) -> ImageReference:
+        return replace(reference, scheme=self._options.scheme(reference.authority))
+
+    async def _candidates(self, reference: ImageReference, index: RawManifest) -> tuple[Candidate, ...]:
+        """Return the images of an index, and of the indexes that it names in place of images."""
+        found: dict[Digest, Candidate] = {}
+        waiting, read = list(read_index(index.content, where=reference.name)), 1
+        while waiting:
+            candidate = waiting.pop(0)
+            if not candidate.is_index:
+                found.setdefault(candidate.digest, candidate)
+                continue
+            read += 1
+            if read > _INDEXES:
+                raise UnsupportedImageError(
+                    f"{reference.name} is an index of more than {_INDEXES} indexes: name the image by its digest"
+                )
+            where = f"{reference.name} ({candidate.digest.oci})"
+            nested = await self.manifest(replace(reference, digest=candidate.digest))
+            try:
+                named = read_index(nested.content, where=where)
+            except UnsupportedImageError:
+                continue  # of signatures, say, beside the images
+            waiting[:0] = [replace(each, platform=each.platform or candidate.platform) for each in named]
+        if not found:
+            raise UnsupportedImageError(f"{reference.name} names no image, nor do the indexes in it: check the name")
+        return choosable(tuple(found.values()))
+
+    async def _chosen(self, reference: ImageReference, candidate: Candidate) -> Image:
+        manifest = await self.manifest(replace(reference, digest=candidate.digest))
+        return await self._read(reference, manifest, candidate.platform)
+
+    async def _read(self, reference: ImageReference, manifest: RawManifest, listed: Platform | None) -> Image:
+        """Read an image; `listed` is what an index says that it is for."""
+        reference = self._spoken(reference)
+        where = f"{reference.name} ({'' if listed is None else f'{listed}, '}{manifest.digest.oci})"
+        content = read_manifest(manifest.content, where=where)
+        async with aclosing(self.blob(reference, content.config_digest, content.config_size)) as pieces:
+            config = b"".join([piece async for piece in pieces])
+        platform, diff_ids = read_config(config, where=f"the configuration of {where}")
+        return Image(
+            reference=reference,
+            platform=platform if listed is None else platform.refined(listed),
+            manifest=manifest.content,
+            manifest_media_type=manifest.media_type,
+            manifest_digest=manifest.digest,
+            config=config,
+            config_digest=content.config_digest,
+            layers=join_layers(content.layers, diff_ids, where=where),
+        )
+
+    async def _suggestion(self, reference: ImageReference) -> str:
+        if reference.tag is None or reference.digest is not None:
+            return ""
+        try:
+            tags = await self._tags.tags(reference)
+        except RegistryError:
+            return ""  # the image is missing, whatever else is wrong
+        near = difflib.get_close_matches(reference.tag, tags, n=_SUGGESTIONS, cutoff=0.3) or tags[-_SUGGESTIONS:]
+        return f"; the repository has {', '.join(near)}" if near else ""
+
+
+def _choose(candidates: tuple[Candidate, ...], platform: Platform, *, where: str) -> Candidate:
+    named = [(candidate, candidate.platform) for candidate in candidates if candidate.platform is not None]
+    best = platform.best([found for _, found in named])
+    if best is not None:
+        return named[best][0]
+    # An index of one image need not say what it is for; the image's configuration does.
+    if len(candidates) == 1 and not named:
+        return candidates[0]
+    there = ", ".join(sorted({str(found) for _, found in named})) or "no platform"
+    raise PlatformMissingError(f"{where} is not there for {platform} but for {there}: give --platform")
+
+
+async def _read_manifest(answer: Answer, reference: ImageReference) -> RawManifest:
+    content = await answer.body(MANIFEST_LIMIT)
+    hashed = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
+    told = answer.headers.get("Docker-Content-Digest")
+    for expected, whose in ((told, "the registry says"), (reference.digest and reference.digest.oci, "was asked for")):
+        if expected and expected.startswith("sha256:") and expected != f"sha256:{hashed}":
+            raise DigestMismatchError(
+                f"the manifest of {reference.name} has the digest sha256:{hashed}, {whose} {expected[:80]}: "
+                "it is damaged or forged: push the image anew"
+            )
+    declared = _CONTENT_TYPE.match(answer.headers.get("Content-Type", ""))
+    media_type = media_type_of(
+        content, "" if declared is None else declared[1], where=f"the manifest of {reference.name}"
+    )
+    return RawManifest(content=content, media_type=media_type, digest=Digest(hashed))

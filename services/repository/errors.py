@@ -1,0 +1,56 @@
+"""Errors of repositories, whatever their kind.
+
+Tree::
+
+    RepositoryError                   the repository failed, whatever the layer
+    ├── NoTransactionError            no transaction can be opened now
+    │   └── ForeignTransactionError   somebody else has one open
+    ├── TransactionLeftOpenError      a transaction could neither be published nor aborted
+    └── LayerAdditionError            one layer of a transaction could not be added; the transaction is as before
+    LayerRefusedError                 this layer cannot be published, now or later; its neighbours can
+"""
+
+from services.common.errors import SuiteError
+
+__all__ = [
+    "ForeignTransactionError",
+    "LayerAdditionError",
+    "LayerRefusedError",
+    "NoTransactionError",
+    "RepositoryError",
+    "TransactionLeftOpenError",
+]
+
+
+class LayerRefusedError(SuiteError):
+    """The layer itself is at fault, so that trying again would end the same.
+
+    Parameters
+    ----------
+    kind
+        One word for the metric that counts refusals.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class RepositoryError(SuiteError):
+    """The repository failed, for a reason that no single layer is known to have caused."""
+
+
+class NoTransactionError(RepositoryError):
+    """No transaction can be opened now, whatever its layers would be."""
+
+
+class ForeignTransactionError(NoTransactionError):
+    """Somebody else has a transaction open; it is waited for, never aborted."""
+
+
+class TransactionLeftOpenError(RepositoryError):
+    """A transaction could neither be published nor aborted; it is the publisher's own and is aborted later."""
+
+
+class LayerAdditionError(RepositoryError):
+    """One layer could not be added to a transaction, which is left as if it had never been tried."""

@@ -1,0 +1,165 @@
+"""A repository that an operator's command works on: everything that reads and changes its head, put together once."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from services.common.repository_name import RepositoryName
+from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
+from services.repository.native.format import FORMAT_FILE, RepositoryFormat
+from services.repository.native.reconstruction import reconstruct_reflog
+from services.repository.native.records import ContentHash, ObjectKind
+from services.repository.native.storage.interface import NewObject, Storage
+from services.repository.native.trust.chain import verify_head
+from services.repository.native.trust.keyring import KeyFiles
+from services.repository.native.trust.keys import Certificate
+from services.repository.native.trust.renewal import WhitelistFile
+from services.repository.native.writer.compressor import Compressor
+from services.repository.native.writer.head import HeadWriter
+from services.repository.native.writer.history import History
+from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.reflog import ReferenceLog
+
+__all__ = ["RepositoryAccess"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryAccess:
+    """One repository (blocking)."""
+
+    name: RepositoryName
+    storage: Storage
+    chosen: RepositoryFormat
+    whitelist: WhitelistFile
+    compressor: Compressor
+    head: HeadWriter
+    keys: KeyFiles
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        name: RepositoryName,
+        storage: Storage,
+        keys: KeyFiles,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Read how the repository is made, and its keys.
+
+        Raises
+        ------
+        TrustError
+            A key cannot be used.
+        BrokenRepositoryError
+            There is no repository, or it was never created nor imported by this suite.
+        StorageError
+            The storage failed.
+        """
+        try:
+            chosen = RepositoryFormat.parse(storage.read(FORMAT_FILE))
+        except ObjectMissingError as error:
+            raise BrokenRepositoryError(
+                f"{storage} has no {FORMAT_FILE}: create a repository there, or import the one that is there"
+            ) from error
+        return cls.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
+
+    @classmethod
+    def assume(
+        cls,
+        *,
+        name: RepositoryName,
+        storage: Storage,
+        keys: KeyFiles,
+        chosen: RepositoryFormat,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open a repository whose storage does not say yet how it is made.
+
+        Raises
+        ------
+        TrustError
+            A key cannot be used.
+        """
+        compressor = Compressor(chosen)
+        return cls(
+            name=name,
+            storage=storage,
+            chosen=chosen,
+            whitelist=WhitelistFile(name=name, storage=storage, keys=keys, algorithm=chosen.algorithm, clock=clock),
+            compressor=compressor,
+            head=HeadWriter(
+                name=name,
+                storage=storage,
+                signer=keys.load().signer,
+                compressor=compressor,
+                history=History(),
+                reflog=ReferenceLog(),
+                clock=clock,
+            ),
+            keys=keys,
+        )
+
+    def verify(self) -> Manifest:
+        """Return the manifest of the head, after every signature has been checked.
+
+        Raises
+        ------
+        NativeError
+            Something is missing, malformed or not signed as it should be.
+        """
+        return verify_head(self.storage, self.name, self.keys.load_public(), self.compressor)
+
+    @contextmanager
+    def changing(self) -> Iterator[Manifest]:
+        """Hold the write lock, make whole what a kill has left, and give the head, verified.
+
+        Raises
+        ------
+        RepositoryBusyError
+            Somebody else is changing the repository.
+        WhitelistError
+            Clients would refuse what the present key signs.
+        NativeError
+            As `verify`.
+        """
+        with self.storage.exclusive():
+            if not self.head.signs(self.verify()):
+                self.whitelist.check_signer(self.certificate)
+            yield self.repair()
+
+    def repair(self) -> Manifest:
+        """Make whole what a kill has left; the caller holds the write lock, and knows that the head is to be trusted.
+
+        Raises
+        ------
+        NativeError
+            The reference log, or what a missing one is made of, cannot be read.
+        """
+        return self.head.repair(lambda manifest: reconstruct_reflog(self.storage, manifest, self.get))
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate of the key that signs revisions."""
+        return Certificate.parse(self.head.certificate)
+
+    def put(self, content: bytes, kind: ObjectKind) -> ContentHash:
+        """Store a small object and return its name."""
+        stored = self.compressor.compress(content)
+        name = self.compressor.name(stored)
+        self.storage.put([NewObject(name.path(kind), stored)])
+        return name
+
+    def get(self, name: ContentHash, kind: ObjectKind) -> bytes:
+        """Read a small object.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            Its bytes are not those of its name.
+        """
+        stored = self.storage.read(name.path(kind))
+        if ContentHash.of(stored, name.algorithm) != name:
+            raise BrokenRepositoryError(f"{self.storage}: {name.path(kind)} has been changed")
+        return self.compressor.expand(stored)

@@ -1,0 +1,123 @@
+"""Checks what clients fetch first: the whitelist, the manifest and its certificate.
+
+Every signature is looked at, whatever has become of the others, so that one run tells everything.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
+from services.repository.native.reader.letters import (
+    Certificate,
+    Letter,
+    Manifest,
+    Whitelist,
+    check_manifest_signature,
+    check_whitelist_signature,
+)
+from services.repository.native.reader.source import Source
+from services.repository.native.reader.trusted import read_certificate, read_letter
+from services.repository.native.records import MANIFEST, WHITELIST, ObjectKind
+
+__all__ = ["REPUBLISH", "check_trust"]
+
+REPUBLISH: Final = "sign it again, which every publication does"
+_RESIGN: Final = "sign the whitelist again with the master key (thin-repository resign)"
+
+
+def check_trust(
+    source: Source, *, name: str, keys: Sequence[rsa.RSAPublicKey], now: datetime
+) -> tuple[Manifest | None, list[Problem]]:
+    """Check the head of a repository.
+
+    Parameters
+    ----------
+    source
+        Where it is.
+    name
+        The name that it must have.
+    keys
+        Public master keys, one of which must have signed the whitelist.
+    now
+        When the whitelist must be good.
+
+    Returns
+    -------
+    tuple
+        What the manifest says, if it can be read at all, and what is wrong.
+
+    Raises
+    ------
+    StorageError
+        The storage failed.
+    """
+    problems: list[Problem] = []
+    whitelist = _whitelist(source, keys, problems)
+    signed = _manifest(source, name, problems)
+    if signed is None:
+        return None, problems
+    letter, manifest = signed
+    certificate = _certificate(source, manifest, problems)
+    if certificate is None:
+        return manifest, problems
+    try:
+        check_manifest_signature(letter, certificate.key)
+    except BrokenRepositoryError as error:
+        problems.append(_problem(MANIFEST, error, REPUBLISH))
+    if whitelist is not None:
+        try:
+            whitelist.check(name=name, certificate=certificate, now=now)
+        except BrokenRepositoryError as error:
+            problems.append(_problem(WHITELIST, error, _RESIGN))
+    return manifest, problems
+
+
+def _whitelist(source: Source, keys: Sequence[rsa.RSAPublicKey], problems: list[Problem]) -> Whitelist | None:
+    try:
+        letter = read_letter(source, WHITELIST)
+        whitelist = Whitelist.parse(letter)
+    except ObjectMissingError:
+        problems.append(Problem(WHITELIST, "is missing, so that clients refuse the repository", _RESIGN))
+        return None
+    except BrokenRepositoryError as error:
+        problems.append(_problem(WHITELIST, error, _RESIGN))
+        return None
+    try:
+        check_whitelist_signature(letter, keys)
+    except BrokenRepositoryError as error:
+        problems.append(_problem(WHITELIST, error, f"{_RESIGN}, or check with the public key that clients have"))
+    return whitelist
+
+
+def _manifest(source: Source, name: str, problems: list[Problem]) -> tuple[Letter, Manifest] | None:
+    try:
+        letter = read_letter(source, MANIFEST)
+        manifest = Manifest.parse(letter)
+    except ObjectMissingError:
+        problems.append(Problem(MANIFEST, "is missing: there is no repository", RESTORE))
+        return None
+    except BrokenRepositoryError as error:
+        problems.append(_problem(MANIFEST, error, REPUBLISH))
+        return None
+    if manifest.name != name:
+        problems.append(Problem(MANIFEST, f"is of the repository {manifest.name}, not of {name}", RESTORE))
+    return letter, manifest
+
+
+def _certificate(source: Source, manifest: Manifest, problems: list[Problem]) -> Certificate | None:
+    try:
+        return read_certificate(source, manifest)
+    except ObjectMissingError:
+        what = f"its certificate {manifest.certificate.path(ObjectKind.CERTIFICATE)} is missing"
+    except BrokenRepositoryError as error:
+        what = f"its certificate {error}"
+    problems.append(Problem(MANIFEST, what, RESTORE))
+    return None
+
+
+def _problem(place: str, error: BrokenRepositoryError, remedy: str) -> Problem:
+    return Problem(place, str(error).removeprefix(place).lstrip(": "), remedy)

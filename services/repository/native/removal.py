@@ -1,0 +1,55 @@
+"""Taking layers out of the tree: a new revision without them. What only they hold goes with the next collection."""
+
+from collections.abc import Sequence
+from contextlib import closing
+
+from services.common.digest import Digest
+from services.common.layout import LayerLayout
+from services.repository.native.access import RepositoryAccess
+from services.repository.native.errors import NativeError
+from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.state import Highest, LocalState
+from services.repository.native.writer.tree import RepositoryTree, TreeUpdate
+
+__all__ = ["remove_layers"]
+
+_PATIENCE = 600.0
+"""Longest wait for a collection, in seconds."""
+
+
+def remove_layers(access: RepositoryAccess, digests: Sequence[Digest], *, state: LocalState | None) -> Manifest:
+    """Publish a revision that lacks some layers (blocking).
+
+    Parameters
+    ----------
+    access
+        The repository.
+    digests
+        The layers; all of them must be there.
+    state
+        What the publisher keeps of its own revisions, where that is known: a number is then never given twice, even
+        if the repository has been restored from a backup.
+
+    Raises
+    ------
+    NativeError
+        One of them is not there, in which case none is removed, or the repository cannot be changed.
+    """
+    # The layout says where links are put; those that are there are found and removed whatever it is.
+    tree = RepositoryTree(storage=access.storage, compressor=access.compressor, layout=LayerLayout.DUCC)
+    with (
+        closing(tree),
+        access.storage.using(patience=_PATIENCE),
+        access.changing() as previous,
+        TreeUpdate(tree, previous.root) as update,
+    ):
+        missing = [digest for digest in digests if not update.remove(digest)]
+        if missing:
+            raise NativeError(f"{access.storage} does not hold {', '.join(missing)}: nothing has been removed")
+        highest = Highest(0, 0) if state is None else state.highest()
+        revision = max(previous.revision, highest.revision) + 1
+        published = max(access.head.next_time(previous), highest.published + 1)
+        root = update.store(previous=previous, revision=revision, published=published)
+        if state is not None:
+            state.note(Highest(revision, published))
+        return access.head.publish(root, previous=previous)

@@ -1,0 +1,299 @@
+"""The publisher's repository in CVMFS's own format.
+
+A layer is read once, outside any transaction: its content becomes objects and its tree a catalog, which nothing refers
+to yet. A transaction adds such catalogs to those above them; publishing writes these, and then the head. The present
+head is read anew by every step, since commands may have changed it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from services.common.digest import Digest
+from services.common.layout import LayerLayout
+from services.common.repository_name import RepositoryName
+from services.common.threads import Stop, in_thread
+from services.repository.errors import ForeignTransactionError, LayerAdditionError, NoTransactionError
+from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
+from services.repository.layer import VerifiedLayer
+from services.repository.native.access import RepositoryAccess
+from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
+from services.repository.native.records import TRANSACTION_DIRECTORY
+from services.repository.native.storage.interface import Storage
+from services.repository.native.trust.keyring import KeyFiles
+from services.repository.native.trust.renewal import WhitelistFile
+from services.repository.native.writer.index import ContentIndex
+from services.repository.native.writer.ingest import IngestedLayer, LayerIngest
+from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.pool import WorkerPool
+from services.repository.native.writer.state import Highest, LocalState
+from services.repository.native.writer.tree import RepositoryTree, TreeUpdate
+
+__all__ = ["NativeRepository"]
+
+_log = structlog.get_logger(__name__)
+
+_FORGOTTEN: Final = 24 * 3600
+"""Age of temporary files that nobody can be writing any more, in seconds."""
+_PATIENCE: Final = 600
+"""Longest wait for a garbage collection, in seconds."""
+
+
+class _Held:
+    """A prepared layer, and the hold on the objects that it uses."""
+
+    def __init__(self, layer: IngestedLayer, hold: ExitStack) -> None:
+        self.layer = layer
+        self.hold = hold
+
+
+class NativeRepository:
+    """One repository; a context manager.
+
+    Parameters
+    ----------
+    name
+        Name of the repository.
+    storage
+        Where it is; it must have been created.
+    keys
+        Its keys.
+    state
+        A directory for what the publisher keeps of it: the index of content, its own revisions.
+    layout
+        Paths that thin images name.
+    threads
+        Where blocking work runs.
+    workers
+        Processes that make objects; None takes one for each core.
+    clock
+        Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: RepositoryName,
+        storage: Storage,
+        keys: KeyFiles,
+        state: Path,
+        layout: LayerLayout,
+        threads: Executor,
+        workers: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self._storage = storage
+        self._keys = keys
+        self._directory = state
+        self._layout = layout
+        self._threads = threads
+        self._workers = workers
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._prepared: dict[Digest, _Held] = {}
+        self._stack = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the repository and start the processes that make objects.
+
+        Raises
+        ------
+        RepositoryError
+            There is no such repository, or a key or a file of the state cannot be used.
+        """
+        await in_thread(self._threads, lambda _stop: self._enter())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the processes."""
+        await in_thread(self._threads, lambda _stop: self._stack.close())
+
+    def _enter(self) -> None:
+        temporary = self._directory / "tmp"
+        try:
+            temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for leftover in temporary.iterdir():
+                leftover.unlink()
+        except OSError as error:
+            raise StorageError(f"{temporary} cannot be used: {error.strerror}") from error
+        with ExitStack() as stack:
+            self._access = RepositoryAccess.open(
+                name=self.name, storage=self._storage, keys=self._keys, clock=self._clock
+            )
+            self._tree = RepositoryTree(storage=self._storage, compressor=self._access.compressor, layout=self._layout)
+            stack.callback(self._tree.close)
+            self._state = LocalState(self._directory / "state.sqlite")
+            stack.callback(self._state.close)
+            path = self._directory / "index.sqlite"
+            if not path.exists() and self._state.highest().revision:
+                self._index_lost()
+            self._index = ContentIndex(path, lost=self._index_lost)
+            stack.callback(self._index.close)
+            pool = stack.enter_context(
+                WorkerPool(
+                    files=self._storage.local,
+                    index=self._index.path,
+                    chosen=self._access.chosen,
+                    check=not self._storage.staged,
+                    workers=self._workers,
+                )
+            )
+            self._ingest = LayerIngest(
+                storage=self._storage, pool=pool, compressor=self._access.compressor, temporary=temporary
+            )
+            stack.callback(self._release_all)
+            self._stack = stack.pop_all()
+
+    def _index_lost(self) -> None:
+        _log.warning(
+            "the index of content was lost or damaged and is started anew: known content is compressed once more",
+            path=str(self._directory / "index.sqlite"),
+        )
+
+    def _release_all(self) -> None:
+        while self._prepared:
+            self._prepared.popitem()[1].hold.close()
+
+    @property
+    def whitelist(self) -> WhitelistFile:
+        """The whitelist of the repository."""
+        return self._access.whitelist
+
+    async def recover(self, transactions: Sequence[OwnTransaction]) -> None:  # noqa: ARG002 - no transaction is ever left
+        """Make whole what a kill has left between two files."""
+        await in_thread(self._threads, lambda _stop: self._recover())
+
+    def _recover(self) -> None:
+        with self._access.changing() as manifest:
+            if self._storage.staged and manifest.revision < self._state.highest().revision:
+                # It was brought back to an earlier state, or made anew: what the index names may not be there any more,
+                # and of what is in a bucket the index is believed.
+                self._index.start_anew()
+            self._state.note(Highest(manifest.revision, manifest.published))
+        oldest = time.time() - _FORGOTTEN
+        self._storage.delete(
+            [
+                left.path
+                for left in self._storage.list(f"{TRANSACTION_DIRECTORY}/")
+                if left.modified < oldest and not left.path.rpartition("/")[2].startswith(".")
+            ]
+        )
+
+    async def check(self) -> None:
+        """Make sure that the repository can be read and its key used."""
+        await in_thread(self._threads, lambda _stop: self._access.verify())
+
+    async def lookup(self, digest: Digest) -> Publication | None:
+        """Find a published layer."""
+        return await in_thread(self._threads, lambda _stop: self._lookup(digest))
+
+    def _lookup(self, digest: Digest) -> Publication | None:
+        found = self._tree.find(self._access.head.read().root, digest)
+        if found is None or not found.whole:
+            return None
+        return Publication(revision=self._state.revision_of(digest))
+
+    async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
+        """List the published layers whose digests begin with two hex digits."""
+        return await in_thread(
+            self._threads, lambda _stop: self._tree.list_layers(self._access.head.read().root, shard)
+        )
+
+    async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
+        """Make objects and a catalog of a layer."""
+        held = await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
+        self._drop(layer.digest)
+        self._prepared[layer.digest] = held
+        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar)
+
+    def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
+        with ExitStack() as hold:
+            hold.enter_context(self._storage.using(patience=_PATIENCE))
+            ingested = self._ingest.ingest(layer, stop)
+            if self._storage.staged:
+                self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
+            return _Held(ingested, hold.pop_all())
+
+    async def discard(self, prepared: PreparedLayer) -> None:
+        """Let the objects of a layer go, if it has not been published."""
+        self._drop(prepared.layer.digest)
+
+    def _drop(self, digest: Digest) -> None:
+        held = self._prepared.pop(digest, None)
+        if held is not None:
+            held.hold.close()
+
+    @asynccontextmanager
+    async def transaction(self, token: str) -> AsyncIterator["_Transaction"]:  # noqa: ARG002 - nothing of it is ever left
+        """Open a transaction: take the write lock and read the head."""
+        async with self._turn:
+            with ExitStack() as stack:
+                opened = await in_thread(self._threads, lambda _stop: self._open(stack))
+                yield opened
+
+    def _open(self, stack: ExitStack) -> "_Transaction":
+        try:
+            manifest = stack.enter_context(self._access.changing())
+            update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
+        except RepositoryBusyError as error:
+            raise ForeignTransactionError(str(error)) from error
+        except NativeError as error:
+            raise NoTransactionError(str(error)) from error
+        return _Transaction(self, update, manifest)
+
+    async def add(self, update: TreeUpdate, digest: Digest) -> IngestedLayer:
+        """Add a prepared layer to an update."""
+        held = self._prepared[digest]
+        await in_thread(self._threads, lambda _stop: update.add(held.layer.catalog, digest))
+        return held.layer
+
+    async def publish(self, update: TreeUpdate, manifest: Manifest, layers: Sequence[IngestedLayer]) -> int:
+        """Publish an update; return the revision."""
+        return await in_thread(self._threads, lambda _stop: self._publish(update, manifest, layers))
+
+    def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
+        highest = self._state.highest()
+        revision = max(previous.revision, highest.revision) + 1
+        published = max(self._access.head.next_time(previous), highest.published + 1)
+        root = update.store(previous=previous, revision=revision, published=published)
+        # Noted before it is there: a number must never be given twice, and one that is left out harms nobody.
+        self._state.note(Highest(revision, published), [Digest(layer.sidecar.digest) for layer in layers])
+        self._access.head.publish(root, previous=previous)
+        try:
+            for layer in layers:
+                self._index.add(layer.new)
+        except StorageError as error:
+            _log.warning("new content is not in the index, it would be compressed once more", reason=str(error))
+        return revision
+
+
+class _Transaction:
+    """The layers of one revision."""
+
+    def __init__(self, repository: NativeRepository, update: TreeUpdate, manifest: Manifest) -> None:
+        self._repository = repository
+        self._update = update
+        self._manifest = manifest
+        self._layers: list[IngestedLayer] = []
+
+    async def add(self, prepared: PreparedLayer) -> None:
+        """Add a prepared layer to the catalogs above it."""
+        digest = prepared.layer.digest
+        try:
+            self._layers.append(await self._repository.add(self._update, digest))
+        except NativeError as error:
+            raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
+
+    async def publish(self) -> int:
+        """Make the batch visible by a new manifest."""
+        return await self._repository.publish(self._update, self._manifest, self._layers)

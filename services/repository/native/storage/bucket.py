@@ -1,0 +1,362 @@
+"""A repository in an S3 bucket, which clients read straight from there.
+
+Objects are written into a local *staging* directory first, as quickly as into a repository in a directory, and `flush`
+uploads what is there, many at a time: content before the catalogs that name it. A killed process leaves them staged,
+and the next `flush` goes on with them. The manifest and the other files of the root go up by themselves, whole.
+
+All requests are made by `services.common.object_store`, which signs and repeats them.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Final, Self, TypeVar
+
+from services.common.durable import sync_directory
+from services.common.object_store.body import MemoryPart, hash_part
+from services.common.object_store.bucket import Bucket
+from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
+from services.common.object_store.errors import ObjectStoreError
+from services.common.threads import run_to_end
+from services.repository.native.errors import ObjectMissingError, StorageError
+from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.storage.interface import NewObject, StoredObject
+from services.repository.native.storage.lease import LEASE_FILE, Lease
+from services.repository.native.storage.locks import RepositoryLocks
+from services.repository.native.storage.loop import LoopThread
+from services.repository.native.storage.settings import RepositoryStoreSettings
+
+__all__ = ["BucketStorage"]
+
+_Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
+
+_SIDE_BY_SIDE: Final = 32
+"""Objects that are on their way at a time."""
+_DELETED_AT_ONCE: Final = 1000
+"""Most keys that one request deletes."""
+_PIECE: Final = 1 << 20
+"""How much is read at a time, in bytes."""
+_IN_MEMORY: Final = 4 << 20
+"""Smaller files are fetched without a temporary file, in bytes."""
+_METADATA: Final = (ObjectKind.CATALOG, ObjectKind.HISTORY, ObjectKind.CERTIFICATE, ObjectKind.META)
+"""Letters of the objects that describe others."""
+_SHORT: Final[Mapping[str, Any]] = {"CacheControl": "max-age=61", "ContentType": "application/x-cvmfs"}
+"""Headers of what changes: as the stock tools set them up for Apache."""
+_LONG: Final[Mapping[str, Any]] = {"CacheControl": "max-age=259200", "ContentType": "application/octet-stream"}
+"""Headers of objects, which never change; three days."""
+
+
+class BucketStorage:
+    """One bucket, or a part of it (blocking; threads may share it). Made by `connect`.
+
+    Parameters
+    ----------
+    bucket
+        The bucket.
+    prefix
+        What the keys begin with.
+    loop
+        Where requests are made.
+    threads
+        Where files are read.
+    lease
+        Keeps other machines out.
+    state
+        A directory of the publisher for this repository; it holds the staging directory and the locks.
+    """
+
+    def __init__(
+        self, *, bucket: Bucket, prefix: str, loop: LoopThread, threads: Executor, lease: Lease, state: Path
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._loop = loop
+        self._threads = threads
+        self._lease = lease
+        self._staging = DirectoryStorage(state / "staging")
+        self._locks = RepositoryLocks(state, place=str(self))
+
+    @classmethod
+    @contextmanager
+    def connect(cls, settings: RepositoryStoreSettings, state: Path) -> Iterator[Self]:
+        """Connect to the bucket.
+
+        Parameters
+        ----------
+        settings
+            Where it is.
+        state
+            A directory that is made if it is not there. Two publishers of one repository must not have the same, and
+            the commands for a repository must have its publisher's.
+
+        Raises
+        ------
+        StorageError
+            The directory cannot be used.
+        """
+        try:
+            state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            holder = _holder(state / "holder")
+        except OSError as error:
+            raise StorageError(f"{state} cannot be used: {error.strerror}") from error
+        with ExitStack() as stack:
+            threads = stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1, "repository-store"))
+            loop = stack.enter_context(LoopThread("repository-store"))
+            connection = Bucket.open(settings)
+            bucket = loop.call(connection.__aenter__())
+            stack.callback(lambda: loop.call(connection.__aexit__(None, None, None)))
+            lease = Lease(bucket=bucket, key=settings.prefix + LEASE_FILE, holder=holder)
+            storage = cls(bucket=bucket, prefix=settings.prefix, loop=loop, threads=threads, lease=lease, state=state)
+            storage._staging.prepare()
+            yield storage
+
+    def __str__(self) -> str:
+        place = str(self._bucket.place())
+        return f"{self._prefix} in {place}" if self._prefix else place
+
+    @property
+    def local(self) -> Path:
+        """Where objects may be written as files, to be uploaded by `flush`."""
+        return self._staging.local
+
+    @property
+    def staged(self) -> bool:
+        """Objects go to the bucket."""
+        return True
+
+    def prepare(self) -> None:
+        """Make sure that the bucket is there."""
+        self._call(lambda: self._bucket.request("head_bucket", doing="looking for"))
+
+    def put(self, objects: Sequence[NewObject]) -> None:
+        """Stage objects."""
+        self._staging.put(objects)
+
+    def put_file(self, path: str, source: Path) -> None:
+        """Stage an object."""
+        self._staging.put_file(path, source)
+
+    def flush(self) -> None:
+        """Upload everything that is staged; a catalog is uploaded after what had been staged before it."""
+        found = list(self._staging.list("data/"))
+        # Catalogs first in time, last in order: what they name was staged before them, so it is found now or is there.
+        last = [staged.path for staged in found if _is_metadata(staged.path)]
+        first = [staged.path for staged in self._staging.list("data/") if _is_content(staged.path)]
+        self._upload(first)
+        self._upload(last)
+
+    def read(self, path: str) -> bytes:
+        """Return a whole file."""
+        with self.open(path) as file:
+            return file.read()
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading; it has been fetched whole by then, so that what breaks is repeated."""
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(self._staging.open(path))
+            except ObjectMissingError:
+                spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - the stack closes it
+                file = stack.enter_context(spooled)
+                self._call(lambda: self._fetch(path, file))
+                file.seek(0)
+            yield file
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size."""
+        staged = self._staging.size(path)
+        if staged is not None:
+            return staged
+        answer = self._head(path)
+        return None if answer is None else int(answer["ContentLength"])
+
+    def version(self, name: str) -> str | None:
+        """Return what is another text once a file of the root has other content."""
+        answer = self._head(name)
+        return None if answer is None else str(answer["ETag"])
+
+    def _head(self, path: str) -> Mapping[str, Any] | None:
+        try:
+            return self._call(lambda: self._bucket.request("head_object", doing="looking for", key=self._key(path)))
+        except ObjectMissingError:
+            self.prepare()  # a HEAD does not tell whether it is the object or the whole bucket that is missing
+            return None
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Return what the bucket holds below a prefix; what is only staged is not there yet.
+
+        Temporary files are in the staging directory and never in the bucket.
+        """
+        if prefix.startswith(TRANSACTION_DIRECTORY):
+            yield from self._staging.list(prefix)
+            return
+        page: dict[str, Any] = {}
+        while True:
+            answer = self._call(partial(self._list_page, prefix, page))
+            for item in answer.get("Contents", ()):
+                path = item["Key"].removeprefix(self._prefix)
+                yield StoredObject(path, item["Size"], item["LastModified"].timestamp())
+            if not answer.get("IsTruncated"):
+                return
+            page = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    async def _list_page(self, prefix: str, page: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self._bucket.request("list_objects_v2", doing="listing", Prefix=self._key(prefix), **page)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects."""
+        self._staging.delete(paths)
+        for start in range(0, len(paths), _DELETED_AT_ONCE):
+            with self._leased():
+                self._lease.check()
+                answer = self._call(partial(self._delete_some, paths[start : start + _DELETED_AT_ONCE]))
+            if failures := answer.get("Errors"):
+                raise StorageError(f"{failures[0]['Key']} in {self} cannot be deleted: {failures[0].get('Message')}")
+
+    async def _delete_some(self, paths: Sequence[str]) -> Mapping[str, Any]:
+        keys = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
+        return await self._bucket.request("delete_objects", doing="deleting objects of", Delete=keys)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Put a file of the root in place of what is there."""
+        with self._leased():
+            self._lease.check()
+            self._call(lambda: self._send(name, content, _SHORT))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the write lock."""
+        with self._locks.exclusive(), self._leased():
+            yield
+
+    @contextmanager
+    def using(self, *, patience: float) -> Iterator[None]:
+        """Keep objects from being collected."""
+        with self._locks.using(patience=patience), self._leased():
+            yield
+
+    @contextmanager
+    def collecting(self, *, patience: float) -> Iterator[None]:
+        """Keep others from using objects."""
+        with self._locks.collecting(patience=patience), self._leased():
+            yield
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        self._call(self._lease.enter)
+        try:
+            yield
+        finally:
+            self._call(self._lease.leave)
+
+    def _key(self, path: str) -> str:
+        return self._prefix + path
+
+    def _call(self, request: Callable[[], Awaitable[_Result]]) -> _Result:
+        async def work() -> _Result:
+            return await request()
+
+        try:
+            return self._loop.call(work())
+        except NoSuchObjectError as error:
+            raise ObjectMissingError(_in_own_terms(error)) from error
+        except ObjectStoreError as error:
+            raise StorageError(_in_own_terms(error)) from error
+
+    def _upload(self, paths: Sequence[str]) -> None:
+        self._call(lambda: _side_by_side(self._upload_one, paths))
+
+    async def _upload_one(self, path: str) -> None:
+        staged = self.local / path
+        try:
+            await self._send_file(path, staged)
+        except FileNotFoundError:
+            return  # another thread has uploaded it meanwhile
+        with contextlib.suppress(FileNotFoundError):
+            staged.unlink()
+
+    async def _send_file(self, path: str, source: Path) -> None:
+        with source.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            body = await run_to_end(
+                self._threads, partial(hash_part, file, 0, size, threads=self._threads, tee=_nothing)
+            )
+            await self._bucket.request("put_object", doing="uploading", key=self._key(path), body=body, **_LONG)
+
+    async def _send(self, path: str, content: bytes, headers: Mapping[str, Any]) -> None:
+        body = MemoryPart(memoryview(content), hashlib.sha256(content).hexdigest())
+        await self._bucket.request("put_object", doing="uploading", key=self._key(path), body=body, **headers)
+
+    async def _fetch(self, path: str, file: IO[bytes]) -> None:
+        async for attempt in self._bucket.attempts():
+            with attempt:
+                file.seek(0)
+                file.truncate()
+                await self._fetch_once(self._key(path), file)
+
+    async def _fetch_once(self, key: str, file: IO[bytes]) -> None:
+        answer = await self._bucket.request_once("get_object", doing="downloading", key=key)
+        async with self._bucket.deadline(answer["ContentLength"], doing="downloading", key=key), answer["Body"] as body:
+            while True:
+                with self._bucket.failures(doing="downloading", key=key):
+                    piece = await body.read(_PIECE)
+                if not piece:
+                    return
+                file.write(piece)
+
+
+async def _side_by_side(work: Callable[[_Item], Awaitable[None]], items: Iterable[_Item]) -> None:
+    """Do something for every item, several at a time; the first failure ends it."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_SIDE_BY_SIDE):
+                group.create_task(worker())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+def _nothing(_piece: memoryview) -> None:
+    """Hash only."""
+
+
+def _is_content(path: str) -> bool:
+    return not path.startswith(TRANSACTION_DIRECTORY) and not _is_metadata(path)
+
+
+def _is_metadata(path: str) -> bool:
+    return path.endswith(_METADATA)
+
+
+def _holder(path: Path) -> str:
+    """Return what names this state directory: made once, by whichever process comes first."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text("ascii")
+    temporary = path.with_name(f".holder-{secrets.token_hex(8)}")
+    temporary.write_text(f"{os.uname().nodename} {secrets.token_hex(8)}", "ascii")
+    with contextlib.suppress(FileExistsError):
+        os.link(temporary, path)
+    temporary.unlink()
+    sync_directory(path.parent)
+    return path.read_text("ascii")
+
+
+def _in_own_terms(error: ObjectStoreError) -> str:
+    # The texts were written for the bucket of layers, whose settings have another prefix.
+    return str(error).replace("LAYER_STORE_", "REPOSITORY_STORE_")

@@ -1,0 +1,284 @@
+"""What content is there already: from the hash of a file's content to the object that holds it, compressed.
+
+One SQLite file in the publisher's own state. It only saves work: where it is lost or damaged, it is started anew, and
+content is compressed once more to the same objects. It says nothing that could mislead: an object gets in when a
+revision that holds it is on the disk, whoever finds one looks whether the object is still there, as far as that is
+cheap, and each row has a checksum, which SQLite's pages have not.
+"""
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from services.repository.native.errors import StorageError
+from services.repository.native.records import DIGEST_SIZE, ObjectKind
+from services.repository.native.storage.interface import Buffer
+
+__all__ = ["CONTENT_KEY_SIZE", "ContentIndex", "NewRows", "content_key"]
+
+CONTENT_KEY_SIZE: Final = 32
+"""Size of the hash that content is found by, in bytes."""
+
+_VERSION: Final = 1
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS content
+(key BLOB, kind TEXT, object BLOB NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (key, kind)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS content_object ON content (object);
+PRAGMA user_version = {_VERSION};
+"""
+_FIND: Final = "SELECT object, checksum FROM content WHERE key = ? AND kind = ?"
+_ADD: Final = "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)"
+_FORGET: Final = "DELETE FROM content WHERE object = ?"
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+_ROW: Final = struct.Struct(f"{CONTENT_KEY_SIZE}sc{DIGEST_SIZE}s")
+_NO_LETTER: Final = b" "
+
+
+class NewRows:
+    """Rows that wait until what they name is on the disk; 53 bytes each, as a layer may have a million."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+
+    def add(self, key: bytes, kind: ObjectKind, digest: bytes) -> None:
+        """Add the object that holds some content.
+
+        Parameters
+        ----------
+        key
+            The hash of the content.
+        kind
+            Whole file or chunk: of the same content these are two objects.
+        digest
+            The object's content hash, in the repository's own algorithm.
+        """
+        self._packed += _ROW.pack(key, kind.encode() or _NO_LETTER, digest)
+
+    def __iter__(self) -> Iterator[tuple[bytes, str, bytes]]:
+        for key, kind, digest in _ROW.iter_unpack(self._packed):
+            yield key, kind.strip(_NO_LETTER).decode(), digest
+
+
+def content_key(content: Buffer) -> bytes:
+    """Return the hash that content is found by."""
+    return hashlib.sha256(content).digest()
+
+
+def _checksum(key: bytes, kind: str, digest: bytes) -> int:
+    return zlib.crc32(digest, zlib.crc32(key, zlib.crc32(kind.encode())))
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether the file is to blame, and not a full disk or another process."""
+    # The low byte is the kind of error, what is above says more about it. Errors of Python's own have none.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+class _DamagedError(StorageError):
+    """The file is no index, or only a part of one."""
+
+
+class ContentIndex:
+    """The index of one repository; blocking, one thread at a time, any number of processes.
+
+    Whoever finds it damaged starts it anew; the other processes go over to the new file.
+
+    Parameters
+    ----------
+    path
+        The SQLite file.
+    lost
+        Called when what had been known is gone, whoever has found the damage.
+
+    Raises
+    ------
+    StorageError
+        It cannot be opened, for another reason than damage.
+    """
+
+    def __init__(self, path: Path, *, lost: Callable[[], None] = lambda: None) -> None:
+        self.path = path
+        self._lost = lost
+        with self._alone():
+            try:
+                self._connection = self._opened()
+                damaged = False
+            except _DamagedError:
+                self._remove()
+                self._connection = self._opened()
+                damaged = True
+            self._file = self._present()
+        if damaged:
+            lost()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from opening the file: one must not meet a part of the old one and of the new."""
+        try:
+            lock = os.open(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                # What a power failure takes from it is found anew, and what it mixes up is damage.
+                connection.execute("PRAGMA synchronous = OFF")
+                if connection.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                    connection.execute("DROP TABLE IF EXISTS content")
+                connection.executescript(_SCHEMA)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            failure = _DamagedError if _is_damage(error) else StorageError
+            raise failure(f"{self.path} cannot be opened: {error}") from error
+        return connection
+
+    def _present(self) -> tuple[int, int] | None:
+        """Return what tells the file at the path from another one; nobody can have an inode that is open anew."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _remove(self) -> None:
+        # The file first: whoever has it open leaves files of those names alone when it is gone.
+        for name in (self.path, *(self.path.with_name(f"{self.path.name}-{part}") for part in ("wal", "shm"))):
+            name.unlink(missing_ok=True)
+
+    def start_anew(self) -> None:
+        """Forget everything, and have the other processes go over to the new file.
+
+        Raises
+        ------
+        StorageError
+            It cannot be opened.
+        """
+        with self._alone():
+            if self._present() in (None, self._file):
+                self._remove()
+            connection = self._opened()
+            self._connection.close()
+            self._connection = connection
+            self._file = self._present()
+        self._lost()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def refresh(self) -> None:
+        """Go over to the new file where another process has started one; what the old one says may be outdated.
+
+        Raises
+        ------
+        StorageError
+            It cannot be opened.
+        """
+        if self._present() != self._file:
+            self.start_anew()
+
+    def find(self, key: bytes, kind: ObjectKind) -> bytes | None:
+        """Return the digest of the object that holds some content, if one is known.
+
+        Raises
+        ------
+        StorageError
+            The index is damaged, and cannot be started anew.
+        """
+        try:
+            row = self._connection.execute(_FIND, (key, kind)).fetchone()
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                self.start_anew()
+            return None
+        if row is None:
+            return None
+        digest, checksum = row
+        if not isinstance(digest, bytes) or checksum != _checksum(key, kind, digest):
+            self.start_anew()
+            return None
+        return digest
+
+    def add(self, rows: Iterable[tuple[bytes, str, bytes]]) -> None:
+        """Remember objects that are on the disk.
+
+        Parameters
+        ----------
+        rows
+            Key, kind and digest of each; iterated over again where the index is damaged.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        """
+        self._change(_ADD, lambda: ((*row, _checksum(*row)) for row in rows))
+
+    def forget(self, digests: Iterable[bytes]) -> None:
+        """Drop objects that are to be deleted; when this returns, no power failure brings them back.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        """
+        gone = [(digest,) for digest in digests]
+        self._change(_FORGET, lambda: gone)
+        try:
+            # Whatever is written later, without waiting for the disk, can take none of this back.
+            self._connection.execute("PRAGMA synchronous = FULL")
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._connection.execute("PRAGMA synchronous = OFF")
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path} cannot be written: {error}") from error
+        if busy:
+            raise StorageError(f"{self.path} cannot be brought to the disk: others were reading it all the time")
+
+    def _change(self, statement: str, rows: Callable[[], Iterable[tuple[bytes | str | int, ...]]]) -> None:
+        self.refresh()
+        try:
+            try:
+                self._transact(statement, rows())
+            except sqlite3.Error as error:
+                if not _is_damage(error):
+                    raise
+                self.start_anew()
+                self._transact(statement, rows())
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path} cannot be written: {error}") from error
+
+    def _transact(self, statement: str, rows: Iterable[tuple[bytes | str | int, ...]]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.executemany(statement, rows)
+        except BaseException:
+            # A damaged file may have ended it already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def __len__(self) -> int:
+        (count,) = self._connection.execute("SELECT count(*) FROM content").fetchone()
+        return int(count)

@@ -1,0 +1,198 @@
+"""The worker processes, and the shared memory that content goes to them in.
+
+The memory is a fixed number of *trays*. Whoever has content takes an empty tray, waiting while there is none, fills it,
+and hands it to a worker; so memory is bounded whatever the size and the number of layers.
+"""
+
+import mmap
+import os
+import queue
+import socket
+import subprocess
+import sys
+from array import array
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from services.repository.native.errors import StorageError
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.records import ObjectKind
+from services.repository.native.writer.encoder import Encoded
+from services.repository.native.writer.worker import ANSWER, FAILED, KINDS, PLACE, WorkerOrder
+
+__all__ = ["TRAY_SIZE", "Tray", "WorkerPool"]
+
+TRAY_SIZE: Final = 4 << 20
+"""Size of a tray, in bytes; the largest piece of content that is one object."""
+
+_MORE_TRAYS: Final = 3
+"""Trays besides the one that each worker works on: so many are being filled or wait."""
+
+
+class Tray:
+    """A part of the shared memory, filled by one thread."""
+
+    __slots__ = ("_offset", "memory", "places", "used")
+
+    def __init__(self, memory: memoryview, offset: int) -> None:
+        self.memory = memory
+        """The whole tray."""
+        self.used = 0
+        """Bytes that are filled."""
+        self.places = array(PLACE)
+        """Kind, offset in the shared memory, and size of each piece."""
+        self._offset = offset
+
+    def piece_ends(self, size: int, kind: ObjectKind) -> None:
+        """Make so many of the last bytes that were filled the content of an object."""
+        self.places.extend((KINDS.index(kind), self._offset + self.used - size, size))
+
+    def clear(self) -> None:
+        """Empty the tray."""
+        self.used = 0
+        self.places = array(PLACE)
+
+
+class WorkerPool:
+    """A context manager that keeps one process for each core; safe for several threads.
+
+    Parameters
+    ----------
+    files
+        The directory that holds `data`.
+    index
+        The content index's file, which exists.
+    chosen
+        How objects are made.
+    check
+        Whether the index is believed only where the object's file is there.
+    workers
+        How many processes there are.
+    """
+
+    def __init__(
+        self, *, files: Path, index: Path, chosen: RepositoryFormat, check: bool, workers: int | None = None
+    ) -> None:
+        self._files = files
+        self._index = index
+        self._chosen = chosen
+        self._check = check
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._trays: queue.SimpleQueue[Tray] = queue.SimpleQueue()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            count = self._workers + _MORE_TRAYS
+            self._memory = os.memfd_create("native-repository", os.MFD_CLOEXEC)
+            stack.callback(os.close, self._memory)
+            os.ftruncate(self._memory, count * TRAY_SIZE)
+            shared = memoryview(stack.enter_context(mmap.mmap(self._memory, 0)))
+            stack.callback(shared.release)
+            self._processes: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+            for _ in range(self._workers):
+                # They start side by side, and are ready long before the first layer has come.
+                self._processes.put(self._start())
+            stack.callback(self._end_workers)
+            for number in range(count):
+                memory = shared[number * TRAY_SIZE : (number + 1) * TRAY_SIZE]
+                stack.callback(memory.release)
+                self._trays.put(Tray(memory, number * TRAY_SIZE))
+            self._threads = ThreadPoolExecutor(self._workers, "object-worker")
+            stack.callback(self._threads.shutdown)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def take_tray(self) -> Tray:
+        """Return an empty tray, when there is one; it goes back by `encode` or `return_tray`."""
+        return self._trays.get()
+
+    def return_tray(self, tray: Tray) -> None:
+        """Give a tray back that nothing is to be made of."""
+        tray.clear()
+        self._trays.put(tray)
+
+    def encode(self, tray: Tray) -> "Future[Sequence[Encoded]]":
+        """Make objects of the pieces in a tray, which is no longer the caller's.
+
+        Returns
+        -------
+        Future
+            The objects, in the order of the pieces; or StorageError.
+        """
+        return self._threads.submit(self._encode, tray)
+
+    def _encode(self, tray: Tray) -> Sequence[Encoded]:
+        try:
+            return _decode(self._ask(tray.places.tobytes()))
+        finally:
+            self.return_tray(tray)
+
+    def _ask(self, request: bytes) -> bytes:
+        worker = self._processes.get()
+        try:
+            answer = worker.ask(request)
+        except (OSError, EOFError) as error:
+            status = worker.end()
+            worker = self._start()
+            raise StorageError(
+                f"a process that writes objects ended with status {status}: was it killed for lack of memory?"
+            ) from error
+        finally:
+            self._processes.put(worker)
+        return answer
+
+    def _start(self) -> "_Worker":
+        ours, theirs = socket.socketpair()
+        with theirs:
+            order = WorkerOrder(
+                connection=theirs.fileno(),
+                memory=self._memory,
+                files=self._files,
+                index=self._index,
+                chosen=self._chosen,
+                check=self._check,
+            )
+            process = subprocess.Popen(
+                [sys.executable, "-m", WorkerOrder.__module__, order.model_dump_json()],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(order.connection, order.memory),
+            )
+        return _Worker(process, Connection(ours.detach()))
+
+    def _end_workers(self) -> None:
+        for _ in range(self._workers):
+            self._processes.get().end()
+
+
+class _Worker:
+    """One process; used by one thread at a time."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", connection: Connection) -> None:
+        self._process = process
+        self._connection = connection
+
+    def ask(self, request: bytes) -> bytes:
+        self._connection.send_bytes(request)
+        return self._connection.recv_bytes()
+
+    def end(self) -> int:
+        """Let the process end, which it does when its socket is closed, and return its status."""
+        self._connection.close()
+        return self._process.wait()
+
+
+def _decode(answer: bytes) -> Sequence[Encoded]:
+    if answer[:1] == FAILED:
+        raise StorageError(f"an object cannot be written: {answer[1:].decode()}")
+    return [Encoded(key, digest, known) for known, key, digest in ANSWER.iter_unpack(memoryview(answer)[1:])]

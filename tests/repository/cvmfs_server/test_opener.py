@@ -1,0 +1,39 @@
+"""The process that opens a transaction and claims it."""
+
+import errno
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.repository.cvmfs_server import opener
+from services.repository.cvmfs_server.claim import claimant
+
+
+def _open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    flag, marker = tmp_path / "in_transaction.lock", tmp_path / "area" / ".layers" / "marker"
+    monkeypatch.setattr(sys, "argv", ["opener", str(flag), str(marker), "token", "touch", str(flag)])
+    return opener.main()
+
+
+def test_a_file_system_without_attributes_keeps_nobody_from_publishing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tmpfs was until Linux 6.6, which transactions may lie on."""
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("os.setxattr", fail)
+    assert _open(tmp_path, monkeypatch) == 0
+    assert (tmp_path / "area/.layers/marker").read_text() == "token"
+    assert claimant(tmp_path / "in_transaction.lock") == "token"
+
+
+def test_an_area_that_cannot_be_written_is_a_failure_and_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "area").write_text("in the way")
+    with pytest.raises(OSError, match="Not a directory"):
+        _open(tmp_path, monkeypatch)
+    assert claimant(tmp_path / "in_transaction.lock") == "token"

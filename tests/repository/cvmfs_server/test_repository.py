@@ -1,0 +1,600 @@
+"""A repository behind `cvmfs_server`: what is published, whose transaction is whose, and what survives its failures."""
+
+import asyncio
+import errno
+import os
+import stat
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from services.common.archive.model import LayerArchive
+from services.common.layout import LayerLayout, layer_home, sidecar_path
+from services.common.sidecar import LayerSidecar
+from services.repository.cvmfs_server.claim import claim
+from services.repository.cvmfs_server.program import process_identity
+from services.repository.cvmfs_server.repository import CvmfsServerRepository
+from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
+from services.repository.errors import (
+    ForeignTransactionError,
+    LayerAdditionError,
+    LayerRefusedError,
+    NoTransactionError,
+    RepositoryError,
+    TransactionLeftOpenError,
+)
+from services.repository.interface import ListedLayer, OwnTransaction, Publication
+from tests.support.cvmfs_server.standin import StandIn
+from tests.support.publisher import REPOSITORY, make_layer, verified
+
+_PATIENT = ToolTimeouts(transaction=30, publish=30, abort=30)
+
+
+@pytest.fixture(autouse=True)
+def environment(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in standin.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+async def _forget(_process: str | None) -> None:
+    """Stand in for the journal, which remembers which program works on a transaction."""
+
+
+Build = Callable[..., CvmfsServerRepository]
+
+
+@pytest.fixture
+def build(standin: StandIn, threads: ThreadPoolExecutor) -> Build:
+    """Build a repository, as a publisher does when it starts."""
+
+    def build(timeouts: ToolTimeouts = _PATIENT, layout: LayerLayout = LayerLayout.FLAT) -> CvmfsServerRepository:
+        return CvmfsServerRepository(
+            name=REPOSITORY,
+            mount=standin.mount,
+            spool=standin.spool,
+            layout=layout,
+            tool=CvmfsServer(repository=REPOSITORY, timeouts=timeouts, record_process=_forget),
+            patience=0.3,
+            threads=threads,
+        )
+
+    return build
+
+
+@pytest.fixture
+def repository(build: Build) -> CvmfsServerRepository:
+    return build()
+
+
+async def _publish(repository: CvmfsServerRepository, *archives: LayerArchive, token: str = "token") -> int | None:  # noqa: S107
+    prepared = [await repository.prepare(verified(archive)) for archive in archives]
+    async with repository.transaction(token) as transaction:
+        for layer in prepared:
+            await transaction.add(layer)
+        return await transaction.publish()
+
+
+def _run(*argv: str | Path) -> None:
+    subprocess.run(argv, check=True)
+
+
+@asynccontextmanager
+async def _hanging(standin: StandIn, point: str) -> AsyncIterator[None]:
+    """Let the program hang at a point until the context ends."""
+    standin.want(f"hang.{point}")
+    try:
+        yield
+    finally:
+        standin.no_longer(f"hang.{point}")
+
+
+async def test_a_batch_becomes_a_revision(repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path) -> None:
+    one, two = make_layer(tmp_path, "one", {"a/b": "content"}), make_layer(tmp_path, "two")
+    await repository.recover(())
+    await repository.check()
+    assert await repository.lookup(one.digest) is None
+    assert await _publish(repository, one, two) == 2
+    assert not standin.in_transaction
+    assert (standin.published / one.digest / "a" / "b").read_text() == "content"
+    home = standin.published / layer_home(two.digest)
+    assert sorted(os.listdir(home)) == [".cvmfscatalog", "layer.json", "layerfs"]
+    assert (home / ".cvmfscatalog").stat().st_size == 0
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+    assert (home / "layerfs" / "name").read_text() == "two"
+    assert LayerSidecar.parse((home / "layer.json").read_bytes(), where="").diff_id == two.diff_id
+    assert await repository.lookup(one.digest) == Publication(revision=None)
+    assert await _publish(repository, make_layer(tmp_path, "three")) == 3
+
+
+async def test_the_ducc_layout_links_nothing_at_the_root(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    archive = make_layer(tmp_path, "one")
+    await _publish(build(layout=LayerLayout.DUCC), archive)
+    assert os.listdir(standin.published) == [".layers"]
+    assert (standin.published / LayerLayout.DUCC.path(archive.digest) / "name").read_text() == "one"
+
+
+async def test_a_layer_keeps_what_cvmfs_can_keep_and_lists_its_deletions(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    standin.want("include-xattrs")
+    tree = tmp_path / "layer.tree"
+    (tree / "replaced").mkdir(parents=True)
+    os.setxattr(tree / "replaced", "trusted.overlay.opaque", b"y")
+    os.mknod(tree / "deleted", stat.S_IFCHR, os.makedev(0, 0))
+    (tree / "program").write_bytes(b"#!")
+    os.chown(tree / "program", 1234, 5678)
+    (tree / "program").chmod(0o4755)
+    os.setxattr(tree / "program", "user.name", b"value")
+    (tree / "link").hardlink_to(tree / "program")
+    os.mknod(tree / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (tree / "variant").symlink_to("$(HOME)/x")
+    archive = make_layer(tmp_path, "layer", {})
+    await _publish(repository, archive)
+    published = standin.published / archive.digest
+    assert sorted(os.listdir(published)) == ["link", "null", "program", "replaced", "variant"]
+    status = (published / "program").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o4755, 1234, 5678)
+    assert os.getxattr(published / "program", "user.name") == b"value"
+    assert (published / "link").read_bytes() == b"#!"
+    sidecar = LayerSidecar.parse((standin.published / sidecar_path(archive.digest)).read_bytes(), where="")
+    assert (sidecar.whiteouts, sidecar.opaque, sidecar.deletions) == (("deleted",), ("replaced",), "listed")
+    assert "1 hard links become files of their own" in sidecar.notes
+    assert "'variant': clients of CVMFS expand the variable in its target '$(HOME)/x'" in sidecar.notes
+
+
+async def test_what_is_lost_of_extended_attributes_is_noted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    def layer(name: str) -> LayerArchive:
+        program = tmp_path / f"{name}.tree" / "program"
+        program.parent.mkdir()
+        program.write_text(name)
+        for size in (255, 256):
+            os.setxattr(program, f"user.{size}", b"x" * size)
+        return make_layer(tmp_path, name, {})
+
+    standin.want("include-xattrs")
+    notes = (await repository.prepare(verified(layer("one")))).sidecar.notes
+    assert notes == ("'program': the attribute 'user.256' has a value of 256 bytes, CVMFS holds 255; lost",)
+    standin.no_longer("include-xattrs")
+    await _publish(repository, make_layer(tmp_path, "two"))
+    (note,) = (await repository.prepare(verified(layer("three")))).sidecar.notes
+    assert note.startswith("1 files lose their extended attributes")
+    # So it is when the publisher is started again, until a revision shows that somebody has changed it.
+    standin.want("include-xattrs")
+    await repository.recover(())
+    assert (await repository.prepare(verified(layer("four")))).sidecar.notes == (note,)
+    await _publish(repository, make_layer(tmp_path, "five"))
+    assert (await repository.prepare(verified(layer("six")))).sidecar.notes == notes
+
+
+async def test_a_link_that_cvmfs_takes_for_a_deletion_is_refused(
+    repository: CvmfsServerRepository, tmp_path: Path
+) -> None:
+    tree = tmp_path / "layer.tree"
+    tree.mkdir()
+    (tree / "link").symlink_to("(overlay-whiteout)")
+    with pytest.raises(LayerRefusedError, match=r"'link': CVMFS takes a link to '\(overlay-whiteout\)' for a deletion"):
+        await repository.prepare(verified(make_layer(tmp_path, "layer", {})))
+
+
+@pytest.mark.parametrize("name", [".cvmfsgraft-file", "a/.cvmfsgraft-", ".cvmfscatalog/file", "a/.cvmfsgraft-x/y"])
+async def test_a_name_that_is_reserved_by_cvmfs_is_refused(
+    repository: CvmfsServerRepository, tmp_path: Path, name: str
+) -> None:
+    layer = verified(make_layer(tmp_path, "one", {name: "size=1\nchecksum=0"}))
+    with pytest.raises(LayerRefusedError, match="is reserved by CVMFS") as caught:
+        await repository.prepare(layer)
+    assert caught.value.kind == "archive"
+
+
+async def test_a_catalog_marker_in_a_layer_is_kept_and_noted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one", {".cvmfscatalog": "", "a/.cvmfsdirtab": "/*"})
+    await _publish(repository, archive)
+    assert sorted(os.listdir(standin.published / archive.digest)) == [".cvmfscatalog", "a"]
+    sidecar = LayerSidecar.parse((standin.published / sidecar_path(archive.digest)).read_bytes(), where="")
+    assert sidecar.notes == ("'.cvmfscatalog': makes its directory a nested catalog",)
+
+
+async def test_an_archive_that_breaks_a_rule_never_sees_a_transaction(
+    repository: CvmfsServerRepository, tmp_path: Path
+) -> None:
+    layer = verified(make_layer(tmp_path, "one"))
+    layer.path.write_bytes(layer.path.read_bytes()[:-20])
+    with pytest.raises(LayerRefusedError, match="cut short"):
+        await repository.prepare(layer)
+
+
+async def test_what_is_not_published_is_aborted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    prepared = await repository.prepare(verified(make_layer(tmp_path, "one")))
+    async with repository.transaction("token") as transaction:
+        await transaction.add(prepared)
+        assert standin.in_transaction
+        assert await repository.lookup(prepared.layer.digest) is None
+    assert not standin.in_transaction
+    assert standin.revision == 1
+    assert await repository.lookup(prepared.layer.digest) is None
+
+
+async def test_half_a_layer_of_another_attempt_is_cleaned_away(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    prepared = await repository.prepare(verified(archive))
+    async with repository.transaction("token") as transaction:
+        left = standin.area / layer_home(archive.digest) / "layerfs" / "left"
+        left.parent.mkdir(parents=True)
+        left.touch()
+        await transaction.add(prepared)
+        await transaction.publish()
+    assert os.listdir(standin.published / archive.digest) == ["name"]
+
+
+async def test_a_layer_that_is_there_already_is_added_without_work(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    # A look-up can miss a layer while the published tree is being remounted.
+    archive = make_layer(tmp_path, "one")
+    await _publish(repository, archive)
+    before = (standin.published / sidecar_path(archive.digest)).stat().st_mtime_ns
+    await _publish(repository, archive)
+    assert (standin.published / sidecar_path(archive.digest)).stat().st_mtime_ns == before
+
+
+async def test_a_place_that_somebody_else_has_filled_is_left_alone(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive, other = make_layer(tmp_path, "one"), make_layer(tmp_path, "other")
+    standin.run("transaction", REPOSITORY)
+    (standin.area / layer_home(archive.digest) / "layerfs").mkdir(parents=True)
+    standin.run("publish", REPOSITORY)
+    prepared = [await repository.prepare(verified(item)) for item in (archive, other)]
+    async with repository.transaction("token") as transaction:
+        with pytest.raises(LayerRefusedError, match="something that this suite has not published is in the place of"):
+            await transaction.add(prepared[0])
+        await transaction.add(prepared[1])
+        await transaction.publish()
+    assert os.listdir(standin.published / layer_home(archive.digest)) == ["layerfs"]
+    assert (standin.published / other.digest / "name").read_text() == "other"
+
+
+async def test_a_layer_that_cannot_be_written_fails_alone(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    one, two = make_layer(tmp_path, "one"), make_layer(tmp_path, "two")
+    prepared = [await repository.prepare(verified(archive)) for archive in (one, two)]
+    two_s_directory = standin.area / layer_home(two.digest)
+    async with repository.transaction("token") as transaction:
+        await transaction.add(prepared[0])
+        two_s_directory.parent.parent.mkdir(exist_ok=True)
+        two_s_directory.parent.write_text("in the way")
+        with pytest.raises(LayerAdditionError, match=f"layer {two.digest} cannot be added: .*File exists"):
+            await transaction.add(prepared[1])
+        two_s_directory.parent.unlink()
+        await transaction.publish()
+    assert await repository.lookup(one.digest) is not None
+    assert await repository.lookup(two.digest) is None
+
+
+async def test_what_cannot_be_removed_of_a_layer_is_not_published(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a layer in the published tree would be somebody else's for ever, and the layer be refused."""
+    archive = make_layer(tmp_path, "one")
+    prepared = await repository.prepare(verified(archive))
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    async with repository.transaction("token") as transaction:
+        with monkeypatch.context() as patched:
+            patched.setattr("services.repository.cvmfs_server.repository.write_file", fail)
+            patched.setattr("services.repository.cvmfs_server.repository.shutil.rmtree", fail)
+            with pytest.raises(RepositoryError, match="the disk fails") as caught:
+                await transaction.add(prepared)
+        assert not isinstance(caught.value, LayerAdditionError)  # which the batch would go on without
+    assert (standin.revision, standin.in_transaction) == (1, False)
+    assert await _publish(repository, archive) == 2
+
+
+async def test_a_publish_that_ends_well_without_its_layers_is_a_failure(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    """As where something else was mounted over the transaction's area, in the publisher's view only."""
+    archive = make_layer(tmp_path, "one")
+    prepared = await repository.prepare(verified(archive))
+    async with repository.transaction("token") as transaction:
+        await asyncio.to_thread(_run, "mount", "-t", "tmpfs", "tmpfs", standin.area)
+        try:
+            await transaction.add(prepared)
+        finally:
+            await asyncio.to_thread(_run, "umount", standin.area)
+        with pytest.raises(RepositoryError, match=f"has published, but layer {archive.digest} is not in"):
+            await transaction.publish()
+    assert await repository.lookup(archive.digest) is None
+    assert await _publish(repository, archive, token="later") == 3
+    assert await repository.lookup(archive.digest) is not None
+
+
+async def test_a_foreign_transaction_is_never_touched(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.run("transaction", REPOSITORY)
+    (standin.area / "somebody's").touch()
+    for _ in range(2):
+        with pytest.raises(ForeignTransactionError, match=r"somebody else has a transaction of test\.cern\.ch open"):
+            await _publish(repository, archive)
+    await repository.recover((OwnTransaction(token="another", process=None),))
+    assert (standin.area / "somebody's").exists()
+    standin.run("publish", REPOSITORY)
+    assert await _publish(repository, archive) == 3
+    assert (standin.published / "somebody's").exists()
+
+
+async def test_a_foreign_transaction_that_comes_between_is_not_touched_either(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    async with _hanging(standin, "transaction.begin"):
+        publishing = asyncio.create_task(_publish(repository, archive))
+        await standin.reached("transaction.begin")
+        (standin.spool / REPOSITORY / "in_transaction.lock").touch()
+    with pytest.raises(ForeignTransactionError):
+        await publishing
+    assert standin.in_transaction
+
+
+async def test_a_foreign_transaction_after_a_publish_is_not_taken_for_the_published_one(
+    build: Build, standin: StandIn, tmp_path: Path
+) -> None:
+    # The publisher was killed after its publish had succeeded; its journal still has the token, which is in the tree.
+    await _publish(build(), make_layer(tmp_path, "one"), token="first")
+    standin.run("transaction", REPOSITORY)
+    (standin.area / "somebody's").touch()
+    await build().recover((OwnTransaction(token="first", process=None),))
+    assert standin.in_transaction
+    assert (standin.area / "somebody's").exists()
+
+
+async def test_the_transaction_of_a_killed_publisher_is_aborted(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    await _publish(build(), make_layer(tmp_path, "one"), token="first")
+    standin.run("transaction", REPOSITORY)
+    claim(standin.flag, "second")
+    await build().recover(tuple(OwnTransaction(token=token, process=None) for token in ("first", "second", "third")))
+    assert not standin.in_transaction
+
+
+async def test_a_program_of_a_killed_publisher_is_ended_when_it_hangs(build: Build, standin: StandIn) -> None:
+    standin.run("transaction", REPOSITORY)
+    claim(standin.flag, "first")
+    async with _hanging(standin, "publish.sync"):
+        program = await asyncio.create_subprocess_exec(
+            "cvmfs_server", "publish", "-f", REPOSITORY, start_new_session=True
+        )
+        await standin.reached("publish.sync")
+        left = OwnTransaction(token="first", process=process_identity(program.pid))
+        await build().recover((left,))
+    assert await program.wait() == -9
+    assert (standin.revision, standin.in_transaction, standin.healthy) == (1, False, True)
+
+
+async def test_the_transaction_of_a_killed_publisher_is_known_where_nothing_is_mounted(
+    build: Build, standin: StandIn
+) -> None:
+    standin.run("transaction", REPOSITORY)
+    claim(standin.flag, "first")
+    standin.lose_mounts()
+    await build().recover((OwnTransaction(token="first", process=None),))
+    assert (standin.in_transaction, standin.healthy) == (False, True)
+
+
+async def test_what_a_machine_does_not_mount_when_it_starts_is_mounted(
+    build: Build, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    await _publish(build(), archive)
+    standin.lose_mounts()
+    repository = build()
+    await repository.recover(())
+    assert standin.healthy
+    assert await repository.lookup(archive.digest) is not None
+
+
+async def test_what_cannot_be_mounted_is_named(repository: CvmfsServerRepository, standin: StandIn) -> None:
+    standin.lose_mounts()
+    standin.want("fail.mount.begin", "Failed to mount test.cern.ch")
+    with pytest.raises(RepositoryError, match=r"cvmfs_server mount .*: Failed to mount test\.cern\.ch"):
+        await repository.recover(())
+
+
+async def test_a_foreign_transaction_is_nothing_to_recover_from(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.run("transaction", REPOSITORY)
+    standin.lose_mounts()
+    await repository.recover((OwnTransaction(token="first", process=None),))
+    assert (standin.in_transaction, standin.healthy) == (True, False)
+    with pytest.raises(ForeignTransactionError):
+        await _publish(repository, archive)
+
+
+@pytest.mark.parametrize("point", ["publish.begin", "publish.sync"])
+async def test_a_publish_that_hangs_is_killed_and_aborted(
+    build: Build, standin: StandIn, tmp_path: Path, point: str
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    repository = build(ToolTimeouts(transaction=30, publish=0.5, abort=30))
+    async with _hanging(standin, point):
+        with pytest.raises(RepositoryError, match=r"cvmfs_server publish .* took longer than 0\.5 s and was killed"):
+            await _publish(repository, archive)
+    assert not standin.in_transaction
+    assert await repository.lookup(archive.digest) is None
+    assert await _publish(build(), archive) == 2
+
+
+async def test_a_transaction_that_hangs_is_killed(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    archive = make_layer(tmp_path, "one")
+    repository = build(ToolTimeouts(transaction=0.5, publish=30, abort=30))
+    async with _hanging(standin, "transaction.begin"):
+        with pytest.raises(NoTransactionError, match=r"cvmfs_server transaction .* took longer than 0\.5 s"):
+            await _publish(repository, archive)
+    assert await _publish(build(), archive) == 2
+
+
+async def test_an_abort_that_fails_is_made_good_later(build: Build, standin: StandIn, tmp_path: Path) -> None:
+    archive = make_layer(tmp_path, "one")
+    repository = build()
+    standin.want("fail.publish.sync", "no space left on device")
+    standin.want("fail.abort.begin", "cannot unmount")
+    with pytest.raises(TransactionLeftOpenError, match=r"could not be aborted: .*cannot unmount"):
+        await _publish(repository, archive)
+    assert standin.in_transaction
+    with pytest.raises(NoTransactionError, match="cannot unmount"):
+        await _publish(repository, archive, token="later")
+    standin.no_longer("fail.abort.begin")
+    standin.no_longer("fail.publish.sync")
+    assert await _publish(repository, archive, token="latest") == 2
+
+
+async def test_an_abort_that_ends_well_and_has_done_nothing_is_made_good_later(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.want("fail.publish.sync", "no space left on device")
+    standin.want("fail.abort.unmount", "Trying to unmount /cvmfs/test.cern.ch... fail")
+    with pytest.raises(TransactionLeftOpenError, match=r"is still open: Trying to unmount /cvmfs/test\.cern\.ch"):
+        await _publish(repository, archive)
+    standin.no_longer("fail.abort.unmount")
+    standin.no_longer("fail.publish.sync")
+    assert await _publish(repository, archive, token="later") == 2
+
+
+@pytest.mark.parametrize("point", ["publish.committed", "publish.unmounted", "publish.closed"])
+async def test_a_publish_that_fails_after_it_has_succeeded_is_not_repeated(
+    build: Build, standin: StandIn, tmp_path: Path, point: str
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    standin.want(f"fail.{point}", "the remount failed")
+    repository = build()
+    if point == "publish.closed":
+        assert await _publish(repository, archive) == 2
+    else:
+        # The new revision is not mounted, so nobody here can know; after the abort the layer is found.
+        with pytest.raises(RepositoryError, match="the remount failed"):
+            await _publish(repository, archive)
+        assert await repository.lookup(archive.digest) is not None
+    assert (standin.revision, standin.in_transaction, standin.healthy) == (2, False, True)
+
+
+async def test_what_the_program_says_is_in_the_error_but_not_all_of_it(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    standin.want("garbage.publish", "3000000")
+    standin.want("fail.publish.begin", "Repository whitelist for test.cern.ch is expired!")
+    with pytest.raises(RepositoryError, match=r"Repository whitelist for test\.cern\.ch is expired!$") as caught:
+        await _publish(repository, make_layer(tmp_path, "one"))
+    assert 1000 < len(str(caught.value)) < 2000
+    assert not standin.in_transaction
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        ("whitelist expired", "cvmfs_server calls the repository whitelist expired"),
+        ("unhealthy", "cvmfs_server calls the repository unhealthy"),
+        ("whitelist unreachable - unhealthy", "cvmfs_server calls the repository whitelist unreachable"),
+    ],
+)
+async def test_a_repository_that_is_not_fit_is_named_at_start(
+    repository: CvmfsServerRepository, standin: StandIn, status: str, problem: str
+) -> None:
+    standin.want("status", status)
+    with pytest.raises(RepositoryError, match=problem):
+        await repository.recover(())
+
+
+async def test_a_replica_is_no_place_to_publish_to(repository: CvmfsServerRepository, standin: StandIn) -> None:
+    standin.want("type", "stratum1")
+    with pytest.raises(RepositoryError, match=r"is not published from here: test\.cern\.ch \(stratum1 / local"):
+        await repository.recover(())
+
+
+async def test_a_program_that_is_not_there_is_named(
+    repository: CvmfsServerRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RepositoryError, match="cvmfs_server list cannot be started: No such file or directory"):
+        await repository.recover(())
+
+
+async def test_a_repository_that_is_not_there_is_named(standin: StandIn, threads: ThreadPoolExecutor) -> None:
+    name = type(REPOSITORY)("other.cern.ch")
+    repository = CvmfsServerRepository(
+        name=name,
+        mount=standin.mount,
+        spool=standin.spool,
+        layout=LayerLayout.FLAT,
+        tool=CvmfsServer(repository=name, timeouts=_PATIENT, record_process=_forget),
+        patience=1,
+        threads=threads,
+    )
+    with pytest.raises(RepositoryError, match=r"knows no repository other\.cern\.ch; it lists: test\.cern\.ch"):
+        await repository.recover(())
+    with pytest.raises(RepositoryError, match=r"repository other\.cern\.ch is not mounted"):
+        await repository.check()
+
+
+async def test_the_published_tree_is_listed_and_an_open_transaction_is_not(
+    repository: CvmfsServerRepository, tmp_path: Path
+) -> None:
+    published, waiting = make_layer(tmp_path, "published"), make_layer(tmp_path, "waiting")
+    await _publish(repository, published)
+    prepared = await repository.prepare(verified(waiting))
+    async with repository.transaction("second") as transaction:
+        await transaction.add(prepared)
+        listed = [layer for number in range(256) for layer in await repository.list_layers(f"{number:02x}")]
+    assert listed == [ListedLayer(digest=published.digest, whole=True, linked=True)]
+
+
+async def test_no_layer_counts_as_gone_while_nothing_is_mounted(
+    repository: CvmfsServerRepository, standin: StandIn
+) -> None:
+    standin.lose_mounts()
+    with pytest.raises(RepositoryError, match=r"the published tree of test\.cern\.ch cannot be read: .*No data"):
+        await repository.list_layers("00")
+
+
+@pytest.mark.parametrize(
+    ("said", "days"),
+    [("", 29), ("Whitelist is valid for another 0 days", 0), ("Whitelist is expired", 0)],
+)
+async def test_it_is_known_when_the_whitelist_expires(
+    repository: CvmfsServerRepository, standin: StandIn, said: str, days: int
+) -> None:
+    standin.want("whitelist", said)
+    assert await repository.trusted_until() == pytest.approx(time.time() + days * 86400, abs=60)
+
+
+async def test_a_program_that_says_nothing_of_the_whitelist_is_an_error(
+    repository: CvmfsServerRepository, standin: StandIn
+) -> None:
+    standin.want("whitelist", "Whitelist is somewhere")
+    with pytest.raises(RepositoryError, match="says nothing of the whitelist: Repository name"):
+        await repository.trusted_until()

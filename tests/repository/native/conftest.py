@@ -1,0 +1,46 @@
+"""What the tests of native repositories share."""
+
+import multiprocessing
+import shutil
+from datetime import UTC, datetime
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+
+from services.repository.native.trust.keyring import KeyFiles
+from tests.support.native import NATIVE_NAME, NativeSite
+
+NAME = NATIVE_NAME
+
+
+@pytest.fixture(scope="session")
+def made_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys of which tests take copies: making them takes a while."""
+    directory = tmp_path_factory.mktemp("native-keys")
+    KeyFiles(directory, NAME).complete(now=datetime(2026, 11, 24, tzinfo=UTC))
+    return directory
+
+
+@pytest.fixture
+def keys(made_keys: Path, tmp_path: Path) -> KeyFiles:
+    """Key files of the test's own."""
+    directory = tmp_path / "keys"
+    shutil.copytree(made_keys, directory)
+    return KeyFiles(directory, NAME)
+
+
+@pytest.fixture
+def site(keys: KeyFiles, tmp_path: Path) -> NativeSite:
+    """An empty repository of the test's own."""
+    site = NativeSite(root=tmp_path / "repository", state=tmp_path / "state", keys=keys)
+    site.create()
+    return site
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Processes that begin with everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.support.native_killed"])
+    return context
