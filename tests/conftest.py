@@ -1,4 +1,11 @@
 """What every test shares."""
 
-pytest_plugins = ["tests.support.no_skips", "tests.support.object_stores", "tests.support.workers"]
-"""In CI a skipped test is a failed one: CI has everything that a test could miss. And real S3 servers, on demand."""
+pytest_plugins = [
+    "tests.support.authorities",
+    "tests.support.no_skips",
+    "tests.support.object_stores",
+    "tests.support.places",
+    "tests.support.stratum0",
+    "tests.support.workers",
+]
+"""In CI a skipped test is a failed one: CI has everything that a test could miss. And what tests want on demand."""

@@ -13,7 +13,7 @@ from tests.support.notifications import ceph_event
 from tests.support.object_stores import new_bucket
 from tests.support.oci import write_image
 from tests.support.publisher import PublisherProcess
-from tests.support.registries import Authority, RegistryServer
+from tests.support.registries import RegistryServer
 from tests.support.tars import archive, member
 
 LAYERS = (
@@ -47,12 +47,6 @@ class Site:
         """Tell the publisher of layers, as a store does."""
         keys = [f"sha256/{digest}" for digest in digests]
         assert await self.publisher.announce(ceph_event(self.access.bucket, *keys)) == 204
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A private certificate authority."""
-    return await Authority.make(tmp_path_factory.mktemp("authority") / "ca")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

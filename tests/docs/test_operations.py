@@ -100,7 +100,8 @@ _WORDS = (
 
 
 def test_every_word_for_a_failure_is_explained() -> None:
-    sources = "".join(path.read_text() for path in (_ROOT / "services" / "publisher").rglob("*.py"))
+    rooms = (_ROOT / "services" / "publisher", _ROOT / "services" / "repository")
+    sources = "".join(path.read_text() for room in rooms for path in room.rglob("*.py"))
     words = {word for pattern in _WORDS for word in re.findall(pattern, sources, re.MULTILINE)}
     (table,) = re.findall(r"^\| word \|.*\n\|.*\n((?:\|.*\n)+)", _OPERATIONS, re.MULTILINE)
     explained = {word for row in table.splitlines() for word in re.findall(r"`(\w+)`", row.split("|")[1])}

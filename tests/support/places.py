@@ -1,4 +1,4 @@
-"""What the driver's tests share."""
+"""Where a worker node keeps its layers, and where it mounts."""
 
 from collections.abc import Iterator
 from pathlib import Path
