@@ -14,13 +14,19 @@ from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repositories import Repositories
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.cvmfs.talk import ClientTalk
+from services.node.diffs import Diffs
 from services.node.driver import Driver
+from services.node.filling import LayerFiller
+from services.node.house_keeping import HouseKeeper
 from services.node.layers import LayerStore
+from services.node.lineages import Lineages
 from services.node.local_copies import LocalCopies
 from services.node.masks import MaskStore
 from services.node.mounted_unions import MountedUnions
 from services.node.mounts import check_overlay
+from services.node.reports import Reports
 from services.node.union import UnionBuilder
+from services.node.uses import Uses
 
 __all__ = ["DriverFactory"]
 
@@ -82,22 +88,41 @@ class DriverFactory:
             io=self._io,
             wait=settings.publish_wait,
         )
-        target = settings.upload_repository
+        uses = Uses(repositories=repositories, copies=copies)
+        lineages = Lineages(layers)
+        unions = MountedUnions(layers=layers, builder=builder)
         return Driver(
             layers=layers,
-            unions=MountedUnions(layers=layers, builder=builder),
-            builder=builder,
-            committer=Committer(
-                copies=copies,
-                store=self._store,
-                repository=RepositoryName(target) if target is not None else None,
-                layout=settings.layout,
-                limits=self._limits,
+            lineages=lineages,
+            unions=unions,
+            uses=uses,
+            filler=LayerFiller(limits=self._limits),
+            diffs=Diffs(
+                lineages=lineages,
+                builder=builder,
+                committer=self._committer(copies),
+                uses=uses,
+                io=self._io,
+                scratch=layers.scratch,
             ),
+            reports=Reports(
+                layers=layers,
+                lineages=lineages,
+                unions=unions,
+                copies=copies,
+                finder=finder,
+                repositories=repositories,
+            ),
+            house=HouseKeeper(builder=builder, copies=copies, finder=finder, uses=uses),
+        )
+
+    def _committer(self, copies: LocalCopies) -> Committer:
+        target = self._settings.upload_repository
+        return Committer(
             copies=copies,
-            finder=finder,
-            repositories=repositories,
-            io=self._io,
+            store=self._store,
+            repository=RepositoryName(target) if target is not None else None,
+            layout=self._settings.layout,
             limits=self._limits,
         )
 

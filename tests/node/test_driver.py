@@ -12,7 +12,8 @@ import pytest
 
 from services.common.archive.errors import ArchiveError
 from services.node.changes import Change, changes
-from services.node.driver import Driver, TreeDiff
+from services.node.diffs import TreeDiff
+from services.node.driver import Driver
 from services.node.errors import (
     LayerExistsError,
     LayerNotPublishedError,
@@ -56,7 +57,7 @@ async def test_a_build_steps_snapshot_is_written_through_get_and_is_a_layer_then
         ".dockerenv": "",
         "built": "built",
     }
-    diff = await driver.diff(key, LayerId("base"))
+    diff = await driver.diffs.diff(key, LayerId("base"))
     assert isinstance(diff, TreeDiff)
     with diff.opened() as tree:
         assert sorted(os.listdir(tree)) == ["a", "built"]
@@ -68,7 +69,7 @@ async def test_an_images_layer_is_compared_with_an_ancestor(driver: Driver, repo
     await load_layer(driver, "one", "base", {"c": "one", "d": "one", "a": None})
     two = await load_layer(driver, "two", "one", {"d": None, "e": "two"})
     for ancestor, names in (("base", ["a", "c", "e"]), (None, ["b", "c", "e"])):
-        diff = await driver.diff(two, LayerId(ancestor) if ancestor else None)
+        diff = await driver.diffs.diff(two, LayerId(ancestor) if ancestor else None)
         assert isinstance(diff, TreeDiff)
         with diff.opened() as tree:
             assert sorted(os.listdir(tree)) == names
@@ -77,16 +78,16 @@ async def test_an_images_layer_is_compared_with_an_ancestor(driver: Driver, repo
     # A descriptor stands for all that lies below it; what lies on top of one cannot be told from here.
     await load_thin(driver, "thin", repository.publish("layer", {"f": "published"}))
     await load_layer(driver, "step", "thin", {"thin.json": thin_json(repository.url("layer")).decode()})
-    diff = await driver.diff(LayerId("step"), None)
+    diff = await driver.diffs.diff(LayerId("step"), None)
     assert isinstance(diff, TreeDiff)
     with diff.opened() as tree:
         assert os.listdir(tree) == ["thin.json"]
     local = await load_layer(driver, "local", "step", {"g": "local"})
     with pytest.raises(UnsupportedError, match="a thin image's: commit a container of the image instead"):
-        await driver.diff(local, LayerId("thin"))
+        await driver.diffs.diff(local, LayerId("thin"))
     for foreign in ("none", "local", "two"):
         with pytest.raises(UnsupportedError, match="can be compared with its parent step only"):
-            await driver.diff(local, LayerId(foreign))
+            await driver.diffs.diff(local, LayerId(foreign))
 
 
 async def test_a_base_layer_is_written_through_get_too(driver: Driver) -> None:
@@ -118,11 +119,15 @@ async def test_errors_name_the_layer(driver: Driver) -> None:
     await load_layer(driver, "base", None, {"a": "base"})
     with pytest.raises(LayerExistsError, match="layer base exists already"):
         await driver.create(LayerId("base"), None, LayerKind.IMAGE)
-    for call in (driver.get(LayerId("x"), label=""), driver.diff(LayerId("x"), None), driver.diff_size(LayerId("x"))):
+    for call in (
+        driver.get(LayerId("x"), label=""),
+        driver.diffs.diff(LayerId("x"), None),
+        driver.diffs.size(LayerId("x")),
+    ):
         with pytest.raises(UnknownLayerError, match="no layer x"):
             await call
     with pytest.raises(UnsupportedError, match=r"layer base can be compared with its parent \(none\) only, not with y"):
-        await driver.diff(LayerId("base"), LayerId("y"))
+        await driver.diffs.diff(LayerId("base"), LayerId("y"))
 
 
 async def test_operations_on_one_layer_come_one_after_the_other(driver: Driver) -> None:
@@ -220,7 +225,7 @@ async def test_the_size_counts_hard_links_once_and_what_a_hole_says(driver: Driv
         file.truncate(100_000)
     (directory / "link").symlink_to("12345")
     (directory / "a").unlink()
-    assert await driver.diff_size(container) == 1000 + 100_000 + 5
+    assert await driver.diffs.size(container) == 1000 + 100_000 + 5
 
 
 async def test_the_size_of_a_container_at_work(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +246,7 @@ async def test_the_size_of_a_container_at_work(driver: Driver, monkeypatch: pyte
         return found
 
     monkeypatch.setattr(os, "scandir", vanish)
-    assert await driver.diff_size(container) == 4
+    assert await driver.diffs.size(container) == 4
 
 
 # Thin images
@@ -254,11 +259,11 @@ async def test_a_thin_container(driver: Driver, repository: Repository) -> None:
     container = await make_container(driver, "c", "thin")
     directory = await driver.get(container, label="")
     assert contents(directory) == {".dockerenv": "", "a": "one", "b": "two"}
-    status = dict(await driver.status())
+    status = dict(await driver.reports.status())
     assert status["Repositories in use"] == "test.example.org (1)"
     assert status["Mounted unions"] == "1"
     await driver.put(container)
-    assert dict(await driver.status())["Repositories in use"] == "none"
+    assert dict(await driver.reports.status())["Repositories in use"] == "none"
 
 
 async def test_the_layer_that_holds_the_descriptor_shows_it(driver: Driver, repository: Repository) -> None:
@@ -277,7 +282,7 @@ async def test_the_layers_of_an_image_that_mixes_are_shown(driver: Driver, repos
     assert contents(directory) == {"a": "one", "b": "local"}
     # Written through the view, as a build step does.
     (directory / "built").write_text("built")
-    diff = await driver.diff(LayerId("local"), LayerId("thin"))
+    diff = await driver.diffs.diff(LayerId("local"), LayerId("thin"))
     assert isinstance(diff, TreeDiff)
     with diff.opened() as tree:
         assert sorted(os.listdir(tree)) == ["b", "built"]
@@ -292,7 +297,7 @@ async def test_a_layer_that_is_not_published_fails_the_get_and_leaves_nothing(
     with pytest.raises(LayerNotPublishedError, match=r"1 of 2 layers did not show within 0\.2 s"):
         await driver.get(init, label="")
     assert mounts_below(driver.home) == []
-    assert dict(await driver.status())["Repositories in use"] == "none"
+    assert dict(await driver.reports.status())["Repositories in use"] == "none"
     repository.publish("two", {"b": "two"})
     assert contents(await driver.get(init, label="")) == {"b": "two"}
 
@@ -316,11 +321,11 @@ async def test_changes_of_a_thin_container(driver: Driver, repository: Repositor
     (directory / "a").write_text("changed")
     (directory / "gone").unlink()
     (directory / "new").write_text("new")
-    found = await driver.changes(container, LayerId("c-init"))
+    found = await driver.diffs.changes(container, LayerId("c-init"))
     assert [f"{'CAD'[change.kind]} {change.path.decode()}" for change in found] == ["C /a", "D /gone", "A /new"]
-    assert dict(await driver.status())["Repositories in use"] == "test.example.org (1)"
+    assert dict(await driver.reports.status())["Repositories in use"] == "test.example.org (1)"
     await driver.put(container)
-    assert dict(await driver.status())["Repositories in use"] == "none"
+    assert dict(await driver.reports.status())["Repositories in use"] == "none"
 
 
 async def test_changes_are_not_waited_for_on_a_client_that_hangs(
@@ -338,9 +343,9 @@ async def test_changes_are_not_waited_for_on_a_client_that_hangs(
             stop(server.pid)
             return changes(upper, view, step=step)
 
-        monkeypatch.setattr("services.node.driver.changes", hang_and_compare)
+        monkeypatch.setattr("services.node.diffs.changes", hang_and_compare)
         with pytest.raises(RepositoryError, match="does not answer within 2 s: the CVMFS client hangs"):
-            await asyncio.wait_for(driver.changes(container, LayerId("c-init")), 10)
+            await asyncio.wait_for(driver.diffs.changes(container, LayerId("c-init")), 10)
         assert mounts_below(driver.home) == [str(directory)]
         await driver.remove(container)
         assert mounts_below(driver.home) == []
@@ -351,7 +356,7 @@ async def test_metadata_tell_what_a_union_is_made_of(driver: Driver, repository:
     await load_thin(driver, "thin", one, two)
     await load_layer(driver, "local", "thin", {"b": "local"})
     container = await make_container(driver, "c", "local")
-    metadata = await driver.metadata(container)
+    metadata = await driver.reports.metadata(container)
     layers = driver.home / "layers"
     assert metadata == {
         "MergedDir": str(layers / "c/merged"),
@@ -360,7 +365,7 @@ async def test_metadata_tell_what_a_union_is_made_of(driver: Driver, repository:
         "LowerDir": f"{layers / 'c-init/diff'}:{layers / 'local/diff'}",
         "ThinLayers": f'["{two}", "{one}"]',
     }
-    assert "ThinLayers" not in await driver.metadata(LayerId("thin"))
+    assert "ThinLayers" not in await driver.reports.metadata(LayerId("thin"))
 
 
 async def test_a_union_on_a_dead_client_is_replaced_at_the_next_get(
@@ -409,7 +414,7 @@ async def test_a_union_on_a_client_that_hangs_is_no_answer(driver: Driver, cvmfs
 
 
 async def test_status_before_anything_happened(driver: Driver) -> None:
-    assert await driver.status() == [
+    assert await driver.reports.status() == [
         ("Home", str(driver.home)),
         ("Repositories", "test.example.org"),
         ("Repositories in use", "none"),

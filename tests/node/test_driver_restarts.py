@@ -70,18 +70,18 @@ async def test_a_committed_layer_runs_before_it_is_published_and_after(
     container = await make_container(driver, "c", "thin")
     directory = await driver.get(container, label="")
     assert contents(directory) == {".dockerenv": "", "a": "one", "new": "committed"}
-    await driver.retire_copies()
+    await driver.house.retire_copies()
     assert copy.exists()
-    assert dict(await driver.status())["Layers waiting to be published"] == "1"
+    assert dict(await driver.reports.status())["Layers waiting to be published"] == "1"
     _publish(repository, digest, {"new": "committed"})
     # The running container stands on the copy's tree, which stays as long as it runs.
-    await driver.retire_copies()
+    await driver.house.retire_copies()
     assert sorted(os.listdir(copy)) == ["record.json", "tree"]
     assert contents(directory)["new"] == "committed"
     await driver.put(container)
-    await driver.retire_copies()
+    await driver.house.retire_copies()
     assert not copy.exists()
-    assert dict(await driver.status())["Layers waiting to be published"] == "0"
+    assert dict(await driver.reports.status())["Layers waiting to be published"] == "0"
     assert contents(await driver.get(container, label=""))["new"] == "committed"
     await driver.shut_down()
 
@@ -93,7 +93,7 @@ async def test_a_copy_stands_in_where_its_repository_cannot_be_reached(
     await load_thin(driver, "thin", committed[1])
     container = await make_container(driver, "c", "thin")
     assert contents(await driver.get(container, label=""))["new"] == "committed"
-    await driver.retire_copies()
+    await driver.house.retire_copies()
     assert (driver.home / "copies" / committed[0] / "archive").exists()
     await driver.shut_down()
 
@@ -131,7 +131,7 @@ async def test_a_damaged_layer_keeps_no_copies_of_others(
     for layer, files in ((damaged, {"new": "committed"}), (digest, {"other": "committed"})):
         _publish(repository, layer, files)
     (repository.root / sidecar_path(damaged)).write_bytes(b"")
-    await driver.retire_copies()
+    await driver.house.retire_copies()
     assert os.listdir(home / "copies") == [damaged]
     # Which runs on, and says what is wrong where there is no copy of it.
     await load_thin(driver, "thin", url)
@@ -150,13 +150,13 @@ async def test_copies_in_use_are_known_after_a_restart(
     directory = await before.get(container, label="")
     after = build()
     await after.resume()
-    assert dict(await after.status())["Repositories in use"] == "test.example.org (1)"
+    assert dict(await after.reports.status())["Repositories in use"] == "test.example.org (1)"
     _publish(repository, digest, {"new": "committed"})
-    await after.retire_copies()
+    await after.house.retire_copies()
     assert contents(directory)["new"] == "committed"
     await after.put(container)
     assert mounts_below(after.home) == []
-    await after.retire_copies()
+    await after.house.retire_copies()
     assert not (after.home / "copies" / digest).exists()
     await after.shut_down()
 
@@ -183,7 +183,7 @@ async def test_running_containers_go_on_over_a_restart(build: Build, repository:
     for container in (*running, stopped):
         await after.put(container)
     assert mounts_below(after.home) == []
-    assert dict(await after.status())["Repositories in use"] == "none"
+    assert dict(await after.reports.status())["Repositories in use"] == "none"
 
 
 async def test_a_container_that_was_only_created_starts_after_a_restart(build: Build, repository: Repository) -> None:
@@ -206,7 +206,7 @@ async def test_a_start_in_spite_of_a_mounted_layer_whose_lineage_is_broken(build
     after = build()
     await after.resume()
     with pytest.raises(LineageError, match="layer base, an ancestor of c, is missing"):
-        await after.metadata(container)
+        await after.reports.metadata(container)
     (before.home / "kept").rename(before.home / "layers/base/record.json")
     assert contents(directory)["a"] == "base"
     await after.put(container)
@@ -222,7 +222,7 @@ async def test_shutting_down_unmounts_everything_and_can_be_followed_by_work(
         await driver.get(container, label="")
     await driver.shut_down()
     assert mounts_below(driver.home) == []
-    assert dict(await driver.status())["Mounted unions"] == "0"
+    assert dict(await driver.reports.status())["Mounted unions"] == "0"
     assert contents(await driver.get(container, label=""))["a"] == "one"
 
 

@@ -46,21 +46,21 @@ async def test_nothing_is_left_of_the_last_image(driver: Driver, repository: Rep
         assert contents(await driver.get(container, label="")) == FILES
         await driver.put(container)
         await _remove_container(driver, f"c-{image}")
-    await driver.tidy()
+    await driver.house.tidy()
     assert _masks(driver.home) == {digest_of("two"), digest_of("three")}
     await driver.remove(LayerId("second"))
-    await driver.tidy()
+    await driver.house.tidy()
     assert _masks(driver.home) == {digest_of("two")}
     assert _links(driver.home) == {"../layers/first/diff"}
     await driver.remove(LayerId("first"))
-    await driver.tidy()
+    await driver.house.tidy()
     assert (_masks(driver.home), _links(driver.home)) == (set(), set())
 
 
 async def test_a_running_container_keeps_its_files_and_its_deletions(driver: Driver, repository: Repository) -> None:
     await _load(driver, repository)
     directory = await driver.get(await make_container(driver, "c", "second"), label="")
-    await driver.tidy()
+    await driver.house.tidy()
     assert all(target.startswith("../layers/") for target in _links(driver.home))
     assert _masks(driver.home) == {digest_of("two"), digest_of("three")}
     assert contents(directory) == FILES
@@ -73,7 +73,7 @@ async def test_an_image_that_comes_again_gets_its_masks_again(driver: Driver, re
     await _remove_container(driver, await make_container(driver, "c", "first"))
     for image in ("first", "second"):
         await driver.remove(LayerId(image))
-    await driver.tidy()
+    await driver.house.tidy()
     assert _masks(driver.home) == set()
     await load_thin(driver, "again", repository.url("one"), repository.url("two"))
     assert contents(await driver.get(await make_container(driver, "d", "again"), label="")) == FILES
@@ -83,10 +83,10 @@ async def test_nothing_is_looked_for_where_nothing_has_gone(
     driver: Driver, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _load(driver, repository)
-    await driver.tidy()
+    await driver.house.tidy()
     monkeypatch.setattr("services.node.union.named_layers", lambda _: pytest.fail("it has been looked"))
     await make_container(driver, "c", "second")
-    await driver.tidy()
+    await driver.house.tidy()
 
 
 async def test_a_damaged_layer_keeps_all_masks_until_it_is_gone(driver: Driver, repository: Repository) -> None:
@@ -96,8 +96,8 @@ async def test_a_damaged_layer_keeps_all_masks_until_it_is_gone(driver: Driver, 
     await _remove_container(driver, await make_container(driver, "c", "first"))
     for image in ("first", "second"):
         await driver.remove(LayerId(image))
-    await driver.tidy()
+    await driver.house.tidy()
     assert _masks(driver.home) == {digest_of("two")}
     await driver.remove(LayerId("damaged"))
-    await driver.tidy()
+    await driver.house.tidy()
     assert _masks(driver.home) == set()

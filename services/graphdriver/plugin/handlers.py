@@ -23,7 +23,7 @@ from services.common.streams import BlockingWriter, iterate_writer
 from services.graphdriver.errors import BrokenRequestError, NotInitialisedError
 from services.graphdriver.plugin.messages import CreateRequest, GetRequest, InitRequest, LayerRequest, PairRequest
 from services.graphdriver.plugin.session import Session
-from services.node.driver import TreeDiff
+from services.node.diffs import TreeDiff
 from services.node.errors import UnknownLayerError, UnsupportedError
 from services.node.layers import LayerId, LayerKind
 
@@ -177,12 +177,14 @@ async def _exists(request: web.Request) -> web.Response:
 
 
 async def _status(request: web.Request) -> web.Response:
-    return web.json_response({"Status": await request.app[SESSION].driver.status()})
+    return web.json_response({"Status": await request.app[SESSION].driver.reports.status()})
 
 
 async def _metadata(request: web.Request) -> web.Response:
     message = await _read(request, LayerRequest)
-    return web.json_response({"Metadata": await request.app[SESSION].driver.metadata(LayerId(message.id)), "Err": ""})
+    return web.json_response(
+        {"Metadata": await request.app[SESSION].driver.reports.metadata(LayerId(message.id)), "Err": ""}
+    )
 
 
 async def _cleanup(request: web.Request) -> web.Response:
@@ -192,7 +194,7 @@ async def _cleanup(request: web.Request) -> web.Response:
 
 async def _diff(request: web.Request) -> web.StreamResponse:
     message = await _read(request, PairRequest)
-    diff = await request.app[SESSION].driver.diff(LayerId(message.id), _parent(message))
+    diff = await request.app[SESSION].driver.diffs.diff(LayerId(message.id), _parent(message))
     if isinstance(diff, ThinDescriptor):
         return web.Response(body=_descriptor_tar(diff), content_type="application/x-tar")
     return await _stream_tree(request, diff)
@@ -239,7 +241,7 @@ async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamRespon
 
 async def _changes(request: web.Request) -> web.Response:
     message = await _read(request, PairRequest)
-    found = await request.app[SESSION].driver.changes(LayerId(message.id), _parent(message))
+    found = await request.app[SESSION].driver.diffs.changes(LayerId(message.id), _parent(message))
     # JSON is text; a byte that is no UTF-8 shows as the engine's own encoder shows it, as U+FFFD.
     changes = [{"Path": change.path.decode(errors="replace"), "Kind": int(change.kind)} for change in found]
     return web.json_response({"Changes": changes, "Err": ""})
@@ -266,4 +268,4 @@ async def _body(request: web.Request, layer_id: LayerId) -> AsyncIterator[bytes]
 
 async def _diff_size(request: web.Request) -> web.Response:
     message = await _read(request, PairRequest)
-    return web.json_response({"Size": await request.app[SESSION].driver.diff_size(LayerId(message.id)), "Err": ""})
+    return web.json_response({"Size": await request.app[SESSION].driver.diffs.size(LayerId(message.id)), "Err": ""})

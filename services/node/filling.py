@@ -1,0 +1,69 @@
+"""Filling a layer with the content of a layer tar, all of it or nothing."""
+
+import shutil
+from collections.abc import AsyncIterable
+from pathlib import Path
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.archive.model import LayerContent
+from services.common.archive.ondisk import OverlayDeletions
+from services.common.archive.unpack import unpack
+from services.common.streams import BlockingReader, run_reader
+from services.node.errors import UnsupportedError
+from services.node.layers import Layer
+
+__all__ = ["LayerFiller"]
+
+
+class LayerFiller:
+    """Unpacks layers.
+
+    Parameters
+    ----------
+    limits
+        Bounds for the archives.
+    """
+
+    def __init__(self, *, limits: ArchiveLimits) -> None:
+        self._limits = limits
+
+    async def fill(self, layer: Layer, chunks: AsyncIterable[bytes]) -> LayerContent:
+        """Replace a layer's own files by the content of an uncompressed layer tar.
+
+        Raises
+        ------
+        ArchiveError
+            The tar is damaged, breaks a rule, or breaks a limit.
+        UnsupportedError
+            There is no tar at all.
+        """
+        return await run_reader(chunks, lambda source: self._fill(layer, source))
+
+    def _fill(self, layer: Layer, source: BlockingReader) -> LayerContent:
+        layer.incoming.mkdir()
+        try:
+            layer.incoming.chmod(0o755)
+            content = unpack(source, layer.incoming, deletions=OverlayDeletions(), limits=self._limits)
+            _refuse_empty(layer, content)
+            _replace_tree(layer.diff, layer.incoming)
+        except BaseException:
+            # The front end removes the layer, unless it has died.
+            _delete_tree(layer.incoming)
+            raise
+        return content
+
+
+def _refuse_empty(layer: Layer, content: LayerContent) -> None:
+    """Raise an error where the stream was empty: a request repeated after its body has been used up comes so."""
+    if content.stream_size == 0:
+        raise UnsupportedError(f"layer {layer.id}: the layer tar is empty, not even an end mark: try again")
+
+
+def _delete_tree(tree: Path) -> None:
+    if tree.exists():
+        shutil.rmtree(tree)
+
+
+def _replace_tree(tree: Path, new: Path) -> None:
+    _delete_tree(tree)
+    new.rename(tree)
