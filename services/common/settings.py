@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     )
 
     @classmethod
+    def variable(cls, field: str) -> str:
+        """Return the name of a setting's environment variable, for messages that advise to set it."""
+        return _environment_name(cls, field)
+
+    @classmethod
     def load(cls) -> Self:
         """Read the settings from the environment.
 

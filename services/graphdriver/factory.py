@@ -76,6 +76,7 @@ class DriverFactory:
         finder = LayerFinder(
             repositories=repositories,
             allowed=[RepositoryName(name) for name in settings.repositories],
+            setting=settings.variable("repositories"),
             masks=masks,
             io=self._io,
             talk=ClientTalk(command=settings.cvmfs_talk, state=_CLIENT_STATE),
@@ -122,6 +123,7 @@ class DriverFactory:
             copies=copies,
             store=self._store,
             repository=RepositoryName(target) if target is not None else None,
+            setting=self._settings.variable("upload_repository"),
             layout=self._settings.layout,
             limits=self._limits,
         )
@@ -136,4 +138,5 @@ class DriverFactory:
             io=self._io,
             mount_timeout=settings.mount_timeout,
             linger=settings.repository_linger,
+            alternative=f"{settings.variable('repository_mounts')}={RepositoryMounts.HOST.value}",
         )

@@ -1,8 +1,8 @@
 """What a layer changes, seen against what lies below it.
 
-The rules are those of the engine's own comparison of two trees, so that `docker diff` says the same as under overlay2:
-a path is modified if its metadata or content differ (for directories, their sizes and times do not count), a directory
-is listed as modified if anything in it is, and of a deleted directory only the directory itself is listed.
+The rules are those by which container engines compare two trees, so that people see what they see elsewhere: a
+path is modified if its metadata or content differ (for directories, their sizes and times do not count), a directory is
+listed as modified if anything in it is, and of a deleted directory only the directory itself is listed.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ __all__ = ["Change", "ChangeKind", "changes"]
 
 
 class ChangeKind(IntEnum):
-    """Kinds of changes, with the numbers that the engine gives them."""
+    """Kinds of changes, with the numbers that container engines give them."""
 
     MODIFY = 0
     ADD = 1

@@ -89,8 +89,8 @@ class Diffs:
             For a container on a thin image: its changes and every local layer below them have been uploaded, and the
             descriptor names them.
         TreeDiff
-            For every other layer; for one of an image also what it and those below it add to an ancestor, which is
-            what `docker build --squash` asks for.
+            For every other layer; for one of an image also what it and those below it add to an ancestor, as an
+            image of one layer holds it.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Diffs:
             async with self._builder.view(lineage, holder=holder) as view:
                 if not (names := lineage.repositories):
                     return await run_in_thread(lambda: changes(layer.diff, view, step=_go_on))
-                # The engine keeps the container locked meanwhile: one that hangs could not even be removed.
+                # A front end keeps the container locked meanwhile: one that hangs could not even be removed.
                 return await self._io.follow(lambda step: changes(layer.diff, view, step=step), *names)
         finally:
             self._uses.forget(holder)

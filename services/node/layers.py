@@ -186,7 +186,7 @@ class LayerStore:
             The link is taken by another directory (two hashes collide).
         """
         place = self.home / link
-        # Layers are linked relative to the home, which a managed plugin sees under another path than the engine.
+        # Layers are linked relative to the home, which a front end in a container sees under another path than others.
         text = os.path.relpath(target, place.parent) if target.is_relative_to(self.home) else str(target)
         try:
             place.symlink_to(text)

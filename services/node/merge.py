@@ -1,4 +1,4 @@
-"""Several layers as one: what they change together, as `docker build --squash` wants it.
+"""Several layers as one: what they change together.
 
 Nothing is copied: the files of the merged tree are hard links to those of the layers, which are read-only by then.
 """

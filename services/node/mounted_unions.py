@@ -79,9 +79,9 @@ class MountedUnions:
     def _hidden(self) -> list[Layer]:
         """Find the unions that somebody works in, and that are not mounted as far as can be seen from here.
 
-        A managed plugin gets its directory anew when it is started again. Where dockerd had given the old one up
-        meanwhile, which it does with live-restore when no container runs, what was mounted in it is hidden by the new
-        one, and lives on in the containers only. Such a union is mounted a second time when it is asked for.
+        A front end that runs in a container can get its directory mounted anew when it is started again, after the old
+        mount was given up. What was mounted in the old one is hidden by the new one then, and lives on in containers
+        only. Such a union is mounted a second time when it is asked for.
         """
         found = []
         for point in self._layers.home.glob("layers/*/merged"):

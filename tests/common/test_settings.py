@@ -211,3 +211,8 @@ def test_documentation_that_differs_from_the_code_is_found(tmp_path: Path) -> No
         f"add: {rows[0]}",
         "remove: | `EXAMPLE_OLD` | text | | Gone. |",
     ]
+
+
+def test_messages_can_name_a_setting_as_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(Example.variable("wait"), "7")
+    assert Example.load().wait == 7

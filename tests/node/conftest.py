@@ -56,6 +56,7 @@ class Core:
         self.finder = LayerFinder(
             repositories=self.repositories,
             allowed=[RepositoryName(name) for name in self.allowed],
+            setting="SETTING_OF_REPOSITORIES",
             masks=self.masks,
             io=self.io,
             talk=ClientTalk(command=self.talk_command, state=self.client_state),

@@ -61,6 +61,7 @@ class Commits:
             copies=self.core.copies,
             store=store,
             repository=self.repository,
+            setting="SETTING_OF_TARGET",
             layout=self.layout,
             limits=ArchiveLimits(ratio_free_size=ByteSize(8 << 20)),
         )
@@ -209,7 +210,7 @@ async def test_a_configured_repository_and_layout(core: Core, bucket: S3Access, 
 async def test_a_descriptor_without_layers_names_no_repository(commits: Commits, core: Core) -> None:
     core.add_thin("thin", None, [])
     layer = core.add("c", "thin", {"new": "content"}, container=True)
-    with pytest.raises(CommitError, match=r"names no repository to publish in.*GRAPHDRIVER_UPLOAD_REPOSITORY"):
+    with pytest.raises(CommitError, match=r"names no repository to publish in.*SETTING_OF_TARGET"):
         await commits.commit(layer)
     assert _spool(core) == []
 

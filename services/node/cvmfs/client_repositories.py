@@ -45,14 +45,26 @@ class ClientRepositories:
         Longest time for a mount, in seconds.
     linger
         How long an unused repository stays mounted, in seconds: starting a container takes several short uses.
+    alternative
+        How the front end is told to use the machine's own mounts, for messages.
     """
 
-    def __init__(self, *, directory: Path, command: str, io: RepositoryIo, mount_timeout: float, linger: float) -> None:
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        command: str,
+        io: RepositoryIo,
+        mount_timeout: float,
+        linger: float,
+        alternative: str,
+    ) -> None:
         self._directory = directory
         self._command = command
         self._io = io
         self._mount_timeout = mount_timeout
         self._linger = linger
+        self._alternative = alternative
         self._holders = Holders[RepositoryName]()
         self._locks: defaultdict[RepositoryName, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._timers: dict[RepositoryName, asyncio.TimerHandle] = {}
@@ -100,7 +112,7 @@ class ClientRepositories:
             # As the client does where the machine has the repository mounted as well.
             raise RepositoryError(
                 f"{self._command} ended well, but repository {name} is not mounted at {point}: {output}: "
-                "if the machine mounts it, unmount it there or set GRAPHDRIVER_REPOSITORY_MOUNTS=host"
+                f"if the machine mounts it, unmount it there or set {self._alternative}"
             )
         _log.info("repository_mounted", repository=name, mount_point=str(point))
 

@@ -67,6 +67,8 @@ class LayerFinder:
         How a repository gets to be a directory.
     allowed
         The repositories that descriptors may name.
+    setting
+        Name of the front end's setting of what is allowed, for messages.
     masks
         Where masks are made.
     io
@@ -80,12 +82,14 @@ class LayerFinder:
         *,
         repositories: Repositories,
         allowed: Collection[RepositoryName],
+        setting: str,
         masks: MaskStore,
         io: RepositoryIo,
         talk: ClientTalk,
     ) -> None:
         self._repositories = repositories
         self._allowed = frozenset(allowed)
+        self._setting = setting
         self._masks = masks
         self._io = io
         self._talk = talk
@@ -138,7 +142,7 @@ class LayerFinder:
         if name not in self._allowed:
             raise RepositoryError(
                 f"repository {name} is not among those allowed here "
-                f"({', '.join(sorted(self._allowed)) or 'none'}): add it to GRAPHDRIVER_REPOSITORIES"
+                f"({', '.join(sorted(self._allowed)) or 'none'}): add it to {self._setting}"
             )
         root = await self._repositories.ensure(name, holder=holder)
         known = {url: self._found.pop(url, None) for url in urls}

@@ -1,8 +1,8 @@
 """Asking CVMFS clients to look for the newest revision.
 
-That is what `cvmfs_talk -i REPOSITORY remount sync` does. Where there is no such program, as in a plugin on a machine
-that has the client, the client is asked through its socket itself: the command goes there as it is, without a newline,
-and the answer ends with the connection (CernVM-FS, cvmfs/talk.cc).
+That is what `cvmfs_talk -i REPOSITORY remount sync` does. Where there is no such program, as in a container on a
+machine that has the client, the client is asked through its socket itself: the command goes there as it is, without a
+newline, and the answer ends with the connection (CernVM-FS, cvmfs/talk.cc).
 """
 
 import asyncio

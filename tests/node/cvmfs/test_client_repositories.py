@@ -61,7 +61,12 @@ async def new(
 
     def make(*, linger: float = 60, command: str = command, mount_timeout: float = 10) -> ClientRepositories:
         repositories = ClientRepositories(
-            directory=directory, command=command, io=io, mount_timeout=mount_timeout, linger=linger
+            directory=directory,
+            command=command,
+            io=io,
+            mount_timeout=mount_timeout,
+            linger=linger,
+            alternative="SETTING_OF_MOUNTS=host",
         )
         made.append(repositories)
         return repositories
@@ -286,7 +291,7 @@ async def test_a_client_that_only_says_it_has_mounted_is_not_believed(new: New, 
     _behave(source, TEST, "elsewhere")
     with pytest.raises(
         RepositoryError,
-        match=f"(?s)ended well, but repository {TEST} is not mounted at.*already mounted on.*REPOSITORY_MOUNTS=host",
+        match=f"(?s)ended well, but repository {TEST} is not mounted at.*already mounted on.*SETTING_OF_MOUNTS=host",
     ):
         await new().ensure(TEST, holder="a")
 

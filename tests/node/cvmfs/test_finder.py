@@ -92,7 +92,7 @@ async def test_a_repository_that_is_not_allowed_is_not_even_looked_at(core: Core
     with pytest.raises(
         RepositoryError,
         match=r"secret\.example\.org is not among those allowed here \(other\.example\.org, test\.example\.org\): "
-        "add it to GRAPHDRIVER_REPOSITORIES",
+        "add it to SETTING_OF_REPOSITORIES",
     ):
         await core.find(url)
     assert core.repositories.in_use() == {}
