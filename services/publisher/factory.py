@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,28 +14,13 @@ from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.common.settings import SettingsError
 from services.publisher.app import create_app
-from services.publisher.consistency.check import ConsistencyCheck
-from services.publisher.handlers.consistency import ConsistencyHandler
-from services.publisher.handlers.events import EventsHandler
-from services.publisher.handlers.health import HealthHandler
-from services.publisher.handlers.layers import LayersHandler
-from services.publisher.handlers.page import PageHandler
-from services.publisher.handlers.status import StatusHandler
-from services.publisher.handlers.token import TokenCheck
+from services.publisher.handlers.health import Health
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
-from services.publisher.page.renderer import PageRenderer
-from services.publisher.pipeline.batches import BatchPublisher
-from services.publisher.pipeline.failures import Failures, RetryTimes
-from services.publisher.pipeline.fetcher import Fetcher
-from services.publisher.pipeline.gate import Gate
-from services.publisher.pipeline.pipeline import Pipeline
-from services.publisher.pipeline.ready import BatchLimits, ReadyQueue
-from services.publisher.pipeline.spool import Spool
-from services.publisher.pipeline.sweep import Sweep
 from services.publisher.pipeline.trust import TrustWatch
+from services.publisher.routes import build_routes
 from services.publisher.settings import PublisherSettings, RepositoryKind
-from services.publisher.status.reader import StatusReader
+from services.publisher.work import Resources, build_work
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
 from services.repository.directory import DirectoryRepository
@@ -80,89 +64,30 @@ async def build_publisher(
         threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")
         stack.callback(threads.shutdown)
         repository = await _repository(settings, stack, threads, journal)
-        metrics = Metrics()
-        times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
-        failures = Failures(journal=journal, metrics=metrics, times=times)
-        spool = Spool(directory=settings.spool, limit=settings.spool_limit, threads=threads)
-        fetcher = Fetcher(
-            journal=journal,
-            store=store,
-            spool=spool,
-            repository=repository,
+        health = Health(checks={"journal": journal.check, "store": store.check, "repository": repository.check})
+        trust = _trust(repository, threads, health)
+        resources = Resources(
+            settings=settings,
             limits=limits,
-            metrics=metrics,
-        )
-        gate = Gate(journal)
-        batches = BatchPublisher(journal=journal, repository=repository, failures=failures, metrics=metrics)
-        pipeline = Pipeline(
             journal=journal,
-            spool=spool,
-            repository=repository,
-            fetcher=fetcher,
-            ready=ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size)),
-            batches=batches,
-            failures=failures,
-            gate=gate,
-            metrics=metrics,
-            times=times,
-            concurrency=settings.fetch_concurrency,
-            ahead=2 * settings.batch_layers,
-        )
-        sweep = Sweep(
             store=store,
-            journal=journal,
-            pipeline=pipeline,
-            metrics=metrics,
-            times=times,
-            interval=settings.sweep_interval,
-            upload_lifetime=timedelta(seconds=settings.upload_lifetime),
+            repository=repository,
+            threads=threads,
+            metrics=Metrics(),
         )
-        checks = {"journal": journal.check, "store": store.check, "repository": repository.check}
-        services, warnings = [pipeline.run, sweep.run], {}
-        trust: WhitelistKeeper | TrustWatch | None = None
-        if isinstance(repository, NativeRepository):
-            trust = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
-            checks["whitelist"], warnings["whitelist"] = trust.check, trust.warning
-        elif isinstance(repository, CvmfsServerRepository):
-            trust = TrustWatch(repository)
-        if trust is not None:
-            services.append(trust.run)
-        status = StatusReader(
-            repository=repository.name,
-            journal=journal,
-            pipeline=pipeline,
-            batches=batches,
-            gate=gate,
-            sweep=sweep,
-            trust=trust,
-            spool=spool,
-            directories={"spool": settings.spool, "state": settings.state},
-        )
-        token = TokenCheck(settings.event_token)
-        handlers = (
-            EventsHandler(
-                token=token,
-                journal=journal,
-                pipeline=pipeline,
-                metrics=metrics,
-                bucket=store_settings.bucket,
-                limit=settings.event_limit,
-            ),
-            LayersHandler(token=token, journal=journal, pipeline=pipeline),
-            PageHandler(status=status, journal=journal, renderer=PageRenderer()),
-            ConsistencyHandler(
-                token=token, check=ConsistencyCheck(journal=journal, store=store, repository=repository)
-            ),
-            StatusHandler(token=token, status=status, gate=gate, sweep=sweep),
-            HealthHandler(
-                checks=checks,
-                warnings=warnings,
-                status=status,
-                metrics=metrics,
-            ),
-        )
-        app = create_app(route for handler in handlers for route in handler.routes())
-        yield Publisher(app=app, services=tuple(services))
+        work = build_work(resources)
+        app = create_app(build_routes(resources, work, bucket=store_settings.bucket, health=health, trust=trust))
+        services = (work.pipeline.run, work.sweep.run)
+        yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
+
+
+def _trust(repository: Repository, threads: ThreadPoolExecutor, health: Health) -> WhitelistKeeper | TrustWatch | None:
+    """Give who looks for how long clients trust the repository; None if for ever."""
+    if isinstance(repository, NativeRepository):
+        keeper = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
+        health.checks["whitelist"], health.warnings["whitelist"] = keeper.check, keeper.warning
+        return keeper
+    return TrustWatch(repository) if isinstance(repository, CvmfsServerRepository) else None
 
 
 async def _repository(

@@ -18,7 +18,7 @@ from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.notification.model import ObjectCreated
 from services.publisher.notification.parse import parse_notification
-from services.publisher.pipeline.pipeline import Pipeline
+from services.publisher.pipeline.claims import Claims
 
 __all__ = ["EventsHandler"]
 
@@ -37,11 +37,11 @@ class EventsHandler:
     """
 
     def __init__(
-        self, *, token: TokenCheck, journal: Journal, pipeline: Pipeline, metrics: Metrics, bucket: str, limit: int
+        self, *, token: TokenCheck, journal: Journal, claims: Claims, metrics: Metrics, bucket: str, limit: int
     ) -> None:
         self._token = token
         self._journal = journal
-        self._pipeline = pipeline
+        self._claims = claims
         self._metrics = metrics
         self._bucket = bucket
         self._limit = limit
@@ -65,7 +65,7 @@ class EventsHandler:
             return self._refused(503, str(error), {"Retry-After": "5"})
         self._metrics.notifications.labels("recorded" if events else "ignored").inc()
         if fresh:
-            self._pipeline.wake()
+            self._claims.wake()
         return web.Response(status=204)
 
     async def _read(self, request: web.Request) -> tuple[ObjectCreated, ...]:

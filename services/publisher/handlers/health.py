@@ -1,7 +1,8 @@
 """`/healthz`, `/readyz` and `/metrics`, for whoever watches the publisher."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -12,33 +13,27 @@ from services.publisher.handlers.answers import answer
 from services.publisher.metrics import Metrics
 from services.publisher.status.reader import StatusReader
 
-__all__ = ["HealthHandler"]
+__all__ = ["Health", "HealthHandler"]
 
 _PATIENCE: Final = 10
 """Seconds that one check may take."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What is asked whether the publisher is ready."""
+
+    checks: dict[str, Callable[[], Awaitable[None]]]
+    """What must be usable for that, by name; a check raises where it is not."""
+    warnings: dict[str, Callable[[], str | None]] = field(default_factory=dict)
+    """What will not be for ever, by name; each says what to do, or None."""
+
+
 class HealthHandler:
-    """Says whether the publisher lives, whether it can work, and what it has done.
+    """Says whether the publisher lives, whether it can work, and what it has done."""
 
-    Parameters
-    ----------
-    checks
-        What must be usable for the publisher to be ready, by name; a check raises where it is not.
-    warnings
-        What will not be for ever, by name; each says what to do, or None.
-    """
-
-    def __init__(
-        self,
-        *,
-        checks: Mapping[str, Callable[[], Awaitable[None]]],
-        warnings: Mapping[str, Callable[[], str | None]],
-        status: StatusReader,
-        metrics: Metrics,
-    ) -> None:
-        self._checks = checks
-        self._warnings = warnings
+    def __init__(self, *, health: Health, status: StatusReader, metrics: Metrics) -> None:
+        self._health = health
         self._status = status
         self._metrics = metrics
 
@@ -56,7 +51,8 @@ class HealthHandler:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """Say of everything that the publisher needs whether it can be used, and what keeps it from publishing."""
-        results = dict(zip(self._checks, await asyncio.gather(*map(_outcome, self._checks.values())), strict=True))
+        checks, warnings = self._health.checks, self._health.warnings
+        results = dict(zip(checks, await asyncio.gather(*map(_outcome, checks.values())), strict=True))
         ready = not any(results.values())
         status = await self._status.read()
         document = {
@@ -64,7 +60,7 @@ class HealthHandler:
             "checks": {name: problem or "ok" for name, problem in results.items()},
             "paused": status.pause is not None,
             "waiting_for": status.waiting_for,
-            "warnings": {name: text for name, warning in self._warnings.items() if (text := warning()) is not None},
+            "warnings": {name: text for name, warning in warnings.items() if (text := warning()) is not None},
         }
         return answer(document, status=200 if ready else 503)
 

@@ -11,7 +11,7 @@ from services.publisher.handlers.selection import Order, read_listing
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
-from services.publisher.pipeline.pipeline import Pipeline
+from services.publisher.pipeline.claims import Claims
 
 __all__ = ["LayersHandler"]
 
@@ -22,10 +22,10 @@ _MAX_PAGE: Final = 1000
 class LayersHandler:
     """Shows the journal. Reading is open to whoever can reach the address; a retry needs the token."""
 
-    def __init__(self, *, token: TokenCheck, journal: Journal, pipeline: Pipeline) -> None:
+    def __init__(self, *, token: TokenCheck, journal: Journal, claims: Claims) -> None:
         self._token = token
         self._journal = journal
-        self._pipeline = pipeline
+        self._claims = claims
 
     def routes(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -64,14 +64,14 @@ class LayersHandler:
             record = await self._journal.restart(Digest(request.match_info["digest"]))
         except InvalidValueError as error:
             return failure(400, str(error))
-        self._pipeline.wake()
+        self._claims.wake()
         return _shown(record, status=202)
 
     async def retry_failed(self, request: web.Request) -> web.Response:
         """Try every failed layer again now, refused ones as well."""
         self._token.demand(request)
         restarted = await self._journal.restart_failed()
-        self._pipeline.wake()
+        self._claims.wake()
         return answer({"restarted": restarted}, status=202)
 
 

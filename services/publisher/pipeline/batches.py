@@ -10,7 +10,7 @@ from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures
-from services.publisher.pipeline.progress import Stage, TransactionProgress
+from services.publisher.pipeline.progress import Progress, Stage, TransactionProgress
 from services.publisher.pipeline.ready import ReadyLayer
 from services.repository.errors import (
     LayerAdditionError,
@@ -28,13 +28,14 @@ _log = structlog.get_logger(__name__)
 class BatchPublisher:
     """Publishes batches and records what became of each layer."""
 
-    def __init__(self, *, journal: Journal, repository: Repository, failures: Failures, metrics: Metrics) -> None:
+    def __init__(
+        self, *, journal: Journal, repository: Repository, failures: Failures, metrics: Metrics, progress: Progress
+    ) -> None:
         self._journal = journal
         self._repository = repository
         self._failures = failures
         self._metrics = metrics
-        self.current: TransactionProgress | None = None
-        """The transaction that is under way."""
+        self._progress = progress
 
     async def publish(self, batch: list[ReadyLayer]) -> None:
         """Publish a batch; layers that fail are recorded as failed.
@@ -46,14 +47,14 @@ class BatchPublisher:
         JournalError
             The journal failed.
         """
-        progress = TransactionProgress(
+        transaction = TransactionProgress(
             digests=tuple(layer.digest for layer in batch), size=sum(layer.size for layer in batch)
         )
-        self.current = progress
+        self._progress.transaction = transaction
         try:
-            await self._publish(batch, progress)
+            await self._publish(batch, transaction)
         finally:
-            self.current = None
+            self._progress.transaction = None
 
     async def _publish(self, batch: list[ReadyLayer], progress: TransactionProgress) -> None:
         started = time.monotonic()

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from services.common.digest import Digest
 
-__all__ = ["Stage", "SweepState", "TransactionProgress"]
+__all__ = ["Progress", "Stage", "SweepState", "TransactionProgress"]
 
 
 class Stage(StrEnum):
@@ -57,3 +57,14 @@ class SweepState:
     def end(self, *, found: int = 0, error: str | None = None) -> None:
         """Take note of how it ended."""
         self.ended, self.ended_at, self.found, self.error = self.begun, time.time(), found, error
+
+
+@dataclass(slots=True)
+class Progress:
+    """The publisher's work at this moment, kept by those who do it."""
+
+    obstacle: str | None = "the repository has not been recovered yet"
+    """Why nothing is being published at the moment; nothing if it is."""
+    transaction: TransactionProgress | None = None
+    """The transaction that is under way."""
+    sweep: SweepState = field(default_factory=SweepState)

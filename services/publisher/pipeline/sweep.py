@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -13,11 +14,11 @@ from services.common.object_store.errors import ObjectStoreError
 from services.common.object_store.store import ObjectStore
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
+from services.publisher.pipeline.claims import Claims
 from services.publisher.pipeline.failures import RetryTimes
-from services.publisher.pipeline.pipeline import Pipeline
-from services.publisher.pipeline.progress import SweepState
+from services.publisher.pipeline.progress import Progress
 
-__all__ = ["Sweep"]
+__all__ = ["Sweep", "SweepTimes"]
 
 _log = structlog.get_logger(__name__)
 
@@ -25,63 +26,62 @@ _PAGE: Final = 1000
 """Layers that are recorded at once."""
 
 
-class Sweep:
-    """Sweeps the bucket at start, every so often, and when it is asked to.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepTimes:
+    """When the bucket is swept."""
 
-    Parameters
-    ----------
-    interval
-        Seconds from the end of one sweep to the start of the next.
-    upload_lifetime
-        When an upload that is not completed counts as abandoned.
-    times
-        Pauses while the store cannot be listed.
-    """
+    interval: float
+    """Seconds from the end of one sweep to the start of the next."""
+    retry: RetryTimes
+    """Pauses while the store cannot be listed."""
+    upload_lifetime: timedelta
+    """When an upload that is not completed counts as abandoned."""
+
+
+class Sweep:
+    """Sweeps the bucket at start, every so often, and when it is asked to."""
 
     def __init__(
         self,
         *,
         store: ObjectStore,
         journal: Journal,
-        pipeline: Pipeline,
+        claims: Claims,
         metrics: Metrics,
-        times: RetryTimes,
-        interval: float,
-        upload_lifetime: timedelta,
+        progress: Progress,
+        times: SweepTimes,
     ) -> None:
         self._store = store
         self._journal = journal
-        self._pipeline = pipeline
+        self._claims = claims
         self._metrics = metrics
+        self._state = progress.sweep
         self._times = times
-        self._interval = interval
-        self._upload_lifetime = upload_lifetime
         self._asked = asyncio.Event()
-        self.state = SweepState()
 
     def ask(self) -> int:
-        """Let a sweep begin now; return its number, which is that of `state` when it has ended."""
+        """Let a sweep begin now; return its number, which is that of the last one when it has ended."""
         self._asked.set()
-        return self.state.begun + 1
+        return self._state.begun + 1
 
     async def run(self) -> None:
         """Sweep until cancelled; a store that fails is tried again."""
         failures = 0
         while True:
             self._asked.clear()
-            self.state.begin()
+            self._state.begin()
             try:
                 found = await self.sweep()
             except ObjectStoreError as error:
-                pause = min(self._times.pause(failures), self._interval)
+                pause = min(self._times.retry.pause(failures), self._times.interval)
                 failures += 1
                 self._metrics.failures.labels("sweep").inc()
-                self.state.end(error=str(error))
+                self._state.end(error=str(error))
                 _log.warning("sweep failed, trying again", reason=str(error), seconds=pause)
             else:
-                pause, failures = self._interval, 0
+                pause, failures = self._times.interval, 0
                 self._metrics.swept_at.set(time.time())
-                self.state.end(found=found)
+                self._state.end(found=found)
                 _log.info("swept", found=found)
                 await self._abort_abandoned_uploads()
             with contextlib.suppress(TimeoutError):
@@ -90,7 +90,7 @@ class Sweep:
 
     async def _abort_abandoned_uploads(self) -> None:
         try:
-            aborted = await self._store.abort_abandoned_uploads(self._upload_lifetime)
+            aborted = await self._store.abort_abandoned_uploads(self._times.upload_lifetime)
         except ObjectStoreError as error:
             # They cost space only; the next sweep tries again.
             self._metrics.failures.labels("abandoned uploads").inc()
@@ -113,5 +113,5 @@ class Sweep:
         found = await self._journal.announce_found(page) if page else 0
         if found:
             self._metrics.sweep_found.inc(found)
-            self._pipeline.wake()
+            self._claims.wake()
         return found

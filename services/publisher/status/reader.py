@@ -8,11 +8,9 @@ from typing import Protocol
 
 from services.common.repository_name import RepositoryName
 from services.publisher.journal.journal import Journal
-from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.gate import Gate
-from services.publisher.pipeline.pipeline import Pipeline
+from services.publisher.pipeline.progress import Progress
 from services.publisher.pipeline.spool import Spool
-from services.publisher.pipeline.sweep import Sweep
 from services.publisher.status.model import DiskSpace, PublisherStatus
 
 __all__ = ["StatusReader", "Trust"]
@@ -42,20 +40,16 @@ class StatusReader:
         *,
         repository: RepositoryName,
         journal: Journal,
-        pipeline: Pipeline,
-        batches: BatchPublisher,
         gate: Gate,
-        sweep: Sweep,
+        progress: Progress,
         trust: Trust | None,
         spool: Spool,
         directories: Mapping[str, Path],
     ) -> None:
         self._repository = repository
         self._journal = journal
-        self._pipeline = pipeline
-        self._batches = batches
         self._gate = gate
-        self._sweep = sweep
+        self._progress = progress
         self._trust = trust
         self._spool = spool
         self._directories = directories
@@ -74,9 +68,9 @@ class StatusReader:
             repository=self._repository,
             layers=summary,
             pause=self._gate.pause,
-            obstacle=self._pipeline.obstacle,
-            transaction=self._batches.current,
-            sweep=self._sweep.state,
+            obstacle=self._progress.obstacle,
+            transaction=self._progress.transaction,
+            sweep=self._progress.sweep,
             trusted_until=None if self._trust is None else self._trust.until,
             spool_used=self._spool.used,
             spool_limit=self._spool.limit,

@@ -1,0 +1,49 @@
+"""The layers to work on, one after the other as they fall due."""
+
+import asyncio
+import time
+from typing import Final
+
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.model import LayerRecord
+from services.publisher.pipeline.gate import Gate
+
+__all__ = ["Claims"]
+
+_TICK: Final = 0.001
+"""Seconds that a wait for a due layer is longer than needed, so that it never ends a moment too early."""
+
+
+class Claims:
+    """Claims layers in the journal, while publishing is not paused."""
+
+    def __init__(self, *, journal: Journal, gate: Gate) -> None:
+        self._journal = journal
+        self._gate = gate
+        self._announced = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the journal: there is something new in it, or something is due at another time."""
+        self._announced.set()
+
+    async def next(self) -> LayerRecord:
+        """Wait for a layer that is due, and claim it.
+
+        Raises
+        ------
+        JournalError
+            The journal failed.
+        """
+        while True:
+            await self._gate.passed()
+            self._announced.clear()
+            record = await self._journal.claim()
+            if record is not None:
+                return record
+            due = await self._journal.next_due()
+            pause = None if due is None else max(0, due - time.time()) + _TICK
+            try:
+                async with asyncio.timeout(pause):
+                    await self._announced.wait()
+            except TimeoutError:
+                continue

@@ -1,0 +1,72 @@
+"""The second loop of the pipeline: publish what is ready, in batches."""
+
+import asyncio
+
+import structlog
+
+from services.publisher.metrics import Metrics
+from services.publisher.pipeline.batches import BatchPublisher
+from services.publisher.pipeline.gate import Gate
+from services.publisher.pipeline.holdings import Holdings
+from services.publisher.pipeline.obstacle import Obstacle
+from services.publisher.pipeline.ready import ReadyQueue
+from services.repository.errors import ForeignTransactionError, NoTransactionError
+
+__all__ = ["Publishing"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Publishing:
+    """Publishes one batch after the other; one whose transaction cannot be opened is tried again."""
+
+    def __init__(
+        self,
+        *,
+        ready: ReadyQueue,
+        gate: Gate,
+        batches: BatchPublisher,
+        holdings: Holdings,
+        obstacle: Obstacle,
+        metrics: Metrics,
+    ) -> None:
+        self._ready = ready
+        self._gate = gate
+        self._batches = batches
+        self._holdings = holdings
+        self._obstacle = obstacle
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Publish batches until cancelled.
+
+        Raises
+        ------
+        JournalError
+            The journal failed.
+        """
+        while True:
+            batch = await self._ready.take()
+            if not self._gate.is_open:
+                self._ready.put_back(batch)
+                await self._gate.passed()
+                continue
+            try:
+                await self._batches.publish(batch)
+            except NoTransactionError as error:
+                self._ready.put_back(batch)
+                await self._wait_for_transaction(error)
+            else:
+                self._obstacle.gone()
+                self._metrics.foreign_transaction_seconds.set(0)
+                await self._holdings.drop(batch)
+
+    async def _wait_for_transaction(self, error: NoTransactionError) -> None:
+        pause = self._obstacle.met(error)
+        seconds = self._obstacle.seconds
+        if isinstance(error, ForeignTransactionError):
+            self._metrics.foreign_transaction_seconds.set(seconds)
+        else:
+            self._metrics.failures.labels("transaction").inc()
+        _log.warning("no transaction can be opened", reason=str(error), waited=round(seconds, 1), seconds=pause)
+        await asyncio.sleep(pause)

@@ -1,0 +1,64 @@
+"""Builds what answers requests: the routes of all handlers."""
+
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from services.publisher.consistency.check import ConsistencyCheck
+from services.publisher.handlers.consistency import ConsistencyHandler
+from services.publisher.handlers.events import EventsHandler
+from services.publisher.handlers.health import Health, HealthHandler
+from services.publisher.handlers.layers import LayersHandler
+from services.publisher.handlers.page import PageHandler
+from services.publisher.handlers.status import StatusHandler
+from services.publisher.handlers.token import TokenCheck
+from services.publisher.page.renderer import PageRenderer
+from services.publisher.status.reader import StatusReader, Trust
+from services.publisher.work import Resources, Work
+
+__all__ = ["build_routes"]
+
+
+def build_routes(
+    resources: Resources, work: Work, *, bucket: str, health: Health, trust: Trust | None
+) -> Iterator[web.RouteDef]:
+    """Build the handlers; give their routes.
+
+    Parameters
+    ----------
+    bucket
+        Name of the one whose notifications are taken.
+    health
+        What is asked whether the publisher is ready.
+    trust
+        None where clients trust the repository for ever.
+    """
+    settings, journal, metrics = resources.settings, resources.journal, resources.metrics
+    token = TokenCheck(settings.event_token)
+    status = StatusReader(
+        repository=resources.repository.name,
+        journal=journal,
+        gate=work.gate,
+        progress=work.progress,
+        trust=trust,
+        spool=work.spool,
+        directories={"spool": settings.spool, "state": settings.state},
+    )
+    check = ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository)
+    handlers = (
+        EventsHandler(
+            token=token,
+            journal=journal,
+            claims=work.claims,
+            metrics=metrics,
+            bucket=bucket,
+            limit=settings.event_limit,
+        ),
+        LayersHandler(token=token, journal=journal, claims=work.claims),
+        PageHandler(status=status, journal=journal, renderer=PageRenderer()),
+        ConsistencyHandler(token=token, check=check),
+        StatusHandler(token=token, status=status, gate=work.gate, sweep=work.sweep),
+        HealthHandler(health=health, status=status, metrics=metrics),
+    )
+    for handler in handlers:
+        yield from handler.routes()
