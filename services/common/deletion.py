@@ -16,8 +16,8 @@ _SHOWN: Final = 300
 """Length of a path in a message; of a longer one the end is shown."""
 _AT_WORK: Final = "somebody works in it"
 _ADVICE: Final = {
-    errno.EPERM: "it, or its directory, may be immutable or append-only: chattr -R -i -a, then delete what is left",
-    errno.EBUSY: "something is mounted on it: unmount that, then delete what is left",
+    errno.EPERM: "it, or its directory, may be immutable or append-only (lsattr): chattr -i -a, then delete the rest",
+    errno.EBUSY: "something is mounted on it: unmount that, then delete the rest",
 }
 
 
