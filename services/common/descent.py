@@ -32,7 +32,8 @@ class Descent:
     """
 
     def __init__(self, root: int) -> None:
-        self._open = deque([root])
+        self._root = root
+        self._open = deque([os.dup(root)])
         """The innermost directories, the present one last."""
         self._levels: list[tuple[bytes, int, int]] = []
         """Name of each directory on the way here from the root, and device and inode of the one that it is in."""
@@ -58,6 +59,7 @@ class Descent:
     ) -> None:
         while self._open:
             os.close(self._open.pop())
+        os.close(self._root)
 
     @property
     def descriptor(self) -> int:
@@ -107,20 +109,38 @@ class Descent:
         Raises
         ------
         OSError
-            ESTALE where the present directory is in another one by now, and that one is not held open.
+            ESTALE where that is not where it was any more.
         """
+        name, *above = self._levels[-1]
         if len(self._open) == 1:
-            self._open.appendleft(self._reopened())
-        name, *above = self._levels.pop()
+            self._open.appendleft(self._reopened((above[0], above[1])))
+        self._levels.pop()
         os.close(self._open.pop())
         self._here = above[0], above[1]
         return name
 
-    def _reopened(self) -> int:
-        _, *above = self._levels[-1]
-        descriptor = os.open("..", DIRECTORY, dir_fd=self.descriptor)
-        status = os.fstat(descriptor)
-        if [status.st_dev, status.st_ino] != above:
-            os.close(descriptor)
-            raise OSError(errno.ESTALE, "it has been moved meanwhile")
+    def _reopened(self, wanted: tuple[int, int]) -> int:
+        for find in (self._from_below, self._from_root):
+            descriptor = find()
+            if descriptor is not None:
+                status = os.fstat(descriptor)
+                if (status.st_dev, status.st_ino) == wanted:
+                    return descriptor
+                os.close(descriptor)
+        raise OSError(errno.ESTALE, "it has been moved meanwhile")
+
+    def _from_below(self) -> int:
+        return os.open("..", DIRECTORY, dir_fd=self.descriptor)
+
+    def _from_root(self) -> int | None:
+        """Open the directory above by the names on the way to it: the present one may have been moved elsewhere."""
+        descriptor = os.dup(self._root)
+        for name, *_ in self._levels[:-1]:
+            above = descriptor
+            try:
+                descriptor = os.open(name, DIRECTORY, dir_fd=above)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            finally:
+                os.close(above)
         return descriptor
