@@ -1,7 +1,6 @@
 """Commit of a thin container: every local layer of its lineage is uploaded, and the descriptor names them all."""
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from services.node.errors import CommitError
 from services.node.layers import Layer
 from services.node.lineage import Lineage
 from services.node.local_copies import LocalCopies, LocalCopy
+from services.node.removal import delete_leftovers
 
 __all__ = ["Committer"]
 
@@ -107,7 +107,7 @@ class Committer:
         if self._store is None:
             raise CommitError("a thin container cannot be committed: no object store is configured (LAYER_STORE_*)")
         repository = self._target(descriptor)
-        spools: list[Path] = []
+        spools = list[Path]()
 
         def write() -> LayerArchive:
             # Made in here: a cancellation between making and remembering it would leave it behind.
@@ -123,7 +123,7 @@ class Committer:
         except (SuiteError, OSError) as error:
             raise CommitError(f"layer {part.layer.id} was not committed: {error}") from error
         finally:
-            await run_in_thread(lambda: _delete(spools))
+            await run_in_thread(lambda: delete_leftovers(spools))  # gone already if the archive has been kept
         log.info("layer_uploaded", size=archive.size, uncompressed_size=archive.uncompressed_size, created=created)
         return ThinLayer(digest=archive.digest, url=url)
 
@@ -135,11 +135,6 @@ class Committer:
         raise CommitError(
             f"the descriptor names no repository to publish in, since it has no layers: set {self._setting}"
         )
-
-
-def _delete(directories: Sequence[Path]) -> None:
-    for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)  # gone already if the archive has been kept
 
 
 def _parts(layer: Layer, lineage: Lineage) -> Sequence[_Part]:

@@ -10,9 +10,10 @@ from services.common.archive.model import LayerContent
 from services.common.errors import SuiteError
 from services.common.streams import run_in_thread
 from services.node.diffs import Diffs
-from services.node.errors import UnknownLayerError, UnsupportedError
+from services.node.errors import UnsupportedError
 from services.node.filling import LayerFiller
 from services.node.house_keeping import HouseKeeper
+from services.node.interruptions import Interruptions
 from services.node.layers import Layer, LayerId, LayerKind, LayerStore
 from services.node.lineage import holds_descriptor
 from services.node.lineages import Lineages
@@ -73,6 +74,7 @@ class Driver:
         self.reports = reports
         self.house = house
         self._locks = Locks[LayerId]()
+        self._fillings = Interruptions[LayerId]()
 
     @property
     def home(self) -> Path:
@@ -112,11 +114,13 @@ class Driver:
             await asyncio.to_thread(self._layers.create, layer_id, parent, kind)
 
     async def remove(self, layer_id: LayerId) -> None:
-        """Unmount and delete a layer, whoever holds it; nothing happens if there is none."""
+        """Unmount and delete a layer, whoever holds it or fills it; nothing happens if there is none."""
+        # Whoever fills it may never come to an end: its source is somewhere in a network.
+        self._fillings.interrupt(layer_id, f"layer {layer_id} was removed while it was being filled")
         async with self._locks.hold(layer_id):
-            if await asyncio.to_thread(self._layers.exists, layer_id):
-                await self._unions.discard(await self._lineages.find(layer_id))
-                self._uses.forget(layer_id)
+            # Nothing of this needs the layer's record, which may be damaged.
+            await self._unions.discard(layer_id)
+            self._uses.forget(layer_id)
             await run_in_thread(lambda: self._layers.remove(layer_id))
             self.house.note_removal()
 
@@ -145,11 +149,7 @@ class Driver:
     async def put(self, layer_id: LayerId) -> None:
         """Give a view back; harmless where none was asked for."""
         async with self._locks.hold(layer_id):
-            try:
-                layer = await self._lineages.find(layer_id)
-            except UnknownLayerError:
-                return
-            if await self._unions.release(layer):
+            if await self._unions.release(layer_id):
                 self._uses.forget(layer_id)
 
     async def apply(self, layer_id: LayerId, chunks: AsyncIterable[bytes]) -> LayerContent:
@@ -159,7 +159,12 @@ class Driver:
         ------
         ArchiveError
             The tar is damaged, breaks a rule, or breaks a limit.
+        InterruptedWorkError
+            The layer was removed meanwhile.
         """
+        return await self._fillings.run(layer_id, self._apply(layer_id, chunks))
+
+    async def _apply(self, layer_id: LayerId, chunks: AsyncIterable[bytes]) -> LayerContent:
         async with self._locks.hold(layer_id):
             layer = await self._lineages.find(layer_id)
             if layer_id in self._unions:
@@ -170,7 +175,7 @@ class Driver:
         """Unmount everything; the front end's containers have ended."""
         for layer_id in self._unions.mounted():
             async with self._locks.hold(layer_id):
-                await self._unions.discard(await self._lineages.find(layer_id))
+                await self._unions.discard(layer_id)
                 self._uses.forget(layer_id)
         await self._uses.shut_down()
 

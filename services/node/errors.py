@@ -6,6 +6,7 @@ Tree::
     ├── UnknownLayerError         no layer of that id
     ├── LayerExistsError          a layer of that id is there already
     ├── UnsupportedError          a request that cannot be served, by design
+    ├── InterruptedWorkError      what was being done for a layer has been ended, since the layer is removed
     ├── LineageError              a chain of layers is broken or its descriptor is unusable
     ├── MountError                the kernel refused a mount or an unmount
     ├── RepositoryError           a CVMFS repository cannot be used
@@ -17,6 +18,7 @@ from services.common.errors import SuiteError
 
 __all__ = [
     "CommitError",
+    "InterruptedWorkError",
     "LayerExistsError",
     "LayerNotPublishedError",
     "LineageError",
@@ -42,6 +44,10 @@ class LayerExistsError(NodeError):
 
 class UnsupportedError(NodeError):
     """The driver cannot serve the request, by design."""
+
+
+class InterruptedWorkError(NodeError):
+    """What was being done for a layer has been ended, since the layer is removed."""
 
 
 class LineageError(NodeError):

@@ -1,8 +1,6 @@
 """Filling a layer with the content of a layer tar, all of it or nothing."""
 
-import shutil
 from collections.abc import AsyncIterable
-from pathlib import Path
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
@@ -11,6 +9,8 @@ from services.common.archive.unpack import unpack
 from services.common.streams import BlockingReader, run_reader
 from services.node.errors import UnsupportedError
 from services.node.layers import Layer
+from services.node.removal import delete_directory
+from services.node.replacement import replace_directory
 
 __all__ = ["LayerFiller"]
 
@@ -45,11 +45,10 @@ class LayerFiller:
             layer.incoming.chmod(0o755)
             content = unpack(source, layer.incoming, deletions=OverlayDeletions(), limits=self._limits)
             _refuse_empty(layer, content)
-            _replace_tree(layer.diff, layer.incoming)
-        except BaseException:
-            # The front end removes the layer, unless it has died.
-            _delete_tree(layer.incoming)
-            raise
+            replace_directory(layer.diff, layer.incoming)
+        finally:
+            # What was there before, or what has not become a layer.
+            delete_directory(layer.incoming)
         return content
 
 
@@ -57,13 +56,3 @@ def _refuse_empty(layer: Layer, content: LayerContent) -> None:
     """Raise an error where the stream was empty: a request repeated after its body has been used up comes so."""
     if content.stream_size == 0:
         raise UnsupportedError(f"layer {layer.id}: the layer tar is empty, not even an end mark: try again")
-
-
-def _delete_tree(tree: Path) -> None:
-    if tree.exists():
-        shutil.rmtree(tree)
-
-
-def _replace_tree(tree: Path, new: Path) -> None:
-    _delete_tree(tree)
-    new.rename(tree)

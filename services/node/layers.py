@@ -21,8 +21,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,11 +30,14 @@ from typing import Final, Self
 
 from services.common.errors import InvalidValueError
 from services.node.errors import LayerExistsError, LineageError, UnknownLayerError
+from services.node.removal import bury, delete_directory, delete_leftovers
 
 __all__ = ["Layer", "LayerId", "LayerKind", "LayerStore", "short_link"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,191}")
+_RECORD: Final = "record.json"
 _INCOMING: Final = "incoming"
+_MERGED: Final = "merged"
 _LAYER_LINKS: Final = "../layers/"
 """How the texts of short links to layers begin."""
 _CHAIN_LIMIT: Final = 1000
@@ -98,7 +99,7 @@ class Layer:
     @property
     def merged(self) -> Path:
         """Mount point of the union."""
-        return self.directory / "merged"
+        return self.directory / _MERGED
 
     @property
     def link(self) -> str:
@@ -136,11 +137,11 @@ class LayerStore:
         return self._trash
 
     def _finish_interrupted(self) -> None:
-        for leftover in self._trash.iterdir():
-            shutil.rmtree(leftover)
         for pattern in (".new-*", f"*/{_INCOMING}"):
             for leftover in self._layers.glob(pattern):
-                shutil.rmtree(leftover)
+                # Away from there even if it cannot be deleted: the layer is to be filled again.
+                bury(leftover, self._trash)
+        delete_leftovers(self._trash.iterdir())
         self.forget_links()
         for link in (self.home / "l").iterdir():
             if not link.exists():
@@ -158,7 +159,7 @@ class LayerStore:
         """
         if parent is not None:
             self.find(parent)
-        layer = Layer(layer_id, parent, kind, self._layers / layer_id)
+        layer = Layer(layer_id, parent, kind, self.directory(layer_id))
         if layer.directory.exists():
             raise LayerExistsError(f"layer {layer_id} exists already")
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._layers))
@@ -167,12 +168,11 @@ class LayerStore:
             (new / "diff").mkdir()
             (new / "diff").chmod(0o755)
             (new / "work").mkdir(mode=0o700)
-            record = {"id": layer_id, "parent": parent, "kind": kind}
-            (new / "record.json").write_text(json.dumps(record) + "\n")
             self.ensure_link(layer.link, layer.diff)
-            new.rename(layer.directory)
+            _write_record(new, layer)
         except BaseException:
-            shutil.rmtree(new)
+            delete_directory(new)
+            self.remove(layer_id)
             raise
         self._records[layer_id] = layer
         return layer
@@ -203,9 +203,17 @@ class LayerStore:
                 if not str(link.readlink()).startswith(_LAYER_LINKS):
                     link.unlink()
 
+    def directory(self, layer_id: LayerId) -> Path:
+        """Return the directory of a layer, whether there is one or not."""
+        return self._layers / layer_id
+
+    def mount_point(self, layer_id: LayerId) -> Path:
+        """Return the mount point of a layer's union, whether there is such a layer or not."""
+        return self.directory(layer_id) / _MERGED
+
     def exists(self, layer_id: LayerId) -> bool:
-        """Return whether there is a layer of that id."""
-        return (self._layers / layer_id / "record.json").exists()
+        """Return whether there is a layer of that id, be its record damaged or not."""
+        return self.directory(layer_id).is_dir()
 
     def known(self, layer_id: LayerId) -> Layer | None:
         """Return a layer's record if it has been read before; does not block."""
@@ -228,15 +236,23 @@ class LayerStore:
         return self._records[layer_id]
 
     def _read(self, layer_id: LayerId) -> Layer:
-        directory = self._layers / layer_id
+        directory = self.directory(layer_id)
         try:
-            record = json.loads((directory / "record.json").read_bytes())
+            record = json.loads((directory / _RECORD).read_bytes())
             parent = None if record["parent"] is None else LayerId(record["parent"])
             return Layer(layer_id, parent, LayerKind(record["kind"]), directory)
         except FileNotFoundError:
-            raise UnknownLayerError(f"no layer {layer_id} below {self.home}") from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise LineageError(f"{directory}/record.json is damaged: {error}") from error
+            if not self.exists(layer_id):
+                raise UnknownLayerError(f"no layer {layer_id} below {self.home}") from None
+            reason = "there is no such file"
+        except KeyError as error:
+            reason = f"it does not say {error}"
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error)
+        raise LineageError(
+            f"{directory / _RECORD} is damaged: {reason}: remove the image or container of layer {layer_id}, and "
+            "pull or make it anew"
+        )
 
     def chain(self, layer_id: LayerId) -> list[Layer]:
         """Return a layer and its ancestors, top first.
@@ -261,29 +277,44 @@ class LayerStore:
         return chain
 
     def remove(self, layer_id: LayerId) -> None:
-        """Delete a layer that is not mounted; nothing happens if there is none."""
-        directory = self._layers / layer_id
+        """Delete a layer that is not mounted; nothing happens if there is none.
+
+        Raises
+        ------
+        TreeDeletionError
+            The layer is gone, but for files that cannot be deleted; the next start tries again.
+        """
         self._records.pop(layer_id, None)
-        # A rename and nothing else: on a full disk, no directory could be made for what is to make room there.
-        grave = self._trash / f"{layer_id}.{secrets.token_hex(8)}"
-        try:
-            directory.rename(grave)
-        except FileNotFoundError:
-            return
-        (self.home / short_link(layer_id)).unlink(missing_ok=True)
-        shutil.rmtree(grave)
+        grave = bury(self.directory(layer_id), self._trash)
+        if grave is not None:
+            (self.home / short_link(layer_id)).unlink(missing_ok=True)
+            delete_directory(grave)
 
     def all(self) -> Iterator[Layer]:
         """Iterate over all layers; one that goes meanwhile may be left out.
 
-        Raises
-        ------
-        LineageError
-            A record is damaged.
+        One whose record is damaged has its files all the same, and is taken for one that stands on nothing.
         """
         with os.scandir(self._layers) as entries:
             names = [entry.name for entry in entries if not entry.name.startswith(".")]
         for name in names:
             # Not by `find`, which remembers what it has read, though the layer be gone by then.
             with contextlib.suppress(UnknownLayerError):
-                yield self._read(LayerId(name))
+                try:
+                    layer = self._read(LayerId(name))
+                except LineageError:
+                    layer = Layer(LayerId(name), None, LayerKind.IMAGE, self.directory(LayerId(name)))
+                yield layer
+
+
+def _write_record(new: Path, layer: Layer) -> None:
+    """Give a new layer its record and its name, and bring both to the disk."""
+    record = {"id": layer.id, "parent": layer.parent, "kind": layer.kind}
+    with open(new / _RECORD, "w") as file:
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+        new.rename(layer.directory)
+        # Once, since that is most of what making a layer costs: the record gets its place on the disk only now, so the
+        # file system's journal brings along what has happened before, the directory and its name. Where power fails
+        # earlier, nobody has been told of the layer.
+        os.fsync(file.fileno())

@@ -13,8 +13,6 @@ On disk, below the driver's home::
 import asyncio
 import json
 import os
-import secrets
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from services.common.digest import Digest
 from services.common.streams import run_in_thread
 from services.node.holders import Holders
 from services.node.locks import Locks
+from services.node.removal import bury, delete_directory, delete_leftovers
 
 __all__ = ["LocalCopies", "LocalCopy"]
 
@@ -78,8 +77,7 @@ class LocalCopies:
         self._finish_interrupted()
 
     def _finish_interrupted(self) -> None:
-        for leftover in self._spool.iterdir():
-            shutil.rmtree(leftover)
+        delete_leftovers(self._spool.iterdir())
         for directory in self._copies.iterdir():
             try:
                 copy = self._read(directory)
@@ -87,7 +85,7 @@ class LocalCopies:
                 # A union may stand on its tree, so it stays; the layer itself is in the object store.
                 _log.error("local_copy_damaged", directory=str(directory), error=repr(error))
                 continue
-            shutil.rmtree(directory / "tree.new", ignore_errors=True)
+            delete_leftovers([directory / "tree.new"])
             self._index[copy.archive.digest] = copy
 
     def _read(self, directory: Path) -> LocalCopy:
@@ -134,7 +132,7 @@ class LocalCopies:
             if not (place / _RECORD).exists():
                 raise
             # The same changes were committed before.
-            shutil.rmtree(spool)
+            delete_directory(spool)
         self._index[archive.digest] = self._read(place)
 
     def __contains__(self, digest: Digest) -> bool:
@@ -175,7 +173,7 @@ class LocalCopies:
 
     def _extract(self, copy: LocalCopy, tree: Path) -> None:
         new = tree.with_name("tree.new")
-        shutil.rmtree(new, ignore_errors=True)
+        delete_directory(new)
         new.mkdir(mode=0o755)
         with open(copy.archive.path, "rb", buffering=0) as file:
             source = open_archive(file, limits=self._limits)
@@ -198,7 +196,6 @@ class LocalCopies:
             await run_in_thread(lambda: self._delete(copy))
 
     def _delete(self, copy: LocalCopy) -> None:
-        # A rename and nothing else: on a full disk, no directory could be made for what is to make room there.
-        grave = self._spool / f"{copy.archive.digest}.{secrets.token_hex(8)}"
-        copy.archive.path.parent.rename(grave)
-        shutil.rmtree(grave)
+        grave = bury(copy.archive.path.parent, self._spool)
+        if grave is not None:
+            delete_directory(grave)

@@ -15,7 +15,6 @@ made anew for each container: a layer may delete thousands of paths.
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Container, Sequence
@@ -25,6 +24,7 @@ from services.common.descriptor import DESCRIPTOR_NAME
 from services.common.digest import Digest
 from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.node.errors import RepositoryError
+from services.node.removal import delete_directory, delete_leftovers
 
 __all__ = ["MaskStore"]
 
@@ -41,8 +41,7 @@ class MaskStore:
     def __init__(self, home: Path) -> None:
         self._masks = home / "masks"
         self._masks.mkdir(mode=0o710, exist_ok=True)
-        for leftover in self._masks.glob(".*"):
-            shutil.rmtree(leftover)
+        delete_leftovers(self._masks.glob(".*"))
 
     def for_layer(self, sidecar: LayerSidecar) -> Path:
         """Return the mask of a layer, made at first use.
@@ -74,7 +73,7 @@ class MaskStore:
             if owner != DESCRIPTOR_NAME and owner not in digests:
                 grave = mask.with_name(f".old-{mask.name}")
                 mask.rename(grave)
-                shutil.rmtree(grave)
+                delete_directory(grave)
 
     def _ensure(self, owner: str, *, whiteouts: Sequence[bytes], opaque: Sequence[bytes]) -> Path:
         content = b"\0".join(whiteouts) + b"\0\0" + b"\0".join(opaque)
@@ -87,7 +86,7 @@ class MaskStore:
             _fill(new, owner, whiteouts=whiteouts, opaque=opaque)
             new.rename(mask)
         except (OSError, RepositoryError) as error:
-            shutil.rmtree(new)
+            delete_directory(new)
             # Another Get of the same layer may have been quicker.
             if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and mask.is_dir()):
                 raise

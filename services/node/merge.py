@@ -4,7 +4,6 @@ Nothing is copied: the files of the merged tree are hard links to those of the l
 """
 
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Final
 
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR, is_opaque, is_whiteout
 from services.common.archive.xattrs import OVERLAY_PREFIX
+from services.common.deletion import delete_tree
 
 __all__ = ["merged"]
 
@@ -43,7 +43,7 @@ def merged(trees: Sequence[Path], below: Sequence[Path], scratch: Path) -> Itera
             _drop_idle_whiteouts(target, b"", list(map(os.fsencode, reversed(below))), hiding=False)
         yield place
     finally:
-        shutil.rmtree(place)
+        delete_tree(place)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _remove(name: str, old: os.stat_result | None, target: int) -> None:
     if old is None:
         return
     if stat.S_ISDIR(old.st_mode):
-        shutil.rmtree(name, dir_fd=target)
+        delete_tree(name, dir_fd=target)
     else:
         os.unlink(name, dir_fd=target)
 

@@ -59,19 +59,21 @@ class MountedUnions:
             if mount.kind == "overlay" and mount.point.startswith(prefix) and mount.point.endswith("/merged"):
                 name = mount.point.removeprefix(prefix).removesuffix("/merged")
                 try:
-                    layer = await asyncio.to_thread(self._layers.find, LayerId(name))
+                    layer_id = LayerId(name)
+                    layer = await asyncio.to_thread(self._layers.find, layer_id)
                 except (UnknownLayerError, InvalidValueError):
                     await asyncio.to_thread(unmount, mount.point)
                     continue
                 except LineageError as error:
-                    # Somebody may be working in it.
+                    # Somebody may be working in it, and can give it back.
                     _log.error("mounted_layer_unknown", mount_point=mount.point, error=str(error))
+                    self._counts[layer_id] = await asyncio.to_thread(self._read_count, layer_id)
                     continue
-                self._counts[layer.id] = await asyncio.to_thread(_read_count, layer)
+                self._counts[layer.id] = await asyncio.to_thread(self._read_count, layer.id)
                 adopted[layer] = _lowers(mount.options)
         for layer in await asyncio.to_thread(self._hidden):
             _log.warning("mounted_union_hidden", layer=layer.id)
-            self._counts[layer.id] = await asyncio.to_thread(_read_count, layer)
+            self._counts[layer.id] = await asyncio.to_thread(self._read_count, layer.id)
             self._lost.add(layer.id)
             adopted[layer] = None
         return adopted
@@ -98,9 +100,8 @@ class MountedUnions:
 
     async def begin(self) -> None:
         """Count every mounted union as held once: a new front end has come."""
-        for layer_id in self._counts:
-            self._counts[layer_id] = 1
-            await asyncio.to_thread(_write_count, self._layers.find(layer_id), 1)
+        for layer_id in self.mounted():
+            await self._set(layer_id, 1)
 
     async def acquire(self, layer: Layer, lineage: Lineage, *, label: str) -> Path:
         """Return a layer's union, mounted.
@@ -120,33 +121,49 @@ class MountedUnions:
         if layer.id not in self._counts or layer.id in self._lost:
             await self._builder.mount(layer, lineage, label=label)
             try:
-                await self._set(layer, self._counts.get(layer.id, 0) + 1)
+                await self._set(layer.id, self._counts.get(layer.id, 0) + 1)
             except OSError:
                 # What nobody counts, nobody would give back.
                 await asyncio.to_thread(unmount, layer.merged)
                 raise
             self._lost.discard(layer.id)
         else:
-            await self._set(layer, self._counts[layer.id] + 1)
+            await self._set(layer.id, self._counts[layer.id] + 1)
         return layer.merged
 
-    async def release(self, layer: Layer) -> bool:
+    async def release(self, layer_id: LayerId) -> bool:
         """Give a union back; return whether it is not mounted any more."""
-        if self._counts.get(layer.id, 0) > 1:
-            await self._set(layer, self._counts[layer.id] - 1)
+        if self._counts.get(layer_id, 0) > 1:
+            await self._set(layer_id, self._counts[layer_id] - 1)
             return False
-        await self.discard(layer)
+        await self.discard(layer_id)
         return True
 
-    async def _set(self, layer: Layer, count: int) -> None:
-        await asyncio.to_thread(_write_count, layer, count)
-        self._counts[layer.id] = count
+    async def _set(self, layer_id: LayerId, count: int) -> None:
+        await asyncio.to_thread(self._write_count, layer_id, count)
+        self._counts[layer_id] = count
 
-    async def discard(self, layer: Layer) -> None:
+    async def discard(self, layer_id: LayerId) -> None:
         """Unmount a union whatever the count says."""
-        await asyncio.to_thread(remove_mount_point, layer.merged)
-        self._counts.pop(layer.id, None)
-        self._lost.discard(layer.id)
+        await asyncio.to_thread(remove_mount_point, self._layers.mount_point(layer_id))
+        self._counts.pop(layer_id, None)
+        self._lost.discard(layer_id)
+
+    def _write_count(self, layer_id: LayerId, count: int) -> None:
+        place = self._layers.directory(layer_id) / _COUNT
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # One write of always the same length, which a kill does not tear.
+            os.pwrite(descriptor, f"{count:8d}\n".encode(), 0)
+        finally:
+            os.close(descriptor)
+
+    def _read_count(self, layer_id: LayerId) -> int:
+        try:
+            return max(1, int((self._layers.directory(layer_id) / _COUNT).read_bytes()))
+        except (FileNotFoundError, ValueError):
+            # Killed between the mount and the first count.
+            return 1
 
     def __contains__(self, layer_id: LayerId) -> bool:
         """Return whether a layer's union is mounted."""
@@ -155,23 +172,6 @@ class MountedUnions:
     def mounted(self) -> list[LayerId]:
         """Return the ids of the layers whose unions are mounted."""
         return list(self._counts)
-
-
-def _write_count(layer: Layer, count: int) -> None:
-    descriptor = os.open(layer.directory / _COUNT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        # One write of always the same length, which a kill does not tear.
-        os.pwrite(descriptor, f"{count:8d}\n".encode(), 0)
-    finally:
-        os.close(descriptor)
-
-
-def _read_count(layer: Layer) -> int:
-    try:
-        return max(1, int((layer.directory / _COUNT).read_bytes()))
-    except (FileNotFoundError, ValueError):
-        # Killed between the mount and the first count.
-        return 1
 
 
 def _lowers(options: str) -> frozenset[str] | None:

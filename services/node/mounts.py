@@ -27,6 +27,7 @@ __all__ = [
     "numbered",
     "remove_mount_point",
     "unmount",
+    "unmount_below",
 ]
 
 _MS_RDONLY: Final = 1
@@ -273,6 +274,22 @@ def unmount(point: str | Path) -> bool:
     if code not in (errno.EINVAL, errno.ENOENT):
         raise MountError(f"cannot unmount {point}: {os.strerror(code)}")
     return found
+
+
+def unmount_below(directory: str | Path) -> bool:
+    """Detach whatever is mounted on a directory or below it; return whether anything was.
+
+    Raises
+    ------
+    MountError
+        The kernel refuses.
+    """
+    place = os.path.realpath(directory)
+    points = [mount.point for mount in mount_table() if mount.point == place or mount.point.startswith(f"{place}/")]
+    # The last one first: it may be mounted below another one.
+    for point in reversed(points):
+        unmount(point)
+    return bool(points)
 
 
 def remove_mount_point(point: Path) -> None:

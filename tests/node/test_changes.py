@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from services.node.changes import Change, ChangeKind, changes
+from services.node.errors import UnsupportedError
+from tests.support.deep import deepen, removed_afterwards
 from tests.support.mounts import mount, unmount_all_below
 
 pytestmark = pytest.mark.usefixtures("mounting")
@@ -199,17 +201,59 @@ def test_a_tree_that_changes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: 
     (upper / "d").mkdir(parents=True)
     for name in ("a", "d/b"):
         (upper / name).write_text(name)
-    scandir = os.scandir
+    listdir = os.listdir
 
-    def vanishing(path: bytes) -> object:
-        found = contextlib.nullcontext(list(scandir(path)))
+    def vanishing(descriptor: int) -> list[str]:
+        found = listdir(descriptor)
         monkeypatch.undo()
         shutil.rmtree(upper / "d")
         (upper / "a").unlink()
         return found
 
-    monkeypatch.setattr(os, "scandir", vanishing)
+    monkeypatch.setattr(os, "listdir", vanishing)
     assert changes(upper, None, step=_go_on) == []
+
+
+@pytest.mark.parametrize("depth", [300, 2_500])
+def test_changes_at_any_depth(tmp_path: Path, depth: int) -> None:
+    """A container makes directories in one another without ever naming the whole path."""
+    lower, upper = tmp_path / "lower", tmp_path / "upper"
+    with removed_afterwards(lower), removed_afterwards(upper):
+        lower.mkdir()
+        upper.mkdir()
+        deepen(lower, depth)
+        with _mounted(tmp_path, lower, upper=upper) as union:
+            # Into the innermost one of the image, and a new one from there.
+            descriptor = os.open(union, os.O_RDONLY)
+            for _ in range(depth):
+                inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            os.unlink("file", dir_fd=descriptor)
+            os.mkdir("new", dir_fd=descriptor)
+            os.close(descriptor)
+            deepen(union, depth, name="e")
+        (tmp_path / "empty").mkdir()
+        with _mounted(tmp_path, tmp_path / "empty", lower) as view:
+            found = {change.path: change.kind for change in changes(upper, view, step=_go_on)}
+    deepest = b"/d" * depth
+    assert found == {
+        **{b"/d" * count: ChangeKind.MODIFY for count in range(1, depth + 1)},
+        **{b"/e" * count: ChangeKind.ADD for count in range(1, depth + 1)},
+        deepest + b"/file": ChangeKind.DELETE,
+        deepest + b"/new": ChangeKind.ADD,
+        b"/e" * depth + b"/file": ChangeKind.ADD,
+    }
+
+
+def test_paths_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each names all directories above it, so that a deep tree has more than can be held."""
+    monkeypatch.setattr("services.node.changes._PATHS_LIMIT", 10_000)
+    deepen(tmp_path, 90)
+    assert len(changes(tmp_path, None, step=_go_on)) == 91
+    deepen(tmp_path, 50, name="e")
+    with pytest.raises(UnsupportedError, match="longer than 10000 bytes altogether"):
+        changes(tmp_path, None, step=_go_on)
 
 
 def test_a_layer_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from services.node.changes import Change, changes
 from services.node.diffs import TreeDiff
 from services.node.driver import Driver
 from services.node.errors import (
+    InterruptedWorkError,
     LayerExistsError,
     LayerNotPublishedError,
     LineageError,
@@ -113,6 +114,75 @@ async def test_removing_a_mounted_layer_unmounts_it(driver: Driver) -> None:
     assert not await driver.exists(view)
     await driver.remove(view)
     await driver.put(view)
+
+
+@pytest.mark.parametrize("record", [None, "", "{}"])
+async def test_a_layer_with_a_damaged_record_can_be_given_back_and_removed(
+    build: Build, driver: Driver, record: str | None
+) -> None:
+    await load_layer(driver, "base", None, {"a": "base"})
+    container = await make_container(driver, "c", "base")
+    directory = await driver.get(container, label="")
+    place = driver.home / "layers/c/record.json"
+    place.unlink()
+    if record is not None:
+        place.write_text(record)
+    again = build()
+    await again.resume()
+    assert await again.exists(container)
+    with pytest.raises(LineageError, match=r"c/record\.json is damaged.*remove the image or container of layer c"):
+        await again.get(container, label="")
+    assert contents(directory)["a"] == "base"
+    await again.put(container)
+    assert mounts_below(driver.home) == []
+    await again.house.tidy()
+    await again.remove(container)
+    assert not await again.exists(container)
+    # What stands on one that is damaged can be removed, too.
+    place = driver.home / "layers/c-init/record.json"
+    place.write_text("")
+    await build().remove(LayerId("c-init"))
+    assert os.listdir(driver.home / "layers") == ["base"]
+
+
+async def test_a_layer_that_is_being_filled_can_be_removed(driver: Driver) -> None:
+    """The engine takes a container or image away whose content may never come."""
+    layer = LayerId("a")
+    await driver.create(layer, None, LayerKind.IMAGE)
+    begun = asyncio.Event()
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield tar_of({"file": "content"})[:700]
+        begun.set()
+        await asyncio.Event().wait()
+
+    filling = asyncio.create_task(driver.apply(layer, stalled()))
+    queued = asyncio.create_task(driver.apply(layer, stalled()))
+    await begun.wait()
+    await asyncio.wait_for(driver.remove(layer), 10)
+    for task in (filling, queued):
+        with pytest.raises(InterruptedWorkError, match="layer a was removed while it was being filled"):
+            await task
+    assert not await driver.exists(layer)
+    assert os.listdir(driver.home / "trash") == os.listdir(driver.home / "layers") == []
+    await load_layer(driver, "a", None, {"file": "content"})
+
+
+async def test_a_filling_that_is_given_up_is_no_removal(driver: Driver) -> None:
+    layer = LayerId("a")
+    await driver.create(layer, None, LayerKind.IMAGE)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    filling = asyncio.create_task(driver.apply(layer, stalled()))
+    await asyncio.sleep(0)
+    filling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await filling
+    assert await driver.exists(layer)
+    await driver.apply(layer, chunks(tar_of({"file": "content"})))
 
 
 async def test_errors_name_the_layer(driver: Driver) -> None:

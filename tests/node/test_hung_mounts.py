@@ -89,7 +89,7 @@ async def hung(
         yield Hung(core, core.add("h", "thin", container=True), client.pid)
         os.kill(client.pid, signal.SIGCONT)
         for layer_id in core.unions.mounted():
-            await core.unions.discard(core.layers.find(layer_id))
+            await core.unions.discard(layer_id)
 
 
 async def test_no_mount_on_another_repository_waits_for_it(
@@ -130,7 +130,7 @@ async def test_the_layer_is_mounted_when_the_repository_answers_again(hung: Hung
 
 async def test_the_layer_can_be_removed_meanwhile(core: Core, hung: Hung) -> None:
     await hung.give_up()
-    await core.unions.discard(hung.layer)
+    await core.unions.discard(hung.layer.id)
     core.layers.remove(hung.layer.id)
     await hung.recover()
     assert not hung.layer.directory.exists()

@@ -1,16 +1,20 @@
 """Layers on disk: ids, records, chains, and what a kill at any point leaves behind."""
 
+import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.common.errors import InvalidValueError
 from services.node.errors import LayerExistsError, LineageError, UnknownLayerError
 from services.node.layers import LayerId, LayerKind, LayerStore, short_link
+from tests.support.deep import deepen, removed_afterwards
 from tests.support.fuse import served
-from tests.support.mounts import full_disk
+from tests.support.mounts import disk, full_disk, mount
 
 
 @pytest.fixture
@@ -139,6 +143,71 @@ def test_a_damaged_record_is_named(store: LayerStore, content: str) -> None:
         LayerStore(store.home).find(LayerId("a"))
 
 
+@pytest.mark.parametrize("content", [None, "", "{", '{"id": "a", "parent": null}'])
+def test_a_layer_goes_whatever_its_record_says(store: LayerStore, content: str | None) -> None:
+    """A power cut can leave any of these, and no front end ever gets rid of what it cannot remove."""
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (layer.diff / "file").touch()
+    record = layer.directory / "record.json"
+    record.unlink()
+    if content is not None:
+        record.write_text(content)
+    again = LayerStore(store.home)
+    assert again.exists(LayerId("a"))
+    with pytest.raises(LineageError, match=r"layers/a/record\.json is damaged: .*: remove the image or container of"):
+        again.find(LayerId("a"))
+    with pytest.raises(LayerExistsError):
+        again.create(LayerId("a"), None, LayerKind.IMAGE)
+    # What it stands on cannot be told; its files are there.
+    assert [found.diff for found in again.all()] == [layer.diff]
+    again.remove(LayerId("a"))
+    assert not again.exists(LayerId("a"))
+    assert {name: _names(store.home / name) for name in ("layers", "l", "trash")} == {
+        "layers": [],
+        "l": [],
+        "trash": [],
+    }
+    assert again.create(LayerId("a"), None, LayerKind.CONTAINER).kind is LayerKind.CONTAINER
+
+
+@pytest.mark.usefixtures("mounting")
+def test_layers_outlive_a_power_cut(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk") as cut_power:
+        store = LayerStore(tmp_path / "disk/home")
+        parent = None
+        for number in range(20):
+            kind = LayerKind.CONTAINER if number % 2 else LayerKind.IMAGE
+            parent = store.create(LayerId(f"layer-{number}"), parent, kind).id
+        cut_power(tmp_path / "copy")
+        found = LayerStore(tmp_path / "copy/home")
+        assert [(layer.id, layer.kind) for layer in found.chain(LayerId("layer-19"))] == [
+            (layer.id, layer.kind) for layer in store.chain(LayerId("layer-19"))
+        ]
+        for layer in found.chain(LayerId("layer-19")):
+            assert _names(layer.diff) == _names(layer.work) == []
+            found.remove(layer.id)
+        assert _names(found.home / "layers") == []
+
+
+def test_a_layer_that_cannot_be_brought_to_the_disk_is_not_made(
+    store: LayerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            store.create(LayerId("a"), None, LayerKind.IMAGE)
+    assert not store.exists(LayerId("a"))
+    assert {name: _names(store.home / name) for name in ("layers", "l", "trash")} == {
+        "layers": [],
+        "l": [],
+        "trash": [],
+    }
+    store.create(LayerId("a"), None, LayerKind.IMAGE)
+
+
 def test_removal_leaves_nothing_and_can_be_repeated(store: LayerStore) -> None:
     layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
     (layer.diff / "file").write_text("content")
@@ -184,6 +253,59 @@ def test_what_a_kill_left_half_made_or_half_deleted_is_removed_at_the_next_start
     assert _names(store.home / "layers") == ["whole"]
     assert _names(store.home / "trash") == []
     assert [layer.id for layer in again.all()] == ["whole"]
+
+
+def test_a_start_goes_on_where_something_of_that_cannot_be_deleted(store: LayerStore) -> None:
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    kept = []
+    for place in ("layers/a/incoming", "layers/.new-abc", "trash/b.0123"):
+        directory = store.home / place
+        directory.mkdir()
+        (directory / "immutable").touch()
+        kept.append(directory / "immutable")
+    (store.home / "trash/no directory").touch()
+    for path in kept:
+        subprocess.run(["chattr", "+i", path], check=True)
+    try:
+        with capture_logs() as logs:
+            again = LayerStore(store.home)
+    finally:
+        subprocess.run(["find", store.home, "-name", "immutable", "-exec", "chattr", "-i", "{}", "+"], check=True)
+    assert {event["event"] for event in logs} == {"leftover_kept"}
+    reasons = [event["reason"] for event in logs]
+    assert sum("immutable' cannot be deleted: Operation not permitted" in reason for reason in reasons) == 3
+    assert sum("Not a directory" in reason for reason in reasons) == len(reasons) - 3 == 1
+    # Out of the way, so that the layer can be filled.
+    assert sorted(os.listdir(layer.directory)) == ["diff", "record.json", "work"]
+    again.create(LayerId("c"), layer.id, LayerKind.CONTAINER)
+    (store.home / "trash/no directory").unlink()
+    LayerStore(store.home)
+    assert _names(store.home / "trash") == []
+
+
+@pytest.mark.usefixtures("mounting")
+def test_what_is_mounted_in_a_layer_goes_with_it_and_stays_whole(store: LayerStore, tmp_path: Path) -> None:
+    layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/precious").touch()
+    (layer.diff / "point").mkdir()
+    mount("--bind", tmp_path / "elsewhere", layer.diff / "point")
+    store.remove(layer.id)
+    assert _names(store.home / "layers") == _names(store.home / "trash") == []
+    assert _names(tmp_path / "elsewhere") == ["precious"]
+
+
+def test_a_tree_deeper_than_any_path_goes_with_its_layer_and_at_the_next_start(store: LayerStore) -> None:
+    with removed_afterwards(store.home):
+        layer = store.create(LayerId("a"), None, LayerKind.IMAGE)
+        deepen(layer.diff, 5_000)
+        store.remove(layer.id)
+        assert _names(store.home / "trash") == []
+        # As after a kill on the way.
+        (store.home / "trash/a.0123/diff").mkdir(parents=True)
+        deepen(store.home / "trash/a.0123/diff", 5_000)
+        LayerStore(store.home)
+        assert _names(store.home / "trash") == []
 
 
 def test_a_kill_between_a_layers_appearance_and_its_link_is_made_good(store: LayerStore) -> None:

@@ -23,7 +23,7 @@ from tests.support.repositories import Repository
 async def _unmount(core: Core, mounting: None) -> AsyncIterator[None]:  # noqa: ARG001 - ends after this
     yield
     for layer_id in core.unions.mounted():
-        await core.unions.discard(core.layers.find(layer_id))
+        await core.unions.discard(layer_id)
 
 
 def _contents(union: Path) -> dict[str, str]:
@@ -72,7 +72,7 @@ async def test_the_order_of_all_kinds_of_layers(core: Core, repository: Reposito
     # File from-X is in X and every layer above it, so the top one shows.
     assert _contents(union) == {f"from-{name}": "own" for name in names}
     # One layer less at the top each time.
-    await core.unions.discard(core.layers.find(LayerId("own")))
+    await core.unions.discard(LayerId("own"))
     for file in (core.layers.find(LayerId("own"))).diff.iterdir():
         file.unlink()
     for upper, layer in (("init", "own-init"), ("local-2", "local-2"), ("local-1", "local-1"), ("beside", "thin")):
@@ -80,7 +80,7 @@ async def test_the_order_of_all_kinds_of_layers(core: Core, repository: Reposito
         union = await core.mount(own)
         shown = set(_contents(union).values())
         assert shown == {upper}
-        await core.unions.discard(own)
+        await core.unions.discard(own.id)
         for file in core.layers.find(LayerId(layer)).diff.iterdir():
             if file.name != "thin.json":
                 file.unlink()

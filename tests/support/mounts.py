@@ -1,12 +1,15 @@
 """What is mounted where, read independently of the code under test."""
 
+import contextlib
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["full_disk", "mount", "mounts_below", "unmount_all_below"]
+__all__ = ["disk", "full_disk", "mount", "mounts_below", "unmount_all_below"]
 
 
 def mounts_below(directory: Path) -> list[str]:
@@ -42,3 +45,28 @@ def full_disk(directory: Path) -> Iterator[Callable[[int], None]]:
         yield fill
     finally:
         unmount_all_below(directory.parent)
+
+
+@contextmanager
+def disk(directory: Path) -> Iterator[Callable[[Path], None]]:
+    """Mount an ext4 on a loop device, and hand out what copies the disk at one moment and mounts the copy.
+
+    That is what a machine finds whose power failed at this moment: what was on the disk, with a journal to be replayed.
+    """
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
+
+        def attach(image: Path, point: Path) -> None:
+            point.mkdir()
+            mount("-o", "loop", image, point)
+            stack.callback(unmount_all_below, point.parent)
+
+        def cut_power(point: Path) -> None:
+            copy = Path(place) / "copy"
+            shutil.copyfile(image, copy)
+            attach(copy, point)
+
+        image = Path(place) / "image"
+        subprocess.run(["truncate", "--size=64M", image], check=True)
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        attach(image, directory)
+        yield cut_power

@@ -24,7 +24,7 @@ from services.graphdriver.errors import BrokenRequestError, NotInitialisedError
 from services.graphdriver.plugin.messages import CreateRequest, GetRequest, InitRequest, LayerRequest, PairRequest
 from services.graphdriver.plugin.session import Session
 from services.node.diffs import TreeDiff
-from services.node.errors import UnknownLayerError, UnsupportedError
+from services.node.errors import InterruptedWorkError, UnknownLayerError, UnsupportedError
 from services.node.layers import LayerId, LayerKind
 
 __all__ = ["SESSION", "build_app"]
@@ -93,6 +93,7 @@ _STATUSES: Final[Mapping[type[SuiteError], int]] = {
     InvalidValueError: 400,
     UnsupportedError: 400,
     UnknownLayerError: 404,
+    InterruptedWorkError: 409,
     NotInitialisedError: 503,
 }
 """Statuses of errors that are not the plugin's own."""

@@ -111,7 +111,7 @@ async def test_an_automounter_leaves_what_a_union_stands_on(core: Core, mounted:
     await wait_until(lambda: asyncio.sleep(0, _is_open(mounted)), timeout=5, what="the repository is open again")
     assert not _expire(mounted)
     assert contents(union) == {"a": "one"}
-    await core.unions.discard(layer)
+    await core.unions.discard(layer.id)
     again.release(holder=layer.id)
     assert _expire(mounted)
 
@@ -125,7 +125,7 @@ async def test_shutting_down_lets_repositories_go(core: Core, mounted: Path) -> 
     # The union itself is no use of the repository to the kernel.
     assert _expire(mounted)
     assert contents(union) == {"a": "one"}
-    await core.unions.discard(layer)
+    await core.unions.discard(layer.id)
 
 
 async def test_a_repository_that_cannot_be_opened_again_keeps_no_driver_from_starting(

@@ -12,8 +12,9 @@ from pathlib import Path
 from services.common.archive.model import LayerArchive
 from services.repository.native.records import MANIFEST
 from services.repository.native.trust.keyring import KeyFiles
+from tests.support.killed import run_until
 from tests.support.native import NativeSite, layer_entries, publish
-from tests.support.native_killed import create_until, publish_until, run_until
+from tests.support.native_killed import create_until, publish_until
 from tests.support.publisher import make_layer
 
 

@@ -30,8 +30,9 @@ from services.repository.native.writer.history import TagName
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.reflog import ReferenceLog
 from tests.repository.native.conftest import NAME
+from tests.support.killed import run_until
 from tests.support.native import NativeSite
-from tests.support.native_killed import collect_until, run_until
+from tests.support.native_killed import collect_until
 from tests.support.native_revisions import Clock, Revisions, content
 
 HOUR = 3600.0

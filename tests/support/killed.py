@@ -1,0 +1,65 @@
+"""Work in a process that is killed on the way, at a step that is counted: every change of a file."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from typing import Any, Final
+
+__all__ = ["Steps", "run_until"]
+
+_CHANGES: Final = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_OPENED: Final = os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY
+"""To be written, or, of directories, to be brought to the disk."""
+
+
+class Steps:
+    """Counts changes of files, as the interpreter announces them before they are made.
+
+    Parameters
+    ----------
+    last
+        The step at which the process is killed; None for none.
+    """
+
+    def __init__(self, last: int | None) -> None:
+        self.last = last
+        self.count = 0
+        self.armed = False
+        sys.addaudithook(self._look)
+
+    def _look(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.armed:
+            return
+        if event in _CHANGES or (event == "open" and arguments[2] & _OPENED):
+            self.count += 1
+            if self.count == self.last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_until(
+    processes: ForkServerContext, target: Callable[..., None], *arguments: object
+) -> tuple[int | None, int | None]:
+    """Run work in a process; return its status and how many steps there were, if it came to the end.
+
+    Parameters
+    ----------
+    processes
+        Starts the process.
+    target
+        The work; its last argument is the end of a pipe that it sends the number of steps to.
+    arguments
+        The others.
+    """
+    answer, answers = processes.Pipe(duplex=False)
+    process = processes.Process(target=target, args=(*arguments, answers))
+    process.start()
+    answers.close()
+    process.join(120)
+    try:
+        return process.exitcode, answer.recv()
+    except EOFError:
+        return process.exitcode, None
+    finally:
+        answer.close()
