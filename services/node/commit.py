@@ -126,12 +126,7 @@ class Committer:
     def _target(self, descriptor: ThinDescriptor) -> RepositoryName:
         if self._repository is not None:
             return self._repository
-        if descriptor.layers:
-            return descriptor.layers[-1].location.repository
-        raise CommitError(
-            "the descriptor names no repository to publish in, since it has no layers: "
-            "set GRAPHDRIVER_UPLOAD_REPOSITORY"
-        )
+        return descriptor.layers[-1].location.repository
 
 
 def _delete(directories: Sequence[Path]) -> None:

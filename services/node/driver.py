@@ -183,7 +183,7 @@ class Driver:
         return known if known is not None else await asyncio.to_thread(self._layers.find, layer_id)
 
     async def _lineage(self, layer: Layer) -> Lineage:
-        return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)[1:]))
+        return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)))
 
     async def _squashed(self, layer: Layer, ancestor: LayerId | None) -> TreeDiff | None:
         """Return what an image's layer and those below it add to an ancestor; None if it is no diff of that kind."""
@@ -196,7 +196,7 @@ class Driver:
         if await asyncio.to_thread(holds_descriptor, layer):
             # It stands for all that lies below it.
             return TreeDiff([layer.diff], [], self._layers.scratch)
-        if await asyncio.to_thread(lambda: any(map(holds_descriptor, chain))):
+        if (await asyncio.to_thread(trace, chain)).descriptor is not None:
             raise UnsupportedError(
                 f"layer {layer.id} cannot be merged with those below it, which are a thin image's: "
                 "commit a container of the image instead, which leaves nothing but a descriptor"

@@ -206,14 +206,6 @@ async def test_a_configured_repository_and_layout(core: Core, bucket: S3Access, 
     assert added.url == f"cvmfs://commits.example.org/{home}/layerfs"
 
 
-async def test_a_descriptor_without_layers_names_no_repository(commits: Commits, core: Core) -> None:
-    core.add_thin("thin", None, [])
-    layer = core.add("c", "thin", {"new": "content"}, container=True)
-    with pytest.raises(CommitError, match=r"names no repository to publish in.*GRAPHDRIVER_UPLOAD_REPOSITORY"):
-        await commits.commit(layer)
-    assert _spool(core) == []
-
-
 async def test_the_same_changes_again_are_stored_once(commits: Commits, core: Core, repository: Repository) -> None:
     layer = _thin_container(core, repository)
     (layer.diff / "new").write_text("content")
