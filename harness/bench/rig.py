@@ -71,6 +71,6 @@ async def open_rig(directory: Path, *, rootfs: Path, variants: int) -> AsyncIter
         await node.engine.docker("load", input=material.base)
         base = await publish_layer(rootfs, stratum0, directory)
         thin_image = directory / "thin.tar"
-        write_thin_image(thin_image, name=_THIN_IMAGE, descriptor=ThinDescriptor(layers=(base.thin,)))
+        write_thin_image(thin_image, name=_THIN_IMAGE, descriptor=ThinDescriptor.of(base.thin))
         await node.engine.docker("load", input=thin_image)
         yield Rig(stratum0=stratum0, plain=plain, node=node, material=material)

@@ -1,7 +1,12 @@
 """The thin image descriptor, `thin.json`, version 1.0.
 
 The form was published with the first thin images in 2018 and is kept exactly: `version`, `layers` (manifest order, base
-first) and the optional `min_version`, `origin` and `comment`. Fields that a later 1.x may add survive a round trip.
+first, at least one) and the optional `min_version`, `origin` and `comment`. Fields that a later 1.x may add survive a
+round trip.
+
+The name alone makes no descriptor: images have files of this name that mean something else. What is not of this form
+to the last element is an ordinary file (`NotADescriptorError`). What is of this form and cannot be used all the same,
+since it needs a newer reader or has too many layers, is an error: nobody's content may vanish for it.
 """
 
 import json
@@ -15,7 +20,15 @@ from services.common.errors import InvalidValueError
 from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
 
-__all__ = ["DESCRIPTOR_LIMIT", "DESCRIPTOR_NAME", "LAYER_LIMIT", "LayerUrl", "ThinDescriptor", "ThinLayer"]
+__all__ = [
+    "DESCRIPTOR_LIMIT",
+    "DESCRIPTOR_NAME",
+    "LAYER_LIMIT",
+    "LayerUrl",
+    "NotADescriptorError",
+    "ThinDescriptor",
+    "ThinLayer",
+]
 
 DESCRIPTOR_NAME: Final = "thin.json"
 """Name of the file, at the root of an image layer, that makes the image a thin one."""
@@ -29,6 +42,10 @@ LAYER_LIMIT: Final = 500
 _SUPPORTED: Final = (1, 0)
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})")
+
+
+class NotADescriptorError(InvalidValueError):
+    """A file of the descriptor's name is not of its form: an ordinary file."""
 
 
 class LayerUrl(str):
@@ -118,21 +135,50 @@ def _version(value: str) -> str:
     return value
 
 
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise InvalidValueError("a name comes twice in one object")
+    return fields
+
+
+def _refuse_constant(name: str) -> None:
+    raise InvalidValueError(f"{name} is no JSON")
+
+
+def _no_descriptor(where: str, problems: str) -> NotADescriptorError:
+    return NotADescriptorError(f"{where}: {DESCRIPTOR_NAME} is not a thin image descriptor: {problems}")
+
+
 class ThinDescriptor(BaseModel):
     """The content of `thin.json`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    version: Annotated[str, AfterValidator(_version)] = "1.0"
+    version: Annotated[str, AfterValidator(_version)]
     """Version of the form."""
     min_version: Annotated[str, AfterValidator(_version)] | None = None
     """Oldest version of the form that a reader must know; `version` where it is absent."""
     origin: str | None = None
     """The image it was made from, `<name>:<tag>@<registry URL>`."""
-    layers: Annotated[tuple[ThinLayer, ...], Field(max_length=LAYER_LIMIT)] = ()
+    layers: Annotated[tuple[ThinLayer, ...], Field(min_length=1)]
     """The layers, base first."""
     comment: str | None = None
     """Free text."""
+
+    @classmethod
+    def of(cls, *layers: ThinLayer, origin: str | None = None) -> Self:
+        """Make a descriptor of the present version, its layers base first.
+
+        Raises
+        ------
+        InvalidValueError
+            It would have more layers than an overlay can stack, or none.
+        """
+        if not layers:
+            raise InvalidValueError("a thin image has at least one layer")
+        version = ".".join(map(str, _SUPPORTED))
+        return cls(version=version, origin=origin, layers=layers).with_layers()
 
     @classmethod
     def parse(cls, content: bytes, *, where: str) -> Self:
@@ -147,19 +193,26 @@ class ThinDescriptor(BaseModel):
 
         Raises
         ------
+        NotADescriptorError
+            The content is not of the form.
         InvalidValueError
-            The content is no descriptor, or one that needs a newer reader.
+            It is a descriptor that cannot be used here: it needs a newer reader, or has too many layers.
         """
         if len(content) > DESCRIPTOR_LIMIT:
-            raise InvalidValueError(f"{where}: {DESCRIPTOR_NAME} is larger than {DESCRIPTOR_LIMIT} bytes")
+            raise NotADescriptorError(f"{where}: {DESCRIPTOR_NAME} is larger than {DESCRIPTOR_LIMIT} bytes")
         try:
+            # Twice, since each reader lets pass what the other one does not: NaN and names that come twice; half of a
+            # surrogate pair and any depth.
+            json.loads(content.decode(), object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
             self = cls.model_validate_json(content)
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(map(str, detail['loc'])) or 'document'}: {detail['msg']}"
                 for detail in error.errors(include_url=False, include_input=False)[:5]
             )
-            raise InvalidValueError(f"{where}: {DESCRIPTOR_NAME} is not a thin image descriptor: {problems}") from None
+            raise _no_descriptor(where, problems) from None
+        except (ValueError, RecursionError) as error:
+            raise _no_descriptor(where, f"document: {error}") from None
         needed = tuple(map(int, (self.min_version or self.version).split(".")))
         # A newer minor version adds fields only, so it can be read unless min_version says otherwise.
         if needed[0] != _SUPPORTED[0] or (self.min_version is not None and needed > _SUPPORTED):
@@ -167,7 +220,10 @@ class ThinDescriptor(BaseModel):
                 f"{where}: {DESCRIPTOR_NAME} needs version {self.min_version or self.version} of the form, "
                 f"this program reads {_SUPPORTED[0]}.{_SUPPORTED[1]}: upgrade it"
             )
-        return self
+        try:
+            return self.with_layers()
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{where}: {DESCRIPTOR_NAME}: {error}") from None
 
     def encode(self) -> bytes:
         """Write the published form: two spaces of indentation, fields in order, absent ones left out, a final LF."""

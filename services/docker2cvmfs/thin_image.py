@@ -92,7 +92,7 @@ def describe(image: Image, repository: RepositoryName, layout: LayerLayout) -> T
     Raises
     ------
     UnsupportedImageError
-        The image is thin itself: in its layers is nothing to run.
+        The image is thin itself: in its layers is nothing to run. Or it has no layers.
     InvalidValueError
         The image has more layers than an overlay can stack.
     """
@@ -102,10 +102,14 @@ def describe(image: Image, repository: RepositoryName, layout: LayerLayout) -> T
             f"{image.reference.name} is a thin image already, with its layers in {labels[LABEL_REPOSITORY]!r}: use it "
             f"as it is, or convert what it was made from, {labels.get(LABEL_ORIGIN)!r}"
         )
+    if not image.layers:
+        raise UnsupportedImageError(
+            f"{image.reference.name} has no layers to be had from a repository: use it as it is"
+        )
     layers = (
         ThinLayer(digest=layer.digest, url=LayerUrl.of(repository, layer.digest, layout)) for layer in image.layers
     )
-    return ThinDescriptor(origin=image.reference.origin).with_layers(*layers)
+    return ThinDescriptor.of(*layers, origin=image.reference.origin)
 
 
 def build_thin_image(image: Image, repository: RepositoryName, layout: LayerLayout) -> ThinImage:

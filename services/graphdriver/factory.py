@@ -123,7 +123,6 @@ class DriverFactory:
             copies=copies,
             store=self._store,
             repository=RepositoryName(target) if target is not None else None,
-            setting=self._settings.variable("upload_repository"),
             layout=self._settings.layout,
             limits=self._limits,
         )

@@ -52,8 +52,6 @@ class Committer:
         Where layers are uploaded; None where none is configured, which only commits of thin containers need.
     repository
         Where layers are to be published; by default the repository of the descriptor's topmost layer.
-    setting
-        Name of the front end's setting of that repository, for messages.
     layout
         Form of the paths that descriptors name.
     limits
@@ -66,14 +64,12 @@ class Committer:
         copies: LocalCopies,
         store: ObjectStore | None,
         repository: RepositoryName | None,
-        setting: str,
         layout: LayerLayout,
         limits: ArchiveLimits,
     ) -> None:
         self._copies = copies
         self._store = store
         self._repository = repository
-        self._setting = setting
         self._layout = layout
         self._limits = limits
 
@@ -130,11 +126,7 @@ class Committer:
     def _target(self, descriptor: ThinDescriptor) -> RepositoryName:
         if self._repository is not None:
             return self._repository
-        if descriptor.layers:
-            return descriptor.layers[-1].location.repository
-        raise CommitError(
-            f"the descriptor names no repository to publish in, since it has no layers: set {self._setting}"
-        )
+        return descriptor.layers[-1].location.repository
 
 
 def _parts(layer: Layer, lineage: Lineage) -> Sequence[_Part]:

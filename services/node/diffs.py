@@ -13,7 +13,7 @@ from services.node.commit import Committer
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.errors import UnsupportedError
 from services.node.layers import Layer, LayerId, LayerKind
-from services.node.lineage import Lineage, holds_descriptor
+from services.node.lineage import Lineage, holds_descriptor, trace
 from services.node.lineages import Lineages
 from services.node.merge import merged
 from services.node.tree_size import tree_size
@@ -144,7 +144,7 @@ class Diffs:
         if await asyncio.to_thread(holds_descriptor, layer):
             # It stands for all that lies below it.
             return TreeDiff([layer.diff], [], self._scratch)
-        if await asyncio.to_thread(lambda: any(map(holds_descriptor, chain))):
+        if (await asyncio.to_thread(trace, chain)).descriptor is not None:
             raise UnsupportedError(
                 f"layer {layer.id} cannot be merged with those below it, which are a thin image's: "
                 "commit a container of the image instead, which leaves nothing but a descriptor"

@@ -3,22 +3,35 @@
 The topmost thin.json in the image's local layers decides everything at and below it; local layers above it stack on
 top (docs/ARCHITECTURE.md, union order). A layer that holds files beside its thin.json counts as a local layer just
 above the descriptor's, with thin.json hidden: nothing that somebody put into an image is dropped.
+
+A file of that name which is no descriptor is an ordinary file, of which the log tells once. A descriptor that a layer
+above deletes, or has something other than a file in its place, does not count, nor does any below it: the image is a
+regular one, of what its local layers hold. An ordinary file above is no deletion: containers do not see the descriptor,
+so who writes a file of its name there replaces nothing.
 """
 
 import contextlib
+import errno
+import functools
 import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from services.common.descriptor import DESCRIPTOR_LIMIT, DESCRIPTOR_NAME, ThinDescriptor
+import structlog
+
+from services.common.archive.ondisk import is_opaque, is_whiteout
+from services.common.descriptor import DESCRIPTOR_LIMIT, DESCRIPTOR_NAME, NotADescriptorError, ThinDescriptor
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.repository_name import RepositoryName
 from services.node.errors import LineageError
-from services.node.layers import Layer, LayerKind
+from services.node.layers import Layer, LayerId, LayerKind
 
 __all__ = ["Lineage", "holds_descriptor", "named_layers", "read_descriptor", "trace"]
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +57,75 @@ class Lineage:
 
 
 def holds_descriptor(layer: Layer) -> bool:
-    """Return whether there is a thin.json at the root of a layer; a link or a device of this name is none."""
-    try:
-        return stat.S_ISREG(os.lstat(layer.diff / DESCRIPTOR_NAME).st_mode)
-    except FileNotFoundError:
-        return False
+    """Return whether the thin.json at the root of a layer is a descriptor; raises as `read_descriptor`."""
+    return read_descriptor(layer) is not None
 
 
 def read_descriptor(layer: Layer) -> ThinDescriptor | None:
-    """Read the thin.json at the root of a layer; None if it holds none.
+    """Read the descriptor at the root of a layer; None if it holds none.
 
     Raises
     ------
     LineageError
-        There is one, but it is no usable descriptor.
+        There is one, but it cannot be used here, or not be read.
     """
-    if not holds_descriptor(layer):
+    status = _lstat(layer)
+    if status is None or not stat.S_ISREG(status.st_mode):
         return None
-    # O_NONBLOCK: the layer may be a build step that is still being written, and the name now that of a pipe.
-    descriptor = os.open(layer.diff / DESCRIPTOR_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read(DESCRIPTOR_LIMIT + 1)
+    return _parsed(
+        layer.diff / DESCRIPTOR_NAME, layer.id, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    )
+
+
+def _lstat(layer: Layer) -> os.stat_result | None:
     try:
-        return ThinDescriptor.parse(content, where=f"layer {layer.id}")
+        return os.lstat(layer.diff / DESCRIPTOR_NAME)
+    except FileNotFoundError:
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(place: Path, layer: LayerId, _state: tuple[int, ...]) -> ThinDescriptor | None:
+    """Read a file once in the state that it is in, so that what is no descriptor is told of once."""
+    try:
+        content = _read(place)
+    except OSError as error:
+        raise LineageError(f"layer {layer}: {DESCRIPTOR_NAME} cannot be read: {error.strerror}") from error
+    if content is None:
+        return None
+    try:
+        return ThinDescriptor.parse(content, where=f"layer {layer}")
+    except NotADescriptorError as error:
+        _log.warning("thin_json_is_an_ordinary_file", layer=layer, reason=str(error))
+        return None
     except InvalidValueError as error:
         raise LineageError(str(error)) from error
+
+
+def _read(place: Path) -> bytes | None:
+    # The layer may be a build step that is still being written, and the name by now gone, a link or that of a pipe.
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return file.read(DESCRIPTOR_LIMIT + 1)
+
+
+def _deletes(layer: Layer) -> bool:
+    """Tell whether a layer deletes a descriptor that lies below it."""
+    status = _lstat(layer)
+    return (status is not None and is_whiteout(status)) or is_opaque(os.fsencode(layer.diff))
+
+
+def _hides(layer: Layer) -> bool:
+    """Tell whether a layer deletes a descriptor that lies below it, or has no file in its place."""
+    status = _lstat(layer)
+    return (status is not None and not stat.S_ISREG(status.st_mode)) or _deletes(layer)
 
 
 def named_layers(layers: Iterable[Layer]) -> set[Digest]:
@@ -77,7 +134,7 @@ def named_layers(layers: Iterable[Layer]) -> set[Digest]:
     Raises
     ------
     LineageError
-        There is a thin.json that is no usable descriptor.
+        There is a descriptor that cannot be used here.
     """
     named: set[Digest] = set()
     for layer in layers:
@@ -87,29 +144,32 @@ def named_layers(layers: Iterable[Layer]) -> set[Digest]:
     return named
 
 
-def trace(ancestors: Sequence[Layer]) -> Lineage:
-    """Find the lineage of a layer from its ancestors.
+def trace(chain: Sequence[Layer]) -> Lineage:
+    """Find the lineage of a layer.
 
     Parameters
     ----------
-    ancestors
-        The layer's parent, its parent, and so on to the base; the layer itself is not among them, since what a
-        container writes does not change what it stands on.
+    chain
+        The layer, its parent, and so on to the base. What the layer itself holds, and may just be writing, does not
+        change what it stands on, unless it came as one that deletes a descriptor.
 
     Raises
     ------
     LineageError
-        A thin.json that decides is no usable descriptor.
+        The descriptor that decides cannot be used here.
     """
+    top, ancestors = chain[0], chain[1:]
     container = [layer for layer in ancestors if layer.kind is LayerKind.CONTAINER]
     local: list[Layer] = []
+    hidden = top.kind is LayerKind.IMAGE and _deletes(top)
     for layer in ancestors:
         if layer.kind is LayerKind.CONTAINER:
             continue
-        descriptor = read_descriptor(layer)
+        descriptor = None if hidden else read_descriptor(layer)
         if descriptor is not None:
             with os.scandir(layer.diff) as entries:
                 has_files = any(entry.name != DESCRIPTOR_NAME for entry in entries)
             return Lineage(container, local, layer, has_files, descriptor)
         local.append(layer)
+        hidden = hidden or _hides(layer)
     return Lineage(container, local, None, thin_has_files=False, descriptor=None)

@@ -52,4 +52,4 @@ class Lineages:
         LineageError
             An ancestor is missing, or the descriptor that decides is unusable.
         """
-        return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)[1:]))
+        return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)))

@@ -109,6 +109,12 @@ def test_more_layers_than_can_be_stacked_are_refused() -> None:
         describe(_image(501), REPOSITORY, LayerLayout.FLAT)
 
 
+def test_an_image_without_layers_is_refused() -> None:
+    """A descriptor without layers would be an ordinary file."""
+    with pytest.raises(UnsupportedImageError, match=r"library/ubuntu.* has no layers"):
+        describe(_image(0), REPOSITORY, LayerLayout.FLAT)
+
+
 def test_all_configuration_is_kept() -> None:
     thin = build_thin_image(_image(), REPOSITORY, LayerLayout.FLAT)
     config = json.loads(thin.config.content)

@@ -209,7 +209,7 @@ async def test_local_layers_are_uploaded_with_the_container_base_first(
 ) -> None:
     tars = []
     for name, content in (
-        ("thin.json", ThinDescriptor(layers=(images.published.thin,)).encode()),
+        ("thin.json", ThinDescriptor.of(images.published.thin).encode()),
         ("first", b"local layer"),
         ("second", b"local layer"),
     ):

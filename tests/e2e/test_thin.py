@@ -196,7 +196,7 @@ async def test_operations_on_a_thin_container(
 
 
 async def test_local_layers_stand_on_a_thin_image(thin_node: Node, images: Images, tmp_path: Path) -> None:
-    thin = _layer(tmp_path, "thin", {"thin.json": ThinDescriptor(layers=(images.published.thin,)).encode().decode()})
+    thin = _layer(tmp_path, "thin", {"thin.json": ThinDescriptor.of(images.published.thin).encode().decode()})
     local = _layer(tmp_path, "local", {"local": "layer"}, ("etc/debian_version",))
     write_image(tmp_path / "mixed.tar", name="test:mixed", layers=[thin, local])
     await thin_node.engine.docker("load", input=tmp_path / "mixed.tar")

@@ -91,7 +91,7 @@ class Core:
 
     def lineage(self, layer: Layer) -> Lineage:
         """Return what lies below a layer."""
-        return trace(self.layers.chain(layer.id)[1:])
+        return trace(self.layers.chain(layer.id))
 
     async def find(self, *urls: LayerUrl) -> dict[LayerUrl, Path]:
         """Look layers up and return the directories of those that are there."""

@@ -61,7 +61,6 @@ class Commits:
             copies=self.core.copies,
             store=store,
             repository=self.repository,
-            setting="SETTING_OF_TARGET",
             layout=self.layout,
             limits=ArchiveLimits(ratio_free_size=ByteSize(8 << 20)),
         )
@@ -205,14 +204,6 @@ async def test_a_configured_repository_and_layout(core: Core, bucket: S3Access, 
     [*_, added] = (await commits.commit(layer)).layers
     home = f".layers/{added.digest[:2]}/{added.digest}"
     assert added.url == f"cvmfs://commits.example.org/{home}/layerfs"
-
-
-async def test_a_descriptor_without_layers_names_no_repository(commits: Commits, core: Core) -> None:
-    core.add_thin("thin", None, [])
-    layer = core.add("c", "thin", {"new": "content"}, container=True)
-    with pytest.raises(CommitError, match=r"names no repository to publish in.*SETTING_OF_TARGET"):
-        await commits.commit(layer)
-    assert _spool(core) == []
 
 
 async def test_the_same_changes_again_are_stored_once(commits: Commits, core: Core, repository: Repository) -> None:

@@ -28,7 +28,7 @@ from tests.node.conftest import Build
 from tests.support.driver import chunks, contents, load_layer, load_thin, make_container, tar_of
 from tests.support.fuse import served, stop
 from tests.support.mounts import mounts_below
-from tests.support.repositories import Repository, thin_json
+from tests.support.repositories import Repository, newer_thin_json, thin_json
 
 # Regular images
 
@@ -372,16 +372,59 @@ async def test_a_layer_that_is_not_published_fails_the_get_and_leaves_nothing(
     assert contents(await driver.get(init, label="")) == {"b": "two"}
 
 
-async def test_an_unusable_descriptor_fails_the_container_and_can_be_removed(driver: Driver) -> None:
-    await load_layer(driver, "thin", None, {"thin.json": "{"})
+async def test_an_unusable_descriptor_fails_the_container_and_can_be_removed(
+    driver: Driver, repository: Repository
+) -> None:
+    await load_layer(driver, "thin", None, {"thin.json": newer_thin_json(repository.url("one"))})
     init = LayerId("c-init")
     await driver.create(init, LayerId("thin"), LayerKind.CONTAINER)
-    with pytest.raises(LineageError, match=r"layer thin: thin\.json is not a thin image descriptor"):
+    with pytest.raises(LineageError, match=r"layer thin: thin\.json needs version 2\.0 of the form"):
         await driver.get(init, label="")
     await driver.put(init)
     await driver.remove(init)
     await driver.remove(LayerId("thin"))
     assert not await driver.exists(LayerId("thin"))
+
+
+_ORDINARY = '{"name": "my app"}'
+
+
+async def _packed(driver: Driver, layer: str, parent: str | None) -> list[str]:
+    diff = await driver.diffs.diff(LayerId(layer), LayerId(parent) if parent else None)
+    assert isinstance(diff, TreeDiff)
+    with diff.opened() as tree:
+        return sorted(os.listdir(tree))
+
+
+async def test_an_ordinary_thin_json_is_a_file_like_any_other(driver: Driver) -> None:
+    await load_layer(driver, "base", None, {"a": "base", "thin.json": _ORDINARY})
+    await load_layer(driver, "top", "base", {"b": "top"})
+    container = await make_container(driver, "c", "top")
+    shown = contents(await driver.get(container, label=""))
+    assert shown == {".dockerenv": "", "a": "base", "b": "top", "thin.json": _ORDINARY}
+    # Save and push read the layer that holds it, and with it all below.
+    assert contents(await driver.get(LayerId("top"), label="")) == {"a": "base", "b": "top", "thin.json": _ORDINARY}
+    assert await _packed(driver, "base", None) == ["a", "thin.json"]
+    assert await _packed(driver, "top", None) == ["a", "b", "thin.json"]
+    (await driver.get(container, label="") / "thin.json").write_text("{}")
+    assert await _packed(driver, "c", "c-init") == ["thin.json"]
+
+
+async def test_a_thin_image_from_which_the_descriptor_is_deleted_is_a_regular_one(
+    driver: Driver, repository: Repository
+) -> None:
+    await load_layer(driver, "base", None, {"a": "base"})
+    thin = thin_json(repository.url("not published")).decode()
+    await load_layer(driver, "thin", "base", {"b": "beside", "thin.json": thin})
+    await load_layer(driver, "deletes", "thin", {"c": "local", "thin.json": None})
+    container = await make_container(driver, "c", "deletes")
+    files = {"a": "base", "b": "beside", "c": "local"}
+    assert contents(await driver.get(container, label="")) == {".dockerenv": "", **files}
+    assert contents(await driver.get(LayerId("deletes"), label="")) == files
+    # Its containers are committed, and its layers merged, as those of any regular image.
+    (await driver.get(container, label="") / "new").touch()
+    assert await _packed(driver, "c", "c-init") == ["new"]
+    assert await _packed(driver, "deletes", None) == ["a", "b", "c"]
 
 
 async def test_changes_of_a_thin_container(driver: Driver, repository: Repository) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
 from services.common.descriptor import DESCRIPTOR_LIMIT, ThinDescriptor
 from services.node.errors import LineageError
 from services.node.layers import Layer, LayerId, LayerKind, LayerStore
-from services.node.lineage import Lineage, holds_descriptor, read_descriptor, trace
+from services.node.lineage import Lineage, holds_descriptor, named_layers, read_descriptor, trace
 from tests.support.repositories import Repository, thin_json
 
 
@@ -44,7 +46,7 @@ class Stack:
 
     def trace(self) -> Lineage:
         assert self._top is not None
-        return trace(self._store.chain(self._top)[1:])
+        return trace(self._store.chain(self._top))
 
 
 @pytest.fixture
@@ -128,30 +130,79 @@ def test_a_descriptor_below_the_deciding_one_is_not_even_read(stack: Stack) -> N
     assert stack.trace().descriptor is not None
 
 
-_ONE = "cvmfs://test.example.org/" + "1e" * 32
+_ONE = b'{"digest": "%s", "url": "cvmfs://test.example.org/%s"}' % (b"1e" * 32, b"1e" * 32)
+_OTHER = b'{"digest": "%s", "url": "cvmfs://test.example.org/%s"}' % (b"2f" * 32, b"1e" * 32)
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "reason"),
     [
-        (b"", "thin.json is not a thin image descriptor"),
-        (b"{", "thin.json is not a thin image descriptor"),
-        (b"[]", "thin.json is not a thin image descriptor"),
-        (b'{"version": "2.0", "layers": []}', "needs version 2.0 of the form, this program reads 1.0: upgrade it"),
-        (b'{"version": "1.0", "min_version": "1.1"}', "needs version 1.1 of the form"),
-        (b'{"layers": [{"digest": "x", "url": "%s"}]}' % _ONE.encode(), "not a sha256 digest"),
-        (b'{"layers": [{"digest": "%s", "url": "%s"}]}' % (b"2f" * 32, _ONE.encode()), "URL of another layer"),
-        (b'{"layers": [{"digest": "%s", "url": "file:///etc"}]}' % (b"1e" * 32), "cvmfs://REPOSITORY/PATH"),
+        (b"", "document: "),
+        (b"{", "document: "),
+        (b"[]", "document: Input should be an object"),
+        (b'{"name": "my app"}', "version: Field required; layers: Field required"),
+        (b'{"version": "1.0"}', "layers: Field required"),
+        (b'{"version": "1.0", "layers": []}', "layers: Tuple should have at least 1 item"),
+        (b'{"version": "2.0", "layers": []}', "layers: Tuple should have at least 1 item"),
+        (b'{"layers": [%s]}' % _ONE, "version: Field required"),
+        (b'{"version": "1.0", "layers": [%s]}' % _OTHER, "URL of another layer"),
+        (b'{"version": "1.0", "layers": [%s, 1]}' % _ONE, "layers.1: Input should be an object"),
         (b" " * (DESCRIPTOR_LIMIT + 1), f"thin.json is larger than {DESCRIPTOR_LIMIT} bytes"),
-        (b'{"layers": ' + b"[" * 100_000, "thin.json is not a thin image descriptor"),
+        (b'{"layers": ' + b"[" * 100_000, "document: "),
     ],
 )
-def test_an_unusable_descriptor_names_the_layer_and_what_is_wrong(stack: Stack, content: bytes, complaint: str) -> None:
-    (stack.add("thin").diff / "thin.json").write_bytes(content)
+def test_what_is_no_descriptor_is_an_ordinary_file_and_said_once(stack: Stack, content: bytes, reason: str) -> None:
+    base = stack.add("base", "a")
+    (base.diff / "thin.json").write_bytes(content)
+    stack.add("top", "b")
     stack.add("c", container=True)
-    with pytest.raises(LineageError, match=complaint) as caught:
-        stack.trace()
-    assert "layer thin" in str(caught.value)
+    with capture_logs() as logs:
+        for _ in range(3):
+            lineage = stack.trace()
+            assert not holds_descriptor(base)
+            assert named_layers([base]) == set()
+    assert (_ids(lineage.local), lineage.thin) == (["top", "base"], None)
+    [warning] = logs
+    assert warning["event"] == "thin_json_is_an_ordinary_file"
+    assert warning["log_level"] == "warning"
+    assert warning["layer"] == "base"
+    assert reason in warning["reason"]
+
+
+def test_what_changed_is_looked_at_again(stack: Stack, repository: Repository) -> None:
+    # A build step's layer, before and after the step has run.
+    step = stack.add("step")
+    (step.diff / "thin.json").write_text("{}")
+    assert read_descriptor(step) is None
+    repository.image(step.diff, "one")
+    assert _layers_of(read_descriptor(step)) == [repository.url("one")]
+
+
+def test_an_ordinary_file_above_a_thin_image_is_one_of_its_files(stack: Stack, repository: Repository) -> None:
+    stack.add("thin", thin=("one",))
+    (stack.add("top").diff / "thin.json").write_text('{"name": "my app"}')
+    stack.add("c", container=True)
+    lineage = stack.trace()
+    assert _ids(lineage.local) == ["top"]
+    assert _layers_of(lineage.descriptor) == [repository.url("one")]
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        (b'{"version": "2.0", "layers": [%s]}', "needs version 2.0 of the form, this program reads 1.0: upgrade it"),
+        (b'{"version": "1.0", "min_version": "1.1", "layers": [%s]}', "needs version 1.1 of the form"),
+    ],
+)
+def test_a_descriptor_that_cannot_be_used_names_the_layer_and_why(
+    stack: Stack, document: bytes, complaint: str
+) -> None:
+    (stack.add("thin").diff / "thin.json").write_bytes(document % _ONE)
+    stack.add("c", container=True)
+    for _ in range(2):
+        with pytest.raises(LineageError, match=complaint) as caught:
+            stack.trace()
+        assert "layer thin" in str(caught.value)
 
 
 def test_the_largest_descriptor_is_read(stack: Stack, repository: Repository) -> None:
@@ -181,15 +232,51 @@ def _device(path: Path) -> None:
     os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
 
 
-@pytest.mark.parametrize("make", [_link, _dangling, _fifo, _whiteout, _device, Path.mkdir])
-def test_only_a_regular_file_is_a_descriptor(stack: Stack, make: Callable[[Path], None]) -> None:
-    stack.add("thin", thin=("one",))
+def _opaque(path: Path) -> None:
+    os.setxattr(path.parent, OPAQUE_XATTR, OPAQUE_VALUE)
+
+
+@pytest.mark.parametrize("make", [_link, _dangling, _fifo, _whiteout, _device, Path.mkdir, _opaque])
+def test_a_descriptor_that_is_deleted_or_replaced_does_not_count(stack: Stack, make: Callable[[Path], None]) -> None:
+    stack.add("base", "a")
+    stack.add("older", thin=("two",))
+    stack.add("thin", "beside", thin=("one",))
     layer = stack.add("top")
     make(layer.diff / "thin.json")
     assert not holds_descriptor(layer)
     assert read_descriptor(layer) is None
+    stack.add("above", "b")
     stack.add("c", container=True)
     lineage = stack.trace()
-    assert lineage.thin is not None
-    assert lineage.thin.id == "thin"
-    assert _ids(lineage.local) == ["top"]
+    assert (lineage.thin, lineage.descriptor) == (None, None)
+    assert _ids(lineage.local) == ["above", "top", "thin", "older", "base"]
+
+
+def test_a_descriptor_above_a_deletion_counts(stack: Stack, repository: Repository) -> None:
+    stack.add("older", thin=("two",))
+    _whiteout(stack.add("deletes").diff / "thin.json")
+    stack.add("thin", thin=("one",))
+    stack.add("c", container=True)
+    assert _layers_of(stack.trace().descriptor) == [repository.url("one")]
+
+
+def test_an_opaque_layer_keeps_its_own_descriptor(stack: Stack, repository: Repository) -> None:
+    _opaque(stack.add("thin", thin=("one",)).diff / "thin.json")
+    stack.add("c", container=True)
+    assert _layers_of(stack.trace().descriptor) == [repository.url("one")]
+
+
+def test_what_a_container_deletes_is_no_deletion_in_its_image(stack: Stack) -> None:
+    stack.add("thin", thin=("one",))
+    _whiteout(stack.add("c-init", container=True).diff / "thin.json")
+    stack.add("c", container=True)
+    assert stack.trace().descriptor is not None
+
+
+@pytest.mark.parametrize("mode", [0, 0o7777])
+def test_neither_mode_nor_owner_matter(stack: Stack, mode: int) -> None:
+    place = stack.add("thin", thin=("one",)).diff / "thin.json"
+    os.chown(place, 1234, 5678)
+    place.chmod(mode)
+    stack.add("c", container=True)
+    assert stack.trace().descriptor is not None

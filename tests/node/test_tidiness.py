@@ -8,7 +8,7 @@ import pytest
 from services.node.driver import Driver
 from services.node.layers import LayerId
 from tests.support.driver import contents, load_layer, load_thin, make_container
-from tests.support.repositories import Repository, digest_of
+from tests.support.repositories import Repository, digest_of, newer_thin_json
 
 FILES = {".dockerenv": "", "a": "one"}
 
@@ -89,15 +89,17 @@ async def test_nothing_is_looked_for_where_nothing_has_gone(
     await driver.house.tidy()
 
 
-async def test_a_damaged_layer_keeps_all_masks_until_it_is_gone(driver: Driver, repository: Repository) -> None:
+async def test_a_layer_that_cannot_be_read_keeps_all_masks_until_it_is_gone(
+    driver: Driver, repository: Repository
+) -> None:
     """Nobody can say what it needs."""
     await _load(driver, repository)
-    await load_layer(driver, "damaged", None, {"thin.json": "{"})
+    await load_layer(driver, "newer", None, {"thin.json": newer_thin_json(repository.url("one"))})
     await _remove_container(driver, await make_container(driver, "c", "first"))
     for image in ("first", "second"):
         await driver.remove(LayerId(image))
     await driver.house.tidy()
     assert _masks(driver.home) == {digest_of("two")}
-    await driver.remove(LayerId("damaged"))
+    await driver.remove(LayerId("newer"))
     await driver.house.tidy()
     assert _masks(driver.home) == set()

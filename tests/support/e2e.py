@@ -73,7 +73,7 @@ class Images:
     def write_thin(self, name: str, *layers: ThinLayer) -> Path:
         """Write the archive of a thin image of these layers, base first."""
         archive = self._archive(name)
-        write_thin_image(archive, name=name, descriptor=ThinDescriptor(layers=layers), config={"Cmd": ["bash"]})
+        write_thin_image(archive, name=name, descriptor=ThinDescriptor.of(*layers), config={"Cmd": ["bash"]})
         return archive
 
     async def publish(self, tar: Path) -> ThinLayer:

@@ -1,6 +1,7 @@
 """Repositories as a publisher leaves them, made by hand."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from services.common.layout import LayerLayout, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar, encode_path
 
-__all__ = ["Repository", "digest_of", "thin_json"]
+__all__ = ["Repository", "digest_of", "newer_thin_json", "thin_json"]
 
 DIFF_ID = "d1" * 32
 
@@ -23,7 +24,12 @@ def digest_of(name: str) -> Digest:
 
 def thin_json(*urls: LayerUrl) -> bytes:
     """Write the thin.json of an image of published layers, base first."""
-    return ThinDescriptor(layers=tuple(ThinLayer(digest=url.digest, url=url) for url in urls)).encode()
+    return ThinDescriptor.of(*(ThinLayer(digest=url.digest, url=url) for url in urls)).encode()
+
+
+def newer_thin_json(*urls: LayerUrl) -> str:
+    """Write a thin.json that only a later version of the suite can use."""
+    return json.dumps({**json.loads(thin_json(*urls)), "version": "2.0"})
 
 
 class Repository:
