@@ -23,7 +23,7 @@ from services.node.lineages import Lineages
 from services.node.local_copies import LocalCopies
 from services.node.masks import MaskStore
 from services.node.mounted_unions import MountedUnions
-from services.node.mounts import check_overlay
+from services.node.overlay_check import check_overlay
 from services.node.reports import Reports
 from services.node.union import UnionBuilder
 from services.node.uses import Uses
@@ -69,7 +69,7 @@ class DriverFactory:
         """
         settings = self._settings
         layers = LayerStore(home)
-        check_overlay(home)
+        features = check_overlay(home)
         masks = MaskStore(home)
         copies = LocalCopies(home=home, limits=self._limits)
         repositories = self._repositories(home)
@@ -113,6 +113,7 @@ class DriverFactory:
                 copies=copies,
                 finder=finder,
                 repositories=repositories,
+                features=features,
             ),
             house=HouseKeeper(builder=builder, copies=copies, finder=finder, uses=uses),
         )

@@ -7,11 +7,10 @@ import ctypes
 import errno
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,7 @@ from services.node.errors import MountError
 __all__ = [
     "Mount",
     "OverlaySource",
-    "check_overlay",
+    "has_xino",
     "is_upper_in_use",
     "mount_overlay",
     "mount_table",
@@ -40,8 +39,6 @@ _LOWERS_LIMIT: Final = 500
 """Most lower directories of one overlay (OVL_MAX_STACK)."""
 _LANDINGS: Final = 3
 """How often a mount may land at a place that is being removed; more than one is under way nowhere."""
-_ROOM: Final = 32
-"""Blocks, and files, that an overlay surely finds room in."""
 _OVERLAY_PARAMETERS: Final = Path("/sys/module/overlay/parameters")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -76,6 +73,8 @@ class OverlaySource:
     """Work directory, on the upper directory's file system."""
     label: str = ""
     """SELinux context of the mount; empty for none."""
+    mixed: bool = False
+    """Whether its directories may be of several file systems, whose files are to be told apart as those of one."""
 
     @property
     def fits(self) -> bool:
@@ -96,12 +95,22 @@ class OverlaySource:
             )
             if (_OVERLAY_PARAMETERS / parameter).exists()
         ]
+        if self.mixed and has_xino():
+            # Else each file has the device number of its own file system, another one than its directory, and the
+            # kernel does not follow a file that has been copied up to where it was: the server of a FUSE file system
+            # has no UUID, and only who asks for this vouches for it. The numbers of files take more than 32 bits then.
+            parts.append("xino=on")
         parts.append("lowerdir=" + ":".join(self.lowers))
         if self.upper is not None:
             parts.append(f"upperdir={self.upper},workdir={self.work}")
         if self.label:
             parts.append(f'context="{self.label}"')
         return ",".join(parts)
+
+
+def has_xino() -> bool:
+    """Return whether the kernel can number the files of a union over several file systems as one does (Linux 4.17)."""
+    return (_OVERLAY_PARAMETERS / "xino_auto").exists()
 
 
 def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None:
@@ -160,7 +169,7 @@ def numbered(source: OverlaySource, *, directory: Path, scratch: Path) -> Iterat
             os.symlink(directory / lower, f"{place}/{number}")
         lowers = [str(number) for number in range(len(source.lowers))]
         upper, work = (str(directory / path) if path is not None else None for path in (source.upper, source.work))
-        yield OverlaySource(lowers=lowers, upper=upper, work=work, label=source.label), Path(place)
+        yield replace(source, lowers=lowers, upper=upper, work=work), Path(place)
 
 
 def is_upper_in_use(upper: str, point: str, *, directory: Path) -> bool:
@@ -211,52 +220,6 @@ def _hint(code: int) -> str:
             return ": a layer directory is missing"
         case _:
             return ""
-
-
-def check_overlay(directory: Path) -> None:
-    """Try a whole overlay below a directory: better a clear error at start than a strange one in a container.
-
-    On a full disk there is nothing to try with, and a driver that did not start could remove nothing from it either.
-
-    Raises
-    ------
-    MountError
-        The kernel has no overlay, or the directory's file system cannot hold an upper directory.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".check-") as name:
-            whiteout = _try_overlay(Path(name))
-    except (MountError, OSError) as error:
-        if _is_full(directory, error):
-            return
-        raise MountError(
-            f"{directory} cannot hold the writable layers of containers: {error}; "
-            "it needs a file system such as ext4 or xfs (with ftype=1), and must not lie on an overlay itself"
-        ) from error
-    if not stat.S_ISCHR(whiteout.st_mode):
-        raise MountError(f"the kernel marks deletions in {directory} in an unknown way: mode {whiteout.st_mode:o}")
-
-
-def _try_overlay(place: Path) -> os.stat_result:
-    """Delete a file through an overlay in an empty directory, and return what the upper directory has for it."""
-    for part in ("lower", "upper", "work", "merged"):
-        (place / part).mkdir()
-    (place / "lower" / "file").touch()
-    mount_overlay(OverlaySource(lowers=["lower"], upper="upper", work="work"), "merged", directory=place)
-    try:
-        (place / "merged" / "file").unlink()
-    finally:
-        unmount(place / "merged")
-    return os.lstat(place / "upper" / "file")
-
-
-def _is_full(directory: Path, error: Exception) -> bool:
-    """Tell whether it was for want of space that something failed: the kernel may say that it cannot be written to."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    status = os.statvfs(directory)
-    # Some file systems have no fixed number of files.
-    return status.f_bfree < _ROOM or (status.f_files > 0 and status.f_ffree < _ROOM)
 
 
 def unmount(point: str | Path) -> bool:

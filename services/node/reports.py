@@ -1,6 +1,7 @@
 """What people want to know about the layers of a node."""
 
 import json
+from typing import Final
 
 from services.common.streams import run_in_thread
 from services.node.cvmfs.finder import LayerFinder
@@ -9,9 +10,15 @@ from services.node.layers import LayerId, LayerStore
 from services.node.lineages import Lineages
 from services.node.local_copies import LocalCopies
 from services.node.mounted_unions import MountedUnions
+from services.node.overlay_check import OverlayFeatures
 from services.node.tree_size import tree_size
 
-__all__ = ["Reports"]
+__all__ = ["HARD_LINKS", "HARD_LINKS_KEPT", "Reports"]
+
+HARD_LINKS: Final = "Hard links made in thin containers"
+"""What the status calls it: that two names of a file look like one file, though a repository is where it came from."""
+HARD_LINKS_KEPT: Final = "one file to programs, but on images of several repositories"
+"""What it says of them where all is as it should be."""
 
 
 class Reports:
@@ -31,6 +38,8 @@ class Reports:
         Knows which repositories may be used.
     repositories
         Those that are in use.
+    features
+        What the kernel can do for unions.
     """
 
     def __init__(
@@ -42,6 +51,7 @@ class Reports:
         copies: LocalCopies,
         finder: LayerFinder,
         repositories: Repositories,
+        features: OverlayFeatures,
     ) -> None:
         self._layers = layers
         self._lineages = lineages
@@ -49,6 +59,7 @@ class Reports:
         self._copies = copies
         self._finder = finder
         self._repositories = repositories
+        self._features = features
 
     async def metadata(self, layer_id: LayerId) -> dict[str, str]:
         """Return a layer's directories and what its union is made of, for people."""
@@ -77,4 +88,15 @@ class Reports:
             ("Mounted unions", str(len(self._unions.mounted()))),
             ("Layers waiting to be published", str(len(copies))),
             ("Local copies", f"{cached} bytes"),
+            (HARD_LINKS, self._hard_links()),
         ]
+
+    def _hard_links(self) -> str:
+        match self._features:
+            case OverlayFeatures(xino=False):
+                return "two files to programs, and du -x leaves files out: the kernel is older than Linux 4.17"
+            case OverlayFeatures(origins=False):
+                return f"two files to programs: the file system of {self._layers.home} has no UUID"
+            case OverlayFeatures(origins=None):
+                return f"not known: {self._layers.home} was full when it was to be tried"
+        return HARD_LINKS_KEPT

@@ -167,6 +167,7 @@ class UnionBuilder:
                 upper=str(layer.diff.relative_to(home)),
                 work=str(layer.work.relative_to(home)),
                 label=label,
+                mixed=bool(lineage.repositories),
             )
             try:
                 await self._mount(source, layer.merged, lineage.repositories)

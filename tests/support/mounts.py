@@ -30,6 +30,16 @@ def mount(*arguments: str | Path) -> None:
     subprocess.run(["mount", *map(str, arguments)], check=True)
 
 
+def disk(directory: Path, *, uuid: bool) -> None:
+    """Mount a new ext4 at a place that is made, with a UUID, which it has unless somebody takes it away, or not."""
+    directory.mkdir()
+    file = directory.with_name(f"{directory.name}.ext4")
+    with file.open("wb") as handle:
+        handle.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-U", "random" if uuid else "clear", str(file)], check=True)
+    mount("-o", "loop", file, directory)
+
+
 @contextmanager
 def full_disk(directory: Path) -> Iterator[Callable[[int], None]]:
     """Mount a small file system, and hand out what fills it, but for a number of files that can still be made."""

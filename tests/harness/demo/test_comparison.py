@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Callable
+from typing import Final
 
 import pytest
 
@@ -70,3 +71,50 @@ def test_attributes_that_docker_keeps_are_compared_between_thin_ones(capsys: pyt
     with pytest.raises(DifferenceError):
         compare(trees, Narrator())
     assert "file: xattrs" in capsys.readouterr().out
+
+
+_PAIR: Final = (b"linked", b"linked-too")
+_TOLD: Final = "two files to programs: the file system of /home has no UUID"
+
+
+def _with_links(*, shown: bool) -> dict[str, Tree]:
+    """The file systems with a file of two names, which the thin container shows as one file, or as two."""
+    trees = _trees()
+    for which, tree in trees.items():
+        links = _PAIR if shown or which != CONTAINER else ()
+        tree |= {name: dataclasses.replace(tree[b"file"], links=links) for name in _PAIR}
+    return trees
+
+
+def test_hard_links_are_compared_where_they_show(capsys: pytest.CaptureFixture[str]) -> None:
+    compare(_with_links(shown=True), Narrator())
+    with pytest.raises(DifferenceError, match=rf"^not equal: {CONTAINER} and {PLAIN_CONTAINER}; {CONTAINER} and"):
+        compare(_with_links(shown=False), Narrator())
+    assert "linked: links () in A's container" in capsys.readouterr().out
+
+
+def test_hard_links_that_a_container_cannot_show_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    compare(_with_links(shown=False), Narrator(), links_told=_TOLD)
+    out = capsys.readouterr().out
+    assert out.count("equal (3 files)") == 4
+    assert "hard links that A's container does not show were left out" in out
+    assert _TOLD in out
+
+
+def _unlink(trees: dict[str, Tree], which: str) -> None:
+    trees[which] |= {name: dataclasses.replace(trees[which][name], links=()) for name in _PAIR}
+
+
+@pytest.mark.parametrize("which", [COMMITTED, ELSEWHERE, PLAIN_COMMITTED])
+def test_hard_links_that_are_lost_elsewhere_are_differences_all_the_same(which: str) -> None:
+    trees = _with_links(shown=False)
+    _unlink(trees, which)
+    with pytest.raises(DifferenceError, match=which):
+        compare(trees, Narrator(), links_told=_TOLD)
+
+
+def test_hard_links_that_only_the_thin_container_shows_are_differences_all_the_same() -> None:
+    trees = _with_links(shown=True)
+    _unlink(trees, PLAIN_CONTAINER)
+    with pytest.raises(DifferenceError, match=f"{CONTAINER} and {PLAIN_CONTAINER}"):
+        compare(trees, Narrator(), links_told=_TOLD)
