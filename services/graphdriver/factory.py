@@ -79,7 +79,7 @@ class DriverFactory:
             setting=settings.variable("repositories"),
             masks=masks,
             io=self._io,
-            talk=ClientTalk(command=settings.cvmfs_talk, state=_CLIENT_STATE),
+            talk=ClientTalk(command=settings.cvmfs_talk, state=_CLIENT_STATE, io=self._io),
         )
         builder = UnionBuilder(
             layers=layers,

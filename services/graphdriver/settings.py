@@ -42,8 +42,8 @@ class GraphDriverSettings(Settings):
     cvmfs2: str = "cvmfs2"
     """The CVMFS client, for repositories that the driver mounts."""
     cvmfs_talk: str = "cvmfs_talk"
-    """The client's control program, asked for the newest revision while a layer is waited for; without it clients are
-    asked through their sockets in /var/lib/cvmfs."""
+    """The client's control program, which has the client look for a new revision while a layer is waited for, where the
+    mount itself does not lead to the client's socket; without it, sockets in /var/lib/cvmfs are tried."""
     mount_timeout: Annotated[float, Field(gt=0)] = 60
     """Longest time for mounting a repository, in seconds."""
     repository_linger: Annotated[float, Field(ge=0)] = 300

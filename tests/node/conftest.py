@@ -59,7 +59,7 @@ class Core:
             setting="SETTING_OF_REPOSITORIES",
             masks=self.masks,
             io=self.io,
-            talk=ClientTalk(command=self.talk_command, state=self.client_state),
+            talk=ClientTalk(command=self.talk_command, state=self.client_state, io=self.io),
         )
         self.builder = UnionBuilder(
             layers=self.layers,

@@ -70,9 +70,13 @@ class ClientRepositories:
         self._timers: dict[RepositoryName, asyncio.TimerHandle] = {}
         self._unmounts: set[asyncio.Task[None]] = set()
 
+    def place(self, name: RepositoryName) -> Path:
+        """Return its mount point."""
+        return self._directory / name
+
     async def ensure(self, name: RepositoryName, *, holder: str) -> Path:
         """Mount the repository if it is not, mount it again if its client died."""
-        point = self._directory / name
+        point = self.place(name)
         async with self._locks[name]:
             self._holders.add(name, holder)
             if (timer := self._timers.pop(name, None)) is not None:
@@ -148,7 +152,7 @@ class ClientRepositories:
                 return
             try:
                 # A copy in another mount namespace would keep the client alive, and the next one waits for its end.
-                await asyncio.to_thread(mounts.remove_mount_point, self._directory / name)
+                await asyncio.to_thread(mounts.remove_mount_point, self.place(name))
                 _log.info("repository_unmounted", repository=name)
             except (MountError, OSError) as error:
                 _log.warning("repository_not_unmounted", repository=name, error=str(error))

@@ -94,6 +94,8 @@ class LayerFinder:
         self._io = io
         self._talk = talk
         self._refreshed: dict[RepositoryName, float] = {}
+        self._not_asked: set[RepositoryName] = set()
+        """Repositories whose clients could not be asked the last time, as somebody has been warned."""
         # A layer never changes once it is published, so its sidecar is read once.
         self._found: dict[LayerUrl, PublishedLayer] = {}
 
@@ -219,7 +221,7 @@ class LayerFinder:
 
     async def _keep_fresh(self, name: RepositoryName) -> None:
         loop = asyncio.get_running_loop()
-        while self._talk.reaches(name):
+        while True:
             # Another wait may have asked just now.
             if loop.time() - self._refreshed.get(name, -_REFRESH_INTERVAL) >= _REFRESH_INTERVAL:
                 self._refreshed[name] = loop.time()
@@ -228,10 +230,14 @@ class LayerFinder:
 
     async def _refresh(self, name: RepositoryName) -> None:
         try:
-            await self._talk.refresh(name)
+            await self._talk.refresh(name, self._repositories.place(name))
         except RepositoryError as error:
             # The new revision will show without it, when the catalog's time to live ends.
-            _log.info("refresh_failed", repository=name, error=str(error))
+            log = _log.info if name in self._not_asked else _log.warning
+            log("refresh_failed", repository=name, error=str(error), effect="new layers show minutes later")
+            self._not_asked.add(name)
+        else:
+            self._not_asked.discard(name)
 
     def _look(self, root: Path, url: LayerUrl, known: PublishedLayer | None) -> PublishedLayer | None:
         real_root = os.path.realpath(root)

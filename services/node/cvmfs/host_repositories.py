@@ -52,9 +52,13 @@ class HostRepositories:
         self._open: dict[RepositoryName, _OpenDirectory] = {}
         self._opening: set[asyncio.Task[None]] = set()
 
+    def place(self, name: RepositoryName) -> Path:
+        """Return where the machine mounts it."""
+        return self._root / name
+
     async def ensure(self, name: RepositoryName, *, holder: str) -> Path:
         """Look the repository up, which may be what mounts it."""
-        path = self._root / name
+        path = self.place(name)
         try:
             opened = await self._io.run(lambda: _OpenDirectory(path / "."), name)
         except OSError as error:
@@ -89,7 +93,7 @@ class HostRepositories:
 
     async def _reopen(self, name: RepositoryName) -> None:
         try:
-            opened = await self._io.run(lambda: _OpenDirectory(self._root / name / "."), name)
+            opened = await self._io.run(lambda: _OpenDirectory(self.place(name) / "."), name)
         except (OSError, RepositoryError) as error:
             _log.warning("used_repository_not_open", repository=name, reason=str(error))
             return

@@ -15,6 +15,9 @@ DEAD: Final = (errno.ENOTCONN, errno.ESTALE, errno.ECONNABORTED)
 class Repositories(Protocol):
     """How a repository gets to be a directory."""
 
+    def place(self, name: RepositoryName) -> Path:
+        """Return the repository's root, wherever that is once it is mounted."""
+
     async def ensure(self, name: RepositoryName, *, holder: str) -> Path:
         """Return the repository's root, mounted and alive, and note that `holder` uses it.
 

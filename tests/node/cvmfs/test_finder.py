@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from services.common.descriptor import LayerUrl
 from services.common.layout import LayerLayout, layer_home, sidecar_path
+from services.node.cvmfs import finder
 from services.node.errors import LayerNotPublishedError, RepositoryError
 from tests.node.conftest import Core
 from tests.support.repositories import Repository, digest_of
@@ -251,6 +253,28 @@ async def test_a_control_program_that_fails_or_hangs_prolongs_no_wait(
         await _wait(asking, repository.url("one"), seconds=0.5)
     assert time.monotonic() - start < 2
     assert (tmp_path / "talked").read_text().count("\n") == 1
+
+
+async def test_a_client_that_cannot_be_asked_is_warned_of_once(
+    home: Path, core: Core, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "_REFRESH_INTERVAL", 0.01)
+    asking = Core(home=home, io=core.io, repositories=core.repositories, talk_command=_talk(tmp_path, "exit 1"))
+    with structlog.testing.capture_logs() as logs, pytest.raises(LayerNotPublishedError):
+        await _wait(asking, repository.url("one"), seconds=0.5)
+    failures = [log for log in logs if log["event"] == "refresh_failed"]
+    assert len(failures) > 1
+    assert [log["log_level"] for log in failures] == ["warning", *["info"] * (len(failures) - 1)]
+    assert failures[0]["repository"] == "test.example.org"
+    # The next one that is to be had is worth a warning again.
+    _talk(tmp_path, "exit 0")
+    with structlog.testing.capture_logs() as logs, pytest.raises(LayerNotPublishedError):
+        await _wait(asking, repository.url("one"), seconds=0.5)
+    assert not [log for log in logs if log["event"] == "refresh_failed"]
+    _talk(tmp_path, "exit 1")
+    with structlog.testing.capture_logs() as logs, pytest.raises(LayerNotPublishedError):
+        await _wait(asking, repository.url("one"), seconds=0.5)
+    assert next(log["log_level"] for log in logs if log["event"] == "refresh_failed") == "warning"
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])

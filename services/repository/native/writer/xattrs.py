@@ -17,11 +17,12 @@ _PAGES: Final = re.compile(rb"[@~]")
 _CLIENTS_OWN: Final = frozenset(
     b"user." + name.encode()
     for name in (
-        *("authz", "catalog_counters", "chunk_list", "chunks", "compression", "direct_io", "external_file"),
-        *("external_host", "external_timeout", "fqrn", "hash", "hitrate", "host", "host_list", "lhash", "logbuffer"),
-        *("ncleanup24", "nclg", "ndiropen", "ndownload", "nioerr", "nopen", "proxy", "proxy_list"),
-        *("proxy_list_external", "pubkeys", "rawlink", "repo_counters", "repo_metainfo", "revision", "root_hash", "rx"),
-        *("speed", "tag", "timeout", "timeout_direct", "timestamp_last_ioerr", "usedfd", "useddirp", "version"),
+        *("authz", "catalog_counters", "chunk_list", "chunks", "compression", "direct_io", "expires", "external_file"),
+        *("external_host", "external_timeout", "external_url", "fqrn", "hash", "hitrate", "host", "host_list"),
+        *("inode_max", "lhash", "logbuffer", "maxfd", "ncleanup24", "nclg", "ndiropen", "ndownload", "nioerr", "nopen"),
+        *("pid", "proxy", "proxy_list", "proxy_list_external", "pubkeys", "rawlink", "repo_counters", "repo_metainfo"),
+        *("revision", "root_hash", "rx", "speed", "tag", "timeout", "timeout_direct", "timestamp_last_ioerr", "uptime"),
+        *("usedfd", "useddirp", "version"),
     )
 )
 """Attributes that clients make up of every file, whatever is stored."""
