@@ -13,7 +13,7 @@ from services.node.commit import Committer
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.errors import UnsupportedError
 from services.node.layers import Layer, LayerId, LayerKind
-from services.node.lineage import Lineage, holds_descriptor, trace
+from services.node.lineage import holds_descriptor, trace
 from services.node.lineages import Lineages
 from services.node.merge import merged
 from services.node.tree_size import tree_size
@@ -102,10 +102,12 @@ class Diffs:
         asked = await self._lineages.find(layer_id)
         if asked.parent != parent and (squashed := await self._squashed(asked, parent)) is not None:
             return squashed
-        layer, lineage = await self._diffed(layer_id, parent)
-        if layer.kind is LayerKind.CONTAINER and lineage.descriptor is not None:
-            return await self._committer.commit(layer, lineage)
-        return TreeDiff([layer.diff], [], self._scratch)
+        _refuse_others(asked, parent)
+        if asked.kind is LayerKind.CONTAINER:
+            lineage = await self._lineages.of(asked)
+            if lineage.descriptor is not None:
+                return await self._committer.commit(asked, lineage)
+        return TreeDiff([asked.diff], [], self._scratch)
 
     async def changes(self, layer_id: LayerId, parent: LayerId | None) -> list[Change]:
         """Return what a layer changes in its parent's view.
@@ -115,9 +117,11 @@ class Diffs:
         RepositoryError
             A layer of the descriptor cannot be had in time, or its repository stops answering.
         """
-        layer, lineage = await self._diffed(layer_id, parent)
+        layer = await self._lineages.find(layer_id)
+        _refuse_others(layer, parent)
         if layer.parent is None:
             return await run_in_thread(lambda: changes(layer.diff, None, step=_go_on))
+        lineage = await self._lineages.of(layer)
         holder = f"{layer_id}.changes"
         try:
             async with self._builder.view(lineage, holder=holder) as view:
@@ -152,14 +156,13 @@ class Diffs:
         trees = [link.diff for link in reversed(chain)]
         return TreeDiff(trees[-count:], trees[:-count], self._scratch)
 
-    async def _diffed(self, layer_id: LayerId, parent: LayerId | None) -> tuple[Layer, Lineage]:
-        layer = await self._lineages.find(layer_id)
-        if layer.parent != parent:
-            raise UnsupportedError(
-                f"layer {layer_id} can be compared with its parent {layer.parent or '(none)'} only, not with "
-                f"{parent or 'nothing'}"
-            )
-        return layer, await self._lineages.of(layer)
+
+def _refuse_others(layer: Layer, parent: LayerId | None) -> None:
+    if layer.parent != parent:
+        raise UnsupportedError(
+            f"layer {layer.id} can be compared with its parent {layer.parent or '(none)'} only, not with "
+            f"{parent or 'nothing'}"
+        )
 
 
 def _go_on() -> None:

@@ -119,13 +119,10 @@ class MountedUnions:
             self._lost.add(layer.id)
             await asyncio.to_thread(unmount, layer.merged)
         if layer.id not in self._counts or layer.id in self._lost:
-            await self._builder.mount(layer, lineage, label=label)
-            try:
-                await self._set(layer.id, self._counts.get(layer.id, 0) + 1)
-            except OSError:
-                # What nobody counts, nobody would give back.
-                await asyncio.to_thread(unmount, layer.merged)
-                raise
+            count = self._counts.get(layer.id, 0) + 1
+            # What nobody counts, nobody would give back: a mount that cannot be counted is none.
+            await self._builder.mount(layer, lineage, label=label, then=lambda: self._write_count(layer.id, count))
+            self._counts[layer.id] = count
             self._lost.discard(layer.id)
         else:
             await self._set(layer.id, self._counts[layer.id] + 1)
@@ -133,10 +130,14 @@ class MountedUnions:
 
     async def release(self, layer_id: LayerId) -> bool:
         """Give a union back; return whether it is not mounted any more."""
-        if self._counts.get(layer_id, 0) > 1:
-            await self._set(layer_id, self._counts[layer_id] - 1)
-            return False
-        await self.discard(layer_id)
+        match self._counts.get(layer_id, 0):
+            case 0:
+                pass
+            case 1:
+                await self.discard(layer_id)
+            case count:
+                await self._set(layer_id, count - 1)
+                return False
         return True
 
     async def _set(self, layer_id: LayerId, count: int) -> None:

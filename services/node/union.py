@@ -6,7 +6,7 @@ descriptor's layers, last listed first, each with its mask directly below it.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -143,8 +143,15 @@ class UnionBuilder:
                 directories.append(place.mask)
         return directories
 
-    async def mount(self, layer: Layer, lineage: Lineage, *, label: str) -> None:
+    async def mount(self, layer: Layer, lineage: Lineage, *, label: str, then: Callable[[], None]) -> None:
         """Mount a layer's writable union at its mount point.
+
+        Parameters
+        ----------
+        label
+            SELinux context of the mount.
+        then
+            Called where it is mounted, in the same thread: what fails takes the mount back.
 
         Raises
         ------
@@ -170,7 +177,7 @@ class UnionBuilder:
                 mixed=bool(lineage.repositories),
             )
             try:
-                await self._mount(source, layer.merged, lineage.repositories)
+                await self._mount(source, layer.merged, lineage.repositories, then=then)
             except RepositoryError as error:
                 raise RepositoryError(f"the union of layer {layer.id} cannot be mounted: {error}") from error
 
@@ -186,13 +193,21 @@ class UnionBuilder:
             return True
         return await self._finder.answers(layer.merged, *names)
 
-    async def _mount(self, source: OverlaySource, point: Path, repositories: Sequence[RepositoryName]) -> None:
+    async def _mount(
+        self,
+        source: OverlaySource,
+        point: Path,
+        repositories: Sequence[RepositoryName],
+        *,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
         home = self._layers.home
         given_up = False
 
         def work() -> None:
             self._at_work[point] = repositories
             try:
+                point.mkdir(mode=0o700, exist_ok=True)
                 if source.fits:
                     mount_overlay(source, str(point.relative_to(home)), directory=home)
                 else:
@@ -200,10 +215,11 @@ class UnionBuilder:
                         mount_overlay(short, str(point), directory=place)
                 if given_up:
                     unmount(point)
+                else:
+                    then()
             finally:
                 del self._at_work[point]
 
-        await asyncio.to_thread(point.mkdir, mode=0o700, exist_ok=True)
         try:
             await (self._io.run(work, *repositories) if repositories else asyncio.to_thread(work))
         except BaseException:

@@ -18,7 +18,7 @@ from services.node.layers import Layer
 from services.node.mounts import mount_table
 from tests.node.conftest import Build, Core
 from tests.support.fuse import served
-from tests.support.mounts import disk
+from tests.support.mounts import ext4
 from tests.support.repositories import Repository
 
 _FILES = {"file": "x" * 5000, "directory/inner": "y" * 5000, "directory/deep/leaf": "z" * 5000}
@@ -28,7 +28,7 @@ _FILES = {"file": "x" * 5000, "directory/inner": "y" * 5000, "directory/deep/lea
 def home(tmp_path: Path, mounting: None, request: pytest.FixtureRequest) -> Iterator[Path]:  # noqa: ARG001 - ends after
     """Home of a driver on a file system of its own, which has a UUID unless a test asks for one that has none."""
     home = tmp_path / "disk"
-    disk(home, uuid=getattr(request, "param", True))
+    ext4(home, uuid=getattr(request, "param", True))
     yield home
     subprocess.run(["umount", str(home)], check=True)
 
@@ -51,7 +51,7 @@ def clients(cvmfs_root: Path, sources: tuple[Repository, Repository]) -> Iterato
 async def _unmount(core: Core, clients: None) -> AsyncIterator[None]:  # noqa: ARG001 - end after this
     yield
     for layer_id in core.unions.mounted():
-        await core.unions.discard(core.layers.find(layer_id))
+        await core.unions.discard(layer_id)
     await core.repositories.shut_down()
 
 

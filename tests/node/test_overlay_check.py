@@ -8,14 +8,14 @@ import pytest
 
 from services.node.errors import MountError
 from services.node.overlay_check import OverlayFeatures, check_overlay
-from tests.support.mounts import disk, full_disk, mount, unmount_all_below
+from tests.support.mounts import ext4, full_disk, mount, unmount_all_below
 
 pytestmark = pytest.mark.usefixtures("mounting")
 
 
 @pytest.mark.parametrize("uuid", [True, False])
 def test_whether_files_can_be_followed_depends_on_the_file_systems_uuid(tmp_path: Path, *, uuid: bool) -> None:
-    disk(tmp_path / "home", uuid=uuid)
+    ext4(tmp_path / "home", uuid=uuid)
     assert check_overlay(tmp_path / "home") == OverlayFeatures(xino=True, origins=uuid)
     assert os.listdir(tmp_path / "home") == ["lost+found"]
     subprocess.run(["umount", str(tmp_path / "home")], check=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["disk", "full_disk", "mount", "mounts_below", "unmount_all_below"]
+__all__ = ["disk", "ext4", "full_disk", "mount", "mounts_below", "unmount_all_below"]
 
 
 def mounts_below(directory: Path) -> list[str]:
@@ -30,7 +30,7 @@ def mount(*arguments: str | Path) -> None:
     subprocess.run(["mount", *map(str, arguments)], check=True)
 
 
-def disk(directory: Path, *, uuid: bool) -> None:
+def ext4(directory: Path, *, uuid: bool) -> None:
     """Mount a new ext4 at a place that is made, with a UUID, which it has unless somebody takes it away, or not."""
     directory.mkdir()
     file = directory.with_name(f"{directory.name}.ext4")

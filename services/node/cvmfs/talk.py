@@ -1,9 +1,9 @@
 """Asking CVMFS clients to look for the newest revision.
 
 That is what `cvmfs_talk -i REPOSITORY remount sync` does. It goes by the machine's configuration, which a client need
-not have, and is not there in a container on a machine that has the client. So a client is asked through its socket itself
-where that can be found: the command goes there as it is, without a newline, and the answer ends with the connection
-(CernVM-FS, cvmfs/talk.cc).
+not have, and is not there in a container on a machine that has the client. So a client is asked through its socket
+itself where that can be found: the command goes there as it is, without a newline, and the answer ends with the
+connection (CernVM-FS, cvmfs/talk.cc).
 """
 
 import asyncio
