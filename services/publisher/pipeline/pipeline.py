@@ -82,13 +82,16 @@ class Pipeline:
         ------
         JournalError
             The journal failed, so nothing can be done safely any more.
+        LockError
+            Another publisher has the spool.
         """
         await self._gate.load()
-        self._spool.clean(keep=await self._journal.interrupted())
-        await self._recover()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._fetch())
-            group.create_task(self._publish())
+        with self._spool.taken():
+            self._spool.clean(keep=await self._journal.interrupted())
+            await self._recover()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._fetch())
+                group.create_task(self._publish())
 
     async def _recover(self) -> None:
         attempts = 0
