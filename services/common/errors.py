@@ -4,6 +4,7 @@ Tree (each module documents its own branch)::
 
     SuiteError
     ├── InvalidValueError          something from outside is not of its form (digest, name, URL, descriptor, sidecar)
+    ├── LockError                  services.common.lock_file: another process holds a lock file
     ├── ArchiveError               services.common.archive: a layer archive breaks a rule or a limit
     ├── ObjectStoreError           services.common.object_store: the store failed or refused
     ├── PublisherApiError          services.common.publisher_api: a publisher does not answer, or refused

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from services.common.archive.limits import ArchiveLimits
+from services.common.lock_file import LOCK_FILE, locked
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
@@ -55,10 +56,16 @@ async def build_publisher(
     ------
     SettingsError
         A setting is missing.
+    LockError
+        Another publisher has the same state.
     PublisherError
         The journal or the repository cannot be used.
     """
     async with AsyncExitStack() as stack:
+        settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.enter_context(
+            locked(settings.state / LOCK_FILE, otherwise=f"another publisher has the state {settings.state}")
+        )
         journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
         threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")

@@ -13,14 +13,13 @@ Deletions are listed in the sidecars and have nothing in the tree, as in CVMFS, 
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import stat
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -30,6 +29,7 @@ from services.common.archive.unpack import unpack
 from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
+from services.common.lock_file import LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
 from services.repository.errors import LayerAdditionError, NoTransactionError, RepositoryError
@@ -68,7 +68,7 @@ class DirectoryRepository:
         self._batches = root / _BATCHES
         self._turn = asyncio.Lock()
         self._revision = 0
-        self._lock: int | None = None
+        self._stack = ExitStack()
 
     async def __aenter__(self) -> Self:
         """Make the root and take the lock.
@@ -79,28 +79,22 @@ class DirectoryRepository:
             Another publisher writes here, or this process may not do what layers need.
         """
         self._batches.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._batches / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(
+                    locked(self._batches / ".lock", otherwise=f"another publisher writes to {self._root}")
+                )
+            except LockError as error:
+                raise RepositoryError(str(error)) from error
             _check_privileges(self._batches)
-        except BlockingIOError:
-            self._unlock()
-            raise RepositoryError(f"another publisher writes to {self._root}: stop it first") from None
-        except BaseException:
-            self._unlock()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the lock back."""
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._stack.close()
 
     async def recover(self, transactions: Sequence[OwnTransaction]) -> None:  # noqa: ARG002 - whatever is there is our own
         """Remove what an earlier publisher prepared or staged and did not publish."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from harness.ports import free_ports
-from harness.processes import Daemon, wait_until
+from harness.processes import Daemon, DaemonError, wait_until
 from harness.s3 import S3Access
 from services.common.archive.compression import write_archive
 from services.common.archive.limits import ArchiveLimits
@@ -107,6 +108,16 @@ class PublisherProcess:
             return True
 
         await self.daemon.start(answers)
+
+    async def refused(self, why: str) -> None:
+        """Start it; it must end, and say why."""
+
+        async def never() -> bool:
+            return False
+
+        with pytest.raises(DaemonError, match="ended with status 1") as raised:
+            await self.daemon.start(never)
+        assert why in str(raised.value)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["PublisherProcess"]:

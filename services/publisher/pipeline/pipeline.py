@@ -47,13 +47,16 @@ class Pipeline:
         ------
         JournalError
             The journal failed, so nothing can be done safely any more.
+        LockError
+            Another publisher has the spool.
         """
         await self._gate.load()
-        self._spool.clean(keep=await self._journal.interrupted())
-        await self._recover()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._preparation.run())
-            group.create_task(self._publishing.run())
+        with self._spool.taken():
+            self._spool.clean(keep=await self._journal.interrupted())
+            await self._recover()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._preparation.run())
+                group.create_task(self._publishing.run())
 
     async def _recover(self) -> None:
         while True:

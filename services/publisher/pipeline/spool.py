@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from services.common.digest import Digest
+from services.common.lock_file import LOCK_FILE, locked
 from services.common.threads import Stop, in_thread
 
 __all__ = ["Spool"]
@@ -47,11 +48,27 @@ class Spool:
         """Where a layer's archive is once it has been verified."""
         return self._directory / digest
 
-    def clean(self, keep: Iterable[Digest]) -> None:
-        """Make the directory; remove everything but archives that a journal knows as verified."""
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Have the directory to oneself.
+
+        Raises
+        ------
+        LockError
+            Another publisher has it.
+        """
+        self._make()
+        with locked(self._directory / LOCK_FILE, otherwise=f"another publisher has the spool {self._directory}"):
+            yield
+
+    def _make(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o700)
-        for name in set(os.listdir(self._directory)).difference(keep):
+
+    def clean(self, keep: Iterable[Digest]) -> None:
+        """Make the directory; remove everything but archives that a journal knows as verified."""
+        self._make()
+        for name in set(os.listdir(self._directory)).difference(keep, (LOCK_FILE,)):
             os.unlink(self._directory / name)
 
     async def holds(self, digest: Digest) -> bool:

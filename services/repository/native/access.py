@@ -11,7 +11,7 @@ from services.repository.native.errors import BrokenRepositoryError, ObjectMissi
 from services.repository.native.format import FORMAT_FILE, RepositoryFormat
 from services.repository.native.reconstruction import reconstruct_reflog
 from services.repository.native.records import ContentHash, ObjectKind
-from services.repository.native.storage.interface import NewObject, Storage
+from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.chain import verify_head
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.keys import Certificate
@@ -21,6 +21,7 @@ from services.repository.native.writer.head import HeadWriter
 from services.repository.native.writer.history import History
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.reflog import ReferenceLog
+from services.repository.native.writer.small_objects import SmallObjects
 
 __all__ = ["RepositoryAccess"]
 
@@ -34,6 +35,7 @@ class RepositoryAccess:
     chosen: RepositoryFormat
     whitelist: WhitelistFile
     compressor: Compressor
+    objects: SmallObjects
     head: HeadWriter
     keys: KeyFiles
 
@@ -83,17 +85,19 @@ class RepositoryAccess:
             A key cannot be used.
         """
         compressor = Compressor(chosen)
+        objects = SmallObjects(storage, compressor)
         return cls(
             name=name,
             storage=storage,
             chosen=chosen,
             whitelist=WhitelistFile(name=name, storage=storage, keys=keys, algorithm=chosen.algorithm, clock=clock),
             compressor=compressor,
+            objects=objects,
             head=HeadWriter(
                 name=name,
                 storage=storage,
                 signer=keys.load().signer,
-                compressor=compressor,
+                objects=objects,
                 history=History(),
                 reflog=ReferenceLog(),
                 clock=clock,
@@ -109,7 +113,7 @@ class RepositoryAccess:
         NativeError
             Something is missing, malformed or not signed as it should be.
         """
-        return verify_head(self.storage, self.name, self.keys.load_public(), self.compressor)
+        return verify_head(self.storage, self.name, self.keys.load_public(), self.objects)
 
     @contextmanager
     def changing(self) -> Iterator[Manifest]:
@@ -139,27 +143,27 @@ class RepositoryAccess:
         """
         return self.head.repair(lambda manifest: reconstruct_reflog(self.storage, manifest, self.get))
 
+    def mend(self) -> None:
+        """Have the head name what replicas can copy, if it does not; that takes the write lock.
+
+        Raises
+        ------
+        NativeError
+            As `changing`.
+        """
+        if not self.head.is_copied_right(self.head.read()):
+            with self.changing():
+                pass  # it mends what it finds
+
     @property
     def certificate(self) -> Certificate:
         """The certificate of the key that signs revisions."""
         return Certificate.parse(self.head.certificate)
 
     def put(self, content: bytes, kind: ObjectKind) -> ContentHash:
-        """Store a small object and return its name."""
-        stored = self.compressor.compress(content)
-        name = self.compressor.name(stored)
-        self.storage.put([NewObject(name.path(kind), stored)])
-        return name
+        """Store a small object and return its name; errors as `SmallObjects.put`."""
+        return self.objects.put(content, kind)
 
     def get(self, name: ContentHash, kind: ObjectKind) -> bytes:
-        """Read a small object.
-
-        Raises
-        ------
-        BrokenRepositoryError
-            Its bytes are not those of its name.
-        """
-        stored = self.storage.read(name.path(kind))
-        if ContentHash.of(stored, name.algorithm) != name:
-            raise BrokenRepositoryError(f"{self.storage}: {name.path(kind)} has been changed")
-        return self.compressor.expand(stored)
+        """Read a small object; errors as `SmallObjects.get`."""
+        return self.objects.get(name, kind)

@@ -30,6 +30,7 @@ from services.repository.native.writer.compressor import Compressor
 from services.repository.native.writer.history import History
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.reflog import ReferenceLog
+from services.repository.native.writer.small_objects import SmallObjects
 
 __all__ = ["adopt_repository"]
 
@@ -70,7 +71,8 @@ def adopt_repository(
         if storage.size(FORMAT_FILE) is not None:
             raise RepositoryExistsError(f"{storage} is looked after by this suite already")
         # How objects are compressed does not matter for reading any.
-        manifest = verify_head(storage, name, keys.load_public(), Compressor(RepositoryFormat()))
+        objects = SmallObjects(storage, Compressor(RepositoryFormat()))
+        manifest = verify_head(storage, name, keys.load_public(), objects)
         chosen = _format_of(manifest.root.algorithm)
         access = RepositoryAccess.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
         access.whitelist.state()  # whether clients will believe what the present key signs

@@ -35,6 +35,7 @@ __all__ = [
     "REFLOG_SCHEMA_VERSION",
     "REPLICA_MARK",
     "ROOT_PATH_HASH",
+    "SNAPSHOT_MARK",
     "TRANSACTION_DIRECTORY",
     "WHITELIST",
     "Compression",
@@ -55,6 +56,8 @@ REFLOG: Final = ".cvmfsreflog"
 """The reference log, an SQLite file that is stored as it is."""
 REPLICA_MARK: Final = ".cvmfs_master_replica"
 """A file whose presence allows replication."""
+SNAPSHOT_MARK: Final = ".cvmfs_last_snapshot"
+"""A file that a stratum 1 has in its copy of a repository."""
 TRANSACTION_DIRECTORY: Final = "data/txn"
 """Directory for what is not an object yet; checkers pass it over."""
 

@@ -18,6 +18,7 @@ import structlog
 
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
+from services.common.lock_file import LOCK_FILE, LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
 from services.repository.errors import ForeignTransactionError, LayerAdditionError, NoTransactionError
@@ -119,14 +120,8 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: self._stack.close())
 
     def _enter(self) -> None:
-        temporary = self._directory / "tmp"
-        try:
-            temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for leftover in temporary.iterdir():
-                leftover.unlink()
-        except OSError as error:
-            raise StorageError(f"{temporary} cannot be used: {error.strerror}") from error
         with ExitStack() as stack:
+            temporary = self._take_state(stack)
             self._access = RepositoryAccess.open(
                 name=self.name, storage=self._storage, keys=self._keys, clock=self._clock
             )
@@ -153,6 +148,22 @@ class NativeRepository:
             )
             stack.callback(self._release_all)
             self._stack = stack.pop_all()
+
+    def _take_state(self, stack: ExitStack) -> Path:
+        """Take the directory of the state, which no two publishers may have; return that of temporary files, empty."""
+        temporary = self._directory / "tmp"
+        try:
+            temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+            stack.enter_context(
+                locked(self._directory / LOCK_FILE, otherwise=f"another publisher has the state {self._directory}")
+            )
+            for leftover in temporary.iterdir():
+                leftover.unlink()
+        except LockError as error:
+            raise RepositoryBusyError(str(error)) from error
+        except OSError as error:
+            raise StorageError(f"{temporary} cannot be used: {error.strerror}") from error
+        return temporary
 
     def _index_lost(self) -> None:
         _log.warning(

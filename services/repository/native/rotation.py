@@ -9,7 +9,22 @@ from services.repository.native.records import REFLOG, ObjectKind
 from services.repository.native.trust.keys import Certificate
 from services.repository.native.trust.renewal import WhitelistState
 
-__all__ = ["drop_other_certificates", "install_whitelist"]
+__all__ = ["drop_other_certificates", "install_whitelist", "renew_whitelist"]
+
+
+def renew_whitelist(access: RepositoryAccess) -> WhitelistState:
+    """Sign the whitelist anew (blocking), and mend a head that replicas cannot copy; it can be killed and repeated.
+
+    Raises
+    ------
+    TrustError
+        The master key is not here.
+    NativeError
+        The repository cannot be changed.
+    """
+    state = access.whitelist.renew()
+    access.mend()
+    return state
 
 
 def drop_other_certificates(access: RepositoryAccess) -> WhitelistState:
@@ -39,20 +54,21 @@ def install_whitelist(access: RepositoryAccess, content: bytes) -> WhitelistStat
         The repository cannot be changed.
     """
     whitelist = access.whitelist.examine(content)
-    if whitelist.allows(_certificate_of_head(access)):
-        return access.whitelist.install(content)
-    with access.storage.exclusive():
-        _sign_head(access)
-        return access.whitelist.install(content)
+    if not whitelist.allows(_certificate_of_head(access)):
+        with access.storage.exclusive():
+            _sign_head(access)
+            return access.whitelist.install(content)
+    state = access.whitelist.install(content)
+    access.mend()
+    return state
 
 
 def _sign_head(access: RepositoryAccess) -> None:
-    """Have the present key sign the head, if another one has."""
-    if _certificate_of_head(access).der == access.certificate.der:
-        return
+    """Have the present key sign the head, if another one has; mend it otherwise."""
     access.verify()
     manifest = access.repair()
-    access.head.replace(manifest, reflog=access.storage.read(REFLOG))
+    if not access.head.signs(manifest):
+        access.head.replace(manifest, reflog=access.storage.read(REFLOG))
 
 
 def _certificate_of_head(access: RepositoryAccess) -> Certificate:

@@ -20,7 +20,7 @@ from services.common.layout import LayerLayout, layer_home
 from services.repository.errors import ForeignTransactionError, LayerAdditionError, LayerRefusedError, RepositoryError
 from services.repository.interface import ListedLayer, Publication
 from services.repository.native.access import RepositoryAccess
-from services.repository.native.errors import BrokenRepositoryError
+from services.repository.native.errors import BrokenRepositoryError, RepositoryBusyError
 from services.repository.native.records import MANIFEST, REFLOG, RefKind
 from services.repository.native.tags import Tags
 from services.repository.native.writer import worker
@@ -331,3 +331,20 @@ async def test_layers_come_and_go(site: NativeSite, tmp_path: Path) -> None:
     assert site.problems() == []
     with closing(sqlite3.connect(site.state / "state.sqlite")) as state:
         assert state.execute("SELECT count(*), count(DISTINCT revision) FROM layers").fetchone() == (60, 30)
+
+
+async def test_a_second_publisher_with_the_same_state_is_refused_before_it_empties_anything(
+    site: NativeSite, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    async with site.opened() as repository:
+        under_way = site.state / "tmp" / "under way"
+        under_way.write_bytes(b"of a layer")
+        with pytest.raises(RepositoryBusyError, match=f"stop it first .process {os.getpid()} on "):
+            async with replace(site, root=tmp_path / "another one").opened():
+                pass
+        assert under_way.read_bytes() == b"of a layer"
+        await publish(repository, archive)
+    async with site.opened() as repository:
+        assert not under_way.exists()
+        assert await repository.lookup(archive.digest) is not None

@@ -13,6 +13,7 @@ from services.repository.native.check.nesting import CatalogKey, check_nesting, 
 from services.repository.native.check.objects import ObjectLedger, WantedObject, check_objects
 from services.repository.native.check.parallel import Workers
 from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.check.replication import check_copies, is_replica
 from services.repository.native.check.trust import REPUBLISH, check_trust
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.reader.catalog import Catalog, CatalogReference
@@ -100,7 +101,9 @@ class Checker:
         catalogs: dict[CatalogKey, CatalogFacts] = {}
         objects = 0
         if manifest is not None:
+            replica = is_replica(self._source)
             check_meta(self._source, manifest, problems)
+            problems.extend(check_copies(self._source, manifest, replica=replica))
             check_links(self._source, manifest, problems)
             tags = check_tags(self._source, manifest, problems)
             with ObjectLedger() as ledger, Workers() as workers:  # threads end before what they use
@@ -110,9 +113,10 @@ class Checker:
             problems.extend(problem for facts in catalogs.values() for problem in facts.problems)
             problems.extend(check_nesting(catalogs))
             problems.extend(_root_problems(manifest, tags, catalogs))
-            problems.extend(self._chain_problems(manifest, catalogs[key_of(_head(manifest))]))
+            if not replica:  # which copies no predecessor the first time
+                problems.extend(self._chain_problems(manifest, catalogs[key_of(_head(manifest))]))
             nested = {facts.reference.hash for facts in catalogs.values() if facts.reference.path}
-            check_reflog(self._source, manifest, nested, problems)
+            check_reflog(self._source, manifest, nested, problems, replica=replica)
         return Report(
             problems=tuple(sorted(set(problems))),
             revision=None if manifest is None else manifest.revision,

@@ -6,6 +6,7 @@ from typing import Final
 
 from services.common.errors import InvalidValueError
 from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.check.replication import describe_loss
 from services.repository.native.check.trust import REPUBLISH
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.reader.database import Database
@@ -110,7 +111,9 @@ def _show(branch: object) -> str:
     return repr(branch.decode(errors="backslashreplace")) if isinstance(branch, bytes) else str(branch)
 
 
-def check_reflog(source: Source, manifest: Manifest, nested: set[ContentHash], problems: list[Problem]) -> None:
+def check_reflog(
+    source: Source, manifest: Manifest, nested: set[ContentHash], problems: list[Problem], *, replica: bool
+) -> None:
     """Check the reference log.
 
     Parameters
@@ -123,6 +126,8 @@ def check_reflog(source: Source, manifest: Manifest, nested: set[ContentHash], p
         Catalogs that are nested, which the log must not have.
     problems
         Gets what is wrong.
+    replica
+        Whether it is a stratum 1's copy, whose log is its own: the manifest does not know it.
 
     Raises
     ------
@@ -137,6 +142,8 @@ def check_reflog(source: Source, manifest: Manifest, nested: set[ContentHash], p
         problems.append(Problem(REFLOG, str(error).removeprefix(REFLOG).strip(), _REBUILD))
         return
     try:
+        if not replica:
+            problems.extend(_unknown_reflog(source, manifest))
         problems.extend(_reflog_problems(source, database, manifest, nested))
     except BrokenRepositoryError as error:
         problems.append(Problem(REFLOG, str(error).removeprefix(REFLOG).lstrip(": "), _REBUILD))
@@ -144,15 +151,18 @@ def check_reflog(source: Source, manifest: Manifest, nested: set[ContentHash], p
         database.close()
 
 
-def _reflog_problems(
-    source: Source, database: Database, manifest: Manifest, nested: set[ContentHash]
-) -> Iterator[Problem]:
+def _unknown_reflog(source: Source, manifest: Manifest) -> Iterator[Problem]:
     if manifest.reflog is None:
         yield Problem(MANIFEST, f"has no field Y with the hash of {REFLOG}, which the stock checker wants", REPUBLISH)
     else:
         found = ContentHash.of(b"".join(pieces_of(source, REFLOG)), manifest.reflog.algorithm)
         if found != manifest.reflog:
             yield Problem(REFLOG, f"its hash is {found}, and the manifest says {manifest.reflog}", REPUBLISH)
+
+
+def _reflog_problems(
+    source: Source, database: Database, manifest: Manifest, nested: set[ContentHash]
+) -> Iterator[Problem]:
     yield from _wrong_properties(database, manifest)
     missing = {
         (manifest.root, RefKind.CATALOG),
@@ -200,7 +210,7 @@ def check_links(source: Source, manifest: Manifest, problems: list[Problem]) -> 
 
 
 def check_meta(source: Source, manifest: Manifest, problems: list[Problem]) -> None:
-    """Check the meta information.
+    """Check the meta information, where there is some.
 
     Raises
     ------
@@ -209,11 +219,8 @@ def check_meta(source: Source, manifest: Manifest, problems: list[Problem]) -> N
     """
     if manifest.meta is None:
         return
-    path = manifest.meta.path(ObjectKind.META)
     try:
         for _ in read_object(source, manifest.meta, ObjectKind.META, limit=_META_LIMIT):
             pass
-    except ObjectMissingError:
-        problems.append(Problem(MANIFEST, f"its meta information {path} is missing", RESTORE))
-    except BrokenRepositoryError as error:
-        problems.append(Problem(MANIFEST, f"its meta information {error}", RESTORE))
+    except (ObjectMissingError, BrokenRepositoryError) as error:
+        problems.append(describe_loss(source, manifest.meta, ObjectKind.META, error))

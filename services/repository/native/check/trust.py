@@ -10,6 +10,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.check.replication import describe_loss
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.reader.letters import (
     Certificate,
@@ -111,11 +112,8 @@ def _manifest(source: Source, name: str, problems: list[Problem]) -> tuple[Lette
 def _certificate(source: Source, manifest: Manifest, problems: list[Problem]) -> Certificate | None:
     try:
         return read_certificate(source, manifest)
-    except ObjectMissingError:
-        what = f"its certificate {manifest.certificate.path(ObjectKind.CERTIFICATE)} is missing"
-    except BrokenRepositoryError as error:
-        what = f"its certificate {error}"
-    problems.append(Problem(MANIFEST, what, RESTORE))
+    except (ObjectMissingError, BrokenRepositoryError) as error:
+        problems.append(describe_loss(source, manifest.certificate, ObjectKind.CERTIFICATE, error))
     return None
 
 

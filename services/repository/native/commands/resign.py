@@ -11,7 +11,7 @@ from services.common.repository_name import RepositoryName
 from services.repository.native.commands.frame import JSON, REPOSITORY, open_site
 from services.repository.native.errors import StorageError
 from services.repository.native.records import HashAlgorithm
-from services.repository.native.rotation import drop_other_certificates, install_whitelist
+from services.repository.native.rotation import drop_other_certificates, install_whitelist, renew_whitelist
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.renewal import WHITELIST_VALIDITY, sign_whitelist
 
@@ -48,7 +48,7 @@ def resign(*, whitelist: Path | None, drop_others: bool, as_json: bool, **place:
         elif drop_others:
             state = drop_other_certificates(access)
         else:
-            state = access.whitelist.renew()
+            state = renew_whitelist(access)
     if as_json:
         write_document({"expires": state.expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
     else:

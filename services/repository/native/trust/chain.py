@@ -1,19 +1,20 @@
 """Whether clients would believe the head in a storage: what is built on it gets the publisher's signature."""
 
 from services.common.repository_name import RepositoryName
+from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.records import MANIFEST, WHITELIST, ContentHash, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.errors import SignatureError, TrustError, WhitelistError
 from services.repository.native.trust.keys import Certificate, PublicKey
 from services.repository.native.trust.letter import Letter
 from services.repository.native.trust.whitelist import Whitelist
-from services.repository.native.writer.compressor import Compressor
 from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.small_objects import SmallObjects
 
 __all__ = ["verify_head"]
 
 
-def verify_head(storage: Storage, name: RepositoryName, public: PublicKey, compressor: Compressor) -> Manifest:
+def verify_head(storage: Storage, name: RepositoryName, public: PublicKey, objects: SmallObjects) -> Manifest:
     """Follow the signatures from the public master key to the manifest; the whitelist's date does not matter here.
 
     Parameters
@@ -24,8 +25,8 @@ def verify_head(storage: Storage, name: RepositoryName, public: PublicKey, compr
         Its name.
     public
         The public master key.
-    compressor
-        The repository's.
+    objects
+        Reads its certificate.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def verify_head(storage: Storage, name: RepositoryName, public: PublicKey, compr
         raise WhitelistError(f"{storage} holds the repository {manifest.name}, not {name}")
     try:
         letter = Letter.parse(content)
-        certificate = _certificate(storage, manifest.certificate, compressor)
+        certificate = _certificate(objects, manifest.certificate)
         whitelist = Whitelist.verify(storage.read(WHITELIST), public)
         whitelist.check_names(repository=name, certificate=certificate)
         certificate.verify(letter.hash_line, letter.signature)
@@ -49,8 +50,9 @@ def verify_head(storage: Storage, name: RepositoryName, public: PublicKey, compr
     return manifest
 
 
-def _certificate(storage: Storage, name: ContentHash, compressor: Compressor) -> Certificate:
-    stored = storage.read(name.path(ObjectKind.CERTIFICATE))
-    if ContentHash.of(stored, name.algorithm) != name:
-        raise SignatureError(f"the certificate {name} has been changed")
-    return Certificate.parse(compressor.expand(stored))
+def _certificate(objects: SmallObjects, name: ContentHash) -> Certificate:
+    try:
+        content = objects.get(name, ObjectKind.CERTIFICATE)
+    except BrokenRepositoryError as error:
+        raise SignatureError(str(error)) from error
+    return Certificate.parse(content)

@@ -22,10 +22,11 @@ from services.repository.native.records import (
     ObjectKind,
     RefKind,
 )
+from services.repository.native.replication import is_copied_right
 from services.repository.native.signer import Signer
-from services.repository.native.storage.interface import NewObject, Storage
-from services.repository.native.writer.compressor import Compressor
+from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.small_objects import SmallObjects
 
 __all__ = ["HeadWriter", "HistoryKeeper", "ReflogKeeper", "Root"]
 
@@ -100,7 +101,7 @@ class HeadWriter:
         name: RepositoryName,
         storage: Storage,
         signer: Signer,
-        compressor: Compressor,
+        objects: SmallObjects,
         history: HistoryKeeper,
         reflog: ReflogKeeper,
         ttl: int = _TTL,
@@ -109,12 +110,14 @@ class HeadWriter:
         self._name = name
         self._storage = storage
         self._signer = signer
-        self._compressor = compressor
+        self._objects = objects
         self._history = history
         self._reflog = reflog
         self._ttl = ttl
         self._clock = clock
         self._last: _Log | None = None
+        self._copied_right: set[ContentHash] = set()
+        """Certificates and meta information of which that is known."""
 
     def read(self) -> Manifest:
         """Return the manifest of the head.
@@ -151,8 +154,8 @@ class HeadWriter:
         meta
             Meta information, where that changes.
         """
-        certificate = self._put_certificate()
-        history = self._put(self._next_history(root, previous), ObjectKind.HISTORY)
+        certificate = self._objects.put(self.certificate, ObjectKind.CERTIFICATE)
+        history = self._objects.put(self._next_history(root, previous), ObjectKind.HISTORY)
         meta = meta or (previous.meta if previous else None)
         manifest = Manifest(
             name=self._name,
@@ -179,17 +182,23 @@ class HeadWriter:
 
     def signs(self, manifest: Manifest) -> bool:
         """Tell whether a manifest names the certificate of the key that signs, as it is stored here."""
-        return manifest.certificate == self._stored_certificate[0]
+        return manifest.certificate == self._certificate_name
 
     @cached_property
-    def _stored_certificate(self) -> tuple[ContentHash, bytes]:
-        stored = self._compressor.compress(self.certificate)
-        return self._compressor.name(stored), stored
+    def _certificate_name(self) -> ContentHash:
+        return self._objects.name(self.certificate, ObjectKind.CERTIFICATE)
 
-    def _put_certificate(self) -> ContentHash:
-        name, stored = self._stored_certificate
-        self._storage.put([NewObject(name.path(ObjectKind.CERTIFICATE), stored)])
-        return name
+    def is_copied_right(self, manifest: Manifest) -> bool:
+        """Tell whether replicas can be mounted that copy a manifest and what it names.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+        named = [(manifest.certificate, ObjectKind.CERTIFICATE)]
+        named += [(manifest.meta, ObjectKind.META)] if manifest.meta else []
+        return all(self._made_otherwise(name, kind) is None for name, kind in named)
 
     def replace(self, manifest: Manifest, *, reflog: bytes) -> Manifest:
         """Bring all objects to the disk, then replace the reference log and the manifest, which gets the log's hash.
@@ -197,7 +206,7 @@ class HeadWriter:
         The manifest also gets the certificate of the key that signs it, which may not be that of the one before.
         """
         if not self.signs(manifest):
-            certificate = self._put_certificate()
+            certificate = self._objects.put(self.certificate, ObjectKind.CERTIFICATE)
             manifest = dataclasses.replace(manifest, certificate=certificate)
             reflog = self._reflog.add(
                 reflog, [(certificate, RefKind.CERTIFICATE)], name=self._name, timestamp=manifest.published
@@ -213,10 +222,12 @@ class HeadWriter:
         return manifest
 
     def repair(self, reconstruct: Callable[[Manifest], bytes]) -> Manifest:
-        """Sign the manifest again if it does not know the reference log; return the manifest of the head.
+        """Sign the manifest again if something is wrong with what it names; return the manifest of the head.
 
-        So it is if a kill came between the two, after a collection by the stock tools, and where another log was put
-        there: a log that is damaged is not signed, and one that lacks what the manifest names gets it.
+        It does not know the reference log if a kill came between the two, after a collection by the stock tools, and
+        where another log was put there: a log that is damaged is not signed, and one that lacks what the manifest names
+        gets it. It names a certificate or meta information that replication cannot copy where an earlier version of
+        this suite, or another program, has compressed them in its own way: they are made anew.
 
         Parameters
         ----------
@@ -230,11 +241,12 @@ class HeadWriter:
         NativeError
             As `read`, or what `reconstruct` raises.
         """
-        manifest = self.read()
+        found = self.read()
+        manifest = self._mended(found)
         log = self._log(manifest.root.algorithm)
         if log is None:
             return self.replace(manifest, reflog=reconstruct(manifest))
-        if manifest.reflog == log.name:
+        if manifest.reflog == log.name and manifest == found:
             return manifest
         reflog = self._reflog.add(log.content, manifest.references, name=self._name, timestamp=manifest.published)
         return self.replace(manifest, reflog=reflog)
@@ -243,14 +255,33 @@ class HeadWriter:
         if previous is None or previous.history is None:
             null = ContentHash.null(root.catalog.algorithm)
             return self._history.advance(None, previous=null, name=self._name, root=root)
-        current = self._compressor.expand(self._storage.read(previous.history.path(ObjectKind.HISTORY)))
+        current = self._objects.get(previous.history, ObjectKind.HISTORY)
         return self._history.advance(current, previous=previous.history, name=self._name, root=root)
 
-    def _put(self, content: bytes, kind: ObjectKind) -> ContentHash:
-        stored = self._compressor.compress(content)
-        name = self._compressor.name(stored)
-        self._storage.put([NewObject(name.path(kind), stored)])
-        return name
+    def _mended(self, manifest: Manifest) -> Manifest:
+        """Return a manifest of which replication copies everything right; what it names is stored."""
+        if self._made_otherwise(manifest.certificate, ObjectKind.CERTIFICATE) is not None:
+            # It is the present key that signs it now, whichever has signed the one before.
+            certificate = self._objects.put(self.certificate, ObjectKind.CERTIFICATE)
+            manifest = dataclasses.replace(manifest, certificate=certificate)
+        if manifest.meta is not None:
+            content = self._made_otherwise(manifest.meta, ObjectKind.META)
+            if content is not None:
+                manifest = dataclasses.replace(manifest, meta=self._objects.put(content, ObjectKind.META))
+        return manifest
+
+    def _made_otherwise(self, name: ContentHash, kind: ObjectKind) -> bytes | None:
+        """Return the content of an object that replication would store under a name that is not its own."""
+        if name in self._copied_right or name == self._certificate_name:
+            return None
+        try:
+            content = self._objects.get(name, kind)
+        except (ObjectMissingError, BrokenRepositoryError):
+            return None  # there is nothing to make it of, which checks tell
+        if not is_copied_right(name, content):
+            return content
+        self._copied_right.add(name)
+        return None
 
     def _log(self, algorithm: HashAlgorithm) -> _Log | None:
         """Return the reference log; it grows with every revision, and is read only where others have replaced it."""

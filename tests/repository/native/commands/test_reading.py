@@ -11,6 +11,8 @@ import pytest
 from harness.s3 import S3Access, s3_client
 from tests.support.forgery import Forgery, forged_key
 from tests.support.golden import GOLDEN, GOLDEN_NAME
+from tests.support.static_files import served
+from tests.support.stratum1 import Replica
 from tests.support.thin_repository import Ended, thin_repository
 
 _EMPTY = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
@@ -116,6 +118,16 @@ def test_check_ends_with_3_and_names_what_is_wrong(forgery: Forgery) -> None:
     ended = _run("check", "--json", root=forgery.root, keys=forgery.root)
     assert ended.status == 3
     assert '"place": "/files/small.txt"' in ended.output
+
+
+def test_check_finds_nothing_wrong_with_a_replica(forgery: Forgery, tmp_path: Path) -> None:
+    forgery.seal()
+    replica = Replica(forgery.root, tmp_path / "replica")
+    replica.snapshot()
+    with served(replica.root) as url:
+        ended = thin_repository("check", GOLDEN_NAME, "--url", url, "--keys", forgery.root)
+    assert ended.output.startswith("no problem: 3 revisions")
+    assert ended.status == 0
 
 
 def test_what_is_not_signed_is_not_shown(forgery: Forgery, tmp_path: Path) -> None:

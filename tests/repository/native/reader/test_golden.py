@@ -2,11 +2,8 @@
 
 import json
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +16,7 @@ from services.repository.native.reader.source import HttpSource
 from services.repository.native.records import HashAlgorithm
 from services.repository.native.storage.directory import DirectoryStorage
 from tests.support.golden import GOLDEN, Open, client_view, expected
+from tests.support.static_files import StaticFiles, served
 
 
 class _Counting:
@@ -38,23 +36,6 @@ class _Counting:
         return self._storage.size(path)
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_arguments: object) -> None:
-        pass
-
-
-@contextmanager
-def _web_server(handler: type[_Quiet] = _Quiet) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(GOLDEN))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_the_head_is_what_the_client_shows(open_golden: Open) -> None:
     reader = open_golden()
     assert client_view(reader.newest(reader.head())) == expected("expected")
@@ -66,22 +47,22 @@ def test_a_tag_is_what_the_client_shows(open_golden: Open) -> None:
 
 
 def test_a_web_server_shows_the_same(open_golden: Open) -> None:
-    with _web_server() as url:
+    with served(GOLDEN) as url:
         reader = open_golden(HttpSource(url))
         assert client_view(reader.newest(reader.head())) == expected("expected")
 
 
 def test_what_a_web_server_lacks_is_missing_and_one_that_is_gone_has_failed(open_golden: Open) -> None:
-    with _web_server() as url, pytest.raises(ObjectMissingError, match=r"data/none does not exist \(HTTP 404\)"):
+    with served(GOLDEN) as url, pytest.raises(ObjectMissingError, match=r"data/none does not exist \(HTTP 404\)"):
         HttpSource(url).open("data/none").__enter__()
-    with _web_server() as url:
+    with served(GOLDEN) as url:
         assert HttpSource(url).size("data/none") is None
         assert HttpSource(url).size(".cvmfspublished") == 600
     with pytest.raises(StorageError, match="Connection refused"):
         open_golden(HttpSource(url)).head()
 
 
-class _CutOff(_Quiet):
+class _CutOff(StaticFiles):
     """Ends connections before what it has announced is there."""
 
     def copyfile(self, source: IO[bytes], outputfile: IO[bytes]) -> None:  # type: ignore[override]
@@ -91,7 +72,7 @@ class _CutOff(_Quiet):
 
 def test_an_answer_that_ends_too_early_is_a_failure_of_the_server_not_of_the_repository(open_golden: Open) -> None:
     with (
-        _web_server(_CutOff) as url,
+        served(GOLDEN, _CutOff) as url,
         pytest.raises(StorageError, match=r"\.cvmfswhitelist cannot be read to its end: 311 bytes are missing"),
     ):
         open_golden(HttpSource(url)).head()
