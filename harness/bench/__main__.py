@@ -47,7 +47,7 @@ async def _run(only: Sequence[str], runs: int) -> None:
             "build": lambda: rows.build(rig.regular, directory, runs),
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
-            "native": lambda: native(directory / "native", runs),
+            "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
         }
         for name, row in work.items():
             if name in only:

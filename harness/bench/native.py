@@ -1,4 +1,7 @@
-"""Publishing into a native repository, beside GNU tar, which unpacks the same archives to the same disk."""
+"""Publishing into a native repository, beside GNU tar, which unpacks the same archives to the same disk.
+
+And what clients transfer of its catalogs, whatever the number of files.
+"""
 
 import asyncio
 import hashlib
@@ -6,6 +9,7 @@ import io
 import itertools
 import os
 import random
+import shutil
 import tarfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,12 +22,14 @@ from harness.bench.measure import Row, Target, compare
 from harness.commands import run
 from services.common.archive.limits import ArchiveLimits
 from services.common.digest import Digest
-from services.common.layout import LayerLayout
+from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
 from services.repository.interface import PreparedLayer
 from services.repository.layer import VerifiedLayer
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
+from services.repository.native.reader.footprint import START, footprint
+from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.repository import NativeRepository
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.trust.keyring import KeyFiles
@@ -37,11 +43,23 @@ _SMALL_FILES: Final = 30_000
 _BATCH: Final = 100
 _MANY: Final = 10_000
 """Layers that are there before the last figures of the growing repository."""
+_MORE_FILES: Final = (0, 25_000, 131_000)
+"""Of the images whose start is looked at: 7,000, 32,000 and 138,000 entries."""
 _AT_ONCE: Final = 500
 
 
-async def native(directory: Path, runs: int) -> list[Row]:
-    """Measure new content, small files, known content, a batch, and a repository that grows."""
+async def native(directory: Path, runs: int, *, rootfs: Path) -> list[Row]:
+    """Measure new content, small files, known content, a batch, a repository that grows, and what a start transfers.
+
+    Parameters
+    ----------
+    directory
+        Is made, and holds everything.
+    runs
+        Figures that count.
+    rootfs
+        A tar of a Debian root file system.
+    """
     bench = _Bench(directory)
     await asyncio.to_thread(bench.make)
     return [
@@ -50,6 +68,7 @@ async def native(directory: Path, runs: int) -> list[Row]:
         await bench.known(runs),
         await bench.batch(runs),
         await bench.growth(runs),
+        await bench.start(rootfs),
     ]
 
 
@@ -129,6 +148,46 @@ class _Bench:
             target = Target(subject=f"after {_MANY}", over=f"after {_BATCH}", limit=1.2)
             return await compare("native, one layer more", subjects, runs=4 * runs, targets=(target,))
 
+    async def start(self, rootfs: Path) -> Row:
+        """Count the catalogs that a container's start transfers, of images that differ in their number of files."""
+        samples = {}
+        for more in _MORE_FILES:
+            archive = await asyncio.to_thread(self._grown, rootfs, more)
+            layer, place = _layer(archive), self._place()
+            async with self._opened(place) as repository:
+                await _timed(repository, [layer])
+            samples[f"Debian + {more}"] = [await asyncio.to_thread(self._transferred, place, layer.digest) / 1000]
+        smallest, *_, largest = samples
+        return Row(
+            name="native, catalogs of a start",
+            samples=samples,
+            unit="kB",
+            targets=(
+                *(Target(subject=subject, limit=1500) for subject in samples),
+                Target(subject=largest, over=smallest, limit=1.1),
+            ),
+        )
+
+    def _grown(self, rootfs: Path, more: int) -> Path:
+        """Return an archive of a root file system, and so many more files, in packages of every size."""
+        archive = self._place()
+        shutil.copyfile(rootfs, archive)
+        chance = random.Random(2)  # noqa: S311 - the same archive every time
+        with tarfile.open(archive, "a") as tar:
+            while more:
+                size = min(more, int(20 * chance.paretovariate(1.1)))
+                for number in range(size):
+                    name = f"./usr/lib/python3/dist-packages/p{more}/{number // 30}/{number}.py"
+                    _add(tar, name, f"{number % 1000}".encode())
+                more -= size
+        return archive
+
+    def _transferred(self, place: Path, layer: Digest) -> int:
+        storage = DirectoryStorage(place / "repository")
+        with RepositoryReader(storage, name=_NAME, master_keys=[self._keys.public.read_bytes()]) as reader:
+            root = reader.newest(reader.head()).root
+            return footprint(storage, root, [f"/{layer_tree(layer)}".encode()], START).size
+
     async def _publish_tiny(self, repository: NativeRepository, count: int) -> float:
         archives = await asyncio.to_thread(lambda: [self._tiny() for _ in range(count)])
         return await _timed(repository, [_layer(archive) for archive in archives])
@@ -160,9 +219,9 @@ class _Bench:
         return self._directory / str(next(self._numbers))
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[NativeRepository]:
+    async def _opened(self, place: Path | None = None) -> AsyncIterator[NativeRepository]:
         """Open an empty repository, its processes started."""
-        place = self._place()
+        place = place or self._place()
         storage = DirectoryStorage(place / "repository")
         create_repository(name=_NAME, storage=storage, keys=self._keys, chosen=RepositoryFormat(), meta={})
         with ThreadPoolExecutor(6) as threads:

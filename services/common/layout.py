@@ -5,7 +5,7 @@ Every layer has one *home*, `.layers/<first 2 hex>/<digest>/`, whatever the layo
 - `layerfs/`, the layer's files (DUCC's name, so that tools made for unpacked.cern.ch find them),
 - `layer.json`, the sidecar, and
 - where the repository is CVMFS, `.cvmfscatalog`: beside `layerfs`, so that the layer is a nested catalog of its own
-  and containers do not see the marker.
+  and containers do not see the marker. (A native repository, which can hide markers, has more of them in large layers.)
 
 The layout decides the path that descriptors name: `ducc` is the path of `layerfs` itself, `flat` adds `/<digest>` as a
 relative symbolic link to it. In a flat directory proper the catalog marker would have to lie inside the layer, where

@@ -30,6 +30,7 @@ from services.repository.native.records import TRANSACTION_DIRECTORY
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.renewal import WhitelistFile
+from services.repository.native.writer.catalog_files import CatalogFiles
 from services.repository.native.writer.index import ContentIndex
 from services.repository.native.writer.ingest import IngestedLayer, LayerIngest
 from services.repository.native.writer.manifest import Manifest
@@ -143,9 +144,8 @@ class NativeRepository:
                     workers=self._workers,
                 )
             )
-            self._ingest = LayerIngest(
-                storage=self._storage, pool=pool, compressor=self._access.compressor, temporary=temporary
-            )
+            catalogs = CatalogFiles(storage=self._storage, compressor=self._access.compressor, temporary=temporary)
+            self._ingest = LayerIngest(pool=pool, catalogs=catalogs)
             stack.callback(self._release_all)
             self._stack = stack.pop_all()
 

@@ -1,5 +1,6 @@
 """A server whose certificate a private authority has issued."""
 
+import hashlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from aiohttp import web
 
 from harness.s3 import S3Access
 from services.common.object_store import ObjectStore, ObjectStoreError
+from services.common.object_store.bucket import Bucket
+from services.common.object_store.small import SmallObjects
 from tests.common.object_store.conftest import impatient
 from tests.support.registries import Authority
 
@@ -51,3 +54,21 @@ async def test_one_that_the_environment_names_is(
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
     async with ObjectStore(settings=impatient(secured)) as store:
         await store.check()
+
+
+async def test_small_objects_are_sent_to_the_same_ones(
+    secured: S3Access, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(b"content").digest()
+
+    async def put() -> None:
+        async with (
+            Bucket.open(impatient(secured, retry_seconds=0.5)) as bucket,
+            SmallObjects.open(bucket) as small,
+        ):
+            await small.put("key", b"content", digest, cache_control="-", content_type="a/b")
+
+    with pytest.raises(ObjectStoreError, match="certificate"):
+        await put()
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    await put()

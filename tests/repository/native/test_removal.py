@@ -2,13 +2,17 @@
 
 import dataclasses
 import hashlib
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from services.common.layout import LayerLayout, layer_tree
+from services.common.layout import LayerLayout, layer_home, layer_tree
 from services.repository.native.access import RepositoryAccess
+from services.repository.native.collection.collector import Collector
+from services.repository.native.collection.retention import Retention
 from services.repository.native.errors import NativeError
 from services.repository.native.reader.catalog import Catalog
 from services.repository.native.reader.database import Database
@@ -44,6 +48,53 @@ async def test_a_layer_is_removed_with_its_link(site: NativeSite, tmp_path: Path
         assert await publish(repository, one) == 4
         assert await repository.lookup(one.digest) is not None
         assert site.problems() == []
+
+
+async def test_all_catalogs_of_a_layer_are_collected_after_it(site: NativeSite, tmp_path: Path) -> None:
+    """And none of a layer that stays, before or after."""
+    gone, kept = (
+        tar_archive(tmp_path, archive(*(member(b"%s/%d/%d" % (top, number // 60, number)) for number in range(4200))))
+        for top in (b"one", b"two")
+    )
+    others = [tar_archive(tmp_path, layer(seed)) for seed in ("1", "2", "3")]
+
+    def access(clock: Callable[[], float] = time.time) -> RepositoryAccess:
+        return RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys, clock=clock)
+
+    def collect() -> set[str]:
+        """Collect what was there a day ago; return the catalogs that are left."""
+
+        def tomorrow() -> float:
+            return time.time() + 24 * 3600
+
+        Collector(
+            access=access(tomorrow),
+            retention=Retention(revisions=1, days=0),
+            forget=lambda _digests: None,
+            patience=0,
+            clock=tomorrow,
+        ).collect()
+        assert site.problems() == []
+        with site.newest() as revision:
+            assert len(list(revision.walk(f"/{layer_tree(kept.digest)}".encode()))) == 1 + 1 + 70 + 4200
+        return {found.path for found in site.storage.list("data/") if found.path.endswith(ObjectKind.CATALOG)}
+
+    async with site.opened() as repository:
+        await publish(repository, gone, kept)
+        with site.newest() as revision:
+            paths = (f"/{layer_home(gone.digest)}", f"/{layer_tree(gone.digest)}/one")
+            catalogs = {revision.catalog_of(path.encode()).hash.path(ObjectKind.CATALOG) for path in paths}
+        assert len(catalogs) == 2
+        await publish(repository, others[0])
+        assert collect() >= catalogs
+        remove_layers(access(), [gone.digest], state=None)
+        assert collect() >= catalogs  # the revision before the head has a tag
+        await publish(repository, others[1])
+        assert not collect() & catalogs
+        # What comes back is whole again.
+        await publish(repository, gone)
+        await publish(repository, others[2])
+        assert collect() >= catalogs
 
 
 async def test_inodes_are_dense_after_a_removal(site: NativeSite, tmp_path: Path) -> None:

@@ -7,25 +7,24 @@ and the next `flush` goes on with them. The manifest and the other files of the 
 All requests are made by `services.common.object_store`, which signs and repeats them.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
 from services.common.durable import sync_directory
-from services.common.object_store.body import MemoryPart, hash_part
+from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
 from services.common.object_store.errors import ObjectStoreError
-from services.common.threads import run_to_end
+from services.common.object_store.small import SmallObjects
 from services.repository.native.errors import ObjectMissingError, StorageError
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.directory import DirectoryStorage
@@ -34,14 +33,14 @@ from services.repository.native.storage.lease import LEASE_FILE, Lease
 from services.repository.native.storage.locks import RepositoryLocks
 from services.repository.native.storage.loop import LoopThread
 from services.repository.native.storage.settings import RepositoryStoreSettings
+from services.repository.native.storage.uploads import Uploads
 
 __all__ = ["BucketStorage"]
 
 _Result = TypeVar("_Result")
-_Item = TypeVar("_Item")
 
-_SIDE_BY_SIDE: Final = 32
-"""Objects that are on their way at a time."""
+_STAGING: Final = "staging"
+"""Directory of the state in which objects wait for their upload."""
 _DELETED_AT_ONCE: Final = 1000
 """Most keys that one request deletes."""
 _PIECE: Final = 1 << 20
@@ -52,8 +51,6 @@ _METADATA: Final = (ObjectKind.CATALOG, ObjectKind.HISTORY, ObjectKind.CERTIFICA
 """Letters of the objects that describe others."""
 _SHORT: Final[Mapping[str, Any]] = {"CacheControl": "max-age=61", "ContentType": "application/x-cvmfs"}
 """Headers of what changes: as the stock tools set them up for Apache."""
-_LONG: Final[Mapping[str, Any]] = {"CacheControl": "max-age=259200", "ContentType": "application/octet-stream"}
-"""Headers of objects, which never change; three days."""
 
 
 class BucketStorage:
@@ -67,8 +64,8 @@ class BucketStorage:
         What the keys begin with.
     loop
         Where requests are made.
-    threads
-        Where files are read.
+    uploads
+        Brings what is staged into the bucket.
     lease
         Keeps other machines out.
     state
@@ -76,14 +73,14 @@ class BucketStorage:
     """
 
     def __init__(
-        self, *, bucket: Bucket, prefix: str, loop: LoopThread, threads: Executor, lease: Lease, state: Path
+        self, *, bucket: Bucket, prefix: str, loop: LoopThread, uploads: Uploads, lease: Lease, state: Path
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._loop = loop
-        self._threads = threads
+        self._uploads = uploads
         self._lease = lease
-        self._staging = DirectoryStorage(state / "staging")
+        self._staging = DirectoryStorage(state / _STAGING)
         self._locks = RepositoryLocks(state, place=str(self))
 
     @classmethod
@@ -115,8 +112,14 @@ class BucketStorage:
             connection = Bucket.open(settings)
             bucket = loop.call(connection.__aenter__())
             stack.callback(lambda: loop.call(connection.__aexit__(None, None, None)))
+            sender = SmallObjects.open(bucket)
+            small = loop.call(sender.__aenter__())
+            stack.callback(lambda: loop.call(sender.__aexit__(None, None, None)))
+            uploads = Uploads(
+                bucket=bucket, small=small, prefix=settings.prefix, staging=state / _STAGING, threads=threads
+            )
             lease = Lease(bucket=bucket, key=settings.prefix + LEASE_FILE, holder=holder)
-            storage = cls(bucket=bucket, prefix=settings.prefix, loop=loop, threads=threads, lease=lease, state=state)
+            storage = cls(bucket=bucket, prefix=settings.prefix, loop=loop, uploads=uploads, lease=lease, state=state)
             storage._staging.prepare()
             yield storage
 
@@ -148,12 +151,15 @@ class BucketStorage:
 
     def flush(self) -> None:
         """Upload everything that is staged; a catalog is uploaded after what had been staged before it."""
-        found = list(self._staging.list("data/"))
-        # Catalogs first in time, last in order: what they name was staged before them, so it is found now or is there.
-        last = [staged.path for staged in found if _is_metadata(staged.path)]
-        first = [staged.path for staged in self._staging.list("data/") if _is_content(staged.path)]
-        self._upload(first)
-        self._upload(last)
+        try:
+            # Catalogs first in time, last in order: what they name was staged before them, so it is found now or is
+            # there.
+            last = [path for path in self._uploads.staged() if _is_metadata(path)]
+            first = [path for path in self._uploads.staged() if not _is_metadata(path)]
+            for paths in (first, last):
+                self._call(partial(self._uploads.upload, paths))
+        except OSError as error:
+            raise StorageError(f"what is staged for {self} cannot be uploaded: {error}") from error
 
     def read(self, path: str) -> bytes:
         """Return a whole file."""
@@ -274,26 +280,6 @@ class BucketStorage:
         except ObjectStoreError as error:
             raise StorageError(_in_own_terms(error)) from error
 
-    def _upload(self, paths: Sequence[str]) -> None:
-        self._call(lambda: _side_by_side(self._upload_one, paths))
-
-    async def _upload_one(self, path: str) -> None:
-        staged = self.local / path
-        try:
-            await self._send_file(path, staged)
-        except FileNotFoundError:
-            return  # another thread has uploaded it meanwhile
-        with contextlib.suppress(FileNotFoundError):
-            staged.unlink()
-
-    async def _send_file(self, path: str, source: Path) -> None:
-        with source.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            body = await run_to_end(
-                self._threads, partial(hash_part, file, 0, size, threads=self._threads, tee=_nothing)
-            )
-            await self._bucket.request("put_object", doing="uploading", key=self._key(path), body=body, **_LONG)
-
     async def _send(self, path: str, content: bytes, headers: Mapping[str, Any]) -> None:
         body = MemoryPart(memoryview(content), hashlib.sha256(content).hexdigest())
         await self._bucket.request("put_object", doing="uploading", key=self._key(path), body=body, **headers)
@@ -314,30 +300,6 @@ class BucketStorage:
                 if not piece:
                     return
                 file.write(piece)
-
-
-async def _side_by_side(work: Callable[[_Item], Awaitable[None]], items: Iterable[_Item]) -> None:
-    """Do something for every item, several at a time; the first failure ends it."""
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_SIDE_BY_SIDE):
-                group.create_task(worker())
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-
-
-def _nothing(_piece: memoryview) -> None:
-    """Hash only."""
-
-
-def _is_content(path: str) -> bool:
-    return not path.startswith(TRANSACTION_DIRECTORY) and not _is_metadata(path)
 
 
 def _is_metadata(path: str) -> bool:

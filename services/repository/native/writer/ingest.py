@@ -1,23 +1,18 @@
 """From a verified layer archive to objects and the layer's catalog, outside of any transaction."""
 
-import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from services.common.archive.layer import read_layer
 from services.common.archive.notes import Notes
 from services.common.digest import Digest
-from services.common.layout import layer_home
 from services.common.sidecar import LayerSidecar
 from services.common.threads import Stop
 from services.repository.layer import VerifiedLayer
-from services.repository.native.records import ObjectKind
-from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.catalog import MARKER_MODE, NestedCatalog
-from services.repository.native.writer.compressor import Compressor
+from services.repository.native.writer.catalog_files import CatalogFiles
 from services.repository.native.writer.index import NewRows
-from services.repository.native.writer.layer_catalog import HOME, LayerCatalog
+from services.repository.native.writer.layer_catalog import LayerCatalogs
 from services.repository.native.writer.layer_tree import CatalogTree
 from services.repository.native.writer.pool import WorkerPool
 
@@ -28,10 +23,11 @@ _SIDECAR_MODE: Final = 0o644
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestedLayer:
-    """A layer whose objects and catalog have been put into the storage, where nothing refers to them yet."""
+    """A layer whose objects and catalogs have been put into the storage, where nothing refers to them yet."""
 
     sidecar: LayerSidecar
     catalog: NestedCatalog
+    """Of the layer's home."""
     new: NewRows
     """What the index is to know when the objects are on the disk."""
 
@@ -41,20 +37,18 @@ class LayerIngest:
 
     Parameters
     ----------
-    storage
-        Gets the catalogs; objects go where the pool writes them.
-    temporary
-        A directory for files that nothing needs after a kill.
+    pool
+        Makes objects of content.
+    catalogs
+        Stores the catalogs.
     """
 
-    def __init__(self, *, storage: Storage, pool: WorkerPool, compressor: Compressor, temporary: Path) -> None:
-        self._storage = storage
+    def __init__(self, *, pool: WorkerPool, catalogs: CatalogFiles) -> None:
         self._pool = pool
-        self._compressor = compressor
-        self._temporary = temporary
+        self._catalogs = catalogs
 
     def ingest(self, layer: VerifiedLayer, stop: Stop) -> IngestedLayer:
-        """Read a layer to its end, check all of it, and put its objects and its catalog into the storage.
+        """Read a layer to its end, check all of it, and put its objects and its catalogs into the storage.
 
         Raises
         ------
@@ -76,25 +70,8 @@ class LayerIngest:
             return IngestedLayer(sidecar=sidecar, catalog=catalog, new=tree.content.new)
 
     def _store(self, tree: CatalogTree, digest: Digest, sidecar: LayerSidecar) -> NestedCatalog:
-        """Write the layer's catalog, and put it into the storage."""
+        """Write the layer's catalogs, and put them into the storage."""
         marker = tree.unnamed(b"", MARKER_MODE)
         described = tree.unnamed(sidecar.encode(), _SIDECAR_MODE)
         tree.content.finish()
-        catalog = LayerCatalog(digest=digest, tree=tree, algorithm=self._compressor.algorithm)
-        plain = self._temporary / secrets.token_hex(8)
-        stored = plain.with_suffix(".z")
-        try:
-            catalog.write(plain, marker=marker, sidecar=described)
-            with plain.open("rb", buffering=0) as source, stored.open("xb", buffering=0) as sink:
-                name = self._compressor.compress_stream(source, sink)
-            self._storage.put_file(name.path(ObjectKind.CATALOG), stored)
-            return NestedCatalog(
-                path=b"/" + layer_home(digest).encode(),
-                name=name,
-                size=plain.stat().st_size,
-                root=HOME,
-                counters=catalog.counters,
-            )
-        finally:
-            plain.unlink(missing_ok=True)
-            stored.unlink(missing_ok=True)
+        return LayerCatalogs(digest=digest, tree=tree, files=self._catalogs, marker=marker, sidecar=described).store()

@@ -1,11 +1,10 @@
-"""From a layer's tree to the nested catalog of its home."""
+"""From a layer's tree to its catalogs: the one of its home, and those below it."""
 
 import sqlite3
 import stat
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.common.archive.nametree import Directory
@@ -15,33 +14,53 @@ from services.repository.native.records import (
     COUNTER_NAMES,
     DIGEST_SIZE,
     HASH_SHIFT,
-    ContentHash,
     EntryFlag,
-    HashAlgorithm,
     path_hash,
 )
-from services.repository.native.writer.catalog import (
-    DirectoryRow,
-    Row,
-    create_schema,
-    insert_rows,
-)
+from services.repository.native.writer.catalog import DirectoryRow, NestedCatalog, Row, insert_rows
+from services.repository.native.writer.catalog_files import CatalogFiles
+from services.repository.native.writer.cuts import choose_cuts
 from services.repository.native.writer.layer_tree import CatalogTree, SettledDirectory
 
-__all__ = ["HOME", "LayerCatalog"]
+__all__ = ["HOME", "LayerCatalogs"]
 
 HOME: Final = DirectoryRow(mode=stat.S_IFDIR | 0o755, uid=0, gid=0, mtime=0, mtimens=0, links=3)
-"""Attributes of every layer's home: with nothing of the present time in it, the same layer is the same catalog."""
+"""Attributes of every layer's home: with nothing of the present time in it, the same layer is the same catalogs."""
 
+_DIRECTORY: Final = EntryFlag.DIRECTORY.value
+_MOUNTPOINT: Final = (EntryFlag.DIRECTORY | EntryFlag.NESTED_MOUNTPOINT).value
+_NESTED_ROOT: Final = (EntryFlag.DIRECTORY | EntryFlag.NESTED_ROOT).value
 _FILE: Final = EntryFlag.FILE.value
 _CHUNKED: Final = EntryFlag.CHUNKED.value
 _SYMLINK: Final = (EntryFlag.FILE | EntryFlag.SYMLINK).value
 _SPECIAL: Final = (EntryFlag.FILE | EntryFlag.SPECIAL).value
-_CACHE_KIB: Final = 8192
+_HIDDEN: Final = EntryFlag.HIDDEN.value
 
 
-class LayerCatalog:
-    """Writes one layer's catalog.
+@dataclass(slots=True)
+class _Contents:
+    """What the rows of one catalog are about, known when all of them have been given."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """By `COUNTER_NAMES`, of itself."""
+    chunked: list[tuple[tuple[int, int], int]] = field(default_factory=list)
+    """Path hash and number of each file that has chunks."""
+    nested: list[NestedCatalog] = field(default_factory=list)
+    """Catalogs directly below."""
+
+    def counters(self) -> Iterator[tuple[str, int]]:
+        """Give the rows of the statistics."""
+        for name in COUNTER_NAMES:
+            yield f"self_{name}", self.counts[name]
+            yield f"subtree_{name}", sum(below.counters[name] for below in self.nested)
+
+    def totals(self) -> Mapping[str, int]:
+        """Return what is counted of the catalog and of everything below it."""
+        return {name: self.counts[name] + sum(below.counters[name] for below in self.nested) for name in COUNTER_NAMES}
+
+
+class LayerCatalogs:
+    """Writes the catalogs of one layer.
 
     Parameters
     ----------
@@ -49,82 +68,120 @@ class LayerCatalog:
         The layer.
     tree
         Its tree, whose content has become objects.
-    algorithm
-        Algorithm of content hashes.
+    files
+        Stores catalogs.
+    marker, sidecar
+        Numbers that the tree gave to these files.
     """
 
-    def __init__(self, *, digest: Digest, tree: CatalogTree, algorithm: HashAlgorithm) -> None:
+    def __init__(self, *, digest: Digest, tree: CatalogTree, files: CatalogFiles, marker: int, sidecar: int) -> None:
         self._digest = digest
         self._home = b"/" + layer_home(digest).encode()
+        self._top = b"/" + layer_tree(digest).encode()
         self._tree = tree
-        self._algorithm = algorithm
-        self._hash_flags = algorithm.number << HASH_SHIFT
-        self._counts: Counter[str] = Counter()
-        self._chunked: list[tuple[tuple[int, int], int]] = []
+        self._files = files
+        self._marker = marker
+        self._sidecar = sidecar
+        self._hash_flags = files.algorithm.number << HASH_SHIFT
+        self._stored: dict[bytes, NestedCatalog] = {}
+        """Catalogs of directories of the layer, by their absolute paths."""
 
-    @property
-    def counters(self) -> dict[str, int]:
-        """What the catalog counts, by `COUNTER_NAMES`."""
-        return {name: self._counts[name] for name in COUNTER_NAMES}
+    def store(self) -> NestedCatalog:
+        """Write all catalogs, those below others first, and return the one of the layer's home.
 
-    def write(self, path: Path, *, marker: int, sidecar: int) -> None:
-        """Write the database, uncompressed, to a file that does not exist.
+        Raises
+        ------
+        StorageError
+            One cannot be stored.
+        OSError
+            One cannot be written.
+        """
+        root = self._tree.names.root
+        # Deeper ones first: a catalog names those below it.
+        for cut in sorted(choose_cuts(root), key=lambda path: (-path.count(b"/"), path)):
+            directory = self._tree.names.directory(cut)
+            path = self._top + b"/" + cut
+            settled: SettledDirectory = directory.attributes
+            contents = _Contents()
+            rows = self._split_off(directory, path, contents)
+            self._stored[path] = self._store(path, settled.row, rows, contents)
+        contents = _Contents()
+        return self._store(self._home, HOME, self._of_home(contents), contents)
+
+    def _store(self, path: bytes, root: DirectoryRow, rows: Iterable[Row], contents: _Contents) -> NestedCatalog:
+        """Write one catalog.
 
         Parameters
         ----------
         path
-            The file; nothing of it needs to survive a kill.
-        marker, sidecar
-            Numbers that the tree gave to these files.
+            Where it begins.
+        root
+            What is known of that directory.
+        rows
+            All entries, which also tell `contents`.
         """
-        home = self._home
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            properties = {
-                "root_prefix": home.decode(),
-                "revision": "1",
-                "last_modified": "0",
-                "previous_revision": str(ContentHash.null(self._algorithm)),
-            }
-            create_schema(connection, properties)
-            connection.execute("BEGIN")
-            rows = [
-                HOME.row(home, EntryFlag.DIRECTORY | EntryFlag.NESTED_ROOT),
-                self._beside(CATALOG_MARKER, marker, EntryFlag.HIDDEN),
-                self._beside(sidecar_path(self._digest), sidecar, EntryFlag(0)),
-            ]
-            self._counts["dir"] += 1
+
+        def fill(connection: sqlite3.Connection) -> None:
             insert_rows(connection, rows)
-            top = b"/" + layer_tree(self._digest).encode()
-            insert_rows(connection, self._directory(self._tree.names.root, top))
-            connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", self._chunk_rows())
+            connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", self._chunk_rows(contents))
             connection.executemany(
-                "UPDATE statistics SET value = ? WHERE counter = ?",
-                [(value, f"self_{name}") for name, value in self.counters.items()],
+                "INSERT INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)",
+                [(below.path, str(below.name), below.size) for below in contents.nested],
             )
-            connection.execute("COMMIT")
+            connection.executemany("INSERT INTO statistics VALUES (?, ?)", contents.counters())
 
-    def _beside(self, path: str, number: int, flags: int) -> Row:
-        """Return the row of a file that lies beside the layer's own."""
-        name = path.rpartition("/")[2].encode()
-        return self._leaf(name, number, path_hash(self._home + b"/" + name), path_hash(self._home), 1, flags)
+        name, size = self._files.store(path, fill)
+        return NestedCatalog(path=path, name=name, size=size, root=root, counters=contents.totals())
 
-    def _directory(self, directory: Directory, path: bytes) -> Iterator[Row]:
-        """Give the rows of a directory and of everything below it."""
+    def _of_home(self, contents: _Contents) -> Iterator[Row]:
+        """Give the rows of the catalog of the layer's home."""
+        home = self._home
+        contents.counts["dir"] += 1
+        yield HOME.row(home, _NESTED_ROOT)
+        yield self._mark(home, contents)
+        name = sidecar_path(self._digest).rpartition("/")[2].encode()
+        yield self._leaf(name, self._sidecar, path_hash(home + b"/" + name), path_hash(home), 1, contents)
+        yield from self._directory(self._tree.names.root, self._top, _DIRECTORY, contents)
+
+    def _split_off(self, directory: Directory, path: bytes, contents: _Contents) -> Iterator[Row]:
+        """Give the rows of a catalog that begins at a directory of the layer."""
+        rows = self._directory(directory, path, _NESTED_ROOT, contents)
+        yield next(rows)
+        yield self._mark(path, contents)
+        yield from rows
+
+    def _mark(self, path: bytes, contents: _Contents) -> Row:
+        """Return the row that marks the root of a catalog for checkers, hidden from listings."""
+        name = CATALOG_MARKER.encode()
+        return self._leaf(name, self._marker, path_hash(path + b"/" + name), path_hash(path), 1, contents, _HIDDEN)
+
+    def _directory(self, directory: Directory, path: bytes, flags: int, contents: _Contents) -> Iterator[Row]:
+        """Give the rows of a directory, and of what is below it in the same catalog."""
         settled: SettledDirectory = directory.attributes
-        self._counts["dir"] += 1
-        self._counts["xattr"] += settled.row.xattr is not None
-        yield settled.row.row(path, EntryFlag.DIRECTORY)
+        yield self._directory_row(settled, path, flags, contents)
         here = path_hash(path)
         links = settled.links
+        inner = []
         for name, node in directory.items():
-            if not isinstance(node, Directory):
-                yield self._leaf(name, node, path_hash(path + b"/" + name), here, links.get(node, 1))
-        for name, node in directory.items():
+            place = path + b"/" + name
             if isinstance(node, Directory):
-                yield from self._directory(node, path + b"/" + name)
+                inner.append((place, node))
+            else:
+                yield self._leaf(name, node, path_hash(place), here, links.get(node, 1), contents)
+        for place, node in inner:
+            below = self._stored.get(place)
+            if below is None:
+                yield from self._directory(node, place, _DIRECTORY, contents)
+            else:
+                contents.nested.append(below)
+                contents.counts["nested"] += 1
+                yield self._directory_row(node.attributes, place, _MOUNTPOINT, contents)
+
+    @staticmethod
+    def _directory_row(settled: SettledDirectory, path: bytes, flags: int, contents: _Contents) -> Row:
+        contents.counts["dir"] += 1
+        contents.counts["xattr"] += settled.row.xattr is not None
+        return settled.row.row(path, flags)
 
     def _leaf(
         self,
@@ -133,9 +190,10 @@ class LayerCatalog:
         path: tuple[int, int],
         above: tuple[int, int],
         links: int,
+        contents: _Contents,
         flags: int = 0,
     ) -> Row:
-        tree, counts = self._tree, self._counts
+        tree, counts = self._tree, contents.counts
         mode = tree.modes[number]
         xattr = tree.xattrs.get(number)
         target = b""
@@ -153,7 +211,7 @@ class LayerCatalog:
                 counts["chunked"] += 1
                 counts["chunked_size"] += size
                 counts["chunks"] += len(chunks)
-                self._chunked.append((path, number))
+                contents.chunked.append((path, number))
         elif stat.S_ISLNK(mode):
             flags |= _SYMLINK
             target = tree.targets[number]
@@ -180,7 +238,7 @@ class LayerCatalog:
             xattr,
         )
 
-    def _chunk_rows(self) -> Iterator[tuple[int, int, int, int, bytes]]:
-        for path, number in self._chunked:
+    def _chunk_rows(self, contents: _Contents) -> Iterator[tuple[int, int, int, int, bytes]]:
+        for path, number in contents.chunked:
             for offset, size, digest in self._tree.chunks[number]:
                 yield (*path, offset, size, digest)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from harness.s3 import S3Access, s3_client
 from services.common.object_store.bucket import Bucket
@@ -88,6 +89,42 @@ async def test_large_objects_and_many(bucket: S3Access, tmp_path: Path) -> None:
             assert [found.path for found in storage.list("data/")] == [large.path]
 
     await asyncio.to_thread(work)
+
+
+async def test_many_small_objects_are_on_their_way_at_a_time(bucket: S3Access, tmp_path: Path) -> None:
+    """And no more than there are connections; with one request each, since nobody asks first what is there."""
+    together = most = 0
+    full = asyncio.Event()
+    seen: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        nonlocal together, most
+        seen.append(request.method)
+        together += 1
+        most = max(most, together)
+        if together == 64:
+            full.set()
+        await full.wait()
+        together -= 1
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    here = replace(bucket, endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}")
+
+    def work() -> None:
+        with BucketStorage.connect(settings(here), tmp_path) as storage:
+            storage.put([make(b"object %d" % number) for number in range(1000)])
+            storage.flush()
+            assert not any(path.is_file() for path in storage.local.rglob("data/??/*"))
+
+    try:
+        await asyncio.wait_for(asyncio.to_thread(work), 60)
+    finally:
+        full.set()
+        await runner.cleanup()
+    assert (most, seen) == (64, ["PUT"] * 1000)
 
 
 async def test_catalogs_are_uploaded_after_their_content(bucket: S3Access, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,23 @@ from hypothesis import given, settings
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
+from services.common.archive.nametree import Directory as NamedDirectory
 from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.unpack import unpack
 from services.common.digest import Digest
-from services.common.layout import layer_home, sidecar_path
+from services.common.layout import layer_home, layer_tree, sidecar_path
 from services.common.sidecar import LayerSidecar
 from services.repository.errors import LayerRefusedError
+from services.repository.native.access import RepositoryAccess
 from services.repository.native.reader.entries import Entry
 from services.repository.native.reader.revision import Revision
-from services.repository.native.records import EntryFlag
+from services.repository.native.records import ContentHash, EntryFlag
+from services.repository.native.removal import remove_layers
+from services.repository.native.writer import layer_catalog
+from services.repository.native.writer.cuts import choose_cuts
 from services.repository.native.writer.pool import TRAY_SIZE
 from tests.support.layers import Directory, archive_of, layers
-from tests.support.native import NativeSite, layer_entries, publish, tar_archive
+from tests.support.native import NATIVE_NAME, NativeSite, layer_entries, publish, tar_archive
 from tests.support.tars import archive, member, pax
 
 _FIRST_TIME = (-(1 << 31), 0)
@@ -96,7 +103,31 @@ def _links(paths: dict[bytes, Any]) -> set[frozenset[bytes]]:
     return {frozenset(group) for group in groups.values() if len(group) > 1}
 
 
-def test_any_layer_reads_as_it_unpacks(site: NativeSite, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _everywhere(root: NamedDirectory) -> frozenset[bytes]:
+    """Cut at every directory where a catalog may begin."""
+    cuts = set()
+    waiting = [(root, b"")]
+    while waiting:
+        directory, path = waiting.pop()
+        for name, node in directory.items():
+            if isinstance(node, NamedDirectory):
+                inner = path + b"/" + name if path else name
+                waiting.append((node, inner))
+                with suppress(UnicodeDecodeError):
+                    inner.decode()
+                    cuts.add(inner)
+    return frozenset(cuts)
+
+
+@pytest.mark.parametrize("cuts", [choose_cuts, _everywhere], ids=["chosen", "everywhere"])
+def test_any_layer_reads_as_it_unpacks(
+    site: NativeSite,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    cuts: Callable[[NamedDirectory], frozenset[bytes]],
+) -> None:
+    """Wherever its catalog is split."""
+    monkeypatch.setattr(layer_catalog, "choose_cuts", cuts)
     with asyncio.Runner() as runner:
         opened = site.opened()
         repository = runner.run(opened.__aenter__())
@@ -168,6 +199,109 @@ async def test_nothing_but_the_layer_shows_in_it(site: NativeSite, tmp_path: Pat
         marker = revision.stat(home + b"/.cvmfscatalog")
         assert marker is not None
         assert marker.is_hidden
+
+
+def _large(*more: bytes) -> bytes:
+    """Make a layer whose catalog is split at `usr/share`, and what is given."""
+    names = [b"usr/share/%d/%d" % (number // 100, number) for number in range(4500)]
+    return archive(
+        pax({b"SCHILY.xattr.user.name": b"value", b"mtime": b"5.25"}),
+        member(b"usr/share/", typeflag=b"5", mode=0o2750, uid=7, gid=8),
+        *(member(name, name) for name in names),
+        *more,
+    )
+
+
+def _catalogs(revision: Revision, digest: Digest) -> dict[bytes, ContentHash]:
+    """Return the catalogs of a layer by the paths in it; that of the home has none."""
+    home, top = b"/" + layer_home(digest).encode(), b"/" + layer_tree(digest).encode()
+    found = {b"": revision.catalog_of(home)}
+    for path, entry in layer_entries(revision, digest).items():
+        if entry.is_directory and (reference := revision.catalog_of(entry.path)).path == entry.path != top:
+            found[path] = reference
+    return {path: reference.hash for path, reference in found.items()}
+
+
+async def test_a_split_is_seen_by_nobody(site: NativeSite, tmp_path: Path) -> None:
+    """Not in listings, nor by the attributes, link counts and sizes of the directory where it is."""
+    made, sidecar = await _published(site, tmp_path, _large())
+    assert sidecar.notes == ()
+    with site.newest() as revision:
+        catalogs = _catalogs(revision, made.digest)
+        assert {b"", b"usr/share"} <= catalogs.keys()
+        entries = layer_entries(revision, made.digest)
+        assert not any(b".cvmfs" in path for path in entries)
+        share = entries[b"usr/share"]
+        assert (share.mode, share.uid, share.gid) == (stat.S_IFDIR | 0o2750, 7, 8)
+        assert (share.mtime, share.mtime_ns, share.xattrs, share.links) == (
+            5,
+            250_000_000,
+            {b"user.name": b"value"},
+            47,
+        )
+        marker = revision.stat(share.path + b"/.cvmfscatalog")
+        assert marker is not None
+        assert (marker.is_hidden, marker.size) == (True, 0)
+        assert b"".join(revision.content(entries[b"usr/share/44/4499"])) == b"usr/share/44/4499"
+    assert site.problems() == []
+
+
+async def test_an_opaque_directory_is_split_off_as_such(site: NativeSite, tmp_path: Path) -> None:
+    made, _ = await _published(site, tmp_path, _large(member(b"usr/share/.wh..wh..opq")))
+    with site.newest() as revision:
+        assert b"usr/share" in _catalogs(revision, made.digest)
+        entries = layer_entries(revision, made.digest)
+    assert entries[b"usr/share"].xattrs == {b"trusted.overlay.opaque": b"y", b"user.name": b"value"}
+
+
+async def test_hard_links_and_chunks_are_where_they_belong(site: NativeSite, tmp_path: Path) -> None:
+    data = hashlib.shake_128(b"data").digest(2 * TRAY_SIZE + 5)
+    more = (
+        member(b"usr/share/one", data),
+        member(b"usr/share/two", typeflag=b"1", link=b"usr/share/one"),
+        member(b"usr/three", typeflag=b"1", link=b"usr/share/one"),
+    )
+    made, sidecar = await _published(site, tmp_path, _large(*more))
+    assert len(sidecar.notes) == 1
+    assert "hard links across directories" in sidecar.notes[0]
+    with site.newest() as revision:
+        assert b"usr/share" in _catalogs(revision, made.digest)
+        entries = layer_entries(revision, made.digest)
+        one, two, three = (entries[path] for path in (b"usr/share/one", b"usr/share/two", b"usr/three"))
+        assert one.group == two.group != 0
+        assert [entry.links for entry in (one, two, three)] == [2, 2, 1]
+        for entry in (one, two, three):
+            assert b"".join(revision.content(entry)) == data
+    assert site.problems() == []
+
+
+async def test_the_same_layer_always_has_the_same_catalogs(site: NativeSite, tmp_path: Path) -> None:
+    made, _ = await _published(site, tmp_path, _large())
+    other = NativeSite(root=tmp_path / "other", state=tmp_path / "other-state", keys=site.keys)
+    other.create()
+    await _published(other, tmp_path, _large())
+    with site.newest() as one, other.newest() as two:
+        assert _catalogs(one, made.digest) == _catalogs(two, made.digest)
+
+
+async def test_a_layer_of_one_catalog_goes_on_in_a_repository(
+    site: NativeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As former versions have made it."""
+    with monkeypatch.context() as former:
+        former.setattr(layer_catalog, "choose_cuts", lambda _root: frozenset())
+        made, _ = await _published(site, tmp_path, _large())
+    later, _ = await _published(site, tmp_path, _large(member(b"later")))
+    with site.newest() as revision:
+        assert _catalogs(revision, made.digest).keys() == {b""}
+        assert len(_catalogs(revision, later.digest)) > 1
+        before, after = layer_entries(revision, made.digest), layer_entries(revision, later.digest)
+        assert after.keys() == before.keys() | {b"later"}
+    async with site.opened() as repository:
+        assert await repository.lookup(made.digest) is not None
+    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys)
+    remove_layers(access, [made.digest], state=None)
+    assert site.problems() == []
 
 
 async def test_what_the_format_cannot_hold_is_told(site: NativeSite, tmp_path: Path) -> None:
