@@ -37,6 +37,7 @@ from services.publisher.pipeline.sweep import Sweep
 from services.publisher.pipeline.trust import TrustWatch
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.status.reader import StatusReader
+from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
 from services.repository.directory import DirectoryRepository
@@ -180,9 +181,12 @@ async def _repository(
             record_process=journal.works_on,
         )
         return CvmfsServerRepository(
-            name=name,
-            mount=settings.cvmfs_mount,
-            spool=settings.cvmfs_spool,
+            place=Place(
+                name=name,
+                mount=settings.cvmfs_mount,
+                spool=settings.cvmfs_spool,
+                configuration=settings.cvmfs_configuration,
+            ),
             layout=settings.layout,
             tool=tool,
             patience=settings.cvmfs_publish_timeout,

@@ -47,10 +47,12 @@ class PublisherSettings(Settings):
     """Kind cvmfs_server: directory that repositories are mounted in for writing."""
     cvmfs_spool: Path = Path("/var/spool/cvmfs")
     """Kind cvmfs_server: directory of the program's own state."""
+    cvmfs_configuration: Path = Path("/etc/cvmfs/repositories.d")
+    """Kind cvmfs_server: directory of the repositories' configuration, which holds NAME/server.conf."""
     cvmfs_transaction_timeout: PositiveFloat = 600
     """Kind cvmfs_server: most seconds that opening a transaction may take."""
     cvmfs_publish_timeout: PositiveFloat = 7200
-    """Kind cvmfs_server: most seconds that publishing may take; after that it is killed and the transaction aborted."""
+    """Kind cvmfs_server: most seconds that publishing may take; after that it is ended and the transaction aborted."""
     cvmfs_abort_timeout: PositiveFloat = 600
     """Kind cvmfs_server: most seconds that aborting may take."""
     layout: LayerLayout = LayerLayout.FLAT

@@ -12,11 +12,14 @@ from tests.support.publisher import REPOSITORY, cvmfs_publisher, make_layer, upl
 
 _POINTS = (
     "transaction.begin",
+    "transaction.flagged",
     "transaction.opened",
     "publish.begin",
     "publish.sync",
     "publish.committed",
     "publish.unmounted",
+    "publish.mounted",
+    "publish.hook",
     "publish.closed",
 )
 
@@ -112,6 +115,28 @@ async def test_a_publisher_that_is_killed_at_any_point_publishes_when_it_is_star
             assert (await publisher.get("/readyz"))["waiting_for"] is None
             assert _names(standin, archive) == [point]
             assert (standin.revision, standin.in_transaction) == (number + 2, False), point
+        assert await publisher.daemon.stop() == 0
+
+
+async def test_everything_can_be_killed_at_any_point(bucket: S3Access, standin: StandIn, tmp_path: Path) -> None:
+    """Everything but the CVMFS client, which is a daemon."""
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
+    async with publisher.ended():
+        await publisher.start()
+        for point in _POINTS:
+            archive = make_layer(tmp_path, point)
+            standin.want(f"hang.{point}")
+            await upload(bucket, archive)
+            await publisher.announce(ceph_event(bucket.bucket, f"sha256/{archive.digest}"))
+            await standin.reached(point)
+            await publisher.kill()
+            await standin.kill_programs()
+            standin.no_longer(f"hang.{point}")
+            await publisher.start()
+            await publisher.published(archive)
+            assert _names(standin, archive) == [point]
+            assert (standin.in_transaction, standin.healthy) == (False, True), point
+            assert (await publisher.get("/readyz"))["ready"] is True
         assert await publisher.daemon.stop() == 0
 
 
