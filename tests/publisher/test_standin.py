@@ -7,9 +7,11 @@ import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.support.cvmfs_server.held import second_mount
 from tests.support.cvmfs_server.standin import StandIn
 
 
@@ -278,3 +280,17 @@ def test_list_asks_for_all_repositories_and_info_for_one(standin: StandIn) -> No
 def test_a_storage_that_does_not_answer_makes_info_fail(standin: StandIn) -> None:
     standin.want("unreachable", "connection refused")
     assert standin.run("info", standin.name, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_a_second_mount_keeps_a_publish_from_ending(standin: StandIn, tmp_path: Path, *, private: bool) -> None:
+    standin.run("transaction", standin.name)
+    (standin.area / "lower").mkdir()
+    async with second_mount(standin, tmp_path, private=private):
+        environment = {**os.environ, **standin.environment}
+        publish = await asyncio.create_subprocess_exec("cvmfs_server", "publish", "-f", standin.name, env=environment)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(publish.wait(), 2)
+        assert standin.revision == 2
+    assert await publish.wait() == 0
+    assert standin.healthy

@@ -51,6 +51,8 @@ class PublishingLock:
         OSError
             It cannot be found out.
         """
+        if not self._path.exists():
+            return ()
         holders = tuple(_holders(self._path))
         if not all(_command(holder) == _CLIENT for holder in holders) or self._used():
             return ()

@@ -11,6 +11,7 @@ is busy keeps it from aborting.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat
@@ -29,8 +30,9 @@ from services.common.digest import Digest
 from services.common.layout import LayerLayout, sidecar_path
 from services.common.sidecar import LayerSidecar
 from services.common.threads import Stop, in_thread
+from services.repository.cvmfs_server.attributes import AttributeKeeping
+from services.repository.cvmfs_server.branch import Branch
 from services.repository.cvmfs_server.names import CvmfsNames
-from services.repository.cvmfs_server.opener import MARKER_XATTR
 from services.repository.cvmfs_server.ownership import Ownership
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.program import outlive
@@ -57,6 +59,10 @@ _Result = TypeVar("_Result")
 _DAY: Final = 86400
 _REVISION: Final = "user.revision"
 """Extended attribute of a mounted repository's root: the number of the revision."""
+_REMOUNT: Final = 5
+"""Seconds that nothing may be mounted for at the end of a publish."""
+_REMOUNT_LOOK: Final = 0.1
+"""Seconds between two looks meanwhile."""
 _DEAD: Final = (errno.ENOTCONN, errno.ECONNABORTED)
 """What a mount says whose CVMFS client has died."""
 
@@ -88,12 +94,12 @@ class CvmfsServerRepository:
         self._patience = patience
         self._threads = threads
         self._ownership = Ownership(place)
+        self._branch = Branch(place, threads)
         self._lock = PublishingLock(place.publishing_lock, place.name)
         self._turn = asyncio.Lock()
         self._obstacle: str | None = None
         """Why nothing can be published until somebody, who may be the publisher, has mended it."""
-        self._kept_xattrs = True
-        """Whether what was published last kept extended attributes."""
+        self._attributes = AttributeKeeping(place)
 
     async def recover(self, transactions: Sequence[OwnTransaction]) -> None:
         """Wait for a program that an earlier publisher started; abort the transaction that it left.
@@ -116,7 +122,7 @@ class CvmfsServerRepository:
                 self._obstacle = str(error)
                 raise
             self._obstacle = None
-        await self._look_for_xattrs()
+        await self._blocking(self._attributes.look)
 
     async def check(self) -> None:
         """Make sure that the repository is there, and that nothing keeps it from being published to."""
@@ -129,9 +135,14 @@ class CvmfsServerRepository:
 
         try:
             await in_thread(self._threads, probe)
+            mounted = await self._mounted()
             clients = await self._blocking(self._lock.inherited_by)
         except OSError as error:
             raise RepositoryError(f"repository {self.name} is not mounted: {error}") from error
+        if self._branch.held is not None:
+            raise RepositoryError(self._branch.held)
+        if not mounted:
+            raise RepositoryError(f"repository {self.name} is not mounted at {self._place.area}")
         if clients:
             raise RepositoryError(
                 f"{self._place.publishing_lock} is held by the CVMFS client {', '.join(map(str, clients))} only: "
@@ -139,6 +150,17 @@ class CvmfsServerRepository:
             )
         if self._obstacle is not None:
             raise RepositoryError(self._obstacle)
+
+    async def _mounted(self) -> bool:
+        """Tell whether everything is mounted; at the end of a publish nothing is for a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REMOUNT):
+                while not await self._blocking(self._branch.mounted):
+                    if not self._turn.locked():
+                        return await self._blocking(self._branch.mounted)
+                    await asyncio.sleep(_REMOUNT_LOOK)
+                return True
+        return False
 
     async def trusted_until(self) -> float:
         """Tell when the whitelist expires, to a day; in seconds since the epoch.
@@ -208,18 +230,13 @@ class CvmfsServerRepository:
                 tree = CvmfsNames(
                     MemoryTree(),
                     notes,
-                    keeps_xattrs=self._keeps_xattrs(),
+                    keeps_xattrs=self._attributes.keeps(),
                     before=self._place.longest_prefix,
                     scratch=scratch,
                 )
                 return layer.read(lambda stream: read_layer(stream, tree, limits=layer.limits, notes=notes), stop=stop)
 
         return PreparedLayer(layer=layer, sidecar=await in_thread(self._threads, survey))
-
-    def _keeps_xattrs(self) -> bool:
-        """Tell whether a publish would keep extended attributes now; where that is not said, the last one shows it."""
-        said = self._place.configuration().keeps_xattrs
-        return self._kept_xattrs if said is None else said
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Do nothing: nothing was made."""
@@ -232,30 +249,16 @@ class CvmfsServerRepository:
             await self._open(token)
             try:
                 yield ServerTransaction(
-                    place=self._place, layout=self._layout, tool=self._tool, token=token, threads=self._threads
+                    place=self._place,
+                    layout=self._layout,
+                    tool=self._tool,
+                    branch=self._branch,
+                    token=token,
+                    threads=self._threads,
                 )
             finally:
                 await self._end()
-        await self._look_for_xattrs()
-
-    async def _look_for_xattrs(self) -> None:
-        """Find out by what was published last whether the repository keeps extended attributes."""
-
-        def look(_stop: Stop) -> bool | None:
-            try:
-                os.getxattr(self._place.published / MARKER, MARKER_XATTR)
-            except OSError as error:
-                return False if error.errno == errno.ENODATA else None
-            return True
-
-        kept = await in_thread(self._threads, look)
-        if kept is False and self._kept_xattrs:
-            _log.warning(
-                "the repository drops extended attributes, file capabilities among them",
-                hint="set CVMFS_INCLUDE_XATTRS=true in its server.conf",
-            )
-        if kept is not None:
-            self._kept_xattrs = kept
+        await self._blocking(self._attributes.look)
 
     async def _open(self, token: str) -> None:
         # What this leaves open if it fails is aborted by the next one: it is the publisher's own, or cannot be told
@@ -263,8 +266,7 @@ class CvmfsServerRepository:
         try:
             await self._abort_own()
             if not self._place.flag.exists():
-                await self._blocking(self._lock.release_inherited)
-                await self._tool.transaction(flag=self._place.flag, marker=self._place.area / MARKER, token=token)
+                await self._begin(token)
                 self._obstacle = None
                 return
         except (RepositoryError, OSError) as error:
@@ -273,6 +275,13 @@ class CvmfsServerRepository:
                 raise NoTransactionError(self._obstacle) from error
         self._obstacle = None
         raise ForeignTransactionError(f"somebody else has a transaction of {self.name} open")
+
+    async def _begin(self, token: str) -> None:
+        await self._blocking(self._lock.release_inherited)
+        await self._blocking(self._branch.remember)
+        if (held := await self._blocking(self._branch.holders)) is not None:
+            raise RepositoryError(held)
+        await self._tool.transaction(flag=self._place.flag, marker=self._place.area / MARKER, token=token)
 
     async def _end(self) -> None:
         try:

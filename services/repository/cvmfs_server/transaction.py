@@ -21,6 +21,7 @@ from services.common.layout import (
     sidecar_path,
 )
 from services.common.threads import Stop, in_thread
+from services.repository.cvmfs_server.branch import Branch
 from services.repository.cvmfs_server.claim import claimant
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.tool import CvmfsServer
@@ -53,16 +54,21 @@ class ServerTransaction:
         Paths that thin images name.
     tool
         The program.
+    branch
+        Its mounts.
     token
         Names the transaction.
     threads
         Where blocking work runs.
     """
 
-    def __init__(self, *, place: Place, layout: LayerLayout, tool: CvmfsServer, token: str, threads: Executor) -> None:
+    def __init__(
+        self, *, place: Place, layout: LayerLayout, tool: CvmfsServer, branch: Branch, token: str, threads: Executor
+    ) -> None:
         self._place = place
         self._layout = layout
         self._tool = tool
+        self._branch = branch
         self._token = token
         self._threads = threads
         self._added: list[Digest] = []
@@ -170,7 +176,9 @@ class ServerTransaction:
         """
         self._still_own()
         try:
-            await self._tool.publish(f"publisher-{self._token}")
+            await in_thread(self._threads, lambda _stop: self._branch.remember())
+            async with self._branch.watched():
+                await self._tool.publish(f"publisher-{self._token}")
         except RepositoryError as error:
             if await in_thread(self._threads, self._published_token) != self._token:
                 raise

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from harness.processes import wait_until
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive, LayerContent
 from services.common.archive.unpack import unpack
@@ -40,6 +42,7 @@ from services.repository.errors import (
 )
 from services.repository.interface import ListedLayer, OwnTransaction, Publication
 from services.repository.layer import VerifiedLayer
+from tests.support.cvmfs_server.held import second_mount
 from tests.support.cvmfs_server.standin import StandIn
 from tests.support.publisher import REPOSITORY, make_layer, verified
 
@@ -661,6 +664,63 @@ async def test_a_client_that_has_died_is_mounted_anew_by_a_look_up(
     standin.lose_client()
     assert [layer.digest for layer in await repository.list_layers(archive.digest[:2])] == [archive.digest]
     assert await _publish(repository, make_layer(tmp_path, "two")) == 3
+
+
+async def test_it_is_seen_that_nothing_is_mounted(repository: CvmfsServerRepository, standin: StandIn) -> None:
+    standin.lose_mounts()
+    with pytest.raises(RepositoryError, match=r"repository test\.cern\.ch is not mounted at /"):
+        await repository.check()
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_no_transaction_is_opened_while_the_tree_is_mounted_a_second_time(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, *, private: bool
+) -> None:
+    standin.run("transaction", REPOSITORY)
+    (standin.area / "lower").mkdir()
+    standin.run("publish", REPOSITORY)
+    async with second_mount(standin, tmp_path, private=private) as where:
+        with pytest.raises(NoTransactionError, match=f"is mounted a second time, .*{re.escape(where)}"):
+            await _publish(repository, make_layer(tmp_path, "one"))
+        with pytest.raises(RepositoryError, match="is mounted a second time"):
+            await repository.check()
+        assert not standin.in_transaction
+    assert await _publish(repository, make_layer(tmp_path, "two")) == 3
+    await repository.check()
+
+
+async def test_a_namespace_that_follows_what_is_unmounted_is_in_nobodys_way(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    async with second_mount(standin, tmp_path, private=True, follows=True):
+        assert await _publish(repository, make_layer(tmp_path, "one")) == 2
+
+
+async def test_a_second_mount_that_comes_while_something_is_published_is_named(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository._branch, "_look", 0.2)  # noqa: SLF001 - else it is twenty seconds
+    async with _hanging(standin, "publish.sync"):
+        publishing = asyncio.create_task(_publish(repository, make_layer(tmp_path, "one")))
+        await standin.reached("publish.sync")
+        await repository.check()
+        second = second_mount(standin, tmp_path, private=True)
+        where = await second.__aenter__()
+
+    async def named() -> bool:
+        try:
+            await repository.check()
+        except RepositoryError as error:
+            return where in str(error)
+        return False
+
+    try:
+        await wait_until(named, timeout=20, what="it is named")
+        assert not publishing.done()
+    finally:
+        await second.__aexit__(None, None, None)
+    assert await publishing == 2
+    await repository.check()
 
 
 async def test_a_client_that_has_died_in_somebody_elses_transaction_is_theirs(

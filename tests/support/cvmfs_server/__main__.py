@@ -87,8 +87,11 @@ def _synchronize(area: Area, control: Control) -> None:
     control.point("publish.committed")
     print("Exporting repository manifest\nTagging\nFlushing file system buffers\nSigning new manifest")
     print("Remounting newly created repository revision")
+    device = area.union_device
     area.drop()
     control.point("publish.unmounted")
+    while area.held(device):  # the real program waits for its CVMFS client to end, and says nothing
+        time.sleep(0.05)
     area.mount()
     control.point("publish.mounted")
     area.close()

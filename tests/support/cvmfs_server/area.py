@@ -153,6 +153,21 @@ class Area:
                 _run("umount", "--lazy", mounted)
         self.end_client()
 
+    def held(self, device: str) -> bool:
+        """Whether something has the union, whose device is given, mounted a second time; it is not mounted itself."""
+        for table in Path("/proc").glob("[0-9]*/mountinfo"):
+            with contextlib.suppress(OSError):
+                for line in table.read_text().splitlines():
+                    if line.split()[2] == device or f"lowerdir={self.union}/" in line:
+                        return True
+        return False
+
+    @property
+    def union_device(self) -> str:
+        """Number of the union's file system."""
+        number = os.stat(self.union).st_dev
+        return f"{os.major(number)}:{os.minor(number)}"
+
     def end_client(self) -> None:
         """End the CVMFS client."""
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
