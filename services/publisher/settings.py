@@ -81,7 +81,7 @@ class PublisherSettings(Settings):
 
     fetch_concurrency: PositiveInt = 4
     """Layers that are fetched and prepared at the same time."""
-    batch_layers: PositiveInt = 64
+    batch_layers: PositiveInt = 256
     """Most layers that one transaction publishes."""
     batch_size: ByteSize = ByteSize(16 << 30)
     """Most uncompressed bytes that one transaction publishes; one larger layer goes alone."""

@@ -57,6 +57,26 @@ async def test_a_foreign_transaction_is_waited_for(bucket: S3Access, standin: St
     assert _names(standin, one, two) == ["one", "two"]
 
 
+async def test_what_gets_ready_while_a_transaction_is_open_goes_along(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
+    archives = [make_layer(tmp_path, str(number)) for number in range(40)]
+    await upload(bucket, *archives)
+    standin.want("hang.transaction.opened")
+    async with publisher.running():
+        await standin.reached("transaction.opened")
+
+        async def ready() -> bool:
+            states = (await publisher.get("/v1/status"))["layers"]
+            return bool(states["verified"] + states["publishing"] == len(archives))
+
+        await wait_until(ready, timeout=30, what="all are ready")
+        standin.no_longer("hang.transaction.opened")
+        assert set(await publisher.published(*archives)) == {2}
+    assert _names(standin, *archives) == [*map(str, range(40))]
+
+
 async def test_a_layer_that_makes_publishing_fail_is_isolated(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:

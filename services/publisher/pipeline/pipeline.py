@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -117,9 +118,11 @@ class Pipeline:
         while True:
             await self._gate.passed()
             self._announced.clear()
+            self._ready.expect()
             record = await self._journal.claim()
             if record is not None:
                 return record
+            self._ready.give_up()
             due = await self._journal.next_due()
             pause = None if due is None else max(0, due - time.time()) + _TICK
             try:
@@ -136,11 +139,13 @@ class Pipeline:
             raise
         except Exception as error:  # noqa: BLE001 - one layer's failure, whatever it is, stays its own
             await self._failures.of_layer(record, error)
+            self._ready.give_up()
             self._ahead.release()
             self.wake()
         else:
             if isinstance(result, Publication):
                 await self._journal.published([record.digest], result.revision)
+                self._ready.give_up()
                 self._ahead.release()
             else:
                 self._metrics.prepare_seconds.observe(time.monotonic() - started)
@@ -158,7 +163,7 @@ class Pipeline:
                 await self._gate.passed()
                 continue
             try:
-                await self._batches.publish(batch)
+                await self._batches.publish(batch, self._join)
             except NoTransactionError as error:
                 since = since if waited else time.monotonic()
                 self._ready.put_back(batch)
@@ -169,6 +174,10 @@ class Pipeline:
                 self.obstacle = None
                 self._metrics.foreign_transaction_seconds.set(0)
                 await self._settle(batch)
+
+    async def _join(self, batch: Sequence[ReadyLayer], patience: float) -> list[ReadyLayer]:
+        """Take what may join an open transaction; while publishing is paused nothing may."""
+        return await self._ready.join(batch, patience=patience) if self._gate.is_open else []
 
     async def _wait_for_transaction(self, error: NoTransactionError, waited: int, since: float) -> None:
         self.obstacle = str(error)
