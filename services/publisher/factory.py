@@ -120,12 +120,14 @@ async def build_publisher(
         )
         checks = {"journal": journal.check, "store": store.check, "repository": repository.check}
         services, warnings = [pipeline.run, sweep.run], {}
+        directories = {"spool": settings.spool, "state": settings.state}
         trust: WhitelistKeeper | TrustWatch | None = None
         if isinstance(repository, NativeRepository):
             trust = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
             checks["whitelist"], warnings["whitelist"] = trust.check, trust.warning
         elif isinstance(repository, CvmfsServerRepository):
             trust = TrustWatch(repository)
+            directories |= repository.directories()
         if trust is not None:
             services.append(trust.run)
         status = StatusReader(
@@ -137,7 +139,7 @@ async def build_publisher(
             sweep=sweep,
             trust=trust,
             spool=spool,
-            directories={"spool": settings.spool, "state": settings.state},
+            directories=directories,
         )
         token = TokenCheck(settings.event_token)
         handlers = (

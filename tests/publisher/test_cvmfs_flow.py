@@ -57,6 +57,25 @@ async def test_a_foreign_transaction_is_waited_for(bucket: S3Access, standin: St
     assert _names(standin, one, two) == ["one", "two"]
 
 
+async def test_the_end_of_a_foreign_transaction_is_seen_at_once(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin, retry_first="600", retry_last="600")
+    archive = make_layer(tmp_path, "one")
+    await upload(bucket, archive)
+    standin.run("transaction", REPOSITORY)
+    async with publisher.running():
+
+        async def waiting() -> bool:
+            return (await publisher.get("/readyz"))["waiting_for"] is not None
+
+        await publisher.becomes(archive.digest, "verified")
+        await wait_until(waiting, timeout=20, what="the publisher waits")
+        assert (await publisher.get("/v1/status"))["disks"].keys() == {"spool", "state", "cvmfs_spool", "storage"}
+        standin.run("abort", "-f", REPOSITORY)
+        await publisher.published(archive)
+
+
 async def test_what_gets_ready_while_a_transaction_is_open_goes_along(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:

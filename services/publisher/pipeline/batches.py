@@ -134,6 +134,7 @@ class BatchPublisher:
             tree_sizes={layer.digest: layer.size for layer in layers},
             notes={layer.digest: layer.prepared.sidecar.notes for layer in layers},
         )
+        self._failures.none_of(layer.digest for layer in layers)
         if any(layer.record.share for layer in layers):
             await self._journal.widen()
         size = sum(layer.size for layer in layers)

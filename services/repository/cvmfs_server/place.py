@@ -52,6 +52,7 @@ class Place:
         """What a transaction has changed."""
         self.flag = spool / name / "in_transaction.lock"
         self.publishing_lock = spool / name / "is_publishing.lock"
+        self.spool = spool
         self._configuration = configuration / name / "server.conf"
 
     @property

@@ -16,9 +16,10 @@ import errno
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
@@ -100,6 +101,15 @@ class CvmfsServerRepository:
         self._obstacle: str | None = None
         """Why nothing can be published until somebody, who may be the publisher, has mended it."""
         self._attributes = AttributeKeeping(place)
+
+    def directories(self) -> Mapping[str, Path]:
+        """Return what the program writes to on this machine, by what it is for; what is not known yet is left out."""
+        directories = {"cvmfs_spool": self._place.spool}
+        with contextlib.suppress(RepositoryError):  # `recover` will say that
+            storage = self._place.configuration().storage
+            if storage is not None:
+                directories["storage"] = storage
+        return directories
 
     async def recover(self, transactions: Sequence[OwnTransaction]) -> None:
         """Wait for a program that an earlier publisher started; abort the transaction that it left.
@@ -274,7 +284,9 @@ class CvmfsServerRepository:
                 self._obstacle = f"no transaction of {self.name} can be opened: {error}"
                 raise NoTransactionError(self._obstacle) from error
         self._obstacle = None
-        raise ForeignTransactionError(f"somebody else has a transaction of {self.name} open")
+        raise ForeignTransactionError(
+            f"somebody else has a transaction of {self.name} open", is_over=lambda: not self._place.flag.exists()
+        )
 
     async def _begin(self, token: str) -> None:
         await self._blocking(self._lock.release_inherited)

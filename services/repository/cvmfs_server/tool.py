@@ -33,9 +33,13 @@ _QUERY_STOPPING: Final = 1
 """Seconds that a query may go on for then."""
 _SHOWN_OUTPUT: Final = 1500
 """Characters of the output that an error shows, from its end."""
+_LOGGED_OUTPUT: Final = 6000
+"""Characters that the log shows."""
 _EXPIRED: Final = "Whitelist is expired"
 _VALID = re.compile(r"Whitelist is valid for another (\d{1,6}) days")
 """What `cvmfs_server info` prints, in the shell's version and in the one written in C++."""
+_STACK = re.compile(r"stack ?trace:|\S*(\(.*\))? ?\[0x[0-9a-f]+\]", re.IGNORECASE)
+"""A line of the stack that the program shows with an error, as backtrace_symbols(3) writes it."""
 _MESSAGE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 """The program puts the message into a shell command without quotes."""
 
@@ -184,7 +188,7 @@ class CvmfsServer:
         except OSError as error:
             raise RepositoryError(f"{name} cannot be started: {error.strerror}") from error
         shown = _end(ended.output)
-        _log.info("cvmfs_server", command=name, status=ended.status, output=shown)
+        _log.info("cvmfs_server", command=name, status=ended.status, output=ended.output[-_LOGGED_OUTPUT:].strip())
         if ended.status is None:
             raise RepositoryError(f"{name} took longer than {timeout:g} s and was killed: {shown}")
         if ended.status != 0:
@@ -197,5 +201,6 @@ async def _forget(_process: str | None) -> None:
 
 
 def _end(text: str) -> str:
-    text = text.strip()
+    """Return the end of what the program says, without the stacks of its exceptions, which the log has."""
+    text = "\n".join(line for line in text.splitlines() if not _STACK.fullmatch(line.strip())).strip()
     return text if len(text) <= _SHOWN_OUTPUT else f"... {text[-_SHOWN_OUTPUT:]}"

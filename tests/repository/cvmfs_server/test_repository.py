@@ -24,7 +24,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive, LayerContent
 from services.common.archive.unpack import unpack
 from services.common.digest import Digest
-from services.common.layout import LayerLayout, layer_home, sidecar_path
+from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
 from services.repository.cvmfs_server.claim import claim
@@ -399,6 +399,26 @@ async def test_a_place_that_somebody_else_has_filled_is_left_alone(
     assert (standin.published / other.digest / "name").read_text() == "other"
 
 
+@pytest.mark.parametrize("target", ["the layer", "/elsewhere", None])
+async def test_a_link_is_ones_own_if_it_leads_to_the_place_of_the_layer(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, target: str | None
+) -> None:
+    """What an operator leaves who removes a layer that is not whole."""
+    archive = make_layer(tmp_path, "one")
+    standin.run("transaction", REPOSITORY)
+    if target is None:
+        (standin.area / archive.digest).touch()
+    else:
+        (standin.area / archive.digest).symlink_to(layer_tree(archive.digest) if target == "the layer" else target)
+    standin.run("publish", REPOSITORY)
+    if target == "the layer":
+        assert await _publish(repository, archive) == 3
+        assert (standin.published / archive.digest / "name").read_text() == "one"
+    else:
+        with pytest.raises(LayerRefusedError, match="something that this suite has not published"):
+            await _publish(repository, archive)
+
+
 async def test_a_layer_that_cannot_be_written_fails_alone(
     repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
 ) -> None:
@@ -464,11 +484,16 @@ async def test_a_foreign_transaction_is_never_touched(
     standin.run("transaction", REPOSITORY)
     (standin.area / "somebody's").touch()
     for _ in range(2):
-        with pytest.raises(ForeignTransactionError, match=r"somebody else has a transaction of test\.cern\.ch open"):
+        with pytest.raises(
+            ForeignTransactionError, match=r"somebody else has a transaction of test\.cern\.ch open"
+        ) as caught:
             await _publish(repository, archive)
+    assert caught.value.is_over is not None
+    assert not caught.value.is_over()
     await repository.recover((OwnTransaction(token="another", process=None),))
     assert (standin.area / "somebody's").exists()
     standin.run("publish", REPOSITORY)
+    assert caught.value.is_over()
     assert await _publish(repository, archive) == 3
     assert (standin.published / "somebody's").exists()
 
@@ -896,6 +921,22 @@ async def test_what_the_program_says_is_in_the_error_but_not_all_of_it(
         await _publish(repository, make_layer(tmp_path, "one"))
     assert 1000 < len(str(caught.value)) < 2000
     assert not standin.in_transaction
+
+
+async def test_the_stack_of_the_program_s_exceptions_is_in_no_error(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    standin.want(
+        "fail.transaction.begin",
+        "terminate called after throwing an instance of 'publish::EPublish'\n  what():  cannot establish writable "
+        "mountpoint\n\nStacktrace:\n/usr/bin/cvmfs_publish(+0x4f3a1) [0x55d0c6e4f3a1]\n"
+        "/usr/bin/cvmfs_publish(_ZN7publish9PublisherC1ERKNS_17SettingsPublisherE+0x1b) [0x55d0c6e5a01b]\n"
+        "/lib/x86_64-linux-gnu/libc.so.6(__libc_start_main+0x85) [0x7f1dd2a0c305]\n/usr/bin/cvmfs_publish() [0x40]\n"
+        "Aborted",
+    )
+    with pytest.raises(NoTransactionError) as caught:
+        await _publish(repository, make_layer(tmp_path, "one"))
+    assert str(caught.value).endswith("what():  cannot establish writable mountpoint\n\nAborted")
 
 
 @pytest.mark.parametrize(
