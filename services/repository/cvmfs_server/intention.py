@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from services.common.durable import sync_directory
-from services.repository.cvmfs_server.program import process_identity
+from services.repository.cvmfs_server.identity import process_identity
 
 __all__ = ["Intention", "IntentionFile"]
 
@@ -91,6 +91,11 @@ class IntentionFile:
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
+    def remove(self) -> None:
+        """Forget the intention: the flag, if there is one, is claimed, or somebody else's."""
+        self._path.unlink(missing_ok=True)
+        sync_directory(self._path.parent)
+
     def record(self, token: str) -> "Beating":
         """Record the intention of this process, so that it survives a loss of power.
 
@@ -104,13 +109,14 @@ class IntentionFile:
         if identity is None:
             raise RuntimeError("this process is not in /proc")
         intention = Intention(token=token, boot=_boot(), opener=identity, begun=now, beat=now)
-        return Beating(self._path, intention).renew()
+        return Beating(self, self._path, intention).renew()
 
 
 class Beating:
     """An intention of this process."""
 
-    def __init__(self, path: Path, intention: Intention) -> None:
+    def __init__(self, file: IntentionFile, path: Path, intention: Intention) -> None:
+        self._file = file
         self._path = path
         self._intention = intention
 
@@ -128,6 +134,5 @@ class Beating:
         return self
 
     def withdraw(self) -> None:
-        """Forget the intention: the flag, if there is one, is claimed, or somebody else's."""
-        self._path.unlink(missing_ok=True)
-        sync_directory(self._path.parent)
+        """Forget the intention, since it has been fulfilled or has come to nothing."""
+        self._file.remove()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 __all__ = ["Mount", "Namespace", "namespaces", "own_mounts"]
 
@@ -16,6 +17,8 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 class Mount:
     """One line of a mount table."""
 
+    number: str
+    """Its own number: no two mounts have the same, in whatever namespaces they are."""
     device: str
     """Number of the file system: two mounts of the same one have the same."""
     point: str
@@ -42,19 +45,28 @@ def own_mounts() -> tuple[Mount, ...]:
 
 
 def namespaces() -> Iterator[Namespace]:
-    """List the mount namespaces of all processes that can be seen but this one's."""
-    known = {os.readlink("/proc/self/ns/mnt")}
+    """List the mount namespaces of all processes but this one's.
+
+    Which namespace a process is in is told by the number of its first mount: to read its name takes the right to debug
+    the process.
+    """
+    known = {mount.number for mount in own_mounts()}
     for process in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # it has ended, or must not be looked at
-            namespace = os.readlink(f"/proc/{process}/ns/mnt")
-            if namespace not in known:
-                mounts = _read(process)
-                known.add(namespace)
-                yield Namespace(int(process), Path(f"/proc/{process}/comm").read_text(errors="replace").strip(), mounts)
+        with contextlib.suppress(OSError, StopIteration):  # it has ended
+            with _table(process) as table:
+                if next(table).partition(" ")[0] in known:
+                    continue
+            mounts = _read(process)
+            known.update(mount.number for mount in mounts)
+            yield Namespace(int(process), Path(f"/proc/{process}/comm").read_text(errors="replace").strip(), mounts)
+
+
+def _table(process: str) -> TextIO:
+    return open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape")
 
 
 def _read(process: str) -> tuple[Mount, ...]:
-    with open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+    with _table(process) as table:
         return tuple(map(_parse, table))
 
 
@@ -63,6 +75,7 @@ def _parse(line: str) -> Mount:
     end = fields.index("-", 6)
     kind, options = fields[end + 1], fields[end + 3]
     return Mount(
+        number=fields[0],
         device=fields[2],
         point=_plain(fields[4]),
         kind=kind,

@@ -47,6 +47,7 @@ class Ownership:
                     claim(self._place.flag, intention.token)
                 except FileNotFoundError:
                     return False  # somebody has aborted it
+                self._intention.remove()
                 token = intention.token
         return token in self._own
 

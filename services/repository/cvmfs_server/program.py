@@ -11,8 +11,9 @@ from typing import Final, Self
 import structlog
 
 from services.repository.cvmfs_server.ending import end_tree, process_gone
+from services.repository.cvmfs_server.identity import process_identity
 
-__all__ = ["Ended", "outlive", "process_identity", "run_program"]
+__all__ = ["Ended", "outlive", "run_program"]
 
 _log = structlog.get_logger(__name__)
 
@@ -125,17 +126,6 @@ class _Output:
         while chunk := await stream.read(1 << 16):
             self._kept += chunk
             del self._kept[:-_KEPT_OUTPUT]
-
-
-def process_identity(pid: int) -> str | None:
-    """Name a living process so that no later one of the same number is taken for it; nothing if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return None
-    state, start_time = fields[0], fields[19]
-    return None if state in "ZX" else f"{pid}/{start_time}"
 
 
 async def outlive(identity: str, patience: float) -> None:

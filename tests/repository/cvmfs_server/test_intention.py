@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from services.repository.cvmfs_server.claim import claimant
+from services.repository.cvmfs_server.identity import process_identity
 from services.repository.cvmfs_server.intention import Intention, IntentionFile
 from services.repository.cvmfs_server.ownership import Ownership
 from services.repository.cvmfs_server.place import Place
-from services.repository.cvmfs_server.program import process_identity
 from tests.support.publisher import REPOSITORY
 
 _SECOND = 1_000_000_000
@@ -54,6 +54,10 @@ def test_what_was_opened_by_who_was_killed_is_ones_own_and_claimed(place: Place)
     assert claimant(place.flag) is None
     assert _own(place)
     assert claimant(place.flag) == "token"
+    # So that the next transaction, should it come as soon, is not taken for this one.
+    place.flag.unlink()
+    place.flag.touch()
+    assert not _own(place)
 
 
 def test_nothing_is_open_where_the_opener_was_killed_before(place: Place) -> None:

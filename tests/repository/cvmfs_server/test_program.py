@@ -10,7 +10,8 @@ import pytest
 
 from harness.processes import wait_until
 from services.repository.cvmfs_server.ending import end_tree
-from services.repository.cvmfs_server.program import Ended, outlive, process_identity, run_program
+from services.repository.cvmfs_server.identity import process_identity
+from services.repository.cvmfs_server.program import Ended, outlive, run_program
 
 
 async def _start(code: str) -> tuple[asyncio.subprocess.Process, str]:

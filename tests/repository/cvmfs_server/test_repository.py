@@ -28,8 +28,8 @@ from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
 from services.repository.cvmfs_server.claim import claim
+from services.repository.cvmfs_server.identity import process_identity
 from services.repository.cvmfs_server.place import Place
-from services.repository.cvmfs_server.program import process_identity
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
 from services.repository.errors import (
