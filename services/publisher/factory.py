@@ -22,6 +22,7 @@ from services.publisher.pipeline.trust import TrustWatch
 from services.publisher.routes import build_routes
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.work import Resources, build_work
+from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
 from services.repository.directory import DirectoryRepository
@@ -73,6 +74,9 @@ async def build_publisher(
         repository = await _repository(settings, stack, threads, journal)
         health = Health(checks={"journal": journal.check, "store": store.check, "repository": repository.check})
         trust = _trust(repository, threads, health)
+        directories = {"spool": settings.spool, "state": settings.state}
+        if isinstance(repository, CvmfsServerRepository):
+            directories |= repository.directories()
         resources = Resources(
             settings=settings,
             limits=limits,
@@ -81,6 +85,7 @@ async def build_publisher(
             repository=repository,
             threads=threads,
             metrics=Metrics(),
+            directories=directories,
         )
         work = build_work(resources)
         app = create_app(build_routes(resources, work, bucket=store_settings.bucket, health=health, trust=trust))
@@ -112,9 +117,12 @@ async def _repository(
             record_process=journal.works_on,
         )
         return CvmfsServerRepository(
-            name=name,
-            mount=settings.cvmfs_mount,
-            spool=settings.cvmfs_spool,
+            place=Place(
+                name=name,
+                mount=settings.cvmfs_mount,
+                spool=settings.cvmfs_spool,
+                configuration=settings.cvmfs_configuration,
+            ),
             layout=settings.layout,
             tool=tool,
             patience=settings.cvmfs_publish_timeout,

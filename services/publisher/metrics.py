@@ -52,7 +52,14 @@ class Metrics:
             registry=self.registry,
         )
         self._refused = Gauge(
-            "publisher_refused_layers", "Failed layers that are not tried again by themselves.", registry=self.registry
+            "publisher_refused_layers",
+            "Failed layers that are not tried again by themselves, but for those of other repositories.",
+            registry=self.registry,
+        )
+        self._elsewhere = Gauge(
+            "publisher_other_repositories_layers",
+            "Layers that were refused since they are for other repositories.",
+            registry=self.registry,
         )
         self._oldest_seconds = Gauge(
             "publisher_oldest_unpublished_seconds",
@@ -77,7 +84,7 @@ class Metrics:
         )
         self._disk_free = Gauge(
             "publisher_disk_free_bytes",
-            "Bytes that can still be written where the spool or the journal is.",
+            "Bytes that can still be written where a directory of the publisher's or of cvmfs_server's is.",
             ["directory"],
             registry=self.registry,
         )
@@ -100,7 +107,8 @@ class Metrics:
         """Write everything in Prometheus' text format."""
         for state, count in status.layers.counts.items():
             self._layers.labels(state).set(count)
-        self._refused.set(status.layers.refused)
+        self._refused.set(status.layers.refused - status.layers.elsewhere)
+        self._elsewhere.set(status.layers.elsewhere)
         self._oldest_seconds.set(status.oldest_age)
         self._paused.set(status.pause is not None)
         self._transaction_seconds.set(status.transaction_age)

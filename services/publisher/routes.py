@@ -42,7 +42,7 @@ def build_routes(
         progress=work.progress,
         trust=trust,
         spool=work.spool,
-        directories={"spool": settings.spool, "state": settings.state},
+        directories=resources.directories,
     )
     check = ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository)
     handlers = (

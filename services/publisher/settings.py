@@ -47,10 +47,12 @@ class PublisherSettings(Settings):
     """Kind cvmfs_server: directory that repositories are mounted in for writing."""
     cvmfs_spool: Path = Path("/var/spool/cvmfs")
     """Kind cvmfs_server: directory of the program's own state."""
+    cvmfs_configuration: Path = Path("/etc/cvmfs/repositories.d")
+    """Kind cvmfs_server: directory of the repositories' configuration, which holds NAME/server.conf."""
     cvmfs_transaction_timeout: PositiveFloat = 600
     """Kind cvmfs_server: most seconds that opening a transaction may take."""
     cvmfs_publish_timeout: PositiveFloat = 7200
-    """Kind cvmfs_server: most seconds that publishing may take; after that it is killed and the transaction aborted."""
+    """Kind cvmfs_server: most seconds that publishing may take; after that it is ended and the transaction aborted."""
     cvmfs_abort_timeout: PositiveFloat = 600
     """Kind cvmfs_server: most seconds that aborting may take."""
     layout: LayerLayout = LayerLayout.FLAT
@@ -79,7 +81,7 @@ class PublisherSettings(Settings):
 
     fetch_concurrency: PositiveInt = 4
     """Layers that are fetched and prepared at the same time."""
-    batch_layers: PositiveInt = 64
+    batch_layers: PositiveInt = 256
     """Most layers that one transaction publishes."""
     batch_size: ByteSize = ByteSize(16 << 30)
     """Most uncompressed bytes that one transaction publishes; one larger layer goes alone."""

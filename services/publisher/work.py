@@ -1,8 +1,10 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.store import ObjectStore
@@ -39,6 +41,8 @@ class Resources:
     repository: Repository
     threads: Executor
     metrics: Metrics
+    directories: Mapping[str, Path]
+    """Places whose free space is watched, by their names in metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,8 @@ def build_work(resources: Resources) -> Work:
     times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
     progress = Progress()
     gate = Gate(journal)
-    claims = Claims(journal=journal, gate=gate)
+    ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
+    claims = Claims(journal=journal, gate=gate, ready=ready)
     spool = Spool(directory=settings.spool, limit=settings.spool_limit, threads=resources.threads)
     sweep = Sweep(
         store=resources.store,
@@ -73,17 +78,23 @@ def build_work(resources: Resources) -> Work:
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         ),
     )
-    pipeline = _pipeline(resources, times=times, progress=progress, gate=gate, claims=claims, spool=spool)
+    pipeline = _pipeline(resources, times=times, progress=progress, gate=gate, ready=ready, claims=claims, spool=spool)
     return Work(pipeline=pipeline, sweep=sweep, claims=claims, gate=gate, spool=spool, progress=progress)
 
 
 def _pipeline(
-    resources: Resources, *, times: RetryTimes, progress: Progress, gate: Gate, claims: Claims, spool: Spool
+    resources: Resources,
+    *,
+    times: RetryTimes,
+    progress: Progress,
+    gate: Gate,
+    ready: ReadyQueue,
+    claims: Claims,
+    spool: Spool,
 ) -> Pipeline:
     settings, journal, metrics = resources.settings, resources.journal, resources.metrics
     failures = Failures(journal=journal, metrics=metrics, times=times)
     obstacle = Obstacle(times=times, progress=progress)
-    ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     holdings = Holdings(repository=resources.repository, spool=spool, claims=claims, places=2 * settings.batch_layers)
     fetcher = Fetcher(
         journal=journal,

@@ -10,6 +10,8 @@ Tree::
     LayerRefusedError                 this layer cannot be published, now or later; its neighbours can
 """
 
+from collections.abc import Callable
+
 from services.common.errors import SuiteError
 
 __all__ = [
@@ -45,7 +47,17 @@ class NoTransactionError(RepositoryError):
 
 
 class ForeignTransactionError(NoTransactionError):
-    """Somebody else has a transaction open; it is waited for, never aborted."""
+    """Somebody else has a transaction open; it is waited for, never aborted.
+
+    Parameters
+    ----------
+    is_over
+        Tells whether it has ended, as far as that can be seen at a glance; None where it cannot.
+    """
+
+    def __init__(self, message: str, *, is_over: Callable[[], bool] | None = None) -> None:
+        super().__init__(message)
+        self.is_over = is_over
 
 
 class TransactionLeftOpenError(RepositoryError):

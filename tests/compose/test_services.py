@@ -145,6 +145,7 @@ def test_a_real_cvmfs_server_takes_the_place_of_the_native_repository(read: Read
     assert "repository-create" not in waited_for
     assert services["publisher"]["environment"]["PUBLISHER_REPOSITORY_KIND"] == "cvmfs_server"
     assert services["publisher"]["build"]["target"] == "suite-cvmfs"
+    assert services["publisher"]["stop_grace_period"] == "15m0s"  # in which a publish can end
     assert services["publisher"]["build"]["args"]["CVMFS_SOURCE"] == NEEDED["CVMFS_SOURCE"]
     mounts = {mount["target"]: mount["source"] for mount in services["publisher"]["volumes"] if mount["type"] == "bind"}
     assert mounts == {place: place for place in ("/srv/cvmfs", "/var/spool/cvmfs", *_CONFIGURATION)}

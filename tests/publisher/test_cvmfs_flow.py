@@ -12,11 +12,14 @@ from tests.support.publisher import REPOSITORY, cvmfs_publisher, make_layer, upl
 
 _POINTS = (
     "transaction.begin",
+    "transaction.flagged",
     "transaction.opened",
     "publish.begin",
     "publish.sync",
     "publish.committed",
     "publish.unmounted",
+    "publish.mounted",
+    "publish.hook",
     "publish.closed",
 )
 
@@ -52,6 +55,45 @@ async def test_a_foreign_transaction_is_waited_for(bucket: S3Access, standin: St
         assert (await publisher.get("/readyz"))["waiting_for"] is None
     assert (standin.published / "somebody's").exists()
     assert _names(standin, one, two) == ["one", "two"]
+
+
+async def test_the_end_of_a_foreign_transaction_is_seen_at_once(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin, retry_first="600", retry_last="600")
+    archive = make_layer(tmp_path, "one")
+    await upload(bucket, archive)
+    standin.run("transaction", REPOSITORY)
+    async with publisher.running():
+
+        async def waiting() -> bool:
+            return (await publisher.get("/readyz"))["waiting_for"] is not None
+
+        await publisher.becomes(archive.digest, "verified")
+        await wait_until(waiting, timeout=20, what="the publisher waits")
+        assert (await publisher.get("/v1/status"))["disks"].keys() == {"spool", "state", "cvmfs_spool", "storage"}
+        standin.run("abort", "-f", REPOSITORY)
+        await publisher.published(archive)
+
+
+async def test_what_gets_ready_while_a_transaction_is_open_goes_along(
+    bucket: S3Access, standin: StandIn, tmp_path: Path
+) -> None:
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
+    archives = [make_layer(tmp_path, str(number)) for number in range(40)]
+    await upload(bucket, *archives)
+    standin.want("hang.transaction.opened")
+    async with publisher.running():
+        await standin.reached("transaction.opened")
+
+        async def ready() -> bool:
+            states = (await publisher.get("/v1/status"))["layers"]
+            return bool(states["verified"] + states["publishing"] == len(archives))
+
+        await wait_until(ready, timeout=30, what="all are ready")
+        standin.no_longer("hang.transaction.opened")
+        assert set(await publisher.published(*archives)) == {2}
+    assert _names(standin, *archives) == [*map(str, range(40))]
 
 
 async def test_a_layer_that_makes_publishing_fail_is_isolated(
@@ -112,6 +154,28 @@ async def test_a_publisher_that_is_killed_at_any_point_publishes_when_it_is_star
             assert (await publisher.get("/readyz"))["waiting_for"] is None
             assert _names(standin, archive) == [point]
             assert (standin.revision, standin.in_transaction) == (number + 2, False), point
+        assert await publisher.daemon.stop() == 0
+
+
+async def test_everything_can_be_killed_at_any_point(bucket: S3Access, standin: StandIn, tmp_path: Path) -> None:
+    """Everything but the CVMFS client, which is a daemon."""
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin)
+    async with publisher.ended():
+        await publisher.start()
+        for point in _POINTS:
+            archive = make_layer(tmp_path, point)
+            standin.want(f"hang.{point}")
+            await upload(bucket, archive)
+            await publisher.announce(ceph_event(bucket.bucket, f"sha256/{archive.digest}"))
+            await standin.reached(point)
+            await publisher.kill()
+            await standin.kill_programs()
+            standin.no_longer(f"hang.{point}")
+            await publisher.start()
+            await publisher.published(archive)
+            assert _names(standin, archive) == [point]
+            assert (standin.in_transaction, standin.healthy) == (False, True), point
+            assert (await publisher.get("/readyz"))["ready"] is True
         assert await publisher.daemon.stop() == 0
 
 

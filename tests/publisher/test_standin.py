@@ -3,11 +3,15 @@
 import asyncio
 import errno
 import os
+import signal
 import stat
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
+from tests.support.cvmfs_server.held import second_mount
 from tests.support.cvmfs_server.standin import StandIn
 
 
@@ -65,10 +69,12 @@ def test_whiteout_names_are_deletions_and_never_stored(standin: StandIn) -> None
     standin.run("transaction", standin.name)
     (standin.area / "kept").touch()
     (standin.area / "gone").touch()
+    (standin.area / "lost").touch()
     _publish(standin)
     standin.run("transaction", standin.name)
     (standin.area / ".wh.gone").touch()
     (standin.area / ".wh.never").touch()
+    (standin.area / ".WH.lost").touch()  # whatever the case
     (standin.area / ".wh..wh..opq").touch()
     assert "opaque" in _publish(standin).stderr
     assert os.listdir(standin.published) == ["kept"]
@@ -101,7 +107,7 @@ def test_hard_links_become_files_of_their_own_with_a_warning(standin: StandIn) -
 
 
 def test_xattrs_of_up_to_255_bytes_are_kept_if_they_are_included(standin: StandIn) -> None:
-    standin.want("include-xattrs")
+    standin.configure("CVMFS_INCLUDE_XATTRS", "true")
     assert _published_xattrs(standin) == {"user.5": 5, "user.255": 255, "user.256": 0}
 
 
@@ -127,9 +133,10 @@ def test_an_open_writer_makes_a_publish_fail(standin: StandIn) -> None:
     assert standin.in_transaction
 
 
-def test_a_graft_marker_makes_a_publish_fail(standin: StandIn) -> None:
+@pytest.mark.parametrize("name", [".cvmfsgraft-file", ".cvmfsbundles"])
+def test_a_name_of_cvmfs_s_own_makes_a_publish_fail(standin: StandIn, name: str) -> None:
     standin.run("transaction", standin.name)
-    (standin.area / ".cvmfsgraft-file").touch()
+    (standin.area / name).touch()
     assert standin.run("publish", "-f", standin.name, check=False).returncode == 1
     assert standin.revision == 1
 
@@ -147,9 +154,9 @@ async def test_an_abort_is_refused_while_a_publish_is_under_way(standin: StandIn
     publish = await asyncio.create_subprocess_exec("cvmfs_server", "publish", "-f", standin.name, env=environment)
     await standin.reached("publish.sync")
     refused = standin.run("abort", "-f", standin.name, check=False)
-    assert (refused.returncode, refused.stdout) == (
-        1,
-        "Repository test.cern.ch is currently published (aborting abort)\n",
+    assert (refused.returncode, refused.stderr) == (
+        errno.EINVAL,
+        f"Could not acquire lock {standin.publishing_lock}\n",
     )
     publish.kill()
     await publish.wait()
@@ -212,3 +219,78 @@ def test_failures_and_garbage_come_on_demand(standin: StandIn) -> None:
     )
     assert (failed.returncode, failed.stderr, len(failed.stdout)) == (1, b"no space left\n", 100000)
     assert not standin.in_transaction
+
+
+async def _killed(standin: StandIn, point: str, number: signal.Signals) -> None:
+    """Send a signal to a publish that has reached a point."""
+    standin.run("transaction", standin.name)
+    standin.want(f"hang.{point}")
+    environment = {**os.environ, **standin.environment}
+    publish = await asyncio.create_subprocess_exec("cvmfs_server", "publish", "-f", standin.name, env=environment)
+    await standin.reached(point)
+    publish.send_signal(number)
+    await publish.wait()
+    standin.no_longer(f"hang.{point}")
+
+
+@pytest.mark.parametrize("point", ["publish.mounted", "publish.hook"])
+async def test_a_publish_that_is_killed_after_the_remount_leaves_the_lock_to_the_client(
+    standin: StandIn, point: str
+) -> None:
+    await _killed(standin, point, signal.SIGKILL)
+    if point == "publish.hook":
+        standin.run("transaction", standin.name)
+    refused = standin.run("abort", "-f", standin.name, check=False)
+    assert (refused.returncode, refused.stderr) == (errno.EINVAL, f"Could not acquire lock {standin.publishing_lock}\n")
+    standin.publishing_lock.unlink()
+    standin.run("abort", "-f", standin.name)
+    assert standin.healthy
+
+
+@pytest.mark.parametrize("point", ["publish.mounted", "publish.hook"])
+async def test_a_publish_that_is_asked_to_end_gives_the_lock_back(standin: StandIn, point: str) -> None:
+    await _killed(standin, point, signal.SIGTERM)
+    if point == "publish.mounted":
+        standin.run("abort", "-f", standin.name)
+    standin.run("mount", standin.name)
+    standin.run("transaction", standin.name)
+    _publish(standin)
+    assert standin.revision == 3
+
+
+def test_a_client_that_has_died_is_seen_and_repaired(standin: StandIn) -> None:
+    standin.lose_client()
+    with pytest.raises(OSError, match="not connected") as caught:
+        os.stat(standin.spool / standin.name / "rdonly" / "file")
+    assert caught.value.errno == errno.ENOTCONN
+    assert not standin.healthy
+    standin.run("mount", standin.name)
+    assert standin.healthy
+
+
+def test_list_asks_for_all_repositories_and_info_for_one(standin: StandIn) -> None:
+    standin.run("mkfs", "other.cern.ch")
+    standin.want("unanswering", "0.5", repository="other.cern.ch")
+    for command, slow in ((("list",), True), (("info", standin.name), False)):
+        started = time.monotonic()
+        standin.run(*command)
+        assert (time.monotonic() - started >= 0.5) is slow
+
+
+def test_a_storage_that_does_not_answer_makes_info_fail(standin: StandIn) -> None:
+    standin.want("unreachable", "connection refused")
+    assert standin.run("info", standin.name, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_a_second_mount_keeps_a_publish_from_ending(standin: StandIn, tmp_path: Path, *, private: bool) -> None:
+    standin.run("transaction", standin.name)
+    (standin.area / "lower").mkdir()
+    async with second_mount(standin, tmp_path, private=private):
+        environment = {**os.environ, **standin.environment}
+        publish = await asyncio.create_subprocess_exec("cvmfs_server", "publish", "-f", standin.name, env=environment)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(publish.wait(), 2)
+        assert standin.revision == 2
+    assert await publish.wait() == 0
+    assert standin.healthy

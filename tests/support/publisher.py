@@ -198,6 +198,7 @@ def cvmfs_publisher(directory: Path, access: S3Access, standin: StandIn, **setti
         "PUBLISHER_REPOSITORY_KIND": "cvmfs_server",
         "PUBLISHER_CVMFS_MOUNT": str(standin.mount),
         "PUBLISHER_CVMFS_SPOOL": str(standin.spool),
+        "PUBLISHER_CVMFS_CONFIGURATION": str(standin.configuration),
         **{f"PUBLISHER_{name.upper()}": value for name, value in settings.items()},
     }
     return PublisherProcess(directory, access, environment)

@@ -18,4 +18,5 @@ def standin(tmp_path: Path) -> Iterator[StandIn]:
     standin = StandIn(tmp_path / "stratum0", REPOSITORY)
     standin.create()
     yield standin
+    standin.end()
     unmount_all_below(tmp_path)

@@ -50,7 +50,8 @@ ADVICE: Final = {
     ),
     Disagreement.NOT_WHOLE: Advice(
         "something that has no sidecar is in the layer's place in the repository",
-        "remove .layers/XX/DIGEST in a transaction of your own, then thinctl retry DIGEST",
+        "remove .layers/XX/DIGEST and the link DIGEST, if there is one, in a transaction of your own, then "
+        "thinctl retry DIGEST",
     ),
     Disagreement.NOT_LINKED: Advice(
         "in the repository, but not at the path that thin images name",

@@ -211,15 +211,16 @@ class Journal:
         """Let waiting layers be part of batches twice as large: one that failed has just been published."""
         await self._run("UPDATE layers SET share = share * 2 WHERE state = 'failed' AND share < 1024 RETURNING digest")
 
-    async def refused(self, digest: Digest, reason: str) -> None:
-        """Record that a layer cannot be published and is not tried again by itself."""
+    async def refused(self, digest: Digest, reason: str, *, elsewhere: bool = False) -> None:
+        """Record that a layer cannot be published, maybe as it belongs elsewhere, and is not tried again by itself."""
         await self._run(
             """
             UPDATE layers SET state = 'failed', retryable = 0, reason = :reason, attempts = attempts + 1,
-                updated_at = :now WHERE digest = :digest RETURNING digest
+                elsewhere = :elsewhere, updated_at = :now WHERE digest = :digest RETURNING digest
             """,
             digest=digest,
             reason=reason,
+            elsewhere=elsewhere,
         )
 
     async def failed(self, digest: Digest, reason: str, *, due: float) -> None:
@@ -286,7 +287,10 @@ class Journal:
     async def summary(self) -> Summary:
         """Count the layers in each state, and find the one that has waited longest."""
         rows = await self._run("SELECT state, retryable, count(*), min(announced_at) FROM layers GROUP BY 1, 2")
-        return summary_of(tuple(row) for row in rows)
+        ((elsewhere,),) = await self._run(
+            "SELECT count(*) FROM layers WHERE elsewhere AND state = 'failed' AND NOT retryable"
+        )
+        return summary_of((tuple(row) for row in rows), elsewhere=elsewhere)
 
     async def pause(self, reason: str) -> None:
         """Record that nothing new is to be published; of a pause that is there already only the reason changes."""

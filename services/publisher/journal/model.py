@@ -103,6 +103,8 @@ class Summary:
     counts: Mapping[LayerState, int]
     refused: int
     """Failed layers that are not tried again by themselves."""
+    elsewhere: int = 0
+    """Those of them that are for other repositories."""
     oldest: float | None
     """When the first of those was announced that are neither published nor refused; None if there are none."""
 

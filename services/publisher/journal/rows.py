@@ -55,8 +55,11 @@ def record_of(row: sqlite3.Row) -> LayerRecord:
     )
 
 
-def summary_of(rows: Iterable[tuple[Any, ...]]) -> Summary:
-    """Read rows of state, whether it is tried again, number of layers, and when the first was announced."""
+def summary_of(rows: Iterable[tuple[Any, ...]], *, elsewhere: int) -> Summary:
+    """Read rows of state, whether it is tried again, number of layers, and when the first was announced.
+
+    Of the refused ones, some are for other repositories.
+    """
     counts, refused = dict.fromkeys(LayerState, 0), 0
     oldest: list[float] = []
     for state, retryable, count, first in rows:
@@ -65,4 +68,4 @@ def summary_of(rows: Iterable[tuple[Any, ...]]) -> Summary:
             refused += count
         elif state != LayerState.PUBLISHED:
             oldest.append(first)
-    return Summary(counts=counts, refused=refused, oldest=min(oldest, default=None))
+    return Summary(counts=counts, refused=refused, elsewhere=elsewhere, oldest=min(oldest, default=None))

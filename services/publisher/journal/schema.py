@@ -55,7 +55,17 @@ PRAGMA user_version = 3;
 COMMIT;
 """
 
-STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES)
+_ELSEWHERE: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE layers ADD COLUMN elsewhere INTEGER NOT NULL DEFAULT 0;
+UPDATE layers SET elsewhere = 1
+    WHERE state = 'failed' AND NOT retryable AND reason LIKE 'the layer is for repository %';
+CREATE INDEX layers_elsewhere ON layers (state, retryable) WHERE elsewhere;
+PRAGMA user_version = 4;
+COMMIT;
+"""
+
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE)
 """What makes version N + 1 of version N."""
 
 VERSION: Final = len(STEPS)

@@ -2,6 +2,8 @@
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import structlog
 
@@ -24,6 +26,13 @@ __all__ = ["BatchPublisher"]
 
 _log = structlog.get_logger(__name__)
 
+_LINGER: Final = 0.3
+"""Seconds that an open transaction waits for one layer that is on its way."""
+_OPEN: Final = 10
+"""Seconds from its opening in which it waits for any."""
+
+Join = Callable[[Sequence[ReadyLayer], float], Awaitable[list[ReadyLayer]]]
+
 
 class BatchPublisher:
     """Publishes batches and records what became of each layer."""
@@ -37,8 +46,18 @@ class BatchPublisher:
         self._metrics = metrics
         self._progress = progress
 
-    async def publish(self, batch: list[ReadyLayer]) -> None:
+    async def publish(self, batch: list[ReadyLayer], join: Join) -> None:
         """Publish a batch; layers that fail are recorded as failed.
+
+        The transaction is opened at once. What gets ready while it is open goes with the batch, and what is on its way
+        is waited for a little: a further transaction would take longer.
+
+        Parameters
+        ----------
+        batch
+            The layers; those that join are added to it.
+        join
+            Takes what may join a batch; waits, for so many seconds, for what is on its way.
 
         Raises
         ------
@@ -52,11 +71,11 @@ class BatchPublisher:
         )
         self._progress.transaction = transaction
         try:
-            await self._publish(batch, transaction)
+            await self._publish(batch, join, transaction)
         finally:
             self._progress.transaction = None
 
-    async def _publish(self, batch: list[ReadyLayer], progress: TransactionProgress) -> None:
+    async def _publish(self, batch: list[ReadyLayer], join: Join, progress: TransactionProgress) -> None:
         started = time.monotonic()
         token = secrets.token_hex(16)
         await self._journal.begin(token)
@@ -66,7 +85,13 @@ class BatchPublisher:
         try:
             async with self._repository.transaction(token) as transaction:
                 progress.stage = Stage.ADDING
-                added = await self._add(batch, transaction, progress)
+                await self._add(batch, transaction, progress, added)
+                until = time.monotonic() + _OPEN
+                while joined := await join(batch, _LINGER if time.monotonic() < until else 0):
+                    await self._journal.advance([layer.digest for layer in joined], LayerState.PUBLISHING)
+                    batch += joined
+                    progress.join([layer.digest for layer in joined], sum(layer.size for layer in joined))
+                    await self._add(joined, transaction, progress, added)
                 if added:
                     progress.stage = Stage.PUBLISHING
                     revision = await transaction.publish()
@@ -85,10 +110,13 @@ class BatchPublisher:
         await self._journal.none_open()
 
     async def _add(
-        self, batch: list[ReadyLayer], transaction: Transaction, progress: TransactionProgress
-    ) -> list[ReadyLayer]:
+        self,
+        batch: list[ReadyLayer],
+        transaction: Transaction,
+        progress: TransactionProgress,
+        added: list[ReadyLayer],
+    ) -> None:
         """Add layers; one that fails is recorded as failed and left out."""
-        added = []
         for layer in batch:
             try:
                 await transaction.add(layer.prepared)
@@ -97,7 +125,6 @@ class BatchPublisher:
             else:
                 added.append(layer)
             progress.added += 1
-        return added
 
     async def _succeeded(self, layers: list[ReadyLayer], revision: int | None, seconds: float) -> None:
         if not layers:
@@ -108,6 +135,7 @@ class BatchPublisher:
             tree_sizes={layer.digest: layer.size for layer in layers},
             notes={layer.digest: layer.prepared.sidecar.notes for layer in layers},
         )
+        self._failures.none_of(layer.digest for layer in layers)
         if any(layer.record.share for layer in layers):
             await self._journal.widen()
         size = sum(layer.size for layer in layers)

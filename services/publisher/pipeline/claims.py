@@ -7,6 +7,7 @@ from typing import Final
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.pipeline.gate import Gate
+from services.publisher.pipeline.ready import ReadyQueue
 
 __all__ = ["Claims"]
 
@@ -15,11 +16,18 @@ _TICK: Final = 0.001
 
 
 class Claims:
-    """Claims layers in the journal, while publishing is not paused."""
+    """Claims layers in the journal, while publishing is not paused.
 
-    def __init__(self, *, journal: Journal, gate: Gate) -> None:
+    Parameters
+    ----------
+    ready
+        Told of every layer that is on its way from its claim on.
+    """
+
+    def __init__(self, *, journal: Journal, gate: Gate, ready: ReadyQueue) -> None:
         self._journal = journal
         self._gate = gate
+        self._ready = ready
         self._announced = asyncio.Event()
 
     def wake(self) -> None:
@@ -37,9 +45,11 @@ class Claims:
         while True:
             await self._gate.passed()
             self._announced.clear()
+            self._ready.expect()
             record = await self._journal.claim()
             if record is not None:
                 return record
+            self._ready.give_up()
             due = await self._journal.next_due()
             pause = None if due is None else max(0, due - time.time()) + _TICK
             try:

@@ -1,6 +1,7 @@
 """What follows from a failure: refused for good, or tried again, when, and in what company."""
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -17,7 +18,8 @@ from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.metrics import Metrics
-from services.repository.errors import LayerRefusedError, RepositoryError
+from services.publisher.pipeline.fetcher import OTHER_REPOSITORY
+from services.repository.errors import LayerRefusedError, RepositoryError, TransactionLeftOpenError
 
 __all__ = ["Failures", "RetryTimes"]
 
@@ -27,6 +29,8 @@ _UPLOAD_PAUSE: Final = 0.05
 """Seconds before an object that is not there is looked for again: its event may come before its upload has ended."""
 _UPLOAD_ATTEMPTS: Final = 12
 """Attempts after which an object that is not there counts as never uploaded; some three minutes."""
+_ALONE_ATTEMPTS: Final = 10
+"""Attempts after which a layer counts as at fault that fails alone while others are published; some twenty minutes."""
 _REASON_LENGTH: Final = 4000
 
 
@@ -57,6 +61,14 @@ class Failures:
         self._journal = journal
         self._metrics = metrics
         self._times = times
+        self._failing: dict[Digest, bool] = {}
+        """Layers that the repository has failed with, and whether others have been published since."""
+
+    def none_of(self, digests: Iterable[Digest]) -> None:
+        """Take note that layers have been published: the repository works."""
+        for digest in digests:
+            self._failing.pop(digest, None)
+        self._failing = dict.fromkeys(self._failing, True)
 
     async def of_layer(self, record: LayerRecord, error: Exception) -> None:
         """Record that a layer failed by itself."""
@@ -72,7 +84,11 @@ class Failures:
                 await self._retry(record, reason, kind="not_there", first=_UPLOAD_PAUSE)
             case ObjectStoreError():
                 await self._retry(record, reason, kind="store")
+            case RepositoryError() if self._is_at_fault(record, error):
+                text = f"failed {record.attempts + 1} times while others were published, at last since {reason}"
+                await self._refuse(digest, text, kind="alone")
             case RepositoryError():
+                self._failing.setdefault(digest, False)
                 await self._retry(record, reason, kind="repository")
             case OSError():
                 await self._retry(record, f"the spool failed: {reason}", kind="spool")
@@ -80,6 +96,12 @@ class Failures:
                 # A defect of the publisher must not stop it: the other layers may be fine.
                 _log.error("layer failed unexpectedly", digest=digest, exc_info=error)
                 await self._retry(record, f"unexpected: {type(error).__name__}: {reason}", kind="unexpected")
+
+    def _is_at_fault(self, record: LayerRecord, error: RepositoryError) -> bool:
+        """Tell whether it must be the layer that makes the repository fail: each attempt costs a transaction."""
+        if isinstance(error, TransactionLeftOpenError) or record.attempts + 1 < _ALONE_ATTEMPTS:
+            return False
+        return self._failing.get(record.digest, False)
 
     async def of_batch(self, records: list[LayerRecord], error: Exception) -> None:
         """Record that a transaction failed, for all that is known by any of its layers."""
@@ -102,7 +124,8 @@ class Failures:
     async def _refuse(self, digest: Digest, reason: str, *, kind: str) -> None:
         _log.error("layer refused", digest=digest, reason=reason)
         self._metrics.failures.labels(kind).inc()
-        await self._journal.refused(digest, reason)
+        self._failing.pop(digest, None)
+        await self._journal.refused(digest, reason, elsewhere=kind == OTHER_REPOSITORY)
 
     async def _retry(self, record: LayerRecord, reason: str, *, kind: str, first: float | None = None) -> None:
         pause = self._times.pause(record.attempts, first=first)

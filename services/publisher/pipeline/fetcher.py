@@ -16,11 +16,12 @@ from services.repository.errors import LayerRefusedError
 from services.repository.interface import PreparedLayer, Publication, Repository
 from services.repository.layer import VerifiedLayer
 
-__all__ = ["Fetcher"]
+__all__ = ["OTHER_REPOSITORY", "Fetcher"]
 
 _log = structlog.get_logger(__name__)
 
-_FOREIGN: Final = "other_repository"
+OTHER_REPOSITORY: Final = "other_repository"
+"""Kind of refusal of a layer that is for another repository."""
 _UNDESCRIBED: Final = "metadata"
 
 
@@ -89,7 +90,7 @@ class Fetcher:
         if stored.repository != self._repository.name:
             raise LayerRefusedError(
                 f"the layer is for repository {stored.repository}, this publisher writes {self._repository.name}",
-                kind=_FOREIGN,
+                kind=OTHER_REPOSITORY,
             )
         return VerifiedLayer(
             path=self._spool.path(stored.digest),

@@ -69,11 +69,13 @@ class Preparation:
             raise
         except Exception as error:  # noqa: BLE001 - one layer's failure, whatever it is, stays its own
             await self._failures.of_layer(record, error)
+            self._ready.give_up()
             self._holdings.free_place()
             self._claims.wake()
         else:
             if isinstance(result, Publication):
                 await self._journal.published([record.digest], result.revision)
+                self._ready.give_up()
                 self._holdings.free_place()
             else:
                 self._metrics.prepare_seconds.observe(time.monotonic() - started)

@@ -1,6 +1,7 @@
 """What the publisher is doing now, for whoever watches it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -33,6 +34,11 @@ class TransactionProgress:
     """Layers that have been dealt with."""
     since: float = field(default_factory=time.time)
     """When it was begun, in seconds since the epoch."""
+
+    def join(self, digests: Sequence[Digest], size: int) -> None:
+        """Take note of layers that join it, with files of so many bytes."""
+        self.digests += tuple(digests)
+        self.size += size
 
 
 @dataclass(slots=True)

@@ -1,6 +1,9 @@
 """The second loop of the pipeline: publish what is ready, in batches."""
 
 import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -9,12 +12,15 @@ from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.holdings import Holdings
 from services.publisher.pipeline.obstacle import Obstacle
-from services.publisher.pipeline.ready import ReadyQueue
+from services.publisher.pipeline.ready import ReadyLayer, ReadyQueue
 from services.repository.errors import ForeignTransactionError, NoTransactionError
 
 __all__ = ["Publishing"]
 
 _log = structlog.get_logger(__name__)
+
+_GLANCE: Final = 1
+"""Seconds between two looks whether somebody else's transaction has ended."""
 
 
 class Publishing:
@@ -52,7 +58,7 @@ class Publishing:
                 await self._gate.passed()
                 continue
             try:
-                await self._batches.publish(batch)
+                await self._batches.publish(batch, self._join)
             except NoTransactionError as error:
                 self._ready.put_back(batch)
                 await self._wait_for_transaction(error)
@@ -60,6 +66,10 @@ class Publishing:
                 self._obstacle.gone()
                 self._metrics.foreign_transaction_seconds.set(0)
                 await self._holdings.drop(batch)
+
+    async def _join(self, batch: Sequence[ReadyLayer], patience: float) -> list[ReadyLayer]:
+        """Take what may join an open transaction; while publishing is paused nothing may."""
+        return await self._ready.join(batch, patience=patience) if self._gate.is_open else []
 
     async def _wait_for_transaction(self, error: NoTransactionError) -> None:
         pause = self._obstacle.met(error)
@@ -69,4 +79,7 @@ class Publishing:
         else:
             self._metrics.failures.labels("transaction").inc()
         _log.warning("no transaction can be opened", reason=str(error), waited=round(seconds, 1), seconds=pause)
-        await asyncio.sleep(pause)
+        over = error.is_over if isinstance(error, ForeignTransactionError) else None
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0 and not (over is not None and over()):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(left if over is None else min(left, _GLANCE))

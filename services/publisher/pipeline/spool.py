@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
@@ -36,6 +37,7 @@ class Spool:
         self.limit = limit
         self._threads = threads
         self._used = 0
+        self._users = Counter[Digest]()
         self._entry = asyncio.Lock()
         self._changed = asyncio.Condition()
 
@@ -76,15 +78,22 @@ class Spool:
         path = self.path(digest)
         return path.exists() and await in_thread(self._threads, lambda stop: _sha256(path, stop)) == digest
 
-    async def reserve(self, size: int) -> None:
-        """Wait, in the order of arrival, until there is room for `size` bytes, and take it."""
+    async def reserve(self, digest: Digest, size: int) -> None:
+        """Wait, in the order of arrival, until there is room for a layer's archive of `size` bytes, and take it."""
         async with self._entry, self._changed:
             await self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self.limit)
             self._used += size
+            self._users[digest] += 1
 
     async def release(self, digest: Digest, size: int) -> None:
-        """Remove a layer's archive and give its room back."""
-        self.path(digest).unlink(missing_ok=True)
+        """Give the room of a layer's archive back, and remove the archive unless it is wanted once more.
+
+        A layer that has failed may be tried again before what the first attempt held has been given back.
+        """
+        self._users[digest] -= 1
+        if not self._users[digest]:
+            del self._users[digest]
+            self.path(digest).unlink(missing_ok=True)
         async with self._changed:
             self._used -= size
             self._changed.notify_all()
@@ -92,7 +101,7 @@ class Spool:
     @asynccontextmanager
     async def room(self, digest: Digest, size: int) -> AsyncIterator[None]:
         """Reserve room for a layer's archive; give it back if the context is left by an error."""
-        await self.reserve(size)
+        await self.reserve(digest, size)
         try:
             yield
         except Exception:

@@ -50,7 +50,8 @@ class PublisherStatus:
     spool_limit: int
     """Most bytes that they may have together."""
     disks: Mapping[str, DiskSpace | None]
-    """Space of the `spool` and of the journal's `state`; None for a directory that is not there."""
+    """Space of the `spool` and of the journal's `state`, and of what `cvmfs_server` writes to, its own `cvmfs_spool`
+    and the repository's `storage`; None for a directory that is not there."""
 
     @property
     def oldest_age(self) -> float:

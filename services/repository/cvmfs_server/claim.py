@@ -12,13 +12,15 @@ import os
 from pathlib import Path
 from typing import Final
 
+from services.common.durable import sync_directory
+
 __all__ = ["claim", "claimant"]
 
 _CLAIM: Final = "publisher-transaction"
 
 
 def claim(flag: Path, token: str) -> None:
-    """Claim the open transaction.
+    """Claim the open transaction, so that the claim survives a loss of power.
 
     Parameters
     ----------
@@ -29,8 +31,12 @@ def claim(flag: Path, token: str) -> None:
     """
     path = flag.with_name(_CLAIM)
     temporary = flag.with_name(f"{_CLAIM}.new")
-    temporary.write_text(f"{token} {_identity(flag)}", encoding="ascii")
+    with temporary.open("w", encoding="ascii") as file:
+        file.write(f"{token} {_identity(flag)}")
+        file.flush()
+        os.fsync(file.fileno())
     os.rename(temporary, path)
+    sync_directory(path.parent)
 
 
 def claimant(flag: Path) -> str | None:

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 import structlog
 
-__all__ = ["Ended", "outlive", "process_identity", "run_program"]
+from services.repository.cvmfs_server.ending import end_tree, process_gone
+from services.repository.cvmfs_server.identity import process_identity
+
+__all__ = ["Ended", "outlive", "run_program"]
 
 _log = structlog.get_logger(__name__)
 
@@ -22,8 +23,6 @@ _PIPE_SIZE: Final = 1 << 20
 """Bytes that a program can write after its publisher has been killed."""
 _DRAIN: Final = 0.2
 """Seconds to wait for the last output of a program that has ended, while a daemon that it has left keeps the pipe."""
-_GRACE: Final = 5
-"""Seconds that a program may go on for when the publisher is told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Ended:
     """How a program ended."""
 
     status: int | None
-    """Its exit status, negative for a signal; None if the time was up and it was killed."""
+    """Its exit status, negative for a signal; None if the time was up and it was ended."""
     output: str
     """The end of what it wrote, to standard output and error."""
 
@@ -39,7 +38,8 @@ class Ended:
 async def run_program(
     argv: Sequence[str],
     *,
-    timeout: float,  # noqa: ASYNC109 - enforced by killing
+    timeout: float,  # noqa: ASYNC109 - enforced by ending the program
+    patience: float,
     started: Callable[[str | None], Awaitable[None]],
 ) -> Ended:
     """Run a program to its end, in a session of its own, without standard input.
@@ -49,7 +49,9 @@ async def run_program(
     argv
         Program and arguments.
     timeout
-        Seconds until it and what it has started is killed.
+        Seconds until it and what it has started is asked to end, and killed where that does not help.
+    patience
+        Seconds that it may go on for when the publisher is told to stop. What comes of it shows at the next start.
     started
         Told the identity of its process, for `outlive`.
 
@@ -77,45 +79,14 @@ async def run_program(
         except TimeoutError:
             pass
         except asyncio.CancelledError:
-            # A publish that is nearly done is worth a moment; what comes of it shows at the next start.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _GRACE)
+                await asyncio.wait_for(process.wait(), patience)
             raise
         finally:
-            await _kill(process)
+            if process.returncode is None:
+                await end_tree(process.pid)
+                await process.wait()
         return Ended(status, await output.text())
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        _kill_tree(process.pid)
-        await process.wait()
-
-
-def _kill_tree(leader: int) -> None:
-    """Kill a program that leads a process group, and what it has started, also in other groups and sessions.
-
-    cvmfs_server runs what it does for another owner by runuser(1), which makes a session of it. Daemons, which have
-    given up their parents, are left alone: the CVMFS client is one.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGSTOP)  # so that it starts nothing more meanwhile
-    for process in _descendants(leader):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
-
-
-def _descendants(process: int) -> list[int]:
-    children = defaultdict[int, list[int]](list)
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", encoding="latin-1") as file:
-            children[int(file.read().rpartition(")")[2].split()[1])].append(int(name))
-    found = [process]
-    for known in found:
-        found += children[known]
-    return found[1:]
 
 
 class _Output:
@@ -157,19 +128,8 @@ class _Output:
             del self._kept[:-_KEPT_OUTPUT]
 
 
-def process_identity(pid: int) -> str | None:
-    """Name a living process so that no later one of the same number is taken for it; nothing if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return None
-    state, start_time = fields[0], fields[19]
-    return None if state in "ZX" else f"{pid}/{start_time}"
-
-
 async def outlive(identity: str, patience: float) -> None:
-    """Wait until a process that an earlier publisher started has ended; kill it when the patience is over.
+    """Wait until a process that an earlier publisher started has ended; end it when the patience is over.
 
     Parameters
     ----------
@@ -192,14 +152,9 @@ async def outlive(identity: str, patience: float) -> None:
 
 async def _ended(pid: int, descriptor: int, patience: float) -> None:
     _log.warning("waiting for a program that an earlier publisher started", pid=pid)
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, ended.set)
     try:
-        await asyncio.wait_for(ended.wait(), patience)
+        async with asyncio.timeout(patience):
+            await process_gone(descriptor)
     except TimeoutError:
-        _log.error("killing a program that an earlier publisher started", pid=pid, seconds=patience)
-        _kill_tree(pid)
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
+        _log.error("ending a program that an earlier publisher started", pid=pid, seconds=patience)
+        await end_tree(pid)

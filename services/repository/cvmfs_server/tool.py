@@ -1,9 +1,11 @@
 """The one place that talks to the `cvmfs_server` program.
 
-Every call has a time-out, after which it is killed. What it wrote goes to the log, and its end to the error. What the
-program does is described in its own source (CernVM-FS, cvmfs/server/*.sh) and was measured with version 2.12.
+Every call has a time-out, after which it is asked to end, and killed where that does not help. What it wrote goes to
+the log, and its end to the error. What the program does is described in its own source (CernVM-FS,
+cvmfs/server/*.sh) and was measured with version 2.12.
 """
 
+import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,18 +25,21 @@ _log = structlog.get_logger(__name__)
 
 _PROGRAM: Final = "cvmfs_server"
 _QUERY_TIMEOUT: Final = 120
-"""Seconds that `list` and `info` may take: they look at repositories over HTTP."""
+"""Seconds that `info` may take: it looks at the repository over HTTP."""
+_STOPPING: Final = 780
+"""Seconds that what changes the repository may go on for when the publisher is told to stop. With what it takes to end
+it after that, it is less than the fifteen minutes of the service's unit (TimeoutStopSec)."""
+_QUERY_STOPPING: Final = 1
+"""Seconds that a query may go on for then."""
 _SHOWN_OUTPUT: Final = 1500
 """Characters of the output that an error shows, from its end."""
-_EXPIRED_LISTED: Final = "whitelist expired"
-_UNREACHABLE: Final = "whitelist unreachable"
-"""In the list: the web server of the storage does not give it."""
-_UNHEALTHY: Final = "unhealthy"
-"""In the list: not mounted, or not as it should be by whether it is in a transaction."""
-_IN_TRANSACTION: Final = "in transaction"
+_LOGGED_OUTPUT: Final = 6000
+"""Characters that the log shows."""
 _EXPIRED: Final = "Whitelist is expired"
 _VALID = re.compile(r"Whitelist is valid for another (\d{1,6}) days")
 """What `cvmfs_server info` prints, in the shell's version and in the one written in C++."""
+_STACK = re.compile(r"stack ?trace:|\S*(\(.*\))? ?\[0x[0-9a-f]+\]", re.IGNORECASE)
+"""A line of the stack that the program shows with an error, as backtrace_symbols(3) writes it."""
 _MESSAGE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 """The program puts the message into a shell command without quotes."""
 
@@ -90,7 +95,8 @@ class CvmfsServer:
         RepositoryError
             None could be opened, or the time was up, in which case it is not known.
         """
-        opener = [sys.executable, "-m", "services.repository.cvmfs_server.opener", str(flag), str(marker), token]
+        opener = [sys.executable, "-m", "services.repository.cvmfs_server.opener", str(os.getpid())]
+        opener += [str(flag), str(marker), token]
         await self._change([*opener, _PROGRAM, "transaction", self._repository], self._timeouts.transaction)
 
     async def publish(self, message: str) -> None:
@@ -115,36 +121,29 @@ class CvmfsServer:
         """
         return _end(await self._change([_PROGRAM, "abort", "-f", self._repository], self._timeouts.abort))
 
-    async def make_fit(self) -> None:
-        """Make sure that the program works and the repository can be published to; mount what is not mounted.
+    async def check_whitelist(self) -> None:
+        """Make sure that the program can read the storage, and that what is published would be trusted.
 
         Raises
         ------
         RepositoryError
-            It cannot; the text says what the program says of it.
+            It cannot, or would not.
         """
-        condition = await self._condition()
         # What the program mounts while it cannot read the storage is based on no revision.
-        for problem in (_EXPIRED_LISTED, _UNREACHABLE):
-            if problem in condition:
-                raise RepositoryError(f"cvmfs_server calls the repository {problem}: {condition}")
-        if _IN_TRANSACTION in condition:
-            return  # somebody's, whose mounts are their own affair
-        if _UNHEALTHY in condition:
-            await self._run([_PROGRAM, "mount", self._repository], self._timeouts.transaction, started=_forget)
-            condition = await self._condition()
-            if _UNHEALTHY in condition:
-                raise RepositoryError(f"cvmfs_server calls the repository {_UNHEALTHY}: {condition}")
+        if await self._valid_days() is None:
+            raise RepositoryError(
+                f"cvmfs_server calls the repository whitelist expired: cvmfs_server resign {self._repository}"
+            )
 
-    async def _condition(self) -> str:
-        """Return what the program lists of the repository."""
-        output = await self._run([_PROGRAM, "list"], _QUERY_TIMEOUT, started=_forget)
-        for line in output.splitlines():
-            if line.startswith(f"{self._repository} (stratum0 "):
-                return line.strip()
-            if line.startswith(f"{self._repository} ("):
-                raise RepositoryError(f"repository {self._repository} is not published from here: {line.strip()}")
-        raise RepositoryError(f"cvmfs_server knows no repository {self._repository}; it lists: {_end(output)}")
+    async def mount(self) -> None:
+        """Mount what is not mounted as it should be; nothing is done where all is.
+
+        Raises
+        ------
+        RepositoryError
+            It cannot be mounted; the text says what the program says of it.
+        """
+        await self._change([_PROGRAM, "mount", self._repository], self._timeouts.transaction)
 
     async def whitelist_days(self) -> int:
         """Return for how many whole days the whitelist is valid; 0 if it is not any more.
@@ -154,34 +153,42 @@ class CvmfsServer:
         RepositoryError
             The program does not tell.
         """
-        output = await self._run([_PROGRAM, "info", self._repository], _QUERY_TIMEOUT, started=_forget)
+        return await self._valid_days() or 0
+
+    async def _valid_days(self) -> int | None:
+        """Return for how many whole days the whitelist is valid; None if it is not any more."""
+        output = await self._query("info")
         if _EXPIRED in output:
-            return 0
+            return None
         match = _VALID.search(output)
         if match is None:
             raise RepositoryError(f"cvmfs_server info says nothing of the whitelist: {_end(output)}")
         return int(match[1])
 
-    async def _change(self, argv: Sequence[str], timeout: float) -> str:  # noqa: ASYNC109 - enforced by killing
+    async def _query(self, command: str) -> str:
+        return await self._run([_PROGRAM, command, self._repository], _QUERY_TIMEOUT, _QUERY_STOPPING, started=_forget)
+
+    async def _change(self, argv: Sequence[str], timeout: float) -> str:  # noqa: ASYNC109 - enforced by ending it
         try:
-            return await self._run(argv, timeout, started=self._record_process)
+            return await self._run(argv, timeout, _STOPPING, started=self._record_process)
         finally:
             await self._record_process(None)
 
     async def _run(
         self,
         argv: Sequence[str],
-        timeout: float,  # noqa: ASYNC109 - enforced by killing
+        timeout: float,  # noqa: ASYNC109 - enforced by ending it
+        patience: float,
         *,
         started: Callable[[str | None], Awaitable[None]],
     ) -> str:
         name = " ".join(argv[argv.index(_PROGRAM) :])
         try:
-            ended = await run_program(argv, timeout=timeout, started=started)
+            ended = await run_program(argv, timeout=timeout, patience=patience, started=started)
         except OSError as error:
             raise RepositoryError(f"{name} cannot be started: {error.strerror}") from error
         shown = _end(ended.output)
-        _log.info("cvmfs_server", command=name, status=ended.status, output=shown)
+        _log.info("cvmfs_server", command=name, status=ended.status, output=ended.output[-_LOGGED_OUTPUT:].strip())
         if ended.status is None:
             raise RepositoryError(f"{name} took longer than {timeout:g} s and was killed: {shown}")
         if ended.status != 0:
@@ -194,5 +201,6 @@ async def _forget(_process: str | None) -> None:
 
 
 def _end(text: str) -> str:
-    text = text.strip()
+    """Return the end of what the program says, without the stacks of its exceptions, which the log has."""
+    text = "\n".join(line for line in text.splitlines() if not _STACK.fullmatch(line.strip())).strip()
     return text if len(text) <= _SHOWN_OUTPUT else f"... {text[-_SHOWN_OUTPUT:]}"

@@ -163,10 +163,10 @@ async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> 
 async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 4")
+        connection.execute("PRAGMA user_version = 5")
     connection.close()
     with pytest.raises(
-        JournalError, match=r"journal\.sqlite has version 4, this publisher reads up to 3: use the publisher"
+        JournalError, match=r"journal\.sqlite has version 5, this publisher reads up to 4: use the publisher"
     ):
         async with Journal(path):
             pass
@@ -180,6 +180,10 @@ async def test_a_journal_of_an_earlier_version_keeps_everything(tmp_path: Path) 
         "INSERT INTO layers (digest, state, revision, announced_at, updated_at) VALUES (?, 'published', 7, 1.5, 2.5)",
         [numbered(1)],
     )
+    connection.executemany(
+        "INSERT INTO layers (digest, state, reason, announced_at, updated_at) VALUES (?, 'failed', ?, 1, 1)",
+        [(numbered(2), "the layer is for repository other.cern.ch, this publisher writes it not"), (numbered(3), "x")],
+    )
     connection.execute("INSERT INTO transactions VALUES ('open', NULL)")
     connection.close()
     for _ in range(2):
@@ -189,6 +193,8 @@ async def test_a_journal_of_an_earlier_version_keeps_everything(tmp_path: Path) 
             assert (record.announced_at, record.updated_at) == (1.5, 2.5)
             assert [transaction.token for transaction in await journal.transactions()] == ["open"]
             assert await journal.paused() is None
+            summary = await journal.summary()
+            assert (summary.refused, summary.elsewhere) == (2, 1)
 
 
 async def test_a_migration_that_cannot_be_finished_leaves_the_journal_as_it_was(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from services.common.object_store.errors import (
 )
 from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerState
+from services.publisher.journal.model import LayerRecord, LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures, RetryTimes
+from services.publisher.pipeline.fetcher import OTHER_REPOSITORY
 from services.repository.errors import LayerAdditionError, LayerRefusedError, RepositoryError, TransactionLeftOpenError
 from tests.support.journal import numbered, recorded
 
@@ -101,3 +102,48 @@ async def test_a_failed_batch_is_halved_until_its_layers_go_alone(failures: Fail
     assert (await recorded(journal, _DIGESTS[0])).attempts == 0
     await failures.of_batch([await recorded(journal, _DIGESTS[0])], RepositoryError("synchronization failed"))
     assert (await recorded(journal, _DIGESTS[0])).attempts == 1
+
+
+async def _fail(failures: Failures, journal: Journal, times: int, error: Exception | None = None) -> LayerRecord:
+    for _ in range(times):
+        await failures.of_layer(await recorded(journal, _DIGESTS[0]), error or LayerAdditionError("too much of it"))
+    return await recorded(journal, _DIGESTS[0])
+
+
+async def test_a_layer_that_fails_alone_while_others_are_published_is_refused_at_last(
+    failures: Failures, journal: Journal
+) -> None:
+    await _fail(failures, journal, 1)
+    failures.none_of([_DIGESTS[1]])
+    record = await _fail(failures, journal, 8)
+    assert (record.attempts, record.retryable) == (9, True)
+    record = await _fail(failures, journal, 1)
+    assert (record.attempts, record.retryable) == (10, False)
+    assert record.reason == "failed 10 times while others were published, at last since too much of it"
+
+
+async def test_a_layer_is_tried_for_ever_where_nothing_shows_that_the_repository_works(
+    failures: Failures, journal: Journal
+) -> None:
+    failures.none_of([_DIGESTS[1]])  # which was before it failed
+    assert (await _fail(failures, journal, 30)).retryable
+    failures.none_of([_DIGESTS[0]])
+    assert (await _fail(failures, journal, 30)).retryable
+
+
+async def test_a_transaction_that_is_left_open_is_no_layer_s_fault(failures: Failures, journal: Journal) -> None:
+    await _fail(failures, journal, 20)
+    failures.none_of([_DIGESTS[1]])
+    assert (await _fail(failures, journal, 1, TransactionLeftOpenError("the mount is busy"))).retryable
+
+
+async def test_a_layer_of_another_repository_is_no_alert(failures: Failures, journal: Journal) -> None:
+    await failures.of_layer(await recorded(journal, _DIGESTS[0]), LayerRefusedError("elsewhere", kind=OTHER_REPOSITORY))
+    await failures.of_layer(await recorded(journal, _DIGESTS[1]), LayerRefusedError("hostile", kind="archive"))
+    summary = await journal.summary()
+    assert (summary.refused, summary.elsewhere) == (2, 1)
+    await journal.restart(_DIGESTS[0])
+    assert (await journal.summary()).elsewhere == 0
+    await failures.of_layer(await recorded(journal, _DIGESTS[0]), LayerRefusedError("hostile", kind="archive"))
+    summary = await journal.summary()
+    assert (summary.refused, summary.elsewhere) == (2, 0)

@@ -30,10 +30,18 @@ def _numbers(batch: list[ReadyLayer]) -> list[int]:
     return [int(layer.digest, 16) for layer in batch]
 
 
-async def _batches(layers: list[ReadyLayer], *, most: int = 4, size: int = 100) -> list[list[int]]:
+def _queue(*layers: ReadyLayer, most: int = 4, size: int = 100, coming: int = 0) -> ReadyQueue:
+    """A queue that has some layers, and others that are on their way."""
     queue = ReadyQueue(BatchLimits(layers=most, size=size))
+    for _ in range(len(layers) + coming):
+        queue.expect()
     for layer in layers:
         queue.put(layer)
+    return queue
+
+
+async def _batches(layers: list[ReadyLayer], *, most: int = 4, size: int = 100) -> list[list[int]]:
+    queue = _queue(*layers, most=most, size=size)
     taken: list[list[int]] = []
     while sum(map(len, taken)) < len(layers):
         taken.append(_numbers(await queue.take()))
@@ -66,9 +74,7 @@ async def test_a_suspect_goes_alone_and_nobody_waits_for_it() -> None:
 
 
 async def test_a_batch_that_could_not_begin_is_the_next_one_again() -> None:
-    queue = ReadyQueue(BatchLimits(layers=2, size=100))
-    for number in range(4):
-        queue.put(_layer(number))
+    queue = _queue(*map(_layer, range(4)), most=2)
     first = await queue.take()
     queue.put_back(first)
     assert _numbers(await queue.take()) == [0, 1]
@@ -76,9 +82,48 @@ async def test_a_batch_that_could_not_begin_is_the_next_one_again() -> None:
 
 
 async def test_a_batch_is_waited_for_until_there_is_a_layer() -> None:
-    queue = ReadyQueue(BatchLimits(layers=2, size=100))
+    queue = _queue(coming=1)
     waiting = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     assert not waiting.done()
     queue.put(_layer(7))
     assert _numbers(await waiting) == [7]
+
+
+async def test_what_is_ready_joins_an_open_transaction_as_far_as_there_is_room() -> None:
+    queue = _queue(_layer(2), _layer(3, size=60), _layer(4), _layer(5))
+    assert _numbers(await queue.join([_layer(1, size=50)], patience=0)) == [2, 4, 5]
+    assert _numbers(await queue.take()) == [3]
+
+
+async def test_a_suspect_lets_nobody_join_and_joins_nobody() -> None:
+    queue = _queue(_layer(2, share=1), _layer(3), coming=1)
+    assert await queue.join([_layer(1, share=1)], patience=60) == []
+    assert _numbers(await queue.join([_layer(1)], patience=60)) == [3]
+
+
+async def test_what_is_on_its_way_is_waited_for() -> None:
+    queue = _queue(coming=2)
+    joining = asyncio.create_task(queue.join([_layer(1)], patience=60))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not joining.done()
+    queue.put(_layer(2))
+    assert _numbers(await joining) == [2]
+
+
+async def test_nobody_waits_when_nothing_is_on_its_way_any_more() -> None:
+    queue = _queue(coming=1)
+    joining = asyncio.create_task(queue.join([_layer(1)], patience=60))
+    await asyncio.sleep(0)
+    queue.give_up()
+    assert await joining == []
+    assert await _queue().join([_layer(1)], patience=60) == []
+
+
+async def test_what_does_not_come_soon_is_not_waited_for() -> None:
+    assert await _queue(coming=1).join([_layer(1)], patience=0.01) == []
+
+
+async def test_nobody_waits_who_has_no_room() -> None:
+    assert await _queue(coming=1).join([*map(_layer, range(4))], patience=60) == []

@@ -31,11 +31,11 @@ async def _settled() -> None:
 
 
 async def test_room_is_given_in_the_order_of_asking(spool: Spool) -> None:
-    await spool.reserve(60)
+    await spool.reserve(_DIGEST, 60)
     order: list[int] = []
 
     async def ask(size: int) -> None:
-        await spool.reserve(size)
+        await spool.reserve(_DIGEST, size)
         order.append(size)
 
     async with asyncio.TaskGroup() as group:
@@ -50,8 +50,8 @@ async def test_room_is_given_in_the_order_of_asking(spool: Spool) -> None:
 
 
 async def test_one_that_is_larger_than_the_spool_goes_in_alone(spool: Spool) -> None:
-    await spool.reserve(1)
-    large = asyncio.create_task(spool.reserve(1000))
+    await spool.reserve(_DIGEST, 1)
+    large = asyncio.create_task(spool.reserve(_DIGEST, 1000))
     await _settled()
     assert not large.done()
     await spool.release(_DIGEST, 1)
@@ -60,8 +60,8 @@ async def test_one_that_is_larger_than_the_spool_goes_in_alone(spool: Spool) -> 
 
 
 async def test_whoever_gives_up_waiting_keeps_nobody_waiting(spool: Spool) -> None:
-    await spool.reserve(60)
-    waiting = [asyncio.create_task(spool.reserve(size)) for size in (90, 40)]
+    await spool.reserve(_DIGEST, 60)
+    waiting = [asyncio.create_task(spool.reserve(_DIGEST, size)) for size in (90, 40)]
     await _settled()
     waiting[0].cancel()
     await waiting[1]
@@ -101,3 +101,15 @@ async def test_an_archive_counts_only_while_it_is_what_it_was(spool: Spool) -> N
 def test_nobody_else_can_read_it(spool: Spool, tmp_path: Path) -> None:
     del spool
     assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
+
+
+async def test_an_archive_that_a_new_attempt_wants_is_kept(spool: Spool) -> None:
+    await spool.reserve(_DIGEST, 10)
+    spool.path(_DIGEST).write_bytes(b"content")
+    await spool.reserve(_DIGEST, 10)
+    await spool.release(_DIGEST, 10)
+    assert await spool.holds(_DIGEST)
+    assert spool.used == 10
+    await spool.release(_DIGEST, 10)
+    assert not spool.path(_DIGEST).exists()
+    assert spool.used == 0

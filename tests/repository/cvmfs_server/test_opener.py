@@ -1,6 +1,7 @@
 """The process that opens a transaction and claims it."""
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from services.repository.cvmfs_server.claim import claimant
 
 def _open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     flag, marker = tmp_path / "in_transaction.lock", tmp_path / "area" / ".layers" / "marker"
-    monkeypatch.setattr(sys, "argv", ["opener", str(flag), str(marker), "token", "touch", str(flag)])
+    monkeypatch.setattr(sys, "argv", ["opener", str(os.getppid()), str(flag), str(marker), "token", "touch", str(flag)])
     return opener.main()
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.processes import wait_until
-from services.repository.cvmfs_server.program import Ended, outlive, process_identity, run_program
+from services.repository.cvmfs_server.ending import end_tree
+from services.repository.cvmfs_server.identity import process_identity
+from services.repository.cvmfs_server.program import Ended, outlive, run_program
 
 
 async def _start(code: str) -> tuple[asyncio.subprocess.Process, str]:
@@ -31,7 +33,7 @@ async def test_a_program_that_hangs_is_killed_with_what_it_has_started() -> None
     started = time.monotonic()
     await outlive(identity, 0.2)
     assert 0.2 <= time.monotonic() - started < 10
-    assert await process.wait() == -9
+    assert await process.wait() == -15
     await wait_until(lambda: asyncio.sleep(0, not _group_exists(process.pid)), timeout=5, what="its child is gone")
 
 
@@ -79,7 +81,7 @@ async def _run(code: str, *, timeout: float = 30) -> Ended:  # noqa: ASYNC109 - 
     async def started(identity: str | None) -> None:
         assert identity is not None
 
-    return await run_program([sys.executable, "-c", code], timeout=timeout, started=started)
+    return await run_program([sys.executable, "-c", code], timeout=timeout, patience=1, started=started)
 
 
 async def test_status_and_output_are_reported() -> None:
@@ -126,7 +128,7 @@ async def test_a_program_can_write_on_when_its_publisher_has_been_killed(tmp_pat
         "import asyncio, sys\n"
         "from services.repository.cvmfs_server.program import run_program\n"
         "async def forget(_): pass\n"
-        "asyncio.run(run_program([sys.executable, '-c', *sys.argv[1:]], timeout=60, started=forget))",
+        "asyncio.run(run_program([sys.executable, '-c', *sys.argv[1:]], timeout=60, patience=1, started=forget))",
         program,
         str(tmp_path),
     )
@@ -137,9 +139,53 @@ async def test_a_program_can_write_on_when_its_publisher_has_been_killed(tmp_pat
     await wait_until(lambda: asyncio.sleep(0, (tmp_path / "done").exists()), timeout=20, what="the program ends")
 
 
+_ASKED = """
+import os, pathlib, signal, sys, time
+name = {name}
+here = pathlib.Path(sys.argv[1])
+def end(*_):
+    (here / "asked").touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, {handler})
+(here / f"begun{{name}}").touch()
+time.sleep({seconds})
+(here / "done").touch()
+"""
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(1, {"begun", "done"}), (1000, {"begun", "asked"})])
+async def test_a_program_goes_on_for_a_while_when_nobody_waits_for_it_any_more(
+    tmp_path: Path, seconds: int, left: set[str]
+) -> None:
+    code = _ASKED.format(handler="end", seconds=seconds, name=repr(""))
+
+    async def forget(_identity: str | None) -> None:
+        pass
+
+    running = asyncio.create_task(
+        run_program([sys.executable, "-c", code, str(tmp_path)], timeout=60, patience=3, started=forget)
+    )
+    await wait_until(lambda: asyncio.sleep(0, (tmp_path / "begun").exists()), timeout=20, what="the program begins")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert set(os.listdir(tmp_path)) == left
+
+
+async def test_a_program_that_does_not_end_when_it_is_asked_to_is_killed_with_all_that_it_has_started(
+    tmp_path: Path,
+) -> None:
+    code = _ASKED.format(handler="signal.SIG_IGN", seconds=1000, name='"" if os.fork() else os.setsid() or "2"')
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(tmp_path), start_new_session=True)
+    begun = lambda: asyncio.sleep(0, len(os.listdir(tmp_path)) == 2)  # noqa: E731 - a condition
+    await wait_until(begun, timeout=20, what="both have begun")
+    await end_tree(process.pid, grace=0.3)
+    assert await process.wait() == -9
+
+
 async def test_a_program_that_is_not_there_is_an_error() -> None:
     async def started(_identity: str | None) -> None:
         raise AssertionError("nothing was started")
 
     with pytest.raises(FileNotFoundError):
-        await run_program(["/nowhere/program"], timeout=1, started=started)
+        await run_program(["/nowhere/program"], timeout=1, patience=1, started=started)

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from tests.support.cvmfs_server.area import Area
 from tests.support.cvmfs_server.control import Control
-from tests.support.cvmfs_server.revision import GraftError, PoisonError, build_revision
+from tests.support.cvmfs_server.revision import BundlesError, GraftError, PoisonError, build_revision
 
 _DEFAULT_SECONDS = 0.05
 """How long a publish takes at least; the real one takes seconds."""
@@ -29,7 +30,13 @@ def _transaction(area: Area, control: Control, arguments: argparse.Namespace) ->
         print("repository busy, retrying")
         time.sleep(0.1)
     area.repair()
-    area.open()
+    control.point("transaction.checked")
+    if area.transaction_flag.exists():
+        print("CernVM-FS transaction error: another transaction is already open", file=sys.stderr)
+        return errno.EEXIST
+    area.flag()
+    control.point("transaction.flagged")
+    area.let_write(True)
     control.point("transaction.opened")
     return 0
 
@@ -51,12 +58,15 @@ def _publish(area: Area, control: Control, arguments: argparse.Namespace) -> int
         return 1
     print("Using auto tag 'generic-2026-01-01T00:00:00Z'\nProcessing changes...")
     area.let_write(False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         _synchronize(area, control)
+        control.point("publish.hook")
     except BaseException:
         # The real program's trap, which a kill does not spring. Nothing comes of it where nothing is mounted.
         with contextlib.suppress(subprocess.CalledProcessError):
             area.let_write(True)
+        area.unlock_publishing()
         raise
     area.unlock_publishing()
     control.point("publish.closed")
@@ -68,7 +78,7 @@ def _synchronize(area: Area, control: Control) -> None:
     control.point("publish.sync")
     try:
         _commit(area, control, area.revision + 1)
-    except (PoisonError, GraftError) as error:
+    except (PoisonError, GraftError, BundlesError) as error:
         print(
             f"{error}: cannot be added\nSynchronization failed\n\nExecuted Command:\ncvmfs_swissknife sync",
             file=sys.stderr,
@@ -77,8 +87,13 @@ def _synchronize(area: Area, control: Control) -> None:
     control.point("publish.committed")
     print("Exporting repository manifest\nTagging\nFlushing file system buffers\nSigning new manifest")
     print("Remounting newly created repository revision")
+    device = area.union_device
     area.drop()
     control.point("publish.unmounted")
+    while area.held(device):  # the real program waits for its CVMFS client to end, and says nothing
+        time.sleep(0.05)
+    area.mount()
+    control.point("publish.mounted")
     area.close()
 
 
@@ -89,7 +104,7 @@ def _commit(area: Area, control: Control, revision: int) -> None:
         published=area.revisions / str(revision - 1),
         upper=area.upper,
         destination=new,
-        xattrs=control.text("include-xattrs") is not None,
+        xattrs=area.configured("CVMFS_INCLUDE_XATTRS") == "true",
         poison=control.text("poison"),
     )
     os.setxattr(new, "user.revision", str(revision).encode())
@@ -102,8 +117,8 @@ def _commit(area: Area, control: Control, revision: int) -> None:
 def _abort(area: Area, control: Control, arguments: argparse.Namespace) -> int:
     control.point("abort.begin")
     if not area.lock_publishing():
-        print(f"Repository {area.name} is currently published (aborting abort)")
-        return 1
+        print(f"Could not acquire lock {area.publishing_lock}", file=sys.stderr)
+        return errno.EINVAL
     if not area.transaction_flag.exists():
         print(f"Repository {area.name} is not in a transaction", file=sys.stderr)
         return errno.EINVAL
@@ -117,11 +132,17 @@ def _abort(area: Area, control: Control, arguments: argparse.Namespace) -> int:
         # The real program looks at one kind of failure, and ends well after all others (2.8 to 2.12, cmd_abort.cc).
         return 0
     area.drop()
+    area.unlock_publishing()
+    area.mount()
     area.close()
     return 0
 
 
 def _info(area: Area, control: Control, _arguments: argparse.Namespace) -> int:
+    time.sleep(float(control.text("unanswering") or 0))
+    if (problem := control.text("unreachable")) is not None:
+        print(f"failed to load the whitelist: {problem}", file=sys.stderr)
+        return 1
     print(f"Repository name: {area.name}\nCreated by CernVM-FS 2.12.0\nRevision: {area.revision}")
     print(control.text("whitelist") or "Whitelist is valid for another 29 days")
     return 0
@@ -134,10 +155,12 @@ def _check(area: Area, _control: Control, _arguments: argparse.Namespace) -> int
 
 def _mount(area: Area, control: Control, _arguments: argparse.Namespace) -> int:
     control.point("mount.begin")
-    if not area.lock_publishing():
-        print(f"WARNING: The repository {area.name} is currently publishing", file=sys.stderr)
-        return 1
-    area.repair()
+    if not area.healthy:
+        if not area.lock_publishing():
+            print(f"WARNING: The repository {area.name} is currently publishing", file=sys.stderr)
+            return 1
+        area.unlock_publishing()
+        area.repair()
     return 0
 
 
@@ -150,12 +173,10 @@ def _list(root: Path) -> int:
     for directory in sorted((root / "storage").iterdir()):
         area = Area(root, directory.name)
         status = " - in transaction" if area.transaction_flag.exists() else ""
-        control = Control(area.control)
-        if (wanted := control.text("status")) is not None:
-            status += f" - {wanted}"
-        elif not area.healthy:
+        time.sleep(float(Control(area.control).text("unanswering") or 0))
+        if not area.healthy:
             status += " - unhealthy"
-        print(f"{area.name} ({control.text('type') or 'stratum0'} / local{status}) ")
+        print(f"{area.name} ({area.configured('CVMFS_REPOSITORY_TYPE')} / local{status}) ")
     return 0
 
 

@@ -1,8 +1,11 @@
 """The directories and mounts of a repository on its stratum 0."""
 
+import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -23,14 +26,17 @@ class Area:
     def __init__(self, root: Path, name: str) -> None:
         self.name = name
         # In a container they are links to where the real program has them.
-        mount, spools, storage, control = ((root / part).resolve() for part in ("mount", "spool", "storage", "control"))
+        parts = ("mount", "spool", "storage", "control", "configuration")
+        mount, spools, storage, control, configuration = ((root / part).resolve() for part in parts)
         self.union = mount / name
         spool = spools / name
         self.rdonly = spool / "rdonly"
         self.upper = spool / "scratch" / "current"
         self._work = spool / "scratch" / "work"
         self.transaction_flag = spool / "in_transaction.lock"
-        self._publishing_lock = spool / "is_publishing.lock"
+        self.publishing_lock = spool / "is_publishing.lock"
+        self._client = spool / "cvmfs2"
+        self.configuration = configuration / name / "server.conf"
         self.revisions = storage / name / "revisions"
         self.current = storage / name / "current"
         self.control = control / name
@@ -53,22 +59,36 @@ class Area:
             directory.mkdir(parents=True)
         os.setxattr(self.revisions / "1", "user.revision", b"1")
         self.current.symlink_to("revisions/1")
+        self._client.symlink_to(shutil.which("sleep") or "/usr/bin/sleep")
+        self.configuration.parent.mkdir(parents=True)
+        self.configuration.write_text(
+            f"CVMFS_REPOSITORY_NAME={self.name}\nCVMFS_REPOSITORY_TYPE=stratum0\nCVMFS_USER=root\n"
+            f"CVMFS_UPSTREAM_STORAGE=local,{self.current.parent}/data/txn,{self.current.parent}\n"
+        )
         self.mount()
+
+    def configured(self, name: str) -> str | None:
+        """Return a value of the repository's configuration."""
+        values = dict(line.split("=", 1) for line in self.configuration.read_text().splitlines() if "=" in line)
+        return values.get(name)
 
     def lock_publishing(self) -> bool:
         """Take the lock that a publish holds while it lives; False if another one does."""
-        self._held = os.open(self._publishing_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        self._held = os.open(self.publishing_lock, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._held)
+            self._held = None
             return False
         return True
 
     def unlock_publishing(self) -> None:
         """Give the lock back."""
         if self._held is not None:
+            self.publishing_lock.unlink()
             os.close(self._held)
+            self._held = None
 
     @property
     def healthy(self) -> bool:
@@ -76,9 +96,16 @@ class Area:
         mounted = self._mounted()
         return (
             {str(self.rdonly), str(self.union)} <= mounted.keys()
-            and os.getxattr(self.rdonly, "user.revision") == str(self.revision).encode()
+            and self._mounted_revision() == str(self.revision).encode()
             and mounted[str(self.union)] == self.transaction_flag.exists()
         )
+
+    def _mounted_revision(self) -> bytes | None:
+        try:
+            return os.getxattr(self.rdonly, "user.revision")
+        except OSError as error:
+            assert error.errno == errno.ENOTCONN  # noqa: PT017 - the client has died
+            return None
 
     def repair(self) -> None:
         """Mount what is not as it should be."""
@@ -89,7 +116,21 @@ class Area:
                 self.let_write(True)
 
     def mount(self) -> None:
-        """Mount the published revision, and the union over it, read-only."""
+        """Mount the published revision, and the union over it, read-only.
+
+        The client is a process that lives as long as its mount. As the real one it inherits the publishing lock of the
+        program that starts it.
+        """
+        client = subprocess.Popen(
+            [self._client, "infinity"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            pass_fds=() if self._held is None else (self._held,),
+        )
+        self._client.with_suffix(".pid").write_text(str(client.pid))
         _run("mount", "--bind", self.revisions / str(self.revision), self.rdonly)
         _run("mount", "-o", "remount,bind,ro", self.rdonly)
         options = f"nodev,lowerdir={self.rdonly},upperdir={self.upper},workdir={self._work}"
@@ -100,17 +141,49 @@ class Area:
         """Make the union writable, or not."""
         _run("mount", "-o", f"remount,bind,nodev,{'rw' if writable else 'ro'}", self.union)
 
-    def open(self) -> None:
-        """Begin a transaction."""
+    def flag(self) -> None:
+        """Mark the beginning of a transaction."""
         self.transaction_flag.touch()
-        self.let_write(True)
 
     def unmount(self) -> None:
-        """Unmount everything."""
+        """Unmount everything; the client ends with its mount."""
         for mounted in (self.union, self.rdonly):
             # Only the mount table tells: to os.path.ismount a bind mount within one file system is any directory.
             if str(mounted) in self._mounted():
                 _run("umount", "--lazy", mounted)
+        self.end_client()
+
+    def held(self, device: str) -> bool:
+        """Whether something has the union, whose device is given, mounted a second time; it is not mounted itself."""
+        for table in Path("/proc").glob("[0-9]*/mountinfo"):
+            with contextlib.suppress(OSError):
+                for line in table.read_text().splitlines():
+                    if line.split()[2] == device or f"lowerdir={self.union}/" in line:
+                        return True
+        return False
+
+    @property
+    def union_device(self) -> str:
+        """Number of the union's file system."""
+        number = os.stat(self.union).st_dev
+        return f"{os.major(number)}:{os.minor(number)}"
+
+    def end_client(self) -> None:
+        """End the CVMFS client."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            client = int(self._client.with_suffix(".pid").read_text())
+            if Path(f"/proc/{client}/comm").read_text() == "cvmfs2\n":
+                os.kill(client, signal.SIGKILL)
+
+    def lose_client(self) -> None:
+        """Let the CVMFS client die: what it has mounted stays, and nothing of it can be read."""
+        self.end_client()
+        _run("umount", "--lazy", self.rdonly)
+        connection = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={connection},rootmode=40000,user_id=0,group_id=0"
+        argv = ["mount", "-i", "-t", "fuse", "-o", options, "cvmfs2", str(self.rdonly)]
+        subprocess.run(argv, check=True, pass_fds=(connection,))
+        os.close(connection)
 
     def drop(self) -> None:
         """Unmount everything and drop what has been changed."""
@@ -120,8 +193,7 @@ class Area:
             directory.mkdir()
 
     def close(self) -> None:
-        """Mount what is published now, and end the transaction."""
-        self.mount()
+        """End the transaction."""
         self.transaction_flag.unlink()
 
     def _mounted(self) -> dict[str, bool]:

@@ -5,8 +5,10 @@
 - `garbage.COMMAND` makes a command write that many bytes of garbage first.
 - `poison` holds a file name; a publish of anything of that name fails.
 - `slow` holds seconds that a publish takes longer.
-- `status` and `type` are what `list` says of the repository, besides what is seen of it, and instead of `stratum0`.
-- `include-xattrs` is `CVMFS_INCLUDE_XATTRS=true`.
+- `whitelist` is what `info` says of it.
+- `unreachable` makes `info` fail; the file's content is the reason.
+- `unanswering` holds seconds that the web server of the storage takes, for `info`, and for `list`, which asks those of
+  all repositories.
 """
 
 import os
@@ -18,11 +20,15 @@ __all__ = ["POINTS", "Control"]
 
 POINTS = (
     "transaction.begin",  # nothing has been done
+    "transaction.checked",  # no other transaction is open, this one is not yet
+    "transaction.flagged",  # the transaction is open, nothing can be written yet
     "transaction.opened",  # the transaction is open, the program has not returned
     "publish.begin",  # nothing has been done
     "publish.sync",  # the publishing lock is held, nothing is visible
     "publish.committed",  # the new revision is visible to clients, the transaction is still open
     "publish.unmounted",  # the same, the changes have been dropped, and nothing is mounted here
+    "publish.mounted",  # the new revision is mounted, the transaction is still open
+    "publish.hook",  # the transaction is not open any more, the publishing lock is still held
     "publish.closed",  # all is done, the program has not returned
     "abort.begin",  # nothing has been done
     "abort.unmount",  # nothing has been done; where it fails, the exit status is 0 nevertheless

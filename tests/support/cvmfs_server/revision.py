@@ -6,17 +6,22 @@ import stat
 import sys
 from pathlib import Path
 
-__all__ = ["GraftError", "PoisonError", "build_revision"]
+__all__ = ["BundlesError", "GraftError", "PoisonError", "build_revision"]
 
 _WHITEOUT = b".wh."
 _OPAQUE_MARKER = b".wh..wh..opq"
 _OPAQUE_XATTR = "trusted.overlay.opaque"
 _GRAFT = b".cvmfsgraft-"
+_BUNDLES = b".cvmfsbundles"
 _LONGEST_XATTR = 256
 
 
 class PoisonError(Exception):
     """A test has made this name one that cannot be published."""
+
+
+class BundlesError(Exception):
+    """A file is taken for a list of bundles, which makes the real program panic."""
 
 
 class GraftError(Exception):
@@ -75,13 +80,15 @@ class _Changes:
         for name in sorted(os.listdir(upper)):
             if name == self._poison:
                 raise PoisonError(name.decode())
+            if name == _BUNDLES:
+                raise BundlesError(name.decode())
             if name.startswith(_GRAFT):
                 raise GraftError(name.decode())
             source, destination = upper + b"/" + name, target + b"/" + name
             status = os.lstat(source)
             if name == _OPAQUE_MARKER:
                 print(f"Warning: {source!r} is an opaque marker, ignored", file=sys.stderr)
-            elif name.startswith(_WHITEOUT):
+            elif name.lower().startswith(_WHITEOUT):
                 _remove(target + b"/" + name[len(_WHITEOUT) :])
             elif stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                 _remove(destination)

@@ -63,6 +63,11 @@ class StandIn:
         return self._root / "spool"
 
     @property
+    def configuration(self) -> Path:
+        """What the real program calls `/etc/cvmfs/repositories.d`."""
+        return self._root / "configuration"
+
+    @property
     def area(self) -> Path:
         """The repository as it is on the stratum 0, a transaction's changes included."""
         return self._area.union
@@ -110,10 +115,31 @@ class StandIn:
         """Unmount everything, as a restart of the machine does."""
         self._area.unmount()
 
-    def want(self, name: str, text: str = "") -> None:
+    def lose_client(self) -> None:
+        """Let the CVMFS client of the published revision die."""
+        self._area.lose_client()
+
+    def end(self) -> None:
+        """End what the program has left running."""
+        for repository in os.listdir(self.configuration):
+            Area(self._root, repository).end_client()
+
+    @property
+    def publishing_lock(self) -> Path:
+        """File that is locked while something is published."""
+        return self._area.publishing_lock
+
+    def configure(self, name: str, value: str) -> None:
+        """Set a value in the repository's configuration."""
+        configuration = self._area.configuration
+        lines = [line for line in configuration.read_text().splitlines() if not line.startswith(f"{name}=")]
+        configuration.write_text("\n".join([*lines, f"{name}={value}"]) + "\n")
+
+    def want(self, name: str, text: str = "", *, repository: str | None = None) -> None:
         """Put a control file where the program looks; see `control.py`."""
         assert "." not in name or name.startswith("garbage.") or name.partition(".")[2] in POINTS, name
-        (self._area.control / name).write_text(text)
+        control = self._area.control if repository is None else Area(self._root, repository).control
+        (control / name).write_text(text)
 
     def no_longer(self, name: str) -> None:
         """Take a control file away."""

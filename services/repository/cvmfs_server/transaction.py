@@ -1,0 +1,220 @@
+"""An open transaction of a repository on its stratum 0."""
+
+import os
+import shutil
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from services.common.archive.ondisk import ListedDeletions
+from services.common.archive.unpack import unpack
+from services.common.digest import Digest
+from services.common.durable import write_file
+from services.common.layout import (
+    CATALOG_MARKER,
+    LAYERS_DIRECTORY,
+    LayerLayout,
+    layer_home,
+    layer_tree,
+    sidecar_path,
+)
+from services.common.threads import Stop, in_thread
+from services.repository.cvmfs_server.branch import Branch
+from services.repository.cvmfs_server.claim import claimant
+from services.repository.cvmfs_server.place import Place
+from services.repository.cvmfs_server.tool import CvmfsServer
+from services.repository.errors import (
+    ForeignTransactionError,
+    LayerAdditionError,
+    LayerRefusedError,
+    NoTransactionError,
+    RepositoryError,
+)
+from services.repository.interface import PreparedLayer
+
+__all__ = ["MARKER", "ServerTransaction"]
+
+_log = structlog.get_logger(__name__)
+
+MARKER: Final = f"{LAYERS_DIRECTORY}/.publisher-transaction"
+"""File in a transaction that holds its token."""
+_REVISION: Final = "user.revision"
+
+
+class ServerTransaction:
+    """An open transaction; the repository aborts it at the end unless it has been published.
+
+    Parameters
+    ----------
+    place
+        Where the repository is.
+    layout
+        Paths that thin images name.
+    tool
+        The program.
+    branch
+        Its mounts.
+    token
+        Names the transaction.
+    threads
+        Where blocking work runs.
+    """
+
+    def __init__(
+        self, *, place: Place, layout: LayerLayout, tool: CvmfsServer, branch: Branch, token: str, threads: Executor
+    ) -> None:
+        self._place = place
+        self._layout = layout
+        self._tool = tool
+        self._branch = branch
+        self._token = token
+        self._threads = threads
+        self._added: list[Digest] = []
+
+    async def add(self, prepared: PreparedLayer) -> None:
+        """Unpack a layer into the transaction's area, with its sidecar and catalog marker.
+
+        Raises
+        ------
+        NoTransactionError
+            Somebody has aborted the transaction.
+        """
+        self._still_own()
+        try:
+            await in_thread(self._threads, lambda stop: self._add(prepared, stop))
+        except RepositoryError:
+            self._still_own()  # else the area has been taken away, which is no fault of the layer
+            raise
+        if claimant(self._place.flag) != self._token:
+            # What has been unpacked lies in a transaction that somebody else has opened meanwhile, if in any.
+            await in_thread(self._threads, lambda _stop: self._withdraw(prepared.layer.digest))
+            self._still_own()
+        self._added.append(prepared.layer.digest)
+
+    def _still_own(self) -> None:
+        """Make sure that the open transaction is this one.
+
+        Raises
+        ------
+        NoTransactionError
+            Somebody has aborted it.
+        """
+        if claimant(self._place.flag) == self._token:
+            return
+        if self._place.flag.exists():
+            raise ForeignTransactionError(
+                f"somebody has aborted the publisher's transaction of {self._place.name} and has one open",
+                is_over=lambda: not self._place.flag.exists(),
+            )
+        raise NoTransactionError(f"somebody has aborted the publisher's transaction of {self._place.name}")
+
+    def _withdraw(self, digest: Digest) -> None:
+        home = self._place.area / layer_home(digest)
+        try:
+            if home.exists() and not os.path.lexists(self._place.published / layer_home(digest)):
+                shutil.rmtree(home)
+        except OSError as error:
+            _log.error("a layer has been unpacked into somebody else's transaction", digest=digest, reason=str(error))
+
+    def _add(self, prepared: PreparedLayer, stop: Stop) -> None:
+        digest = prepared.layer.digest
+        area, published = self._place.area, self._place.published
+        home = area / layer_home(digest)
+        if (area / sidecar_path(digest)).exists():
+            return  # the published tree was being remounted when it was looked for
+        link = area / digest if self._layout is LayerLayout.FLAT else None
+        if os.path.lexists(published / layer_home(digest)) or (link is not None and not _free(link, digest)):
+            raise LayerRefusedError(
+                f"something that this suite has not published is in the place of {digest}", kind="place"
+            )
+        try:
+            if home.exists():
+                shutil.rmtree(home)
+            self._fill(home, prepared, stop)
+            if link is not None and not link.is_symlink():
+                link.symlink_to(layer_tree(digest))
+        except BaseException as error:
+            self._clear(home, error)
+            if isinstance(error, OSError | RepositoryError):
+                raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
+            raise
+
+    def _clear(self, home: Path, cause: BaseException) -> None:
+        """Remove what there is of a layer: published, it would be a stranger's in the layer's place for ever."""
+        try:
+            if home.exists():
+                shutil.rmtree(home)
+        except OSError as error:
+            raise RepositoryError(f"{cause}; and what there is of it in {home} cannot be removed: {error}") from cause
+
+    def _fill(self, home: Path, prepared: PreparedLayer, stop: Stop) -> None:
+        # Nobody else may reach setuid files and devices before the layer is whole.
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.mkdir(0o700)
+        tree = home / "layerfs"
+        tree.mkdir(0o755)
+        layer = prepared.layer
+        unpacked = layer.read(
+            lambda stream: unpack(stream, tree, deletions=ListedDeletions(), limits=layer.limits), stop=stop
+        )
+        notes = tuple(dict.fromkeys((*prepared.sidecar.notes, *unpacked.notes)))
+        write_file(home / CATALOG_MARKER, b"")
+        write_file(home / "layer.json", unpacked.model_copy(update={"notes": notes}).encode())
+        home.chmod(0o755)
+
+    async def publish(self) -> int | None:
+        """Publish; a failure after which the token is in the published tree was none.
+
+        Nor is the program's word taken for a success: if what it publishes is not what is seen here, as in another
+        mount namespace, it ends well and the layers are nowhere.
+
+        Raises
+        ------
+        NoTransactionError
+            Somebody has aborted the transaction.
+        """
+        self._still_own()
+        try:
+            await in_thread(self._threads, lambda _stop: self._branch.remember())
+            async with self._branch.watched():
+                await self._tool.publish(f"publisher-{self._token}")
+        except RepositoryError as error:
+            if await in_thread(self._threads, self._published_token) != self._token:
+                raise
+            _log.error("publishing failed after it had succeeded", reason=str(error))
+        await in_thread(self._threads, self._find_published)
+        return await in_thread(self._threads, self._revision)
+
+    def _published_token(self, _stop: Stop) -> str | None:
+        try:
+            return (self._place.published / MARKER).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return None
+
+    def _find_published(self, _stop: Stop) -> None:
+        published = self._place.published
+        for digest in self._added:
+            if not os.path.lexists(published / sidecar_path(digest)):
+                raise RepositoryError(
+                    f"cvmfs_server has published, but layer {digest} is not in {published}: "
+                    f"are that and {self._place.area} here what the program has mounted?"
+                )
+
+    def _revision(self, _stop: Stop) -> int | None:
+        try:
+            return int(os.getxattr(self._place.published, _REVISION))
+        except (OSError, ValueError) as error:
+            _log.warning("the revision is not known", reason=str(error))
+            return None
+
+
+def _free(link: Path, digest: Digest) -> bool:
+    """Tell whether a layer's link can be made, or is there: somebody may have removed what it leads to."""
+    try:
+        return os.readlink(link) == layer_tree(digest)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
