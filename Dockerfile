@@ -152,7 +152,7 @@ COPY --from=plugin-files / /rootfs/
 FROM python AS suite-files
 COPY --from=packages /opt/suite /opt/suite
 COPY --from=code /code /opt/code
-COPY docker/http-check /usr/local/bin/
+COPY docker/http-check docker/make-secrets docker/hand-out-secrets docker/create-repository /usr/local/bin/
 ENV PATH=/opt/code/bin:/opt/suite/bin:$PATH \
     PYTHONPATH=/opt/code
 

@@ -14,7 +14,6 @@ from tests.support.compose import CHECKOUT
 Read = Callable[..., dict[str, Any]]
 
 NEEDED = {
-    "PUBLISHER_REPOSITORY": "images.example.org",
     "LAYER_STORE_ENDPOINT": "https://s3.example.org",
     "CVMFS_SOURCE": "https://packages.example.org/cvmfs-release.deb",
 }

@@ -10,9 +10,9 @@ from tests.compose.conftest import NEEDED, VARIANTS, Read
 from tests.support.compose import CHECKOUT
 
 _CONFIGURATION = ("/etc/cvmfs/repositories.d", "/etc/cvmfs/keys")
-ONE_SHOT = {"minio-volumes", "setup", "repository-create", "docker2cvmfs"}
-ROOT = {"minio-volumes"}
-"""Gives volumes to MinIO's user; the images of the others, or the files here, name somebody else."""
+ONE_SHOT = {"secrets", "minio-volumes", "setup", "repository-create", "docker2cvmfs"}
+ROOT = {"secrets": ["CHOWN", "DAC_READ_SEARCH"], "minio-volumes": ["CHOWN"]}
+"""They give files and volumes to others. Images, or the files here, name somebody else as the user of the rest."""
 
 
 @pytest.fixture(params=["", *(variant for variant in VARIANTS if variant != "cvmfs")], ids=lambda name: name or "minio")
@@ -33,12 +33,12 @@ def test_no_service_has_more_privileges_than_it_needs(services: dict[str, Any]) 
     assert [name for name, service in services.items() if service.get("cap_drop") != ["ALL"]] == []
     assert [name for name, service in services.items() if "no-new-privileges:true" not in service["security_opt"]] == []
     added = {name: service["cap_add"] for name, service in services.items() if service.get("cap_add")}
-    assert added == {name: ["CHOWN"] for name in ROOT & services.keys()}
+    assert added == {name: ROOT[name] for name in ROOT.keys() & services.keys()}
     assert [name for name, service in services.items() if service.get("privileged") or service.get("pid")] == []
 
 
 def test_only_who_must_be_root_is_root(services: dict[str, Any]) -> None:
-    assert {name for name, service in services.items() if service.get("user") == "0:0"} == ROOT & services.keys()
+    assert {name for name, service in services.items() if service.get("user") == "0:0"} == ROOT.keys() & services.keys()
 
 
 def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:
@@ -65,8 +65,33 @@ def test_memory_processes_and_logs_are_bounded(services: dict[str, Any]) -> None
 
 def test_data_are_in_named_volumes(services: dict[str, Any]) -> None:
     mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
-    assert mounts
-    assert {mount["type"] for mount in mounts} == {"volume"}
+    bound = [mount for mount in mounts if mount["type"] != "volume"]
+    assert [(mount["source"], mount["target"], mount["read_only"]) for mount in bound] == [
+        (str(CHECKOUT), "/project", True)  # where secrets may be in files
+    ]
+
+
+def test_every_secret_is_handed_out_to_who_reads_it(services: dict[str, Any]) -> None:
+    handed_out = {line.split()[0]: set(line.split()[2:]) for line in services["secrets"]["command"]}
+    assert handed_out
+    volumes = {mount["source"]: mount["target"] for mount in services["secrets"]["volumes"]}
+    assert {f"secrets-{name}": f"/handed-out/{name}" for name in handed_out}.items() <= volumes.items()
+    for name, service in services.items():
+        read = {mount["source"]: mount for mount in service.get("volumes", []) if mount["target"] == "/run/secrets"}
+        assert read.keys() == ({f"secrets-{name}"} if name in handed_out else set()), name
+        assert all(mount["read_only"] for mount in read.values())
+        named = {
+            value.removeprefix("/run/secrets/")
+            for value in service.get("environment", {}).values()
+            if str(value).startswith("/run/secrets/")
+        }
+        assert named <= handed_out.get(name, set()), name
+
+
+def test_nobody_reads_secrets_before_they_are_handed_out(services: dict[str, Any]) -> None:
+    handed_out = {line.split()[0] for line in services["secrets"]["command"]}
+    waiting = {name for name, service in services.items() if "secrets" in service.get("depends_on", {})}
+    assert handed_out - waiting == {"docker2cvmfs"}  # it is run where the others run
 
 
 def test_images_of_others_are_pinned(services: dict[str, Any]) -> None:
@@ -81,15 +106,17 @@ def test_services_wait_for_what_they_need(read: Read) -> None:
         return {name: dependency["condition"] for name, dependency in service.get("depends_on", {}).items()}
 
     services = read()["services"]
-    assert waits(services["minio"]) == {"minio-volumes": "service_completed_successfully"}
-    assert waits(services["setup"]) == {"minio": "service_healthy"}
+    secrets = {"secrets": "service_completed_successfully"}
+    assert waits(services["minio"]) == {"minio-volumes": "service_completed_successfully", **secrets}
+    assert waits(services["setup"]) == {"minio": "service_healthy", **secrets}
     assert waits(services["publisher"]) == {
+        **secrets,
         "minio": "service_healthy",
         "setup": "service_completed_successfully",
         "repository-create": "service_completed_successfully",
     }
     assert waits(services["repository"]) == {"repository-create": "service_completed_successfully"}
-    assert waits(services["grafana"]) == {"prometheus": "service_healthy"}
+    assert waits(services["grafana"]) == {"prometheus": "service_healthy", **secrets}
 
 
 def test_images_are_labelled_with_the_version_of_the_project() -> None:
@@ -113,7 +140,7 @@ def test_minio_announces_layers_to_the_publisher_by_the_webhook_that_is_set_up(r
         "QUEUE_LIMIT": "100000",
     }
     assert services["minio"]["environment"]["MINIO_CONFIG_ENV_FILE"] == "/run/secrets/minio_env"
-    assert {mount["target"] for mount in services["minio"]["volumes"]} == {"/data", "/events"}
+    assert {mount["target"] for mount in services["minio"]["volumes"]} == {"/data", "/events", "/run/secrets"}
     assert services["publisher"]["networks"].keys() & services["minio"]["networks"].keys()
 
 
@@ -132,7 +159,7 @@ def test_an_external_store_takes_the_place_of_minio(read: Read) -> None:
     document = read("s3")
     assert [name for name in (*document["services"], *document["volumes"]) if "minio" in name or name == "setup"] == []
     assert document["services"]["publisher"]["environment"]["LAYER_STORE_ENDPOINT"] == "https://s3.example.org"
-    assert document["services"]["publisher"]["depends_on"].keys() == {"repository-create"}
+    assert document["services"]["publisher"]["depends_on"].keys() == {"secrets", "repository-create"}
 
 
 @pytest.mark.parametrize("others", [(), ("seaweedfs",), ("s3",)], ids=lambda names: "".join(names) or "minio")
@@ -154,7 +181,7 @@ def test_a_real_cvmfs_server_takes_the_place_of_the_native_repository(read: Read
 def test_only_the_publisher_of_a_real_cvmfs_server_has_privileges(read: Read) -> None:
     services = read("seaweedfs", "cvmfs")["services"]
     privileged = {name for name, service in services.items() if service.get("cap_add") or service.get("devices")}
-    assert privileged == {"publisher"}
+    assert privileged == {"publisher", "secrets"}
     publisher = services["publisher"]
     assert (publisher["cap_drop"], publisher["read_only"], publisher.get("privileged")) == (["ALL"], True, None)
     assert [device["source"] for device in publisher["devices"]] == ["/dev/fuse"]
@@ -162,10 +189,10 @@ def test_only_the_publisher_of_a_real_cvmfs_server_has_privileges(read: Read) ->
 
 @pytest.mark.parametrize(
     ("variant", "missing"),
-    [("", "PUBLISHER_REPOSITORY"), ("s3", "LAYER_STORE_ENDPOINT"), ("cvmfs", "CVMFS_SOURCE")],
+    [("s3", "LAYER_STORE_ENDPOINT"), ("cvmfs", "CVMFS_SOURCE")],
 )
 def test_a_missing_setting_is_named(read: Read, variant: str, missing: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        read(*filter(None, [variant]), **{missing: ""})
+        read(variant, **{missing: ""})
     assert f"required variable {missing} is missing a value" in caught.value.stderr
     assert "set it in .env" in caught.value.stderr

@@ -73,7 +73,7 @@ async def builder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Eng
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def compose_stack(builder: Engine, tmp_path_factory: pytest.TempPathFactory) -> ComposeStack:
     """The stack of docker-compose.yml with SeaweedFS, up and healthy; who changes it brings it back."""
-    stack = ComposeStack(engine=builder, directory=tmp_path_factory.mktemp("compose") / "clone", repository=REPOSITORY)
+    stack = ComposeStack(engine=builder, directory=tmp_path_factory.mktemp("compose") / "clone")
     await stack.clone()
     # Word for word what the README says, so that it is true.
     await stack.shell(commands_below(CHECKOUT / "README.md", "### The stratum 0, with docker compose"), timeout=900)

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from harness.commands import CommandError
 from harness.processes import wait_until
 from services.common.archive.model import LayerArchive
 from services.publisher.journal.schema import STEPS, VERSION
@@ -30,7 +31,17 @@ IMAGES = {"suite": 200_000_000, "repository": 200_000_000, "seaweedfs": 200_000_
 """Images and the most bytes that they may have."""
 OPERATIONS = CHECKOUT / "docs" / "operations.md"
 LASTING = ("publisher", "repository", "seaweedfs")
+SECRETS = {
+    "seaweedfs": {"seaweedfs_users", "seaweedfs_event_token"},
+    "setup": {f"{user}_{kind}_key" for user in ("store_admin", "uploader", "agent") for kind in ("access", "secret")},
+    "publisher": {"event_token", "agent_access_key", "agent_secret_key"},
+    "docker2cvmfs": {"uploader_access_key", "uploader_secret_key"},
+    "grafana": {"grafana_password"},
+}
+"""What each service reads, and so may see."""
+OWNERS = {"seaweedfs": 10003, "grafana": 472}
 HEALTHY = {
+    "secrets": "exited 0",
     "seaweedfs": "healthy",
     "setup": "exited 0",
     "repository-create": "exited 0",
@@ -60,8 +71,39 @@ async def published(compose_stack: ComposeStack, layers: list[LayerArchive]) -> 
     return await compose_stack.published(layers[0].digest)
 
 
-async def test_every_service_gets_healthy(compose_stack: ComposeStack) -> None:
+async def test_every_service_of_a_fresh_clone_gets_healthy(compose_stack: ComposeStack) -> None:
     assert await compose_stack.states() == HEALTHY
+    assert {"secrets", ".env"}.isdisjoint(path.name for path in compose_stack.directory.iterdir())
+
+
+async def test_each_service_has_its_own_secrets_and_no_others(compose_stack: ComposeStack) -> None:
+    names = {service: set(secrets) for service, secrets in compose_stack.secrets.items()}
+    assert names == SECRETS
+    files = {service: list(compose_stack.volume(f"secrets-{service}").iterdir()) for service in SECRETS}
+    assert {path.stat().st_mode & 0o7777 for paths in files.values() for path in paths} == {0o400}
+    assert {service: {path.stat().st_uid for path in paths} for service, paths in files.items()} == {
+        service: {OWNERS.get(service, 10001)} for service in SECRETS
+    }
+    for container in await compose_stack.inspect():
+        service = container["Config"]["Labels"]["com.docker.compose.service"]
+        volumes = {mount["Name"]: mount["RW"] for mount in container["Mounts"] if "_secrets" in mount.get("Name", "")}
+        if service != "secrets":
+            own = {f"cvmfs-thin_secrets-{service}": False}
+            assert volumes == (own if service in SECRETS else {}), service
+
+
+async def test_worker_nodes_get_the_uploaders_keys_as_documented(compose_stack: ComposeStack) -> None:
+    await compose_stack.shell(commands_below(CHECKOUT / "README.md", "Worker nodes need its public key"))
+    for name, secret in (("access-key", "uploader_access_key"), ("secret-key", "uploader_secret_key")):
+        file = compose_stack.directory / name
+        assert (file.read_text(), file.stat().st_mode & 0o7777) == (compose_stack.secret(secret), 0o400)
+
+
+async def test_another_repository_is_not_begun_beside_one(compose_stack: ComposeStack) -> None:
+    script = "PUBLISHER_REPOSITORY=other.example.org docker compose run --rm repository-create"
+    with pytest.raises(CommandError, match=f"there is the repository {compose_stack.repository} already"):
+        await compose_stack.shell(script)
+    assert [path.name for path in compose_stack.volume("repository").iterdir()] == [compose_stack.repository]
 
 
 async def test_an_uploaded_layer_is_served(
@@ -154,7 +196,7 @@ async def test_secrets_are_in_no_description_log_or_argument(
     url = f"{compose_stack.publisher_url}/v1/events"
     async with aiohttp.ClientSession() as session, session.post(url, headers=wrong, data=b"{}") as response:
         assert response.status == 401
-    names = [path.name for path in (compose_stack.directory / "secrets").iterdir()]
+    names = {name for secrets in compose_stack.secrets.values() for name in secrets}
     secrets = {name: compose_stack.secret(name) for name in names if re.search("(_key|_token|_password)$", name)}
     assert len(secrets) >= 8
     docker = compose_stack.engine.docker
@@ -168,6 +210,26 @@ async def test_secrets_are_in_no_description_log_or_argument(
     assert "published" in texts["log"]
     assert "services.publisher" in texts["arguments"]
     assert [(name, place) for name, value in secrets.items() for place, text in texts.items() if value in text] == []
+
+
+async def test_files_take_the_place_of_generated_secrets_as_documented(compose_stack: ComposeStack) -> None:
+    before = compose_stack.secrets
+    await compose_stack.have_secrets_in_files()
+    assert await compose_stack.states() == HEALTHY
+    assert compose_stack.secrets == before
+    said = (await compose_stack.compose("logs", "--no-color", "secrets")).text
+    assert "services have those of secrets/" in said
+    # Never mixed: one that is missing is not generated, and nothing goes on.
+    token = compose_stack.directory / "secrets" / "event_token"
+    content = token.read_bytes()
+    token.unlink()
+    ended = await compose_stack.compose("up", "--detach", accept=(1,))
+    assert 'service "secrets" didn\'t complete successfully' in ended.complaint
+    said = (await compose_stack.compose("logs", "--no-color", "secrets")).text
+    assert "secrets/event_token is missing or empty" in said
+    assert compose_stack.secrets == before
+    token.write_bytes(content)
+    await compose_stack.up()
 
 
 async def test_notifications_of_minio_are_taken(compose_stack: ComposeStack, layers: list[LayerArchive]) -> None:

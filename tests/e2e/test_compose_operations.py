@@ -52,8 +52,9 @@ async def test_the_page_and_what_it_loads_are_in_the_image(compose_stack: Compos
 
 
 async def test_a_secret_is_replaced_as_documented(compose_stack: ComposeStack, tmp_path: Path) -> None:
+    await compose_stack.have_secrets_in_files()
     before = compose_stack.secret("event_token")
-    script = commands_below(CHECKOUT / "docs" / "operations.md", "A secret is replaced by")
+    script = commands_below(CHECKOUT / "docs" / "operations.md", "A secret in a file is replaced by")
     assert "/somewhere/safe/" in script
     await compose_stack.shell(script.replace("/somewhere/safe/", str(tmp_path)))
     assert compose_stack.secret("event_token") != before

@@ -20,12 +20,15 @@ from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.reader.source import HttpSource
+from tests.support.documentation import commands_below
 
-__all__ = ["CHECKOUT", "ComposeStack", "copy_checkout"]
+__all__ = ["CHECKOUT", "TRIAL_REPOSITORY", "ComposeStack", "copy_checkout"]
 
 CHECKOUT: Final = Path(__file__).parents[2]
 """The project as it is being tested."""
 
+TRIAL_REPOSITORY: Final = RepositoryName("images.example.org")
+"""Name of the repository where none has been chosen."""
 _SLIM_ROOTFS: Final = CHECKOUT / ".cache" / "debian-trixie-slim.tar"
 _BASE: Final = "debian:trixie-slim"
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -48,7 +51,7 @@ class ComposeStack:
     directory
         Directory that is made for the clone.
     repository
-        Name of the repository.
+        Name of the repository; None for the one that there is to try out with.
     variants
         Override files, by the middle of their names.
     settings
@@ -60,23 +63,23 @@ class ComposeStack:
         *,
         engine: Engine,
         directory: Path,
-        repository: RepositoryName,
+        repository: RepositoryName | None = None,
         variants: Sequence[str] = ("seaweedfs",),
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.engine = engine
         self.directory = directory
-        self.repository = repository
+        self.repository = repository or TRIAL_REPOSITORY
         store, publisher, served = free_ports(3)
         self.publisher_url = f"http://127.0.0.1:{publisher}"
         """Where the publisher listens."""
-        self.repository_url = f"http://127.0.0.1:{served}/cvmfs/{repository}"
+        self.repository_url = f"http://127.0.0.1:{served}/cvmfs/{self.repository}"
         """Where CVMFS clients find the repository."""
         self.store_url = f"http://127.0.0.1:{store}"
         """Where the object store listens."""
         files = ["docker-compose.yml", *(f"docker-compose.{variant}.yml" for variant in variants)]
         self._settings = {
-            "PUBLISHER_REPOSITORY": repository,
+            **({"PUBLISHER_REPOSITORY": repository} if repository else {}),
             "COMPOSE_FILE": ":".join(files),
             "CA_BUNDLE": str(_CERTIFICATES),
             "LISTEN_STORE": f"127.0.0.1:{store}",
@@ -99,9 +102,26 @@ class ComposeStack:
         """Read the repository as CVMFS clients do, by HTTP; a context manager."""
         return RepositoryReader(HttpSource(self.repository_url), name=self.repository, master_keys=[self.public_key])
 
+    @property
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """The secrets that each service has, by its name and theirs."""
+        volumes = self.volume("secrets-*").parent
+        return {
+            volume.name.partition("_secrets-")[2]: {
+                path.name: path.read_text() for path in (volume / "_data").iterdir()
+            }
+            for volume in volumes.parent.glob(volumes.name)
+        }
+
+    async def have_secrets_in_files(self) -> None:
+        """Go over from generated secrets to files, as the documentation says, if that has not been done."""
+        if not (self.directory / "secrets").exists():
+            await self.shell(commands_below(CHECKOUT / "docs" / "operations.md", "From generated secrets to files"))
+
     def secret(self, name: str) -> str:
-        """Read a secret."""
-        return (self.directory / "secrets" / name).read_text().strip()
+        """Read a secret as the services have it that read it."""
+        (text,) = {secrets[name] for secrets in self.secrets.values() if name in secrets}
+        return text.strip()
 
     def access(self, user: str = "uploader") -> S3Access:
         """The bucket as one of its users has it: `uploader`, `agent` or `store_admin`."""
