@@ -2,11 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-__all__ = ["Stop", "in_thread", "run_to_end", "settle"]
+__all__ = ["Stop", "in_thread", "run_to_end", "settle", "to_end"]
 
 _Result = TypeVar("_Result")
 
@@ -46,18 +46,23 @@ async def settle(future: asyncio.Future[_Result]) -> None:
         future.exception()  # so that nobody is told of a failure that nobody waits for
 
 
-async def run_to_end(executor: Executor, work: Callable[[], _Result]) -> _Result:
-    """Run blocking work in a thread.
+async def to_end(work: Awaitable[_Result]) -> _Result:
+    """Wait for work that goes on in a thread, such as a call of aiofiles.
 
     A thread cannot be cancelled. If the caller is, the work is waited for before the cancellation goes on, since the
     caller will close the files that the work uses. So the work must be short: seconds at most.
     """
-    future = asyncio.get_running_loop().run_in_executor(executor, work)
+    future = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         await settle(future)
         raise
+
+
+async def run_to_end(executor: Executor, work: Callable[[], _Result]) -> _Result:
+    """Run blocking work in a thread, and wait for it as `to_end` does."""
+    return await to_end(asyncio.get_running_loop().run_in_executor(executor, work))
 
 
 async def in_thread(threads: Executor, work: Callable[[Stop], _Result]) -> _Result:

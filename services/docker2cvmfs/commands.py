@@ -290,10 +290,10 @@ async def _deliver(thin: Sequence[ThinImage], destination: Destination, registry
             await engine.load(docker_archive(thin[0], name))
             return name
         case DockerFile(name, path):
-            write_file(path, docker_archive(thin[0], name))
+            await write_file(path, docker_archive(thin[0], name))
             return str(path)
         case OciFile(name, path):
-            write_file(path, oci_archive(thin, name))
+            await write_file(path, oci_archive(thin, name))
             return str(path)
 
 

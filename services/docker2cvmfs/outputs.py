@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import aiofiles
+
 from services.common.digest import Digest
+from services.common.threads import to_end
 from services.docker2cvmfs.errors import OutputError
 from services.docker2cvmfs.thin_image import INDEX_TYPE, MANIFEST_TYPE, Blob, ThinImage, build_index
 from services.registry.client import RegistryClient
@@ -61,7 +64,7 @@ async def push_index(registry: RegistryClient, reference: ImageReference, images
     return await registry.push_manifest(reference, build_index(images).content, INDEX_TYPE)
 
 
-def write_file(path: Path, content: bytes) -> None:
+async def write_file(path: Path, content: bytes) -> None:
     """Write a file, which appears whole or not at all; a device or a pipe takes the content as it comes.
 
     Raises
@@ -72,19 +75,23 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         if path.exists() and not path.is_file():
             # To replace it would take `/dev/stdout` or `/dev/null` from everybody on the machine.
-            with path.open("wb") as file:
-                file.write(content)
+            await to_end(_write(path, content))
         else:
             # A link stays, and what it leads to is replaced.
-            _replace(Path(os.path.realpath(path)), content)
+            await to_end(_replace(Path(os.path.realpath(path)), content))
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _replace(path: Path, content: bytes) -> None:
+async def _write(path: Path, content: bytes) -> None:
+    async with aiofiles.open(path, "wb") as file:
+        await file.write(content)
+
+
+async def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content)
+        await _write(partial, content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

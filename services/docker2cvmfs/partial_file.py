@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from services.common.hashed_file import HashedFile
 from services.docker2cvmfs.errors import OutputError
@@ -28,19 +27,17 @@ def partial_file(destination: Path) -> Iterator[HashedFile]:
     """
     path = destination.with_name(f".{destination.name}.part")
     with _locked(path) as file:
-        received = HashedFile(file, path)
         try:
-            yield received
+            yield file
         finally:
-            if received.size == 0:
+            if file.size == 0:
                 path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
+def _locked(path: Path) -> Iterator[HashedFile]:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        with HashedFile(path, "r+b", opener=_open) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -49,3 +46,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
             if path.exists() and path.samefile(f"/proc/self/fd/{file.fileno()}"):
                 yield file
                 return
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o666)

@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from aiofiles.threadpool.binary import AsyncFileIO
+
 from services.common.archive.model import MediaType
 from services.common.hashed_file import HashedFile
-from services.common.threads import run_to_end
+from services.common.threads import run_to_end, to_end
 from services.docker2cvmfs.errors import OutputError
 from services.docker2cvmfs.partial_file import partial_file
 from services.docker2cvmfs.progress import LayerProgress
@@ -102,7 +104,7 @@ class _Download:
             self.progress.reached(digest, "already there")
             return self.path
         with partial_file(self.path) as file:
-            await run_to_end(self.threads, file.read)
+            await run_to_end(self.threads, file.take_over)
             if file.size:
                 self.progress.transferred(digest, file.size)
                 self.progress.reached(digest, f"resuming after {file.size:,} bytes")
@@ -133,10 +135,11 @@ class _Download:
         reference, layer = self.image.reference, self.layer
         if file.size > layer.size:
             raise mismatch(reference, layer.digest, f"has {file.size} bytes in {file.path}")
+        writer = AsyncFileIO(file, None, self.threads)
         blob = self.registry.unverified_blob(reference, layer.digest, layer.size, start=file.size)
         async with aclosing(batched(blob)) as batches:
             async for batch in batches:
-                await run_to_end(self.threads, partial(file.write, (batch,)))
+                await to_end(writer.write(batch))
                 self.progress.transferred(layer.digest, len(batch))
         if file.digest != layer.digest:
             raise mismatch(reference, layer.digest, f"has the digest sha256:{file.digest}")

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Self
 
+import aiofiles
 import structlog
 from pydantic import Field, StringConstraints, ValidationError
 
 from services.common.processes import end_group
+from services.common.threads import to_end
 from services.registry.errors import CredentialsError
 from services.registry.reference import HUB_HOST, ImageReference
 from services.registry.wire import WireObject
@@ -130,7 +132,7 @@ class DockerCredentials:
             The configuration cannot be read, or a helper failed.
         """
         if self._config is None:
-            self._config = await asyncio.to_thread(_read_config, self._path)
+            self._config = await to_end(_read_config(self._path))
         host, config = reference.authority.lower(), self._config
         key = _HUB_KEY if host == HUB_HOST else host
         helper = next((name for at, name in config.cred_helpers.items() if _host_of(at) == host), config.creds_store)
@@ -231,10 +233,10 @@ def _read_answer(answer: bytes, what: str) -> Credential | None:
     return Credential(username=parsed.username, password=parsed.secret)
 
 
-def _read_config(path: Path) -> _Config:
+async def _read_config(path: Path) -> _Config:
     try:
-        with path.open("rb") as file:
-            content = file.read(_CONFIG_LIMIT + 1)
+        async with aiofiles.open(path, "rb") as file:
+            content = await file.read(_CONFIG_LIMIT + 1)
     except FileNotFoundError:
         return _Config()
     except OSError as error:

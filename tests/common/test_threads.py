@@ -1,10 +1,13 @@
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import aiofiles
 import pytest
 
-from services.common.threads import run_to_end, settle
+from services.common.threads import run_to_end, settle, to_end
 
 
 async def test_the_result_or_failure_of_the_work_comes_back() -> None:
@@ -35,6 +38,29 @@ async def test_a_cancelled_caller_goes_on_when_the_work_is_over() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert ended == [True]
+
+
+async def test_a_coroutine_that_uses_several_calls_is_cancelled_in_none_of_them(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    closed = []
+
+    async def read() -> bytes:
+        async with aiofiles.open(pipe, "rb") as file:  # waits for somebody who writes
+            try:
+                return await file.read()
+            finally:
+                closed.append(True)
+
+    task = asyncio.create_task(to_end(read()))
+    for _ in range(3):
+        await asyncio.wait((task,), timeout=0.02)
+        task.cancel()
+    assert not task.done()
+    await asyncio.to_thread(pipe.write_bytes, b"content")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed == [True]
 
 
 async def test_settling_waits_for_whatever_the_future_comes_to() -> None:

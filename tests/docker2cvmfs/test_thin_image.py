@@ -210,25 +210,25 @@ def test_an_image_that_is_thin_already_is_refused() -> None:
         build_thin_image(replace(_image(1), config=thin.config.content), REPOSITORY, LayerLayout.FLAT)
 
 
-def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+async def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "old.tar").write_bytes(b"old")
     (tmp_path / "link.tar").symlink_to("old.tar")
-    write_file(tmp_path / "link.tar", b"new")
+    await write_file(tmp_path / "link.tar", b"new")
     assert (tmp_path / "link.tar").is_symlink()
     assert (tmp_path / "old.tar").read_bytes() == b"new"
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+async def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
     """As `/dev/stdout` or `/dev/null`, which a file in their place would take from the whole machine."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        write_file(pipe, b"content")
+        await write_file(pipe, b"content")
         assert os.read(reader, 100) == b"content"
     finally:
         os.close(reader)
     assert pipe.is_fifo()
     with pytest.raises(OutputError, match=r"cannot write .*: Is a directory"):
-        write_file(tmp_path, b"content")
+        await write_file(tmp_path, b"content")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from services.common.digest import Digest
 from services.common.hashed_file import HashedFile
@@ -23,7 +24,7 @@ from services.common.object_store.errors import (
 )
 from services.common.object_store.lookup import read_description
 from services.common.object_store.model import StoredLayer, key_of
-from services.common.threads import run_to_end
+from services.common.threads import run_to_end, to_end
 
 __all__ = ["Downloader"]
 
@@ -35,9 +36,9 @@ _BATCH: Final = 1 << 20
 def _temporary(destination: Path) -> Iterator[HashedFile]:
     """Open a new hidden file beside a destination; it is removed in the end unless it has got its final name."""
     path = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.part")
-    with path.open("xb", buffering=0) as file:
+    with HashedFile(path, "xb") as file:
         try:
-            yield HashedFile(file, path)
+            yield file
         finally:
             path.unlink(missing_ok=True)
 
@@ -73,8 +74,8 @@ class _Transfer:
     ) -> None:
         self._bucket = bucket
         self._limit = limit
-        self._threads = threads
         self._sink = sink
+        self._file = AsyncFileIO(sink, None, threads)
         self._digest = digest
         self._deadline = deadline
         self._key = key_of(digest)
@@ -173,7 +174,7 @@ class _Transfer:
     async def _write(self, queue: asyncio.Queue[list[bytes]]) -> None:
         while True:
             batch = await queue.get()
-            await run_to_end(self._threads, partial(self._sink.write, batch))
+            await to_end(self._file.writelines(batch))
             if not batch[-1]:  # the end of the stream
                 return
 

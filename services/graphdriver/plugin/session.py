@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import aiofiles
 import structlog
 
 from services.graphdriver.errors import GraphDriverError, NotInitialisedError
@@ -97,7 +98,8 @@ class Session:
         """
         place = self._state / _STATE
         try:
-            home = Path(json.loads(await asyncio.to_thread(place.read_bytes))["home"])
+            async with aiofiles.open(place, "rb") as file:
+                home = Path(json.loads(await file.read())["home"])
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError) as error:

@@ -52,7 +52,7 @@ class Pipeline:
         """
         await self._gate.load()
         with self._spool.taken():
-            self._spool.clean(keep=await self._journal.interrupted())
+            await self._spool.clean(keep=await self._journal.interrupted())
             await self._recover()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._preparation.run())

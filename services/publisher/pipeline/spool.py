@@ -6,9 +6,11 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+import aiofiles.os
 
 from services.common.digest import Digest
 from services.common.lock_file import LOCK_FILE, locked
@@ -67,11 +69,11 @@ class Spool:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o700)
 
-    def clean(self, keep: Iterable[Digest]) -> None:
+    async def clean(self, keep: Iterable[Digest]) -> None:
         """Make the directory; remove everything but archives that a journal knows as verified."""
         self._make()
-        for name in set(os.listdir(self._directory)).difference(keep, (LOCK_FILE,)):
-            os.unlink(self._directory / name)
+        for name in set(await aiofiles.os.listdir(self._directory)).difference(keep, (LOCK_FILE,)):
+            await aiofiles.os.unlink(self._directory / name)
 
     async def holds(self, digest: Digest) -> bool:
         """Whether an earlier publisher has left a layer's archive here that is still what it was."""
@@ -88,12 +90,16 @@ class Spool:
     async def release(self, digest: Digest, size: int) -> None:
         """Give the room of a layer's archive back, and remove the archive unless it is wanted once more.
 
-        A layer that has failed may be tried again before what the first attempt held has been given back.
+        A layer that has failed may be tried again before what the first attempt held has been given back. Removing may
+        take a while, so the archive has another name by then: the next attempt may have put its own in its place.
         """
         self._users[digest] -= 1
         if not self._users[digest]:
             del self._users[digest]
-            self.path(digest).unlink(missing_ok=True)
+            gone = self._directory / f"{digest}.gone"
+            with suppress(FileNotFoundError):
+                os.replace(self.path(digest), gone)
+                await aiofiles.os.unlink(gone, executor=self._threads)
         async with self._changed:
             self._used -= size
             self._changed.notify_all()

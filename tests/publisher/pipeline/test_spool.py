@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,10 +18,10 @@ _OTHER = Digest(hashlib.sha256(b"other").hexdigest())
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
+async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
     with ThreadPoolExecutor(1) as threads:
         spool = Spool(directory=tmp_path / "spool", limit=100, threads=threads)
-        spool.clean(keep=())
+        await spool.clean(keep=())
         yield spool
 
 
@@ -86,7 +86,7 @@ async def test_only_verified_archives_survive_a_restart(spool: Spool, tmp_path: 
     spool.path(_DIGEST).write_bytes(b"content")
     spool.path(_OTHER).write_bytes(b"other")
     (tmp_path / "spool" / f".{_DIGEST}.part").touch()
-    spool.clean(keep=(_DIGEST,))
+    await spool.clean(keep=(_DIGEST,))
     assert os.listdir(tmp_path / "spool") == [_DIGEST]
 
 
@@ -98,7 +98,7 @@ async def test_an_archive_counts_only_while_it_is_what_it_was(spool: Spool) -> N
     assert not await spool.holds(_DIGEST)
 
 
-def test_nobody_else_can_read_it(spool: Spool, tmp_path: Path) -> None:
+async def test_nobody_else_can_read_it(spool: Spool, tmp_path: Path) -> None:
     del spool
     assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
 
