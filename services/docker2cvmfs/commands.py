@@ -20,7 +20,7 @@ from services.docker2cvmfs.pull import pull
 from services.docker2cvmfs.status import LayerPlace, Place, locate
 from services.docker2cvmfs.thin_image import ThinImage, build_index, build_thin_image, describe
 from services.registry.client import RegistryClient
-from services.registry.manifests import Image, RawManifest
+from services.registry.images import Image, RawManifest
 from services.registry.options import RegistryOptions
 from services.registry.platform import Platform
 from services.registry.reference import HUB_HOST, ImageReference

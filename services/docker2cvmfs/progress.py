@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from services.common.digest import Digest
-from services.registry.manifests import ImageLayer
+from services.registry.images import ImageLayer
 
 __all__ = ["LayerProgress", "PlainProgress", "TerminalProgress", "choose_progress"]
 

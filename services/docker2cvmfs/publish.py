@@ -14,7 +14,7 @@ from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.progress import LayerProgress
 from services.registry.blobs import mismatch
 from services.registry.client import RegistryClient
-from services.registry.manifests import Image, ImageLayer
+from services.registry.images import Image, ImageLayer
 
 __all__ = ["LayerOutcome", "Outcome", "Publication", "follow", "layers_of"]
 

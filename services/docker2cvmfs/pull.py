@@ -23,7 +23,7 @@ from services.docker2cvmfs.publish import layers_of
 from services.registry.blobs import batched, mismatch
 from services.registry.client import RegistryClient
 from services.registry.errors import DigestMismatchError
-from services.registry.manifests import Image, ImageLayer
+from services.registry.images import Image, ImageLayer
 
 __all__ = ["archive_name", "pull"]
 

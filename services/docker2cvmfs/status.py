@@ -9,7 +9,7 @@ from typing import Final
 from services.common.object_store import ObjectStore
 from services.common.publisher_api import PublisherApi
 from services.docker2cvmfs.publish import layers_of
-from services.registry.manifests import Image, ImageLayer
+from services.registry.images import Image, ImageLayer
 
 __all__ = ["LayerPlace", "Place", "locate"]
 

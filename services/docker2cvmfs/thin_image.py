@@ -17,8 +17,9 @@ from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
+from services.registry.documents import INDEX_TYPES, MANIFEST_TYPES
 from services.registry.errors import UnsupportedImageError
-from services.registry.manifests import INDEX_TYPES, MANIFEST_TYPES, Image
+from services.registry.images import Image
 
 __all__ = [
     "INDEX_TYPE",

@@ -14,6 +14,7 @@ from yarl import URL
 from services.common.digest import Digest
 from services.registry.authentication import Authenticator
 from services.registry.blobs import stream_blob, verified
+from services.registry.documents import INDEX_TYPES, MANIFEST_ACCEPT
 from services.registry.errors import (
     DigestMismatchError,
     ImageMissingError,
@@ -22,20 +23,8 @@ from services.registry.errors import (
     UnsupportedImageError,
 )
 from services.registry.http import Answer, Http
-from services.registry.manifests import (
-    INDEX_TYPES,
-    MANIFEST_ACCEPT,
-    MANIFEST_LIMIT,
-    Candidate,
-    Image,
-    RawManifest,
-    choosable,
-    join_layers,
-    media_type_of,
-    read_config,
-    read_index,
-    read_manifest,
-)
+from services.registry.images import Candidate, Image, RawManifest, choosable, join_layers
+from services.registry.manifests import MANIFEST_LIMIT, media_type_of, read_config, read_index, read_manifest
 from services.registry.options import RegistryOptions
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference

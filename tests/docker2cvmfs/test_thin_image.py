@@ -27,7 +27,7 @@ from services.docker2cvmfs.thin_image import (
     describe,
 )
 from services.registry.errors import UnsupportedImageError
-from services.registry.manifests import Image, ImageLayer
+from services.registry.images import Image, ImageLayer
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 

@@ -13,13 +13,14 @@ import pytest_asyncio
 from services.common.archive.model import MediaType
 from services.common.digest import Digest
 from services.registry.client import RegistryClient
+from services.registry.documents import INDEX_TYPES, MANIFEST_TYPES
 from services.registry.errors import (
     ImageMissingError,
     PlatformMissingError,
     RegistryUnavailableError,
     UnsupportedImageError,
 )
-from services.registry.manifests import INDEX_TYPES, MANIFEST_TYPES, Image, ImageLayer
+from services.registry.images import Image, ImageLayer
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 from tests.registry.conftest import LAYERS

@@ -5,17 +5,10 @@ import pytest
 
 from services.common.archive.model import MediaType
 from services.common.digest import Digest
+from services.registry.documents import INDEX_TYPES, MANIFEST_TYPES
 from services.registry.errors import DigestMismatchError, InvalidAnswerError, UnsupportedImageError
-from services.registry.manifests import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    choosable,
-    join_layers,
-    media_type_of,
-    read_config,
-    read_index,
-    read_manifest,
-)
+from services.registry.images import choosable, join_layers
+from services.registry.manifests import media_type_of, read_config, read_index, read_manifest
 from services.registry.platform import Platform
 
 OCI = "application/vnd.oci.image"
