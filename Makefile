@@ -27,7 +27,7 @@ help:
 	@echo 'Each installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
 	@echo
 	@echo 'To set a site up, with Docker:'
-	@echo 'make secrets generate the secrets that docker-compose.yml mounts; none is overwritten'
+	@echo 'make secrets generate the secrets of docker-compose.yml as files in secrets/; none is overwritten'
 	@echo 'make plugin  build the plugin of worker nodes and create it in the Docker of this machine, as $(PLUGIN)'
 	@echo 'make plugin-push REGISTRY=HOST[:PORT]'
 	@echo '             build it and push it to a registry, from which worker nodes install it'

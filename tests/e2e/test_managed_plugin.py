@@ -22,10 +22,10 @@ from harness.registry import Registry
 from harness.thin_images import read_descriptor
 from tests.support import cvmfs2
 from tests.support.autofs import automounted
-from tests.support.compose import ComposeStack
+from tests.support.compose import TRIAL_REPOSITORY, ComposeStack
 from tests.support.containers import Trio
 from tests.support.cvmfs_client import follow
-from tests.support.e2e import BASE, REPOSITORY, THIN, Images
+from tests.support.e2e import BASE, THIN, Images
 from tests.support.managed_plugin import CLIENT_SOURCE, NAME, ComposeSite, Worker, serve_client_package
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -89,11 +89,11 @@ async def worker(
     """A node without autofs, whose repository is mounted after the plugin has been enabled."""
     assert plugin.startswith(registry.address)
     worker = await _worker("worker", tmp_path_factory.mktemp("worker"))
-    point = worker.cvmfs / REPOSITORY
+    point = worker.cvmfs / TRIAL_REPOSITORY
     try:
-        await worker.install(registry=registry.address, repository=REPOSITORY, store=site.access)
+        await worker.install(registry=registry.address, repository=TRIAL_REPOSITORY, store=site.access)
         point.mkdir()
-        await run("mount", "--bind", site.cvmfs_root / REPOSITORY, point)
+        await run("mount", "--bind", site.cvmfs_root / TRIAL_REPOSITORY, point)
         await worker.use(NAME)
         await site_images.load(worker.engine)
         await site_images.load_thin(worker.engine)
@@ -113,7 +113,7 @@ async def live_worker(
     worker.cvmfs.mkdir()
     with automounted(worker.cvmfs, site.cvmfs_root):
         try:
-            await worker.install(registry=registry.address, repository=REPOSITORY, store=site.access)
+            await worker.install(registry=registry.address, repository=TRIAL_REPOSITORY, store=site.access)
             await worker.use(NAME)
             await site_images.load(worker.engine)
             await site_images.load_thin(worker.engine)
@@ -177,7 +177,7 @@ async def test_a_setting_that_is_missing_is_named_in_the_engines_log(builder: En
 async def test_regular_and_thin_images_run(worker: Worker) -> None:
     info = json.loads((await worker.engine.docker("info", "--format=json")).stdout)
     assert info["Driver"] == NAME
-    assert dict(info["DriverStatus"])["Repositories"] == REPOSITORY
+    assert dict(info["DriverStatus"])["Repositories"] == TRIAL_REPOSITORY
     for image in (BASE, THIN):
         assert await _run(worker.engine, image, "ls /etc/debian_version") == "/etc/debian_version"
 
@@ -289,7 +289,7 @@ async def test_a_second_plugin_mounts_repositories_itself(
     await run("mount", "--bind", site.cvmfs_root, source)
     settings = {
         **site.access.environment,
-        "GRAPHDRIVER_REPOSITORIES": REPOSITORY,
+        "GRAPHDRIVER_REPOSITORIES": TRIAL_REPOSITORY,
         "GRAPHDRIVER_REPOSITORY_MOUNTS": "driver",
     }
     settings = {name: value for name, value in settings.items() if not name.endswith("_KEY")}
