@@ -11,6 +11,7 @@ from services.common.digest import Digest
 from services.common.object_store import AnnouncedLayer, ObjectStore, StreamMismatchError
 from services.common.publisher_api import PublisherApi, PublisherTimeoutError
 from services.common.repository_name import RepositoryName
+from services.common.together import all_of
 from services.docker2cvmfs.progress import LayerProgress
 from services.registry.blobs import mismatch
 from services.registry.client import RegistryClient
@@ -90,12 +91,7 @@ class Publication:
         layers = layers_of(images)
         for _, layer in layers.values():
             self._progress.add(layer)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._bring(image, layer)) for image, layer in layers.values()]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await all_of(self._bring(image, layer) for image, layer in layers.values())
 
     async def _bring(self, image: Image, layer: ImageLayer) -> LayerOutcome:
         async with self._places:
@@ -158,11 +154,8 @@ async def follow(
         waiting.discard(digest)
 
     try:
-        async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
-            for digest in tuple(waiting):
-                group.create_task(wait(digest))
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        async with asyncio.timeout(timeout):
+            await all_of(wait(digest) for digest in tuple(waiting))
     except TimeoutError:
         raise PublisherTimeoutError(
             f"not published within {timeout:g} s: {', '.join(sorted(waiting))}; they are in the object store, and the "

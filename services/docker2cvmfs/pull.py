@@ -16,6 +16,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from services.common.archive.model import MediaType
 from services.common.hashed_file import HashedFile
 from services.common.threads import run_to_end, to_end
+from services.common.together import all_of
 from services.docker2cvmfs.errors import OutputError
 from services.docker2cvmfs.partial_file import partial_file
 from services.docker2cvmfs.progress import LayerProgress
@@ -75,16 +76,12 @@ async def pull(
         ]
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(download)) for download in downloads]
         except OSError as error:
             raise OutputError(f"cannot make {directory}: {error.strerror}") from None
-        except BaseExceptionGroup as failures:
-            failure = failures.exceptions[0]
-            if isinstance(failure, OSError):
-                raise OutputError(f"cannot write to {directory}: {failure}") from None
-            raise failure from None
-    return [task.result() for task in tasks]
+        try:
+            return await all_of(one(download) for download in downloads)
+        except OSError as error:
+            raise OutputError(f"cannot write to {directory}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from harness.s3 import s3_client
 from services.common.repository_name import RepositoryName
-from services.docker2cvmfs.commands import Conversion, publish
+from services.docker2cvmfs.commands import publish
+from services.docker2cvmfs.conversion import Conversion
 from services.registry.client import RegistryClient
 from services.registry.errors import RegistryError
 from services.registry.platform import Platform

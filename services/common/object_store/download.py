@@ -25,6 +25,7 @@ from services.common.object_store.errors import (
 from services.common.object_store.lookup import read_description
 from services.common.object_store.model import StoredLayer, key_of
 from services.common.threads import run_to_end, to_end
+from services.common.together import together
 
 __all__ = ["Downloader"]
 
@@ -145,12 +146,9 @@ class _Transfer:
     async def _copy(self, stream: Any) -> None:  # noqa: ANN401 - botocore has no types
         """Write what arrives while more arrives, and keep what has arrived when the stream breaks."""
         queue: asyncio.Queue[list[bytes]] = asyncio.Queue(maxsize=1)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._write(queue))
-                failure = await self._read(stream, queue)
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        async with together() as group:
+            group.create_task(self._write(queue))
+            failure = await self._read(stream, queue)
         if failure is not None:
             raise failure
 

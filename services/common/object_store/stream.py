@@ -17,6 +17,7 @@ from services.common.object_store.errors import StreamMismatchError
 from services.common.object_store.model import AnnouncedLayer
 from services.common.object_store.writer import ObjectWriter, SentPart, part_size
 from services.common.threads import run_to_end
+from services.common.together import together
 
 __all__ = ["StreamUploader"]
 
@@ -159,22 +160,19 @@ class StreamUploader:
         async def send(number: int, part: MemoryPart) -> None:
             sent[number] = await writer.send_part(upload_id, number, part, transferring=size * _BUFFERS)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number, offset in enumerate(range(0, layer.size, size), start=1):
-                    buffer = await self._buffers.take(size)
-                    try:
-                        content = memoryview(buffer)[: min(size, layer.size - offset)]
-                        part = await self._next_part(source, content, whole)
-                        sending = group.create_task(send(number, part))
-                    except BaseException:
-                        self._buffers.give_back(buffer)
-                        raise
-                    # A callback, since a task that is cancelled before it starts runs nothing of its own.
-                    sending.add_done_callback(partial(self._buffers.give_back, buffer))
-                await source.end(whole.hexdigest())
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        async with together() as group:
+            for number, offset in enumerate(range(0, layer.size, size), start=1):
+                buffer = await self._buffers.take(size)
+                try:
+                    content = memoryview(buffer)[: min(size, layer.size - offset)]
+                    part = await self._next_part(source, content, whole)
+                    sending = group.create_task(send(number, part))
+                except BaseException:
+                    self._buffers.give_back(buffer)
+                    raise
+                # A callback, since a task that is cancelled before it starts runs nothing of its own.
+                sending.add_done_callback(partial(self._buffers.give_back, buffer))
+            await source.end(whole.hexdigest())
         return [sent[number] for number in sorted(sent)]
 
     async def _next_part(self, source: _Source, target: memoryview, whole: "hashlib._Hash") -> MemoryPart:

@@ -18,6 +18,7 @@ from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.writer import ObjectWriter, SentPart, part_size
 from services.common.repository_name import RepositoryName
 from services.common.threads import run_to_end
+from services.common.together import together
 
 __all__ = ["Uploader"]
 
@@ -85,18 +86,15 @@ class Uploader:
                 sent[number] = await upload.writer.send_part(upload_id, number, part, transferring=transferring)
 
         whole = hashlib.sha256()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._settings.parallel_parts):
-                    group.create_task(send())
-                for number, offset in enumerate(range(0, upload.archive.size, size), start=1):
-                    part = await self._hash(upload, offset, min(size, upload.archive.size - offset), whole.update)
-                    await queue.put((number, part))
-                self._check_digest(upload, whole.hexdigest())
-                for _ in range(self._settings.parallel_parts):
-                    await queue.put(None)
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        async with together() as group:
+            for _ in range(self._settings.parallel_parts):
+                group.create_task(send())
+            for number, offset in enumerate(range(0, upload.archive.size, size), start=1):
+                part = await self._hash(upload, offset, min(size, upload.archive.size - offset), whole.update)
+                await queue.put((number, part))
+            self._check_digest(upload, whole.hexdigest())
+            for _ in range(self._settings.parallel_parts):
+                await queue.put(None)
         return [sent[number] for number in sorted(sent)]
 
     async def _hash(self, upload: _Upload, offset: int, size: int, tee: Callable[[memoryview], object]) -> FilePart:

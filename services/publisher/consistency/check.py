@@ -4,7 +4,6 @@ The three are listed in the order of digests and merged, so that memory does not
 They change meanwhile; so a layer about which they seem to disagree is looked at once more, by itself.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.common.object_store import ObjectConflictError, ObjectStore, StoredLayer
+from services.common.together import all_of
 from services.publisher.consistency.merge import merge
 from services.publisher.consistency.model import Disagreement, Finding, Sighting
 from services.publisher.journal.journal import Journal
@@ -89,15 +89,9 @@ class ConsistencyCheck:
             yield layer
 
     async def _confirm(self, suspects: list[Sighting], progress: CheckProgress) -> list[Finding]:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._look_again(sighting)) for sighting in suspects]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        kinds = await all_of(self._look_again(sighting) for sighting in suspects)
         findings = [
-            Finding(sighting.digest, kind)
-            for sighting, kind in zip(suspects, (task.result() for task in tasks), strict=True)
-            if kind is not None
+            Finding(sighting.digest, kind) for sighting, kind in zip(suspects, kinds, strict=True) if kind is not None
         ]
         progress.found.update(finding.kind for finding in findings)
         return findings

@@ -1,0 +1,76 @@
+"""Brings thin images to where they are wanted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.docker2cvmfs import engine
+from services.docker2cvmfs.outputs import docker_archive, oci_archive, push_image, push_index, write_file
+from services.docker2cvmfs.thin_image import ThinImage
+from services.registry.client import RegistryClient
+from services.registry.reference import ImageReference
+
+__all__ = ["Destination", "DockerFile", "Load", "OciFile", "Push", "deliver"]
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """The thin image goes to a registry."""
+
+    reference: ImageReference
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """It goes to the Docker engine."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DockerFile:
+    """It becomes a docker archive."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OciFile:
+    """It becomes a tar of an OCI image layout."""
+
+    name: str
+    path: Path
+
+
+Destination = Push | Load | DockerFile | OciFile
+
+
+async def deliver(thin: Sequence[ThinImage], destination: Destination, registry: RegistryClient) -> str:
+    """Bring images to their destination; return what they are called there.
+
+    Raises
+    ------
+    RegistryError
+        The registry failed or refused.
+    EngineError
+        The Docker engine did not take the image.
+    OutputError
+        A file could not be written.
+    """
+    match destination:
+        case Push(reference):
+            if len(thin) == 1:
+                digest = await push_image(registry, reference, thin[0])
+            else:
+                digest = await push_index(registry, reference, thin)
+            return f"{reference.name}@{digest.oci}"
+        case Load(name):
+            await engine.load(docker_archive(thin[0], name))
+            return name
+        case DockerFile(name, path):
+            await write_file(path, docker_archive(thin[0], name))
+            return str(path)
+        case OciFile(name, path):
+            await write_file(path, oci_archive(thin, name))
+            return str(path)

@@ -1,0 +1,102 @@
+"""Options that several commands have, and what is made of them."""
+
+from pathlib import Path
+
+import click
+
+from services.common.command_line import NumberRange, bundle
+from services.common.layout import LayerLayout
+from services.docker2cvmfs.conversion import Conversion
+from services.docker2cvmfs.settings import Docker2CvmfsSettings
+from services.registry.options import RegistryOptions
+from services.registry.platform import Platform
+from services.registry.reference import ImageReference
+
+__all__ = [
+    "ALL_PLATFORMS",
+    "JSON",
+    "LAYOUT",
+    "PLATFORM",
+    "PUBLISHER",
+    "REGISTRY",
+    "WAIT",
+    "conversion_of",
+    "need_publisher",
+    "publisher_of",
+]
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
+REGISTRY = bundle(
+    click.argument("image"),
+    click.option("--insecure", is_flag=True, help="Speak plain HTTP to the registries."),
+    click.option(
+        "--insecure-registry",
+        "insecure_registries",
+        multiple=True,
+        metavar="HOST[:PORT]",
+        help="Speak plain HTTP to this registry alone; may be given again.",
+    ),
+    click.option(
+        "--ca-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Certificates to trust as well."
+    ),
+)
+PLATFORM = click.option(
+    "--platform", metavar="OS/ARCH[/VARIANT]", help="Which image of several [default: this machine's]."
+)
+ALL_PLATFORMS = click.option("--all-platforms", is_flag=True, help="The images for all platforms.")
+LAYOUT = click.option(
+    "--layout",
+    type=click.Choice([layout.value for layout in LayerLayout]),
+    default=LayerLayout.FLAT.value,
+    show_default=True,
+    help="Paths that the descriptor names; ducc is unpacked.cern.ch's.",
+)
+PUBLISHER = bundle(
+    click.option(
+        "--publisher",
+        metavar="URL",
+        help="Where the repository's publisher is [default: DOCKER2CVMFS_PUBLISHER in the environment].",
+    ),
+)
+WAIT = bundle(
+    click.option("--no-wait", is_flag=True, help="End when the layers are uploaded; the publisher goes on by itself."),
+    click.option(
+        "--timeout",
+        type=NumberRange(min=0, min_open=True),
+        default=3600,
+        show_default=True,
+        help="Longest wait for the publisher, in seconds.",
+    ),
+)
+
+
+def conversion_of(
+    image: str,
+    *,
+    insecure: bool,
+    insecure_registries: tuple[str, ...],
+    ca_file: Path | None,
+    platform: str | None = None,
+    all_platforms: bool = False,
+) -> Conversion:
+    """Return what a command is about."""
+    if platform is not None and all_platforms:
+        raise click.UsageError("--platform and --all-platforms exclude each other")
+    wanted = Platform.local() if platform is None else Platform.parse(platform)
+    return Conversion(
+        reference=ImageReference.parse(image),
+        platform=None if all_platforms else wanted,
+        options=RegistryOptions(insecure=insecure, insecure_registries=frozenset(insecure_registries), ca_file=ca_file),
+    )
+
+
+def publisher_of(option: str | None) -> str | None:
+    """Return the URL of the publisher that is given or configured."""
+    configured = Docker2CvmfsSettings.load().publisher
+    return option or (None if configured is None else str(configured))
+
+
+def need_publisher(publisher: str | None, *, no_wait: bool = False) -> None:
+    """Refuse to go on without a publisher where one is waited for."""
+    if publisher is None and not no_wait:
+        raise click.UsageError("--publisher is missing: it says when the layers are there")
