@@ -75,6 +75,10 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
             return await handler(request)
         except web.HTTPException as error:
             return _failure(error.status, str(error))
+        except web.RequestPayloadError as error:
+            # Not of the encoding that its own headers name; aiohttp's text has several lines.
+            reason = " ".join(str(error).split())
+            return _failure(400, f"{request.path}: the body of the request cannot be read: {reason}")
         except SuiteError as error:
             status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
             if status == 500:  # noqa: PLR2004 - as everybody knows it

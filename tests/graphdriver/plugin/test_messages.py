@@ -125,6 +125,7 @@ _MAP = [{"container_id": 0, "host_id": 100000, "size": 65536}]
         ({"Home": "relative/path"}, "not an absolute path"),
         ({"Home": ""}, "Home"),
         ({"Home": None}, "Home"),
+        ({"Home": "/var/lib/docker\0/cvmfs"}, "Home: Value error, a path has no NUL character"),
         ({"UIDMaps": "all"}, "UIDMaps"),
     ],
 )
