@@ -13,7 +13,6 @@ an abort either: version 2.12 ends with status 0 when a mount that is busy keeps
 import asyncio
 import errno
 import os
-import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +28,7 @@ from services.common.archive.memorytree import MemoryTree
 from services.common.archive.notes import Notes
 from services.common.archive.ondisk import ListedDeletions
 from services.common.archive.unpack import unpack
+from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import write_file
 from services.common.layout import (
@@ -314,8 +314,7 @@ class _Transaction:
                 f"something that this suite has not published is in the place of {digest}", kind="place"
             )
         try:
-            if home.exists():
-                shutil.rmtree(home)
+            delete_tree(home)
             self._fill(home, prepared, stop)
             if link is not None:
                 link.symlink_to(layer_tree(digest))
@@ -328,8 +327,7 @@ class _Transaction:
     def _clear(self, home: Path, cause: BaseException) -> None:
         """Remove what there is of a layer: published, it would be a stranger's in the layer's place for ever."""
         try:
-            if home.exists():
-                shutil.rmtree(home)
+            delete_tree(home)
         except OSError as error:
             raise RepositoryError(f"{cause}; and what there is of it in {home} cannot be removed: {error}") from cause
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.common.archive.model import LayerArchive
+from services.common.deletion import delete_tree
 from services.common.layout import LayerLayout, layer_home, sidecar_path
 from services.common.sidecar import LayerSidecar
 from services.repository.cvmfs_server.claim import claim
@@ -301,10 +302,15 @@ async def test_what_cannot_be_removed_of_a_layer_is_not_published(
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.EIO, "the disk fails")
 
+    deletions = iter([delete_tree, fail])
+
+    def fail_later(home: Path) -> None:
+        next(deletions)(home)
+
     async with repository.transaction("token") as transaction:
         with monkeypatch.context() as patched:
             patched.setattr("services.repository.cvmfs_server.repository.write_file", fail)
-            patched.setattr("services.repository.cvmfs_server.repository.shutil.rmtree", fail)
+            patched.setattr("services.repository.cvmfs_server.repository.delete_tree", fail_later)
             with pytest.raises(RepositoryError, match="the disk fails") as caught:
                 await transaction.add(prepared)
         assert not isinstance(caught.value, LayerAdditionError)  # which the batch would go on without
