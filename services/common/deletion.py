@@ -57,7 +57,9 @@ def delete_tree(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = No
         except FileNotFoundError:
             break
         except NotADirectoryError:
-            raise
+            if _is_there(root, dir_fd):
+                raise
+            break
         except OSError as error:
             if error.errno != errno.ESTALE:
                 failures.add(b"", error)
@@ -66,6 +68,14 @@ def delete_tree(path: str | bytes | os.PathLike[str], *, dir_fd: int | None = No
     else:
         failures.add(b"", OSError(errno.ENOTEMPTY, _AT_WORK))
     failures.check()
+
+
+def _is_there(path: bytes, dir_fd: int | None) -> bool:
+    try:
+        os.lstat(path, dir_fd=dir_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _remove_directory(name: bytes, parent: int | None, fail: Callable[[OSError], None]) -> bool:

@@ -40,6 +40,8 @@ class LayerFiller:
         return await run_reader(chunks, lambda source: self._fill(layer, source))
 
     def _fill(self, layer: Layer, source: BlockingReader) -> LayerContent:
+        # Of an earlier attempt, if anything of it could not be deleted.
+        delete_directory(layer.incoming)
         layer.incoming.mkdir()
         try:
             layer.incoming.chmod(0o755)

@@ -12,7 +12,6 @@ On disk, below the driver's home::
 
 import asyncio
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.unpack import unpack
 from services.common.descriptor import LayerUrl
 from services.common.digest import Digest
+from services.common.durable import sync_tree, write_file
 from services.common.streams import run_in_thread
 from services.node.holders import Holders
 from services.node.locks import Locks
@@ -121,10 +121,8 @@ class LocalCopies:
             "media_type": archive.media_type,
             "url": copy.url,
         }
-        with open(spool / _RECORD, "w") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_file(spool / _RECORD, f"{json.dumps(record)}\n".encode())
+        sync_tree(spool, entries=2)
         place = self._copies / archive.digest
         try:
             spool.rename(place)
@@ -177,7 +175,9 @@ class LocalCopies:
         new.mkdir(mode=0o755)
         with open(copy.archive.path, "rb", buffering=0) as file:
             source = open_archive(file, limits=self._limits)
-            unpack(source, new, deletions=OverlayDeletions(), limits=self._limits)
+            content = unpack(source, new, deletions=OverlayDeletions(), limits=self._limits)
+        # Or power could fail when the tree has its name and its files have no content yet, and nobody would see it.
+        sync_tree(new, entries=content.entries)
         new.rename(tree)
 
     async def drop(self, digest: Digest) -> None:

@@ -9,15 +9,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR, is_opaque, is_whiteout
 from services.common.archive.xattrs import OVERLAY_PREFIX
 from services.common.deletion import delete_tree
+from services.common.descent import Descent
 
 __all__ = ["merged"]
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
@@ -36,51 +34,60 @@ def merged(trees: Sequence[Path], below: Sequence[Path], scratch: Path) -> Itera
     """
     place = Path(tempfile.mkdtemp(dir=scratch))
     try:
-        with _open(place) as target:
-            for tree in trees:
-                with _open(tree) as source:
-                    _stack(source, target)
-            _drop_idle_whiteouts(target, b"", list(map(os.fsencode, reversed(below))), hiding=False)
+        for tree in trees:
+            with Descent.into(tree) as source, Descent.into(place) as target:
+                _stack(source, target)
+        with Descent.into(place) as target:
+            _drop_idle_whiteouts(target, list(reversed(below)))
         yield place
     finally:
         delete_tree(place)
 
 
-@contextmanager
-def _open(path: str | Path, *, parent: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, _DIRECTORY, dir_fd=parent)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _stack(source: Descent, target: Descent) -> None:
+    """Put what a layer holds on top of what the layers below it hold."""
+    # For each directory on the way to the present one, those in it that have not been entered yet.
+    pending = [_stack_files(source.descriptor, target.descriptor)]
+    while True:
+        if pending[-1]:
+            _enter(pending[-1].pop(), source, target)
+            pending.append(_stack_files(source.descriptor, target.descriptor))
+        elif source.depth:
+            _copy_attributes(source.descriptor, target.descriptor)
+            source.leave()
+            target.leave()
+            pending.pop()
+        else:
+            return
 
 
-def _stack(source: int, target: int) -> None:
-    """Put what a directory of a layer holds on top of what the same directory holds of the layers below it."""
+def _stack_files(source: int, target: int) -> list[bytes]:
+    """Stack everything in a directory but the directories, and return their names."""
+    directories = []
     with os.scandir(source) as entries:
         for entry in entries:
             new = entry.stat(follow_symlinks=False)
-            old = _lstat(entry.name, target)
             if stat.S_ISDIR(new.st_mode):
-                with _open(entry.name, parent=source) as directory:
-                    _stack_directory(directory, entry.name, old, target)
+                directories.append(os.fsencode(entry.name))
             else:
-                _remove(entry.name, old, target)
+                _remove(entry.name, _lstat(entry.name, target), target)
                 _stack_file(entry.name, new, source, target)
+    return directories
 
 
-def _stack_directory(directory: int, name: str, old: os.stat_result | None, target: int) -> None:
-    opaque = is_opaque(directory)
+def _enter(name: bytes, source: Descent, target: Descent) -> None:
+    """Go into a directory of a layer, and of the merged tree, where it is made if there is none."""
+    old = _lstat(name, target.descriptor)
+    source.enter(name)
+    opaque = is_opaque(source.descriptor)
     if old is None or opaque or not stat.S_ISDIR(old.st_mode):
         # What is in the way, be it a whiteout, hides what lies below it, and goes on doing so.
         opaque = opaque or old is not None
-        _remove(name, old, target)
-        os.mkdir(name, 0o700, dir_fd=target)
-    with _open(name, parent=target) as made:
-        if opaque:
-            os.setxattr(made, OPAQUE_XATTR, OPAQUE_VALUE)
-        _stack(directory, made)
-        _copy_attributes(directory, made)
+        _remove(name, old, target.descriptor)
+        os.mkdir(name, 0o700, dir_fd=target.descriptor)
+    target.enter(name)
+    if opaque:
+        os.setxattr(target.descriptor, OPAQUE_XATTR, OPAQUE_VALUE)
 
 
 def _stack_file(name: str, new: os.stat_result, source: int, target: int) -> None:
@@ -91,49 +98,72 @@ def _stack_file(name: str, new: os.stat_result, source: int, target: int) -> Non
         os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
 
-def _drop_idle_whiteouts(directory: int, path: bytes, below: Sequence[bytes], *, hiding: bool) -> None:
-    """Remove the whiteouts of what the layers below do not show, base last.
+class _Level:
+    """A directory of the merged tree that whiteouts are dropped from."""
+
+    __slots__ = ("before", "hiding", "names")
+
+    def __init__(self, names: list[bytes], *, hiding: bool, before: os.stat_result) -> None:
+        self.names = names
+        """Directories in it that have not been entered yet."""
+        self.hiding = hiding
+        """Whether it, or one above it, hides everything that the layers below have there."""
+        self.before = before
+        """Its status before anything was removed."""
+
+
+def _drop_idle_whiteouts(tree: Descent, below: Sequence[Path]) -> None:
+    """Remove the whiteouts of what the layers below do not show, top first.
 
     One layer made it and another one deleted it. Where a directory is in no other layer, the kernel lists whiteouts.
     """
-    hiding = hiding or is_opaque(directory)
-    before = os.fstat(directory)
+    levels = [_drop_here(tree, below, hiding=False)]
+    while True:
+        if levels[-1].names:
+            tree.enter(levels[-1].names.pop())
+            levels.append(_drop_here(tree, below, hiding=levels[-1].hiding))
+            continue
+        _set_times(tree.descriptor, levels.pop().before)
+        if not tree.depth:
+            return
+        tree.leave()
+
+
+def _drop_here(tree: Descent, below: Sequence[Path], *, hiding: bool) -> _Level:
+    directory = tree.descriptor
+    level = _Level([], hiding=hiding or is_opaque(directory), before=os.fstat(directory))
     for name in map(os.fsencode, os.listdir(directory)):
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            with _open(os.fsdecode(name), parent=directory) as inside:
-                _drop_idle_whiteouts(inside, path + b"/" + name, below, hiding=hiding)
-        elif is_whiteout(status) and (hiding or not _is_shown(path + b"/" + name, below)):
+            level.names.append(name)
+        elif is_whiteout(status) and (level.hiding or not _is_shown(tree.path(name), below)):
             os.unlink(name, dir_fd=directory)
-    _set_times(directory, before)
+    return level
 
 
-def _is_shown(path: bytes, layers: Sequence[bytes]) -> bool:
+def _is_shown(path: bytes, layers: Sequence[Path]) -> bool:
     """Tell whether stacked layers, top first, show a path."""
     answers = (_says(layer, path) for layer in layers)
     return next((answer for answer in answers if answer is not None), False)
 
 
-def _says(layer: bytes, path: bytes) -> bool | None:
+def _says(layer: Path, path: bytes) -> bool | None:
     """Tell whether a layer shows or hides a path; None if it does neither."""
-    place, hiding = layer, False
-    *parents, last = path.strip(b"/").split(b"/")
-    for name in parents:
-        place += b"/" + name
+    *parents, last = path.split(b"/")
+    hiding = False
+    with Descent.into(layer) as place:
         try:
-            status = os.lstat(place)
+            for name in parents:
+                place.enter(name)
+                hiding = hiding or is_opaque(place.descriptor)
+            return not is_whiteout(os.stat(last, dir_fd=place.descriptor, follow_symlinks=False))
         except FileNotFoundError:
             return False if hiding else None
-        if not stat.S_ISDIR(status.st_mode):
+        except NotADirectoryError:
             return False
-        hiding = hiding or is_opaque(place)
-    try:
-        return not is_whiteout(os.lstat(place + b"/" + last))
-    except FileNotFoundError:
-        return False if hiding else None
 
 
-def _remove(name: str, old: os.stat_result | None, target: int) -> None:
+def _remove(name: str | bytes, old: os.stat_result | None, target: int) -> None:
     if old is None:
         return
     if stat.S_ISDIR(old.st_mode):
@@ -164,7 +194,7 @@ def _is_overlays(name: str) -> bool:
     return os.fsencode(name).startswith(OVERLAY_PREFIX)
 
 
-def _lstat(name: str, directory: int) -> os.stat_result | None:
+def _lstat(name: str | bytes, directory: int) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

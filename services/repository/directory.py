@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import stat
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
@@ -26,6 +25,7 @@ from typing import Final, Self
 
 from services.common.archive.ondisk import ListedDeletions
 from services.common.archive.unpack import unpack
+from services.common.deletion import TreeDeletionError, delete_tree
 from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
@@ -108,7 +108,7 @@ class DirectoryRepository:
             if name.startswith(_STAGING):
                 self._remove_staging(path)
             elif name.startswith(_PREPARED):
-                shutil.rmtree(path)
+                delete_tree(path)
 
     async def check(self) -> None:
         """Make sure that the tree can be written."""
@@ -149,8 +149,7 @@ class DirectoryRepository:
 
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> PreparedLayer:
         home = self._batches / f"{_PREPARED}{layer.digest}"
-        if home.exists():
-            shutil.rmtree(home)
+        delete_tree(home)
         tree = home / "layerfs"
         try:
             # Nobody else may reach setuid files and devices before the whole archive has been found good.
@@ -162,14 +161,16 @@ class DirectoryRepository:
             write_file(home / "layer.json", sidecar.encode())
             sync_tree(home, entries=sidecar.entries)
         except BaseException:
-            shutil.rmtree(home, ignore_errors=True)
+            # What is wrong is that which is raised; what stays goes at the next attempt.
+            with contextlib.suppress(TreeDeletionError):
+                delete_tree(home)
             raise
         return PreparedLayer(layer=layer, sidecar=sidecar)
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Remove what `prepare` unpacked."""
         home = self._batches / f"{_PREPARED}{prepared.layer.digest}"
-        await in_thread(self._threads, lambda _stop: shutil.rmtree(home) if home.exists() else None)
+        await in_thread(self._threads, lambda _stop: delete_tree(home))
 
     @asynccontextmanager
     async def transaction(self, token: str) -> AsyncIterator["_Transaction"]:
@@ -207,7 +208,7 @@ class DirectoryRepository:
                 # Of a layer that is published already the links lead somewhere and stay.
                 if link.is_symlink() and not link.exists():
                     link.unlink()
-        shutil.rmtree(staging)
+        delete_tree(staging)
 
 
 class _Transaction:

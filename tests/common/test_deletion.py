@@ -50,6 +50,8 @@ def test_a_tree_of_every_kind_of_file_goes_and_its_links_are_not_followed(tree: 
 def test_nothing_happens_where_nothing_is(tree: Path) -> None:
     delete_tree(tree / "absent")
     delete_tree(tree / "absent/absent")
+    (tree / "file").touch()
+    delete_tree(tree / "file/absent")
 
 
 def test_what_is_no_directory_is_refused_and_kept(tree: Path) -> None:
@@ -203,36 +205,36 @@ def test_a_tree_that_somebody_works_in_goes_when_it_is_left_alone(tree: Path, tm
     outside = tmp_path / "outside"
     (outside / "precious").mkdir(parents=True)
     deepen(tree, 300)
-    stop = threading.Event()
-    moved = 0
+    stop, moved = threading.Event(), threading.Event()
 
     def move() -> None:
-        nonlocal moved
         deep = tree / "/".join("d" * 100)
         while not stop.is_set():
             for source, target in ((deep, outside / "guest"), (outside / "guest", deep)):
                 try:
                     source.rename(target)
-                    moved += 1
+                    moved.set()
                 except OSError:
                     continue
 
     mover = threading.Thread(target=move)
     mover.start()
     try:
-        for _ in range(20):
+        assert moved.wait(60)
+        for number in range(10):
             try:
                 delete_tree(tree)
             except TreeDeletionError as error:
                 assert "somebody works in it" in str(error)  # noqa: PT017 - it is raised now and then
             if not tree.exists():
-                tree.mkdir()
-                deepen(tree, 300)
+                another = tmp_path / f"another-{number}"
+                another.mkdir()
+                deepen(another, 300)
+                another.rename(tree)
     finally:
         stop.set()
         mover.join()
     delete_tree(tree)
     assert not tree.exists()
     assert (outside / "precious").is_dir()
-    assert moved
     delete_tree(outside)

@@ -14,7 +14,7 @@ import pytest
 
 from services.node.changes import Change, ChangeKind, changes
 from services.node.errors import UnsupportedError
-from tests.support.deep import deepen, removed_afterwards
+from tests.support.deep import deepen, innermost, removed_afterwards
 from tests.support.mounts import mount, unmount_all_below
 
 pytestmark = pytest.mark.usefixtures("mounting")
@@ -224,11 +224,7 @@ def test_changes_at_any_depth(tmp_path: Path, depth: int) -> None:
         deepen(lower, depth)
         with _mounted(tmp_path, lower, upper=upper) as union:
             # Into the innermost one of the image, and a new one from there.
-            descriptor = os.open(union, os.O_RDONLY)
-            for _ in range(depth):
-                inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
-                os.close(descriptor)
-                descriptor = inner
+            descriptor = innermost(union)
             os.unlink("file", dir_fd=descriptor)
             os.mkdir("new", dir_fd=descriptor)
             os.close(descriptor)

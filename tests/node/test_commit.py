@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from services.node.errors import CommitError
 from services.node.layers import Layer
 from tests.common.object_store.conftest import impatient
 from tests.node.conftest import Core
+from tests.support.deep import deepen, removed_afterwards
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, stall
 from tests.support.repositories import Repository
 
@@ -287,6 +288,27 @@ async def test_a_tree_that_no_archive_can_hold_is_named(commits: Commits, core: 
     (layer.diff / ".wh.file").write_text("not a deletion")
     with pytest.raises(CommitError, match=r"layer c was not committed: '\.wh\.file': a layer archive cannot hold"):
         await commits.commit(layer)
+    assert await commits.stored() == set()
+    assert _spool(core) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda diff: deepen(diff, 300), "is deeper than 256 directories"),
+        (lambda diff: deepen(diff, 3_000), "is deeper than 256 directories"),
+        (lambda diff: deepen(diff, 20, name="x" * 250), "is longer than 4095 bytes"),
+        (lambda diff: (diff / ".WH.file").touch(), "CVMFS takes a name that starts with .wh."),
+    ],
+)
+async def test_a_tree_that_cvmfs_cannot_hold_is_refused_while_the_container_is_there(
+    commits: Commits, core: Core, repository: Repository, make: Callable[[Path], None], reason: str
+) -> None:
+    layer = _thin_container(core, repository)
+    with removed_afterwards(layer.diff):
+        make(layer.diff)
+        with pytest.raises(CommitError, match=f"layer c was not committed: .*{reason}"):
+            await commits.commit(layer)
     assert await commits.stored() == set()
     assert _spool(core) == []
 

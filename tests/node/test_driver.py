@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.common.archive.errors import ArchiveError
+from services.common.archive.pack import pack
 from services.node.changes import Change, changes
 from services.node.diffs import TreeDiff
 from services.node.driver import Driver
@@ -25,6 +27,7 @@ from services.node.errors import (
 )
 from services.node.layers import LayerId, LayerKind
 from tests.node.conftest import Build
+from tests.support.deep import deepen, innermost, removed_afterwards
 from tests.support.driver import chunks, contents, load_layer, load_thin, make_container, tar_of
 from tests.support.fuse import served, stop
 from tests.support.mounts import mounts_below
@@ -143,6 +146,35 @@ async def test_a_layer_with_a_damaged_record_can_be_given_back_and_removed(
     place.write_text("")
     await build().remove(LayerId("c-init"))
     assert os.listdir(driver.home / "layers") == ["base"]
+
+
+@pytest.mark.parametrize("depth", [400, 2_500])
+async def test_a_container_with_a_tree_of_any_depth(build: Build, driver: Driver, depth: int) -> None:
+    """What overlayfs lets it make can be listed, measured, committed and removed."""
+    await load_layer(driver, "base", None, {"a": "base"})
+    container = await make_container(driver, "c", "base")
+    with removed_afterwards(driver.home):
+        directory = await driver.get(container, label="")
+        deepen(directory, depth)
+        descriptor = innermost(directory)
+        file = os.open("file", os.O_WRONLY, dir_fd=descriptor)
+        os.truncate(file, 1234)
+        os.close(file)
+        os.close(descriptor)
+        found = await driver.diffs.changes(container, LayerId("c-init"))
+        assert len(found) == depth + 1
+        assert await driver.diffs.size(container) == 1234
+        diff = await driver.diffs.diff(container, LayerId("c-init"))
+        assert isinstance(diff, TreeDiff)
+        with diff.opened() as tree:
+            assert pack(tree, io.BytesIO()).entries == depth + 1
+        await driver.remove(container)
+        assert os.listdir(driver.home / "trash") == []
+        # One that a kill left, or an earlier version that could not remove it.
+        (driver.home / "trash/c.0123/diff").mkdir(parents=True)
+        deepen(driver.home / "trash/c.0123/diff", depth)
+        await build().resume()
+        assert os.listdir(driver.home / "trash") == []
 
 
 async def test_a_layer_that_is_being_filled_can_be_removed(driver: Driver) -> None:

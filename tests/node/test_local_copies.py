@@ -13,11 +13,12 @@ from services.common.archive.errors import ArchiveLimitError
 from services.common.archive.limits import ArchiveLimits
 from services.common.descriptor import LayerUrl
 from services.common.digest import Digest
+from services.common.durable import sync_directory
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
 from services.node.layers import LayerStore
 from services.node.local_copies import LocalCopies, LocalCopy
-from tests.support.mounts import full_disk
+from tests.support.mounts import disk, full_disk
 
 
 @pytest.fixture
@@ -74,6 +75,23 @@ async def test_a_kept_archive_is_extracted_at_first_use(copies: LocalCopies, hom
     assert os.getxattr(tree / "opaque", "trusted.overlay.opaque") == b"y"
     assert stat.S_IMODE(tree.stat().st_mode) == 0o755
     assert stat.S_IMODE((home / "copies").stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("mounting")
+async def test_a_copy_outlives_a_power_cut_with_its_content(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk") as cut_power:
+        home = tmp_path / "disk/home"
+        LayerStore(home)
+        copies = LocalCopies(home=home, limits=ArchiveLimits())
+        digest = _keep(copies, tmp_path, "one")
+        archive = (home / "copies" / digest / "archive").read_bytes()
+        await _tree(copies, digest, "a")
+        # As any process on the machine does: names are on the disk then, and content that nobody cared for is not.
+        sync_directory(home)
+        cut_power(tmp_path / "copy")
+        found = _again(tmp_path / "copy/home")
+        assert (tmp_path / "copy/home/copies" / digest / "archive").read_bytes() == archive
+        assert ((await _tree(found, digest, "a")) / "file").read_text() == "one"
 
 
 async def test_many_users_at_once_extract_once(copies: LocalCopies, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from harness.trees import differences, read_directory
 from services.node.merge import merged
 from services.node.mounts import OverlaySource, mount_overlay
+from tests.support.deep import deepen, depth_of, innermost, removed_afterwards
 from tests.support.mounts import unmount_all_below
 
 pytestmark = pytest.mark.usefixtures("mounting")
@@ -147,3 +148,25 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
     ):
         pass
     assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_trees_deeper_than_any_path(tmp_path: Path) -> None:
+    depth = 2_500
+    base, first, second, scratch = (tmp_path / name for name in ("base", "first", "second", "scratch"))
+    for directory in (base, first, second, scratch):
+        directory.mkdir()
+    with removed_afterwards(base), removed_afterwards(first), removed_afterwards(second), removed_afterwards(scratch):
+        deepen(base, depth, file="from-base")
+        deepen(first, depth, file="from-first")
+        deepen(second, depth, file="from-second")
+        descriptor = innermost(second)
+        for name in ("from-base", "from-first"):
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=descriptor)
+        os.close(descriptor)
+        with merged([first, second], [base], scratch) as tree:
+            assert depth_of(tree) == depth
+            descriptor = innermost(tree)
+            # The whiteout of what is in none of the layers below is gone.
+            assert sorted(os.listdir(descriptor)) == ["from-base", "from-second"]
+            os.close(descriptor)
+        assert os.listdir(scratch) == []

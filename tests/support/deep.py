@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["deepen", "depth_of", "removed_afterwards"]
+__all__ = ["deepen", "depth_of", "innermost", "removed_afterwards"]
 
 
 def deepen(directory: Path, depth: int, *, name: str = "d", file: str | None = "file") -> None:
@@ -24,21 +24,29 @@ def deepen(directory: Path, depth: int, *, name: str = "d", file: str | None = "
         os.close(descriptor)
 
 
+def innermost(directory: Path, *, name: str = "d") -> int:
+    """Open the innermost of directories of one name that are in one another."""
+    return _descend(directory, name)[0]
+
+
 def depth_of(directory: Path, *, name: str = "d") -> int:
     """Return how many directories of one name are in one another."""
+    descriptor, depth = _descend(directory, name)
+    os.close(descriptor)
+    return depth
+
+
+def _descend(directory: Path, name: str) -> tuple[int, int]:
     depth = 0
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        while True:
-            try:
-                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=descriptor)
-            except FileNotFoundError:
-                return depth
-            os.close(descriptor)
-            descriptor = inner
-            depth += 1
-    finally:
+    while True:
+        try:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=descriptor)
+        except FileNotFoundError:
+            return descriptor, depth
         os.close(descriptor)
+        descriptor = inner
+        depth += 1
 
 
 @contextmanager

@@ -57,10 +57,12 @@ class EngineClient:
         finally:
             writer.transport.abort()
 
-    async def call(self, path: str, body: object | bytes | None = None) -> Answer:
+    async def call(self, path: str, body: object | bytes | None = None, *, headers: str = "") -> Answer:
         """Send a JSON document, bytes as they are, or no body at all, and read the answer."""
         content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        await self.send(f"POST {path} HTTP/1.1\r\n{_HEADERS}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        await self.send(
+            f"POST {path} HTTP/1.1\r\n{_HEADERS}{headers}Content-Length: {len(content)}\r\n\r\n".encode() + content
+        )
         return await self.answer()
 
     async def stream(self, path: str, *pieces: bytes, end: bool = True) -> None:

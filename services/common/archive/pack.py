@@ -7,33 +7,30 @@ names of users and groups, no access times. Deletions become AUFS whiteouts (OCI
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from services.common.archive.errors import ArchiveLimitError, TreeChangedError, TreeReadError, UnsupportedTreeError
+from services.common.archive.file_content import copy_content, read_content
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
-from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR, is_whiteout
+from services.common.archive.ondisk import is_whiteout
 from services.common.archive.paths import OPAQUE_MARKER, WHITEOUT_PREFIX
+from services.common.archive.publishable import check_publishable
 from services.common.archive.reader import Kind
 from services.common.archive.tarwriter import Sink, TarWriter
-from services.common.archive.xattrs import LOCAL_XATTRS, OVERLAY_PREFIX, is_layer_xattr, xattr_fits
+from services.common.archive.upper_attributes import UpperAttributesReader
+from services.common.descent import DIRECTORY, Descent
 
 __all__ = ["has_changes", "pack"]
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CONTENT: Final = os.O_RDONLY | os.O_CLOEXEC
 _SMALL: Final = 128 << 10
 """Files up to this size are read in one piece."""
-_PIECE: Final = 1 << 20
-_SPARSE: Final = 1 << 20
-"""Files from this size on are looked at for holes."""
 _WHITEOUT_MODE: Final = 0o600
-_PATH_LENGTH: Final = 4095
-_PATH_DEPTH: Final = 256
 
 
 def has_changes(tree: Path, *, exclude: Collection[bytes] = ()) -> bool:
@@ -72,7 +69,8 @@ def pack(
     exclude
         Paths relative to the tree, without leading slash, that are left out, with everything below them.
     limits
-        Those of who is going to read the stream, where it is not read at once and would be refused too late.
+        Those of the publisher, where the stream is to be published: what it refuses, or does not keep, is found out
+        here. A stream without limits is one for a layer of this machine, which holds everything that the tree does.
 
     Returns
     -------
@@ -89,7 +87,7 @@ def pack(
         The tree holds what no layer archive can say: a name that starts like a whiteout, or a file whose content
         overlayfs has elsewhere.
     ArchiveLimitError
-        The archive would be larger than the limits allow.
+        The archive would pass a limit.
     """
     writer = TarWriter(sink)
     packer = _Packer(writer, frozenset(exclude), limits)
@@ -101,11 +99,9 @@ def pack(
 class _Level:
     """A directory that is being packed."""
 
-    __slots__ = ("descriptor", "hiding", "names", "path")
+    __slots__ = ("hiding", "names")
 
-    def __init__(self, descriptor: int, path: bytes, *, hiding: bool) -> None:
-        self.descriptor = descriptor
-        self.path = path
+    def __init__(self, descriptor: int, *, hiding: bool) -> None:
         self.hiding = hiding
         """Whether it or a directory above hides all that lower layers hold there."""
         # In byte order, which is not the order of the decoded names.
@@ -124,7 +120,11 @@ class _Packer:
         self._exclude = exclude
         self._limits = limits
         self._notes = Notes()
+        self._attributes = UpperAttributesReader(self._notes, leaves=limits is not None)
         self._levels: list[_Level] = []
+        self._descent: Descent
+        self._prefix = b""
+        """How the paths of what is in the present directory begin."""
         self._links: dict[tuple[int, int], bytes] = {}
         """First path of each file of several links."""
         self._entries = 0
@@ -145,45 +145,39 @@ class _Packer:
 
     def pack(self, tree: Path) -> None:
         try:
-            root = os.open(tree, _DIRECTORY)
+            descent = Descent.into(tree)
         except OSError as error:
             raise TreeReadError(f"{tree} cannot be read: {error.strerror}") from error
-        try:
-            self._open_root(root)
-            while self._levels:
-                self._next()
-        finally:
-            for level in self._levels:
-                os.close(level.descriptor)
+        with descent as self._descent:
+            self._begin_root()
+            while self._next():
+                pass
 
-    def _open_root(self, root: int) -> None:
+    def _begin_root(self) -> None:
         try:
-            self._levels.append(_Level(root, b"", hiding=False))
-            self._xattrs(root, b"", Kind.DIRECTORY)
+            self._levels.append(_Level(self._descent.descriptor, hiding=False))
+            attributes = self._attributes.read(self._descent.descriptor, b"", Kind.DIRECTORY)
         except OSError as error:
-            os.close(root)
             raise _failed(b"", error) from error
-        if self._opaque:
+        if attributes.opaque:
             self._opaque_marker(b"")
 
-    def _next(self) -> None:
-        """Pack the next name of the innermost directory, or leave that."""
-        level = self._levels[-1]
-        name = next(level.names, None)
+    def _next(self) -> bool:
+        """Pack the next name of the present directory, or leave that; return False when everything has been packed."""
+        name = next(self._levels[-1].names, None)
         if name is None:
-            os.close(self._levels.pop().descriptor)
-            return
-        path = b"%s/%s" % (level.path, name) if level.path else name
+            return self._leave()
+        path = self._prefix + name
         if path in self._exclude:
-            return
+            return True
         if name.startswith(WHITEOUT_PREFIX):
             raise UnsupportedTreeError(
                 f"{show(path)}: a layer archive cannot hold a name that starts with .wh., which means a deletion"
             )
         try:
-            handle = os.open(name, _HANDLE, dir_fd=level.descriptor)
+            handle = os.open(name, _HANDLE, dir_fd=self._descent.descriptor)
         except FileNotFoundError:
-            return
+            return True
         except OSError as error:
             raise _failed(path, error) from error
         try:
@@ -192,10 +186,25 @@ class _Packer:
             raise _failed(path, error) from error
         finally:
             os.close(handle)
+        return True
+
+    def _leave(self) -> bool:
+        if not self._descent.depth:
+            return False
+        try:
+            name = self._descent.leave()
+        except OSError as error:
+            path = self._prefix[:-1]
+            if error.errno == errno.ESTALE:
+                raise TreeChangedError(
+                    f"{show(path)} was moved while it was read; stop what moves it and repeat"
+                ) from error
+            raise _failed(path, error) from error
+        self._levels.pop()
+        self._prefix = self._prefix[: -len(name) - 1]
+        return True
 
     def _pack(self, handle: int, status: os.stat_result, path: bytes) -> None:
-        if len(self._levels) > _PATH_DEPTH:
-            raise UnsupportedTreeError(f"{show(path)} is deeper than {_PATH_DEPTH} directories")
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             self._directory(handle, status, path)
@@ -216,57 +225,38 @@ class _Packer:
             # Again: it may have grown since, and what is read must be what its header says.
             status = os.fstat(descriptor)
             size = status.st_size
-            xattrs = self._xattrs(descriptor, path, Kind.FILE)
+            xattrs = self._attributes.read(descriptor, path, Kind.FILE).kept
             if self._limits is not None:
                 # Before a hole of many terabytes is read.
                 self._limits.check_tree_size(self._tree_size + size, path)
-            content = _read_small(descriptor, size, path) if size <= _SMALL else None
+            content = read_content(descriptor, size, path) if size <= _SMALL else None
             self._entry(path, b"0", status, size=size, xattrs=xattrs)
             self._tree_size += size
             if content is None:
-                self._copy(descriptor, status, path)
+                copy_content(descriptor, status, path, self._writer)
             elif content:
                 self._writer.small(content)
         finally:
             os.close(descriptor)
 
-    def _copy(self, descriptor: int, status: os.stat_result, path: bytes) -> None:
-        size = status.st_size
-        holes = size >= _SPARSE and status.st_blocks * 512 < size
-        position = 0
-        while position < size:
-            start, end = _next_data(descriptor, position, size) if holes else (position, size)
-            if start > position:
-                self._writer.zeros(start - position)
-            position = start
-            while position < end:
-                piece = os.pread(descriptor, min(_PIECE, end - position), position)
-                if not piece:
-                    raise _shorter(path)
-                self._writer.data(piece)
-                position += len(piece)
-        if holes and os.fstat(descriptor).st_size < size:
-            # What was cut off looks like a hole.
-            raise _shorter(path)
-        self._writer.pad(size)
-
     def _special(self, handle: int, status: os.stat_result, path: bytes) -> None:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFLNK:
-            xattrs = self._xattrs(_held(handle), path, Kind.SYMLINK)
+            xattrs = self._attributes.read(_held(handle), path, Kind.SYMLINK).kept
             link = os.readlink(b"", dir_fd=handle)
             self._entry(path, b"2", status, link=link, xattrs=xattrs)
             self._tree_size += len(link)
             return
         typeflag, name = _SPECIAL[kind]
-        self._entry(path, typeflag, status, device=status.st_rdev, xattrs=self._xattrs(_held(handle), path, name))
+        self._entry(
+            path, typeflag, status, device=status.st_rdev, xattrs=self._attributes.read(_held(handle), path, name).kept
+        )
 
     def _directory(self, handle: int, status: os.stat_result, path: bytes) -> None:
-        descriptor = os.open(b".", _DIRECTORY, dir_fd=handle)
+        descriptor = os.open(b".", DIRECTORY, dir_fd=handle)
         try:
-            xattrs = self._xattrs(descriptor, path, Kind.DIRECTORY)
-            opaque = bool(self._opaque) and self._opaque[-1] == path
-            level = _Level(descriptor, path, hiding=opaque or self._levels[-1].hiding)
+            attributes = self._attributes.read(descriptor, path, Kind.DIRECTORY)
+            level = _Level(descriptor, hiding=attributes.opaque or self._levels[-1].hiding)
         except FileNotFoundError:
             # It has been removed meanwhile.
             os.close(descriptor)
@@ -274,12 +264,15 @@ class _Packer:
         except BaseException:
             os.close(descriptor)
             raise
+        self._descent.enter_open(os.path.basename(path), descriptor)
         self._levels.append(level)
-        self._entry(path + b"/", b"5", status, xattrs=xattrs)
-        if opaque:
-            self._opaque_marker(path + b"/")
+        self._prefix = path + b"/"
+        self._entry(self._prefix, b"5", status, xattrs=attributes.kept)
+        if attributes.opaque:
+            self._opaque_marker(self._prefix)
 
     def _opaque_marker(self, prefix: bytes) -> None:
+        self._opaque.append(prefix[:-1])
         self._count(prefix + OPAQUE_MARKER)
         self._writer.entry(prefix + OPAQUE_MARKER, b"0", mode=_WHITEOUT_MODE)
 
@@ -299,7 +292,7 @@ class _Packer:
             return False
         # Docker sets the owner through every link, which takes capabilities off the file, and then what the link's own
         # header has.
-        xattrs = self._xattrs(_held(handle), path, Kind.FILE) if stat.S_ISREG(status.st_mode) else None
+        xattrs = self._attributes.read(_held(handle), path, Kind.FILE).kept if stat.S_ISREG(status.st_mode) else None
         self._entry(path, b"1", status, link=first, xattrs=xattrs)
         return True
 
@@ -312,10 +305,8 @@ class _Packer:
         size: int = 0,
         link: bytes = b"",
         device: int = 0,
-        xattrs: dict[bytes, bytes] | None = None,
+        xattrs: Mapping[bytes, bytes] | None = None,
     ) -> None:
-        if len(name) > _PATH_LENGTH:
-            raise UnsupportedTreeError(f"{show(name)} is a path of more than {_PATH_LENGTH} bytes")
         self._count(name, link)
         self._writer.entry(
             name,
@@ -336,47 +327,11 @@ class _Packer:
         self._names_size += len(name) + len(link)
         if (limits := self._limits) is None:
             return
+        check_publishable(name.removesuffix(b"/"), limits)
         if self._entries > limits.entries:
             raise ArchiveLimitError(f"the layer has more than {limits.entries} entries (limit entries)")
         limits.check_names_size(self._names_size)
 
-    def _xattrs(self, target: int | bytes, path: bytes, kind: Kind) -> dict[bytes, bytes] | None:
-        """Read the attributes that the layer carries, and find out what overlayfs has noted down."""
-        try:
-            names = os.listxattr(target)
-        except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                return None
-            raise
-        if not names:
-            return None
-        kept: dict[bytes, bytes] = {}
-        for text in names:
-            name = os.fsencode(text)
-            if name.startswith(OVERLAY_PREFIX):
-                self._overlay_xattr(target, name, path, kind)
-            elif b"=" in name:
-                self._notes.add(f"{show(path)}: no archive can hold an attribute of the name {show(name)}, skipped")
-            elif is_layer_xattr(name) and xattr_fits(name, kind):
-                kept[name] = os.getxattr(target, text)
-            elif name not in LOCAL_XATTRS:
-                self._notes.add(f"{show(path)}: the attribute {show(name)} is not one that a layer carries, skipped")
-        return kept
-
-    def _overlay_xattr(self, target: int | bytes, name: bytes, path: bytes, kind: Kind) -> None:
-        if name in _ELSEWHERE:
-            raise UnsupportedTreeError(
-                f"{show(path)} has the attribute {show(name)}: overlayfs keeps a part of it elsewhere; "
-                "mount without redirect_dir and metacopy"
-            )
-        if name == _OPAQUE and kind is Kind.DIRECTORY and os.getxattr(target, name) == OPAQUE_VALUE:
-            self._opaque.append(path)
-
-
-_OPAQUE: Final = os.fsencode(OPAQUE_XATTR)
-
-_ELSEWHERE: Final = tuple(OVERLAY_PREFIX + name for name in (b"redirect", b"metacopy", b"whiteout"))
-"""overlayfs's attributes of what is whole only together with the layers below."""
 
 _SPECIAL: Final = {
     stat.S_IFIFO: (b"6", Kind.FIFO),
@@ -388,34 +343,6 @@ _SPECIAL: Final = {
 def _held(handle: int) -> bytes:
     """Return the path of what a descriptor holds, which a change of names does not touch (proc(5))."""
     return b"/proc/self/fd/%d" % handle
-
-
-def _read_small(descriptor: int, size: int, path: bytes) -> bytes:
-    if not size:
-        return b""
-    content = os.read(descriptor, size)
-    while len(content) < size:
-        piece = os.read(descriptor, size - len(content))
-        if not piece:
-            raise _shorter(path)
-        content += piece
-    return content
-
-
-def _next_data(descriptor: int, position: int, size: int) -> tuple[int, int]:
-    """Return start and end of the next data, both the size where there are none."""
-    try:
-        start = os.lseek(descriptor, position, os.SEEK_DATA)
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return size, size
-        raise
-    return min(start, size), min(end, size)
-
-
-def _shorter(path: bytes) -> TreeChangedError:
-    return TreeChangedError(f"{show(path)} became shorter while it was read; stop what writes to it and repeat")
 
 
 def _failed(path: bytes, error: OSError) -> TreeReadError:

@@ -1,6 +1,7 @@
 """Write tar entries: ustar headers, with PAX records only for what they cannot hold (POSIX.1-2017, pax)."""
 
 import zlib
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from services.common.archive.errors import ArchiveWriteError, UnsupportedTreeError
@@ -65,7 +66,7 @@ class TarWriter:
         link: bytes = b"",
         major: int = 0,
         minor: int = 0,
-        xattrs: dict[bytes, bytes] | None = None,
+        xattrs: Mapping[bytes, bytes] | None = None,
     ) -> None:
         """Write an entry's headers; its data follow by `small` or by `data` and `pad`.
 
@@ -88,7 +89,7 @@ class TarWriter:
         if records:
             if len(records) > _MAX_RECORDS:
                 raise UnsupportedTreeError(
-                    f"{show(name)} has extended attributes of {len(records)} bytes; "
+                    f"{show(name)} has a path, a link's target and extended attributes of {len(records)} bytes; "
                     f"readers of layers take no more than {_MAX_RECORDS}"
                 )
             self._put(_extended_header(len(records)))

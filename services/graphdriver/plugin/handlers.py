@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +24,7 @@ from services.common.streams import BlockingWriter, iterate_writer
 from services.graphdriver.errors import BrokenRequestError, NotInitialisedError
 from services.graphdriver.plugin.messages import CreateRequest, GetRequest, InitRequest, LayerRequest, PairRequest
 from services.graphdriver.plugin.session import Session
+from services.node.changes import Change
 from services.node.diffs import TreeDiff
 from services.node.errors import InterruptedWorkError, UnknownLayerError, UnsupportedError
 from services.node.layers import LayerId, LayerKind
@@ -35,6 +36,8 @@ SESSION: Final = web.AppKey("session", Session)
 
 _BODY_LIMIT: Final = 1 << 20
 """Largest JSON body, in bytes."""
+_PIECE: Final = 64 << 10
+"""Bytes of a long answer that are sent together."""
 
 _log = structlog.get_logger(__name__)
 
@@ -76,6 +79,10 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         return await handler(request)
     except web.HTTPException as error:
         return _failure(error.status, str(error))
+    except web.RequestPayloadError as error:
+        # Not of the encoding that its own headers name; aiohttp's text has several lines.
+        reason = " ".join(str(error).split())
+        return _failure(400, f"{request.path}: the body of the request cannot be read: {reason}")
     except SuiteError as error:
         status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
         if status == 500:  # noqa: PLR2004 - as everybody knows it
@@ -247,9 +254,22 @@ async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamRespon
 async def _changes(request: web.Request) -> web.Response:
     message = await _read(request, PairRequest)
     found = await request.app[SESSION].driver.diffs.changes(LayerId(message.id), _parent(message))
-    # JSON is text; a byte that is no UTF-8 shows as the engine's own encoder shows it, as U+FFFD.
-    changes = [{"Path": change.path.decode(errors="replace"), "Kind": int(change.kind)} for change in found]
-    return _answer({"Changes": changes, "Err": ""})
+    return web.Response(body=_changes_document(found), content_type="application/json", charset="utf-8")
+
+
+async def _changes_document(found: Iterable[Change]) -> AsyncIterator[bytes]:
+    """Write the answer in pieces: the paths in a deep tree are long, and all of them at once more than need be held."""
+    document = bytearray(b'{"Changes": [')
+    separator = b""
+    for change in found:
+        # JSON is text; a byte that is no UTF-8 shows as the engine's own encoder shows it, as U+FFFD.
+        entry = {"Path": change.path.decode(errors="replace"), "Kind": int(change.kind)}
+        document += separator + json.dumps(entry).encode()
+        separator = b", "
+        if len(document) >= _PIECE:
+            yield bytes(document)
+            document.clear()
+    yield bytes(document) + b'], "Err": ""}'
 
 
 async def _apply_diff(request: web.Request) -> web.Response:

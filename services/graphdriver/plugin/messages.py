@@ -21,6 +21,12 @@ def _parent_id(value: str) -> str:
     return LayerId(value) if value else value
 
 
+def _path(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a path has no NUL character")
+    return value
+
+
 LayerIdField = Annotated[str, AfterValidator(_layer_id)]
 ParentField = Annotated[str, AfterValidator(_parent_id)]
 
@@ -64,7 +70,7 @@ class IdMapping(_Request):
 class InitRequest(_Request):
     """Init."""
 
-    home: str = Field(alias="Home", min_length=1)
+    home: Annotated[str, AfterValidator(_path)] = Field(alias="Home", min_length=1)
     options: list[str] | None = Field(default=None, alias="Opts")
     uid_maps: list[IdMapping] | None = Field(default=None, alias="UIDMaps")
     gid_maps: list[IdMapping] | None = Field(default=None, alias="GIDMaps")

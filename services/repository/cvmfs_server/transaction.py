@@ -1,7 +1,6 @@
 """An open transaction of a repository on its stratum 0."""
 
 import os
-import shutil
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ import structlog
 
 from services.common.archive.ondisk import ListedDeletions
 from services.common.archive.unpack import unpack
+from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import write_file
 from services.common.layout import (
@@ -113,8 +113,8 @@ class ServerTransaction:
     def _withdraw(self, digest: Digest) -> None:
         home = self._place.area / layer_home(digest)
         try:
-            if home.exists() and not os.path.lexists(self._place.published / layer_home(digest)):
-                shutil.rmtree(home)
+            if not os.path.lexists(self._place.published / layer_home(digest)):
+                delete_tree(home)
         except OSError as error:
             _log.error("a layer has been unpacked into somebody else's transaction", digest=digest, reason=str(error))
 
@@ -130,8 +130,7 @@ class ServerTransaction:
                 f"something that this suite has not published is in the place of {digest}", kind="place"
             )
         try:
-            if home.exists():
-                shutil.rmtree(home)
+            delete_tree(home)
             self._fill(home, prepared, stop)
             if link is not None and not link.is_symlink():
                 link.symlink_to(layer_tree(digest))
@@ -144,8 +143,7 @@ class ServerTransaction:
     def _clear(self, home: Path, cause: BaseException) -> None:
         """Remove what there is of a layer: published, it would be a stranger's in the layer's place for ever."""
         try:
-            if home.exists():
-                shutil.rmtree(home)
+            delete_tree(home)
         except OSError as error:
             raise RepositoryError(f"{cause}; and what there is of it in {home} cannot be removed: {error}") from cause
 

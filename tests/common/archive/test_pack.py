@@ -4,6 +4,7 @@ import io
 import os
 import socket
 import stat
+import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.trees import differences, read_directory
 from services.common.archive.errors import (
     ArchiveLimitError,
     ArchiveWriteError,
+    TreeChangedError,
     TreeReadError,
     UnsupportedTreeError,
 )
@@ -23,7 +25,19 @@ from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.pack import has_changes, pack
 from services.common.archive.survey import survey
 from services.common.archive.unpack import unpack
+from tests.support.deep import deepen, removed_afterwards
 
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, permissions, user)
+    for tag, permissions, user in (
+        (0x01, 7, 0xFFFFFFFF),
+        (0x02, 5, 1234),
+        (0x04, 5, 0xFFFFFFFF),
+        (0x10, 5, 0xFFFFFFFF),
+        (0x20, 0, 0xFFFFFFFF),
+    )
+)
+"""An access control list with one user more than the owner (linux/posix_acl_xattr.h)."""
 CAPABILITY = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
 
 
@@ -286,19 +300,55 @@ def test_sockets_are_left_out_with_a_note(tree: Path) -> None:
     assert layer.notes == ("'s': a socket, which no archive can hold, skipped",)
 
 
-def test_attributes_that_no_layer_carries_are_left_out(tree: Path) -> None:
+def _attributes(content: bytes, name: str) -> dict[str, bytes]:
+    """Return the attributes of an entry."""
+    headers = members(content)[name].pax_headers
+    return {
+        key.removeprefix("SCHILY.xattr."): value.encode(errors="surrogateescape")
+        for key, value in headers.items()
+        if key.startswith("SCHILY.xattr.")
+    }
+
+
+def test_what_is_published_has_the_attributes_that_layers_carry(tree: Path) -> None:
     (tree / "f").write_bytes(b"")
     os.setxattr(tree / "f", "trusted.mine", b"1")
+    os.setxattr(tree / "f", "system.posix_acl_access", ACL)
     os.setxattr(tree / "f", "trusted.overlay.origin", b"1")
     os.setxattr(tree / "f", "trusted.overlay.overlay.opaque", b"y")
     os.setxattr(tree / "f", "user.overlay.opaque", b"y")
     os.setxattr(tree / "f", "user.a=b", b"1")
     os.setxattr(tree / "f", "user.kept", b"1")
-    content, layer = packed(tree)
-    kept = [key for key in members(content)["f"].pax_headers if key.startswith("SCHILY")]
-    assert kept == ["SCHILY.xattr.user.kept"]
-    assert len(layer.notes) == 3
+    sink = io.BytesIO()
+    layer = pack(tree, sink, limits=ArchiveLimits())
+    assert _attributes(sink.getvalue(), "f") == {"user.kept": b"1"}
+    assert len(layer.notes) == 4
     assert all("skipped" in note for note in layer.notes)
+
+
+def test_what_stays_here_has_acls_and_what_is_roots_own_as_well(tree: Path) -> None:
+    (tree / "d").mkdir()
+    (tree / "d/f").write_bytes(b"")
+    (tree / "d/link").symlink_to("f")
+    os.mkfifo(tree / "d/fifo")
+    for name in ("d", "d/f", "d/fifo"):
+        os.setxattr(tree / name, "system.posix_acl_access", ACL)
+    for name in ("d", "d/f", "d/fifo", "d/link"):
+        os.setxattr(tree / name, "trusted.mine", name.encode(), follow_symlinks=False)
+        os.setxattr(tree / name, "trusted.overlay.origin", b"1", follow_symlinks=False)
+    os.setxattr(tree / "d", "system.posix_acl_default", ACL)
+    sink = io.BytesIO()
+    layer = pack(tree, sink)
+    content = sink.getvalue()
+    assert layer.notes == ()
+    assert _attributes(content, "d") == {
+        "trusted.mine": b"d",
+        "system.posix_acl_access": ACL,
+        "system.posix_acl_default": ACL,
+    }
+    for name in ("d/f", "d/fifo"):
+        assert _attributes(content, name) == {"trusted.mine": name.encode(), "system.posix_acl_access": ACL}
+    assert _attributes(content, "d/link") == {"trusted.mine": b"d/link"}
 
 
 @pytest.mark.parametrize("attribute", ["redirect", "metacopy", "whiteout"])
@@ -318,26 +368,64 @@ def test_a_name_that_would_be_a_deletion_is_refused(tree: Path, name: str) -> No
         pack(tree, io.BytesIO())
 
 
-def test_a_tree_deeper_than_a_layer_is_refused(tree: Path) -> None:
-    directory = os.open(tree, os.O_RDONLY)
-    for _ in range(300):
-        os.mkdir("d", dir_fd=directory)
-        following = os.open("d", os.O_RDONLY, dir_fd=directory)
-        os.close(directory)
-        directory = following
-    os.close(directory)
-    with pytest.raises(UnsupportedTreeError, match="is deeper than 256 directories"):
+@pytest.mark.parametrize("name", [".WH.x", ".Wh.x", ".wH.", ".WH..WH..OPQ"])
+def test_a_name_that_cvmfs_takes_for_a_deletion_is_not_published(tree: Path, name: str) -> None:
+    """CVMFS compares the prefix without case, and such a file would vanish."""
+    (tree / "d").mkdir()
+    (tree / "d" / name).write_bytes(b"")
+    with pytest.raises(UnsupportedTreeError, match=f"'d/{name}': CVMFS takes a name that starts with"):
+        pack(tree, io.BytesIO(), limits=ArchiveLimits())
+    # A layer of this machine may hold it.
+    assert names(packed(tree)[0]) == ["d", f"d/{name}"]
+
+
+@pytest.mark.parametrize(("depth", "name"), [(300, "d"), (2_500, "d"), (40, "x" * 255)])
+def test_a_tree_of_any_depth_is_packed_but_not_published(tree: Path, depth: int, name: str) -> None:
+    """A container makes directories in one another without ever naming the whole path."""
+    with removed_afterwards(tree):
+        deepen(tree, depth, name=name)
+        (tree / "zone").touch()
+        sink = io.BytesIO()
+        layer = pack(tree, sink)
+        assert layer.entries == depth + 2
+        content = sink.getvalue()
+        assert names(content) == [
+            *("/".join([name] * count) for count in range(1, depth + 1)),
+            "/".join([name] * depth) + "/file",
+            "zone",
+        ]
+        limit = "path_depth" if depth > 256 else "path_length"
+        with pytest.raises(ArchiveLimitError, match=rf"\(limit {limit}\)"):
+            pack(tree, io.BytesIO(), limits=ArchiveLimits())
+
+
+def test_few_descriptors_are_open_at_a_time(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with removed_afterwards(tree):
+        deepen(tree, 500)
+        before = len(os.listdir("/proc/self/fd"))
+        most = 0
+        opened = os.open
+
+        def count(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+            nonlocal most
+            descriptor = opened(path, flags, mode, dir_fd=dir_fd)
+            most = max(most, descriptor)
+            return descriptor
+
+        monkeypatch.setattr(os, "open", count)
         pack(tree, io.BytesIO())
+        assert most < before + 60
 
 
 def test_the_deepest_tree_that_passes_is_read_again(tree: Path) -> None:
     (tree / ("d/" * 255)).mkdir(parents=True)
     (tree / ("d/" * 255) / "f").write_bytes(b"x")
     assert packed(tree)[1].entries == 256
+    pack(tree, io.BytesIO(), limits=ArchiveLimits())
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "whiteout"])
-def test_one_level_more_is_refused_whatever_it_is(tree: Path, kind: str) -> None:
+def test_one_level_more_is_not_published_whatever_it_is(tree: Path, kind: str) -> None:
     place = tree / ("d/" * 256) / "x"
     place.parent.mkdir(parents=True)
     if kind == "file":
@@ -346,7 +434,35 @@ def test_one_level_more_is_refused_whatever_it_is(tree: Path, kind: str) -> None
         place.mkdir()
     else:
         os.mknod(place, stat.S_IFCHR, os.makedev(0, 0))
-    with pytest.raises(UnsupportedTreeError, match="is deeper than 256 directories"):
+    with pytest.raises(ArchiveLimitError, match=r"is deeper than 256 directories \(limit path_depth\)"):
+        pack(tree, io.BytesIO(), limits=ArchiveLimits())
+
+
+def test_a_deletion_whose_mark_is_longer_than_a_name_is_not_published(tree: Path) -> None:
+    os.mknod(tree / ("x" * 252), stat.S_IFCHR, os.makedev(0, 0))
+    with pytest.raises(ArchiveLimitError, match="is the mark of a deletion, and longer than a name can be"):
+        pack(tree, io.BytesIO(), limits=ArchiveLimits())
+    sink = io.BytesIO()
+    assert pack(tree, sink).whiteouts == (b"x" * 252,)
+    assert names(sink.getvalue()) == [".wh." + "x" * 252]
+
+
+def test_a_directory_that_is_moved_while_it_is_packed_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So deep that it is not held open, and so that the way back to it is gone."""
+    deepen(tree, 100)
+    (tree / "elsewhere").mkdir()
+    opened = os.open
+
+    def move(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == b"file":
+            monkeypatch.undo()
+            deep = tree / ("d/" * 40)
+            (deep / "d").rename(tree / "elsewhere/d")
+            deep.rename(tree / "elsewhere/other")
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", move)
+    with pytest.raises(TreeChangedError, match="was moved while it was read; stop what moves it and repeat"):
         pack(tree, io.BytesIO())
 
 

@@ -116,6 +116,17 @@ async def test_forms_of_init(bare: Plugin, home: Path, document: dict[str, Any])
 _MAP = [{"container_id": 0, "host_id": 100000, "size": 65536}]
 
 
+async def test_a_long_list_of_changes_is_whole(plugin: Plugin) -> None:
+    await plugin.call("Create", ID="a", Parent="")
+    directory = Path((await plugin.call("Get", ID="a"))["Dir"])
+    names = [f"{number:04d}-{'x' * 100}" for number in range(3_000)]
+    for name in names:
+        (directory / name).touch()
+    assert (await plugin.call("Changes", ID="a", Parent=""))["Changes"] == [
+        {"Path": f"/{name}", "Kind": 1} for name in names
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
@@ -125,6 +136,7 @@ _MAP = [{"container_id": 0, "host_id": 100000, "size": 65536}]
         ({"Home": "relative/path"}, "not an absolute path"),
         ({"Home": ""}, "Home"),
         ({"Home": None}, "Home"),
+        ({"Home": "/var/lib/docker\0/cvmfs"}, "Home: Value error, a path has no NUL character"),
         ({"UIDMaps": "all"}, "UIDMaps"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import io
 import os
 import stat
@@ -127,6 +128,38 @@ async def test_a_broken_body_is_one_line_in_the_log(plugin: Plugin, base: str, c
     assert (event["log_level"], event["event"], event["layer"]) == ("warning", "body_broken_off", base)
     assert event["reason"]
     assert "exc_info" not in event
+
+
+@pytest.mark.parametrize("path", ["/GraphDriver.ApplyDiff?id={base}&parent=", "/GraphDriver.Exists"])
+@pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(b"")[:10] + b"\x07" * 50])
+async def test_a_body_that_is_not_of_its_encoding_is_the_senders_fault(
+    plugin: Plugin, base: str, home: Path, path: str, body: bytes
+) -> None:
+    with capture_logs() as logs:
+        async with plugin.client() as client:
+            answer = await client.call(path.format(base=base), body, headers="Content-Encoding: gzip\r\n")
+    assert answer.status == 400
+    assert "the body of the request cannot be read: 400, message: Can not decode content-encoding: gzip" in answer.error
+    assert logs == []
+    await _no_threads_left()
+    assert list(_diff_directory(home, base).iterdir()) == []
+
+
+async def test_a_layer_that_is_being_filled_is_removed_at_once(plugin: Plugin, base: str, home: Path) -> None:
+    """Its content may never come to an end."""
+    async with plugin.client() as client:
+        await client.stream(f"/GraphDriver.ApplyDiff?id={base}&parent=", _tar(a="a"), end=False)
+
+        async def begun() -> bool:
+            return (_diff_directory(home, base).parent / "incoming").exists()
+
+        await wait_until(begun, timeout=10, what="the layer is being filled")
+        await asyncio.wait_for(plugin.call("Remove", ID=base), 10)
+        answer = await client.answer()
+    assert answer.status == 409
+    assert answer.error == f"layer {base} was removed while it was being filled"
+    assert (await plugin.call("Exists", ID=base))["Exists"] is False
+    await _no_threads_left()
 
 
 async def test_an_error_early_in_a_long_stream_reaches_the_engine(plugin: Plugin, base: str) -> None:

@@ -23,6 +23,7 @@ from harness.processes import wait_until
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive, LayerContent
 from services.common.archive.unpack import unpack
+from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
@@ -447,10 +448,15 @@ async def test_what_cannot_be_removed_of_a_layer_is_not_published(
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.EIO, "the disk fails")
 
+    deletions = iter([delete_tree, fail])
+
+    def fail_later(home: Path) -> None:
+        next(deletions)(home)
+
     async with repository.transaction("token") as transaction:
         with monkeypatch.context() as patched:
             patched.setattr("services.repository.cvmfs_server.transaction.write_file", fail)
-            patched.setattr("services.repository.cvmfs_server.transaction.shutil.rmtree", fail)
+            patched.setattr("services.repository.cvmfs_server.transaction.delete_tree", fail_later)
             with pytest.raises(RepositoryError, match="the disk fails") as caught:
                 await transaction.add(prepared)
         assert not isinstance(caught.value, LayerAdditionError)  # which the batch would go on without
