@@ -16,7 +16,8 @@ import structlog
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.ondisk import OverlayDeletions
-from services.common.archive.unpack import unpack
+from services.common.archive.policy import LocalPolicy
+from services.common.archive.unpack import unpack_by_policy
 from services.common.descriptor import ThinDescriptor
 from services.common.errors import SuiteError
 from services.common.streams import BlockingReader, run_in_thread, run_reader
@@ -258,7 +259,9 @@ class Driver:
         layer.incoming.mkdir()
         try:
             layer.incoming.chmod(0o755)
-            content = unpack(source, layer.incoming, deletions=OverlayDeletions(), limits=self._limits)
+            content = unpack_by_policy(
+                source, layer.incoming, deletions=OverlayDeletions(), policy=LocalPolicy(self._limits)
+            )
             _refuse_empty(layer, content)
             _replace_tree(layer.diff, layer.incoming)
         except BaseException:

@@ -1,7 +1,8 @@
 """A layer's tree that exists in memory only, by names and sizes."""
 
+from services.common.archive.entry import Entry
 from services.common.archive.nametree import NameTree
-from services.common.archive.reader import Entry, TarReader
+from services.common.archive.reader import TarReader
 
 __all__ = ["MemoryTree"]
 
@@ -33,7 +34,7 @@ class MemoryTree:
         """Make a leaf in place of what is there."""
         self._names.add(path, 0)
 
-    def link(self, path: bytes, target: bytes) -> bool:
+    def link(self, path: bytes, target: bytes, entry: Entry) -> bool:  # noqa: ARG002 - attributes are not kept
         """Make a hard link in place of what is there; return False where the target is absent."""
         return self._names.link(path, target)
 
@@ -41,9 +42,10 @@ class MemoryTree:
         """Remove what is there, if anything, but make its parents."""
         self._names.vacate(path)
 
-    def imply(self, path: bytes) -> None:
-        """Make a directory, which may be the root, unless it exists."""
+    def imply(self, path: bytes) -> bytes:
+        """Make a directory, which may be the root, unless it exists; return its path."""
         self._names.imply(path)
+        return path
 
     def is_directory(self, path: bytes) -> bool | None:
         """Tell whether a path is a directory; None where nothing is there."""

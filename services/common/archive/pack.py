@@ -11,13 +11,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from services.common.archive.entry import Kind
 from services.common.archive.errors import ArchiveLimitError, TreeChangedError, TreeReadError, UnsupportedTreeError
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR, is_whiteout
 from services.common.archive.paths import OPAQUE_MARKER, WHITEOUT_PREFIX
-from services.common.archive.reader import Kind
 from services.common.archive.tarwriter import Sink, TarWriter
 from services.common.archive.xattrs import LOCAL_XATTRS, OVERLAY_PREFIX, is_layer_xattr, xattr_fits
 

@@ -9,15 +9,16 @@
 - Clients expand `$(NAME)` in the targets of symbolic links, and hard links become files of their own.
 - Extended attributes are kept if the repository's settings say so, with names and values of up to 255 bytes.
 
-Names that begin with `.wh.` never get here: to the reader of archives they are deletions.
+Names that begin with `.wh.` never get here: to the reader of archives they are deletions, or refused in capitals.
 """
 
 from typing import Final
 
+from services.common.archive.entry import Entry
 from services.common.archive.errors import UnsafeArchiveError
 from services.common.archive.layer import LayerTree
 from services.common.archive.notes import Notes, show
-from services.common.archive.reader import Entry, TarReader
+from services.common.archive.reader import TarReader
 from services.common.layout import CATALOG_MARKER
 
 __all__ = ["CvmfsNames"]
@@ -84,10 +85,10 @@ class CvmfsNames:
         _refuse_reserved(path)
         self._tree.node(path, entry)
 
-    def link(self, path: bytes, target: bytes) -> bool:
+    def link(self, path: bytes, target: bytes, entry: Entry) -> bool:
         """Make a hard link."""
         _refuse_reserved(path)
-        made = self._tree.link(path, target)
+        made = self._tree.link(path, target, entry)
         self._links += made
         return made
 
@@ -95,9 +96,9 @@ class CvmfsNames:
         """Remove what is there."""
         self._tree.vacate(path)
 
-    def imply(self, path: bytes) -> None:
+    def imply(self, path: bytes) -> bytes:
         """Make a directory unless it exists."""
-        self._tree.imply(path)
+        return self._tree.imply(path)
 
     def is_directory(self, path: bytes) -> bool | None:
         """Tell whether a path is a directory."""
