@@ -147,8 +147,9 @@ _TABLE: Final[list[tuple[str, bytes, tuple[type[ArchiveError], str] | None]]] = 
     ("dotdot", archive(_directory(b"a/"), member(b"a/../b", b"x")), _unsafe("'a/../b' leaves")),
     ("dotdot-of-nothing", archive(member(b"a/../b", b"x")), _unsafe("leaves")),
     ("dotdot-above-the-root", archive(member(b"../../a/../b", b"x")), _unsafe("leaves")),
+    ("dotdot-above-the-root-in-between", archive(member(b"a/../../b", b"x")), _unsafe("leaves")),
     ("dotdot-of-a-symlink", archive(_LIB, member(b"lib/../x", b"x")), _unsafe("leaves")),
-    ("dotdot-in-a-hard-link", archive(_F, _hard(b"d/h", b"../d/../f")), _unsafe("leaves")),
+    ("dotdot-in-a-hard-link", archive(_F, _hard(b"d/h", b"d/../f")), _unsafe("leaves")),
     ("dotdot-in-a-whiteout", archive(_directory(b"a/"), member(b"b/../a/.wh.x")), _unsafe("leaves")),
     ("the-root-as-a-file", archive(member(b".", b"xx"), _F), _unsafe("cannot be a file")),
     ("the-root-as-a-symlink", archive(_link(b"a/..", b"/etc"), _F), _unsafe("leaves")),
@@ -232,11 +233,6 @@ _TABLE: Final[list[tuple[str, bytes, tuple[type[ArchiveError], str] | None]]] = 
         _link(b"l", b"t"), member(b"p", typeflag=b"6"), member(b"n", typeflag=b"3", major=1, minor=3))]), None),
     ("a-bad-attribute", archive(_xattr(b"security.capability", b"junk"), _F),
      _malformed("the kernel refuses the value of 'security.capability'")),
-    # Hard links
-    ("a-hard-link-with-attributes", archive(member(b"f", b"x", uid=1, mode=0o600, mtime=5), _xattr(b"user.a", b"1"),
-     _hard(b"h", b"f", uid=2, gid=3, mode=0o4755, mtime=9)), None),
-    ("a-hard-link-to-a-symlink-with-attributes", archive(_link(b"s", b"t"), _hard(b"h", b"s", uid=2, mode=0o4755)),
-     None),
     # Size and depth
     ("deep", archive(pax({b"path": _DEEP.encode() + b"f"}), _F), (ArchiveLimitError, "limit path_depth")),
 ]  # fmt: skip
@@ -322,7 +318,8 @@ _LOCALLY: Final[dict[str, Mapping[str, str] | str]] = {
     },
     "dotdot": {"a": _D, "b": _X},
     "dotdot-of-nothing": {"b": _X},
-    "dotdot-above-the-root": {"b": _X},
+    "dotdot-above-the-root": "'../../a/../b' leaves the layer by a .. component",
+    "dotdot-above-the-root-in-between": "leaves the layer",
     "dotdot-of-a-symlink": {
         "lib": "lrwxrwxrwx -> usr/lib",
         "usr": _D,
@@ -361,8 +358,8 @@ _LOCALLY: Final[dict[str, Mapping[str, str] | str]] = {
     "an-old-directory-with-a-size": {"d": _D, "f": _DATA},
     "a-second-archive": {"f": _DATA},
     "rubbish-behind-the-end": {"f": _DATA},
-    "no-padding": {"f": _DATA},
-    "some-padding": {"f": _DATA},
+    "no-padding": "cut short",
+    "some-padding": "cut short",
     "an-extended-header-without-its-entry": {"f": _DATA},
     "cut-in-a-header": "cut short",
     "one-zero-block-in-between": "goes on after a zero block",
@@ -396,8 +393,6 @@ _LOCALLY: Final[dict[str, Mapping[str, str] | str]] = {
         "p": "prw-r--r-- trusted.a=31",
     },
     "a-bad-attribute": "the kernel refuses the value",
-    "a-hard-link-with-attributes": {"f": "-rwsr-xr-x 2:3 @9 'x' user.a=31", "h": "= f"},
-    "a-hard-link-to-a-symlink-with-attributes": {"h": "lrwxrwxrwx 2:0 -> t", "s": "= h"},
     "below-40-symlinks": {
         "d": _D,
         "d/x": _X,

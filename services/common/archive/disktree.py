@@ -17,7 +17,7 @@ from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import DeletionEncoding
 from services.common.archive.policy import ArchivePolicy
 from services.common.archive.reader import TarReader
-from services.common.archive.xattrs import CAPABILITY, xattr_fits
+from services.common.archive.xattrs import CAPABILITY
 
 __all__ = ["DiskTree"]
 
@@ -43,7 +43,6 @@ class DiskTree:
     def __init__(self, root: int, *, deletions: DeletionEncoding, policy: ArchivePolicy, notes: Notes) -> None:
         self._way = Descent(root, policy)
         self._deletions = deletions
-        self._policy = policy
         self._notes = notes
         self.size = 0
 
@@ -130,7 +129,7 @@ class DiskTree:
         except OSError as error:
             raise refused(path, error) from error
 
-    def link(self, path: bytes, target: bytes, entry: Entry) -> bool:
+    def link(self, path: bytes, target: bytes) -> bool:
         """Make a hard link in place of what is there; return False where the target is absent."""
         target_parent, _, target_name = target.rpartition(b"/")
         # The target's directory is opened apart, so that the way to the last entry stays open.
@@ -147,8 +146,6 @@ class DiskTree:
             parent, name = self._way.enter(path)
             try:
                 self._link(source, target_name, parent, name)
-                if self._policy.links_have_attributes:
-                    self._take_attributes(parent, name, path, entry)
             except OSError as error:
                 raise refused(path, error) from error
         finally:
@@ -232,29 +229,6 @@ class DiskTree:
                 os.close(handle)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
 
-    def _take_attributes(self, parent: int, name: bytes, path: bytes, entry: Entry) -> None:
-        """Give a file the attributes of a hard link to it.
-
-        Only what differs is changed: a change of owner, even to the same one, would drop file capabilities.
-        """
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if entry.uid not in (-1, status.st_uid) or entry.gid not in (-1, status.st_gid):
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        handle = os.open(name, _HANDLE, dir_fd=parent)
-        try:
-            held = b"/proc/self/fd/%d" % handle
-            fitting = _KINDS[stat.S_IFMT(status.st_mode)]
-            for key, value in entry.xattrs.items():
-                if xattr_fits(key, fitting):
-                    self._set_xattr(held, path, key, value)
-            if stat.S_ISLNK(status.st_mode):
-                return
-            if entry.mode != stat.S_IMODE(os.fstat(handle).st_mode):
-                os.chmod(held, entry.mode)
-        finally:
-            os.close(handle)
-        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
-
     def _set_xattrs(self, target: int | bytes, path: bytes, entry: Entry) -> None:
         for name, value in entry.xattrs.items():
             self._set_xattr(target, path, name, value)
@@ -310,8 +284,3 @@ class DiskTree:
 
 
 _NODE_TYPES: Final = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
-_KINDS: Final = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFLNK: Kind.SYMLINK,
-    **{number: kind for kind, number in _NODE_TYPES.items()},
-}

@@ -48,7 +48,7 @@ class LayerTree(Protocol):
     def node(self, path: bytes, entry: Entry) -> None:
         """Make a device or fifo in place of what is there."""
 
-    def link(self, path: bytes, target: bytes, entry: Entry) -> bool:
+    def link(self, path: bytes, target: bytes) -> bool:
         """Make a hard link in place of what is there; return False, and change nothing, where the target is absent."""
 
     def vacate(self, path: bytes) -> None:
@@ -104,7 +104,7 @@ class _LayerReader:
         self._entries = TarReader(stream, policy)
         self._whiteouts: set[bytes] = set()
         self._opaque: set[bytes] = set()
-        self._waiting: dict[bytes, tuple[bytes, Entry]] = {}
+        self._waiting: dict[bytes, bytes] = {}
         """Hard links whose target has not come yet, by path."""
 
     def read(self) -> LayerContent:
@@ -158,14 +158,14 @@ class _LayerReader:
     def _kept_xattrs(self, path: bytes, entry: Entry) -> dict[bytes, bytes]:
         kept = {}
         for name, value in entry.xattrs.items():
-            if entry.kind is Kind.LINK and not self._policy.links_have_attributes:
+            if entry.kind is Kind.LINK:
                 pass  # they are those of the target's own entry
             elif not self._policy.keeps_xattr(name):
                 if name not in LOCAL_XATTRS:
                     self._notes.add(
                         f"{show(path)}: the attribute {show(name)} is not one that a layer carries, skipped"
                     )
-            elif entry.kind is not Kind.LINK and not xattr_fits(name, entry.kind):
+            elif not xattr_fits(name, entry.kind):
                 self._notes.add(f"{show(path)}: a {entry.kind.value} cannot have the attribute {show(name)}, skipped")
             else:
                 kept[name] = value
@@ -198,24 +198,24 @@ class _LayerReader:
         if target == path or target.startswith(path + b"/"):
             raise UnsafeArchiveError(f"{show(path)} is a hard link to itself or into itself")
         self._waiting.pop(path, None)
-        if not self._tree.link(path, target, entry):
+        if not self._tree.link(path, target):
             self._tree.vacate(path)
-            self._waiting[self._without_links(path)] = (target, entry)
+            self._waiting[self._without_links(path)] = target
 
     def _link_waiting(self) -> None:
         """Make the hard links to what came after them, each chain from its end."""
-        waiting = {path: link for path, link in self._waiting.items() if self._tree.is_directory(path) is None}
+        waiting = {path: target for path, target in self._waiting.items() if self._tree.is_directory(path) is None}
         while waiting:
             self._stream.check_time()
-            path, link = waiting.popitem()
-            chain = {path: link}
-            while link[0] in waiting:
-                path = link[0]
-                link = chain[path] = waiting.pop(path)
-            for path, (target, entry) in reversed(chain.items()):
-                if not self._tree.link(path, target, entry):
+            path, target = waiting.popitem()
+            chain = {path: target}
+            while target in waiting:
+                path, target = target, waiting.pop(target)
+                chain[path] = target
+            for link in reversed(chain):
+                if not self._tree.link(link, chain[link]):
                     raise UnsafeArchiveError(
-                        f"{show(path)} is a hard link to {show(target)}, which this layer does not hold"
+                        f"{show(link)} is a hard link to {show(chain[link])}, which this layer does not hold"
                     )
 
     def _resolve_deletions(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:

@@ -34,7 +34,7 @@ class MemoryTree:
         """Make a leaf in place of what is there."""
         self._names.add(path, 0)
 
-    def link(self, path: bytes, target: bytes, entry: Entry) -> bool:  # noqa: ARG002 - attributes are not kept
+    def link(self, path: bytes, target: bytes) -> bool:
         """Make a hard link in place of what is there; return False where the target is absent."""
         return self._names.link(path, target)
 

@@ -8,6 +8,10 @@ One parser reads all archives, and asks the policy where readers of archives are
 
 Where a policy lets a disagreement pass, the reader goes on with what Docker takes: the last of two values, extended
 headers before the plain one, no data behind anything but files, no word of global headers, owners modulo 2^32.
+
+In three things a node is stricter than overlay2, since nobody's image can need them: a name that climbs above the
+layer's root, which overlay2 puts at the root; a stream that ends inside the padding of a file, so that one that is cut
+never passes for a whole one; and the attributes of a hard link's own entry, which are those of its target here.
 """
 
 from typing import Final, Protocol
@@ -29,10 +33,6 @@ class ArchivePolicy(Protocol):
     @property
     def limits(self) -> ArchiveLimits:
         """Enforced while reading."""
-
-    @property
-    def links_have_attributes(self) -> bool:
-        """Whether the entry of a hard link gives the file that it links to its own owner, mode, time and attributes."""
 
     @property
     def most_links(self) -> int:
@@ -66,7 +66,6 @@ class ArchivePolicy(Protocol):
 class PublishedPolicy:
     """The strict rules, for what is published."""
 
-    links_have_attributes: Final = False
     most_links: Final = 0
 
     def __init__(self, limits: ArchiveLimits) -> None:
@@ -108,7 +107,6 @@ class LocalPolicy:
     on time. A size is bounded by the disk alone, as under overlay2, and a path not even by the kernel's PATH_MAX.
     """
 
-    links_have_attributes: Final = True
     most_links: Final = 40
     """As many as the kernel follows (path_resolution(7))."""
 
@@ -123,13 +121,15 @@ class LocalPolicy:
         """Let it pass."""
 
     def path(self, name: bytes) -> bytes:
-        """Take `..` for the name before it, and at the root for the root."""
+        """Take `..` for the name before it, as long as there is one."""
         path = name
         if b"/." in name or b"//" in name or name[:1] in (b"/", b".") or name[-1:] == b"/":
             parts: list[bytes] = []
             for part in name.split(b"/"):
                 if part == b"..":
-                    del parts[-1:]
+                    if not parts:
+                        raise UnsafeArchiveError(f"{show(name)} leaves the layer by a .. component")
+                    del parts[-1]
                 elif part not in (b"", b"."):
                     parts.append(part)
             path = b"/".join(parts)

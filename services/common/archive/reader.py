@@ -80,7 +80,8 @@ class TarReader:
             As the stream deserves.
         """
         if self._unread or self._padding:
-            self._pass_over_rest()
+            self._stream.skip(self._unread + self._padding)
+            self._unread = self._padding = 0
         prelude: Prelude | None = None
         while True:
             view = self._stream.block()
@@ -120,20 +121,10 @@ class TarReader:
 
     def whole(self) -> memoryview:
         """Return all data of the current entry, whose size must fit the stream's buffer together with its padding."""
-        size, padding = self._unread, self._padding
+        size = self._unread
+        view = self._stream.take(size + self._padding)
         self._unread = self._padding = 0
-        view = self._stream.take_most(size + padding)
-        if len(view) < size + padding:
-            if len(view) < size:
-                raise self._stream.cut_short()
-            self._policy.object_to(self._stream.cut_short())
         return view[:size]
-
-    def _pass_over_rest(self) -> None:
-        self._stream.skip(self._unread)
-        padding, self._unread, self._padding = self._padding, 0, 0
-        if len(self._stream.take_most(padding)) < padding:
-            self._policy.object_to(self._stream.cut_short())
 
     def _finish(self) -> None:
         """Check that nothing but zeros follows the first zero block, and read to the end of the stream."""

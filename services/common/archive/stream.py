@@ -80,16 +80,9 @@ class TarStream:
         MalformedArchiveError
             The stream ends before.
         """
-        view = self.take_most(size)
-        if len(view) < size:
-            raise self.cut_short()
-        return view
-
-    def take_most(self, size: int) -> memoryview:
-        """Return the next `size` bytes, which fit the buffer (1 MiB), or fewer where the stream ends before."""
         while self._end - self._start < size:
             if not self._fill():
-                size = self._end - self._start
+                raise self._cut_short()
         start = self._start
         self._start = start + size
         return self._buffer[start : start + size]
@@ -103,7 +96,7 @@ class TarStream:
             The stream has ended.
         """
         if self._start == self._end and not self._fill():
-            raise self.cut_short()
+            raise self._cut_short()
         start = self._start
         self._start = min(self._end, start + most)
         return self._buffer[start : self._start]
@@ -118,10 +111,6 @@ class TarStream:
         """
         while size:
             size -= len(self.some(size))
-
-    def cut_short(self) -> MalformedArchiveError:
-        """Return the error about a stream that has ended before its time."""
-        return MalformedArchiveError(f"the tar stream is cut short: it ends at byte {self._read}, inside an entry")
 
     def rest(self) -> memoryview | None:
         """Return some of what is left, or nothing at the end of the stream."""
@@ -146,3 +135,6 @@ class TarStream:
         self._read += count
         self._limits.check_stream_size(self._read)
         return True
+
+    def _cut_short(self) -> MalformedArchiveError:
+        return MalformedArchiveError(f"the tar stream is cut short: it ends at byte {self._read}, inside an entry")

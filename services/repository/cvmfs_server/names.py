@@ -85,10 +85,10 @@ class CvmfsNames:
         _refuse_reserved(path)
         self._tree.node(path, entry)
 
-    def link(self, path: bytes, target: bytes, entry: Entry) -> bool:
+    def link(self, path: bytes, target: bytes) -> bool:
         """Make a hard link."""
         _refuse_reserved(path)
-        made = self._tree.link(path, target, entry)
+        made = self._tree.link(path, target)
         self._links += made
         return made
 

@@ -186,15 +186,19 @@ def test_a_hard_link_waits_for_its_target_below_a_link(tree: Path) -> None:
     assert (tree / "usr/h").samefile(tree / "usr/f")
 
 
-def test_file_capabilities_survive_a_hard_link_of_the_same_owner(tree: Path) -> None:
+def test_a_hard_links_own_entry_changes_nothing(tree: Path) -> None:
     capability = bytes.fromhex("0100000200200000000000000000000000000000")
     content = archive(
         pax({b"SCHILY.xattr.security.capability": capability}),
-        member(b"f", b"x", mode=0o755, uid=5),
-        member(b"h", typeflag=b"1", link=b"f", mode=0o755, uid=5),
+        member(b"f", b"x", mode=0o4755, uid=5, mtime=6),
+        pax({b"SCHILY.xattr.trusted.a": b"1"}),
+        member(b"h", b"", b"1", link=b"f", mode=0o600, uid=7),
     )
     _put(content, tree)
+    status = (tree / "h").stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_mtime) == (0o4755, 5, 6)
     assert os.getxattr(tree / "h", "security.capability") == capability
+    assert os.listxattr(tree / "h") == ["security.capability"]
 
 
 # Depth

@@ -130,7 +130,7 @@ class CatalogTree:
         number = self._add(path, entry, _NODE_TYPES[entry.kind], 0)
         self.devices[number] = 0 if entry.kind is Kind.FIFO else os.makedev(entry.major, entry.minor)
 
-    def link(self, path: bytes, target: bytes, entry: Entry) -> bool:  # noqa: ARG002 - it is the target's that counts
+    def link(self, path: bytes, target: bytes) -> bool:
         """Make a hard link in place of what is there; return False where the target is absent."""
         return self.names.link(path, target)
 
