@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import stat
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from services.common.archive.errors import ArchiveError
+from services.common.archive.pack import pack
 from services.node.changes import Change, changes
 from services.node.driver import Driver, TreeDiff
 from services.node.errors import (
@@ -350,6 +353,23 @@ async def test_a_thin_image_from_which_the_descriptor_is_deleted_is_a_regular_on
     (await driver.get(container, label="") / "new").touch()
     assert await _packed(driver, "c", "c-init") == ["new"]
     assert await _packed(driver, "deletes", None) == ["a", "b", "c"]
+
+
+async def test_what_is_local_may_be_named_as_it_likes(driver: Driver) -> None:
+    """CVMFS takes such a name for a deletion; a regular image has nothing to do with it."""
+    await load_layer(driver, "base", None, {".WH.a": "base"})
+    container = await make_container(driver, "c", "base")
+    directory = await driver.get(container, label="")
+    assert (directory / ".WH.a").read_text() == "base"
+    (directory / ".Wh.b").touch()
+    diff = await driver.diff(container, LayerId("c-init"))
+    assert isinstance(diff, TreeDiff)
+    sink = io.BytesIO()
+    with diff.opened() as tree:
+        pack(tree, sink)
+    sink.seek(0)
+    with tarfile.open(fileobj=sink) as tar:
+        assert tar.getnames() == [".Wh.b"]
 
 
 async def test_changes_of_a_thin_container(driver: Driver, repository: Repository) -> None:

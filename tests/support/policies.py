@@ -144,7 +144,7 @@ _TABLE: Final[list[tuple[str, bytes, tuple[type[ArchiveError], str] | None]]] = 
      _unsafe("'h' is a hard link to 'lib/x', which this layer does not hold")),
     ("a-hard-link-below-a-symlink", archive(_LIB, _F, _hard(b"lib/h", b"f")), _NO_DIRECTORY),
     # Names that climb
-    ("dotdot", archive(_directory(b"a/"), member(b"a/../b", b"x")), _unsafe("'a/../b' leaves")),
+    ("dotdot-of-a-directory", archive(_directory(b"a/"), member(b"a/../b", b"x")), _unsafe("'a/../b' leaves")),
     ("dotdot-of-nothing", archive(member(b"a/../b", b"x")), _unsafe("leaves")),
     ("dotdot-above-the-root", archive(member(b"../../a/../b", b"x")), _unsafe("leaves")),
     ("dotdot-above-the-root-in-between", archive(member(b"a/../../b", b"x")), _unsafe("leaves")),
@@ -316,7 +316,7 @@ _LOCALLY: Final[dict[str, Mapping[str, str] | str]] = {
         "usr/lib": _D,
         "usr/lib/h": "= f",
     },
-    "dotdot": {"a": _D, "b": _X},
+    "dotdot-of-a-directory": {"a": _D, "b": _X},
     "dotdot-of-nothing": {"b": _X},
     "dotdot-above-the-root": "'../../a/../b' leaves the layer by a .. component",
     "dotdot-above-the-root-in-between": "leaves the layer",

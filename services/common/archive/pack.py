@@ -17,7 +17,12 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR, is_whiteout
-from services.common.archive.paths import OPAQUE_MARKER, WHITEOUT_PREFIX
+from services.common.archive.paths import (
+    OPAQUE_MARKER,
+    WHITEOUT_PREFIX,
+    is_mistaken_for_whiteout,
+    mistaken_for_whiteout,
+)
 from services.common.archive.tarwriter import Sink, TarWriter
 from services.common.archive.xattrs import LOCAL_XATTRS, OVERLAY_PREFIX, is_layer_xattr, xattr_fits
 
@@ -72,7 +77,8 @@ def pack(
     exclude
         Paths relative to the tree, without leading slash, that are left out, with everything below them.
     limits
-        Those of who is going to read the stream, where it is not read at once and would be refused too late.
+        Those of the publisher, where the stream is to be published; it would refuse it too late. So it would names that
+        CVMFS takes for deletions.
 
     Returns
     -------
@@ -187,7 +193,10 @@ class _Packer:
         except OSError as error:
             raise _failed(path, error) from error
         try:
-            self._pack(handle, os.fstat(handle), path)
+            status = os.fstat(handle)
+            if self._limits is not None and is_mistaken_for_whiteout(name) and not is_whiteout(status):
+                raise UnsupportedTreeError(f"{show(path)} cannot be published: {mistaken_for_whiteout(name)}")
+            self._pack(handle, status, path)
         except OSError as error:
             raise _failed(path, error) from error
         finally:

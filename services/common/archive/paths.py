@@ -12,6 +12,7 @@ __all__ = [
     "WHITEOUT_PREFIX",
     "checked_path",
     "is_mistaken_for_whiteout",
+    "mistaken_for_whiteout",
     "normal_path",
     "whiteout_target",
 ]
@@ -77,12 +78,15 @@ def is_mistaken_for_whiteout(name: bytes) -> bool:
     return name[: len(WHITEOUT_PREFIX)].lower() == WHITEOUT_PREFIX and not name.startswith(WHITEOUT_PREFIX)
 
 
+def mistaken_for_whiteout(name: bytes) -> str:
+    """Tell why such a file cannot be published."""
+    return f"CVMFS takes {show(name)} for a deletion, since it does not look at the case of .wh."
+
+
 def _refuse_mistaken(path: bytes) -> None:
     for name in path.split(b"/"):
         if is_mistaken_for_whiteout(name):
-            raise UnsafeArchiveError(
-                f"{show(path)} cannot be published: CVMFS takes {show(name)} for a deletion, whatever the case of .wh."
-            )
+            raise UnsafeArchiveError(f"{show(path)} cannot be published: {mistaken_for_whiteout(name)}")
 
 
 def _check_length(path: bytes, limits: ArchiveLimits) -> None:
