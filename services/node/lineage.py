@@ -84,7 +84,7 @@ def _lstat(layer: Layer) -> os.stat_result | None:
         return None
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _parsed(place: Path, layer: LayerId, _state: tuple[int, ...]) -> ThinDescriptor | None:
     """Read a file once in the state that it is in, so that what is no descriptor is told of once."""
     try:

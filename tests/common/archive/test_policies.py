@@ -201,6 +201,42 @@ def test_a_hard_links_own_entry_changes_nothing(tree: Path) -> None:
     assert os.listxattr(tree / "h") == ["security.capability"]
 
 
+# Attributes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "trusted.overlay.opaque",
+            "trusted.overlay.redirect",
+            "trusted.overlay.overlay.opaque",
+            "user.overlay.opaque",
+        ),
+        *("security.other", "system.other", "nonsense"),
+    ],
+)
+def test_attributes_that_are_no_layers_own_are_skipped_with_a_note(tree: Path, name: str) -> None:
+    content = _put(archive(pax({b"SCHILY.xattr." + name.encode(): b"y"}), member(b"d/", b"", b"5")), tree)
+    assert os.listxattr(tree / "d") == []
+    assert name in content.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("system.posix_acl_access", member(b"f", b"", b"2", link=b"t")),
+        ("system.posix_acl_default", member(b"f", b"x")),
+        ("user.a", member(b"f", b"", b"6")),
+        ("security.capability", member(b"f", b"", b"5")),
+    ],
+)
+def test_attributes_that_a_file_cannot_have_are_skipped_with_a_note(tree: Path, name: str, entry: bytes) -> None:
+    content = _put(archive(pax({b"SCHILY.xattr." + name.encode(): b"y"}), entry), tree)
+    assert os.listxattr(tree / "f", follow_symlinks=False) == []
+    assert name in content.notes[0]
+
+
 # Depth
 
 
