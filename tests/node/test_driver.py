@@ -308,6 +308,9 @@ async def test_an_unusable_descriptor_fails_the_container_and_can_be_removed(
     await driver.create(init, LayerId("thin"), LayerKind.CONTAINER)
     with pytest.raises(LineageError, match=r"layer thin: thin\.json needs version 2\.0 of the form"):
         await driver.get(init, label="")
+    # It can be pushed and saved all the same.
+    assert os.listdir(await driver.get(LayerId("thin"), label="")) == ["thin.json"]
+    await driver.put(LayerId("thin"))
     await driver.put(init)
     await driver.remove(init)
     await driver.remove(LayerId("thin"))
