@@ -18,10 +18,12 @@ from harness.images import write_image
 from harness.node import Node
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
 from services.common.archive.limits import ArchiveLimits
+from services.common.descriptor import LayerUrl
 from tests.support.e2e import Images
 from tests.support.hostile import CASES
 from tests.support.node_traces import NodeTraces
 from tests.support.policies import DIFFERENCES, described
+from tests.support.repositories import thin_json
 from tests.support.tars import archive, member, pax
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -134,7 +136,12 @@ def _lower() -> bytes:
     )
 
 
+_THIN: Final = thin_json(LayerUrl(f"cvmfs://unknown.example.org/{'1e' * 32}"))
+"""A descriptor that no node can run."""
+
 _UPPERS: Final[list[tuple[str, Callable[[], bytes]]]] = [
+    ("an-ordinary-thin-json", lambda: archive(member(b"thin.json", b'{"name": "my app"}'), member(b"x", b"x"))),
+    ("a-thin-json-that-is-no-file", lambda: archive(member(b"thin.json", typeflag=b"2", link=b"x", mode=0o777))),
     ("below-a-symlink-of-a-lower-layer", lambda: archive(member(b"lib/x", b"x"))),
     ("an-absolute-name-below-it", lambda: archive(member(b"/lib/x/../y", b"y"))),
     ("attributes", lambda: archive(
@@ -144,20 +151,34 @@ _UPPERS: Final[list[tuple[str, Callable[[], bytes]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "upper"), _UPPERS, ids=[name for name, _ in _UPPERS])
-async def test_a_container_sees_the_same_above_a_lower_layer(
-    name: str, upper: Callable[[], bytes], plain: Engine, node: Node, images: Images, tmp_path: Path
+async def _compare(
+    image: str, layers: Sequence[bytes], engines: Sequence[Engine], images: Images, directory: Path
 ) -> None:
-    for layer, content in (("lower", _lower()), ("upper", upper())):
-        (tmp_path / layer).write_bytes(content)
-    image = f"lower:{name}"
-    write_image(tmp_path / "image.tar", name=image, layers=[images.base, tmp_path / "lower", tmp_path / "upper"])
+    """Load layers on the base image, and compare what containers see."""
+    tars = [images.base]
+    for number, content in enumerate(layers):
+        tars.append(directory / f"{number}.layer")
+        tars[-1].write_bytes(content)
+    write_image(directory / "image.tar", name=image, layers=tars)
     trees: list[Tree] = []
-    for engine in (node.engine, plain):
-        await engine.docker("load", input=tmp_path / "image.tar")
+    for engine in engines:
+        await engine.docker("load", input=directory / "image.tar")
         container = await run_container(engine, image)
         tree = await asyncio.to_thread(read_directory, container.root, exclusions=CONTAINER_EXCLUSIONS)
         trees.append({path: dataclasses.replace(entry, mtime=None) for path, entry in tree.items()})
         await engine.docker("rm", "--force", container.id)
         await engine.docker("rmi", image)
     assert differences(*trees, names=("suite", "overlay2")) == []
+
+
+@pytest.mark.parametrize(("name", "upper"), _UPPERS, ids=[name for name, _ in _UPPERS])
+async def test_a_container_sees_the_same_above_a_lower_layer(
+    name: str, upper: Callable[[], bytes], plain: Engine, node: Node, images: Images, tmp_path: Path
+) -> None:
+    await _compare(f"lower:{name}", [_lower(), upper()], (node.engine, plain), images, tmp_path)
+
+
+async def test_a_deleted_descriptor_does_not_count(plain: Engine, node: Node, images: Images, tmp_path: Path) -> None:
+    thin = archive(member(b"thin.json", _THIN), member(b"beside", b"x"))
+    deletes = archive(member(b".wh.thin.json", b""), member(b"y", b"y"))
+    await _compare("deleted:descriptor", [thin, deletes], (node.engine, plain), images, tmp_path)
