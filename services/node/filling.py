@@ -5,7 +5,8 @@ from collections.abc import AsyncIterable
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.ondisk import OverlayDeletions
-from services.common.archive.unpack import unpack
+from services.common.archive.policy import LocalPolicy
+from services.common.archive.unpack import unpack_by_policy
 from services.common.streams import BlockingReader, run_reader
 from services.node.errors import UnsupportedError
 from services.node.layers import Layer
@@ -45,7 +46,9 @@ class LayerFiller:
         layer.incoming.mkdir()
         try:
             layer.incoming.chmod(0o755)
-            content = unpack(source, layer.incoming, deletions=OverlayDeletions(), limits=self._limits)
+            content = unpack_by_policy(
+                source, layer.incoming, deletions=OverlayDeletions(), policy=LocalPolicy(self._limits)
+            )
             _refuse_empty(layer, content)
             replace_directory(layer.diff, layer.incoming)
         finally:

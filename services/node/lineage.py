@@ -57,8 +57,11 @@ class Lineage:
 
 
 def holds_descriptor(layer: Layer) -> bool:
-    """Return whether the thin.json at the root of a layer is a descriptor; raises as `read_descriptor`."""
-    return read_descriptor(layer) is not None
+    """Return whether the thin.json at the root of a layer is a descriptor, be it one that cannot be used here."""
+    try:
+        return read_descriptor(layer) is not None
+    except LineageError:
+        return True
 
 
 def read_descriptor(layer: Layer) -> ThinDescriptor | None:
@@ -84,7 +87,7 @@ def _lstat(layer: Layer) -> os.stat_result | None:
         return None
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def _parsed(place: Path, layer: LayerId, _state: tuple[int, ...]) -> ThinDescriptor | None:
     """Read a file once in the state that it is in, so that what is no descriptor is told of once."""
     try:
@@ -160,16 +163,16 @@ def trace(chain: Sequence[Layer]) -> Lineage:
     """
     top, ancestors = chain[0], chain[1:]
     container = [layer for layer in ancestors if layer.kind is LayerKind.CONTAINER]
-    local: list[Layer] = []
-    hidden = top.kind is LayerKind.IMAGE and _deletes(top)
-    for layer in ancestors:
-        if layer.kind is LayerKind.CONTAINER:
+    images = [layer for layer in ancestors if layer.kind is LayerKind.IMAGE]
+    for number, layer in enumerate(images):
+        if not holds_descriptor(layer):
             continue
-        descriptor = None if hidden else read_descriptor(layer)
-        if descriptor is not None:
-            with os.scandir(layer.diff) as entries:
-                has_files = any(entry.name != DESCRIPTOR_NAME for entry in entries)
-            return Lineage(container, local, layer, has_files, descriptor)
-        local.append(layer)
-        hidden = hidden or _hides(layer)
-    return Lineage(container, local, None, thin_has_files=False, descriptor=None)
+        local = images[:number]
+        if (top.kind is LayerKind.IMAGE and _deletes(top)) or any(map(_hides, local)):
+            break
+        if (descriptor := read_descriptor(layer)) is None:
+            continue  # a build step has just changed it
+        with os.scandir(layer.diff) as entries:
+            has_files = any(entry.name != DESCRIPTOR_NAME for entry in entries)
+        return Lineage(container, local, layer, has_files, descriptor)
+    return Lineage(container, images, None, thin_has_files=False, descriptor=None)

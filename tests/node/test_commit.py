@@ -207,6 +207,25 @@ async def test_a_configured_repository_and_layout(core: Core, bucket: S3Access, 
     assert added.url == f"cvmfs://commits.example.org/{home}/layerfs"
 
 
+@pytest.mark.parametrize("name", [".WH.f", ".Wh.f", ".wH."])
+async def test_what_cvmfs_takes_for_a_deletion_is_not_committed(
+    commits: Commits, core: Core, repository: Repository, name: str
+) -> None:
+    layer = _thin_container(core, repository)
+    (layer.diff / "d").mkdir()
+    (layer.diff / "d" / name).write_text("content")
+    with pytest.raises(CommitError, match=rf"'d/{re.escape(name)}' cannot be published: CVMFS takes") as refused:
+        await commits.commit(layer)
+    assert "for a deletion" in str(refused.value)
+    assert (layer.diff / "d" / name).read_text() == "content"
+    assert await commits.stored() == set()
+    assert _spool(core) == []
+    # Its deletion can be.
+    (layer.diff / "d" / name).unlink()
+    os.mknod(layer.diff / "d" / name, stat.S_IFCHR, os.makedev(0, 0))
+    await commits.commit(layer)
+
+
 async def test_the_same_changes_again_are_stored_once(commits: Commits, core: Core, repository: Repository) -> None:
     layer = _thin_container(core, repository)
     (layer.diff / "new").write_text("content")
@@ -298,7 +317,7 @@ async def test_a_tree_that_no_archive_can_hold_is_named(commits: Commits, core: 
         (lambda diff: deepen(diff, 300), "is deeper than 256 directories"),
         (lambda diff: deepen(diff, 3_000), "is deeper than 256 directories"),
         (lambda diff: deepen(diff, 20, name="x" * 250), "is longer than 4095 bytes"),
-        (lambda diff: (diff / ".WH.file").touch(), "CVMFS takes a name that starts with .wh."),
+        (lambda diff: (diff / ".WH.file").touch(), "cannot be published: CVMFS takes '.WH.file' for a deletion"),
     ],
 )
 async def test_a_tree_that_cvmfs_cannot_hold_is_refused_while_the_container_is_there(

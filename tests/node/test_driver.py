@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import stat
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -412,6 +413,9 @@ async def test_an_unusable_descriptor_fails_the_container_and_can_be_removed(
     await driver.create(init, LayerId("thin"), LayerKind.CONTAINER)
     with pytest.raises(LineageError, match=r"layer thin: thin\.json needs version 2\.0 of the form"):
         await driver.get(init, label="")
+    # It can be pushed and saved all the same.
+    assert os.listdir(await driver.get(LayerId("thin"), label="")) == ["thin.json"]
+    await driver.put(LayerId("thin"))
     await driver.put(init)
     await driver.remove(init)
     await driver.remove(LayerId("thin"))
@@ -457,6 +461,23 @@ async def test_a_thin_image_from_which_the_descriptor_is_deleted_is_a_regular_on
     (await driver.get(container, label="") / "new").touch()
     assert await _packed(driver, "c", "c-init") == ["new"]
     assert await _packed(driver, "deletes", None) == ["a", "b", "c"]
+
+
+async def test_what_is_local_may_be_named_as_it_likes(driver: Driver) -> None:
+    """CVMFS takes such a name for a deletion; a regular image has nothing to do with it."""
+    await load_layer(driver, "base", None, {".WH.a": "base"})
+    container = await make_container(driver, "c", "base")
+    directory = await driver.get(container, label="")
+    assert (directory / ".WH.a").read_text() == "base"
+    (directory / ".Wh.b").touch()
+    diff = await driver.diffs.diff(container, LayerId("c-init"))
+    assert isinstance(diff, TreeDiff)
+    sink = io.BytesIO()
+    with diff.opened() as tree:
+        pack(tree, sink)
+    sink.seek(0)
+    with tarfile.open(fileobj=sink) as tar:
+        assert tar.getnames() == [".Wh.b"]
 
 
 async def test_changes_of_a_thin_container(driver: Driver, repository: Repository) -> None:

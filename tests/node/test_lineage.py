@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
-from services.common.descriptor import DESCRIPTOR_LIMIT, ThinDescriptor
+from services.common.descriptor import DESCRIPTOR_LIMIT, LayerUrl, ThinDescriptor
 from services.node.errors import LineageError
 from services.node.layers import Layer, LayerId, LayerKind, LayerStore
 from services.node.lineage import Lineage, holds_descriptor, named_layers, read_descriptor, trace
-from tests.support.repositories import Repository, thin_json
+from tests.support.repositories import Repository, newer_thin_json, thin_json
 
 
 @pytest.fixture
@@ -250,6 +250,13 @@ def test_a_descriptor_that_is_deleted_or_replaced_does_not_count(stack: Stack, m
     lineage = stack.trace()
     assert (lineage.thin, lineage.descriptor) == (None, None)
     assert _ids(lineage.local) == ["above", "top", "thin", "older", "base"]
+
+
+def test_a_descriptor_that_cannot_be_used_and_is_deleted_does_not_matter(stack: Stack) -> None:
+    (stack.add("thin").diff / "thin.json").write_text(newer_thin_json(LayerUrl(f"cvmfs://a.ch/{'1e' * 32}")))
+    _whiteout(stack.add("deletes").diff / "thin.json")
+    stack.add("c", container=True)
+    assert _ids(stack.trace().local) == ["deletes", "thin"]
 
 
 def test_a_descriptor_above_a_deletion_counts(stack: Stack, repository: Repository) -> None:

@@ -36,6 +36,11 @@ class Case:
     """Part of the error's text."""
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
 
+    @property
+    def local(self) -> str | None:
+        """Part of what it is told where it is local; None where it is taken, as overlay2 takes it."""
+        return None if self.name in _TAKEN_LOCALLY else _TOLD_LOCALLY.get(self.name, self.says)
+
 
 def case(name: str, error: type[ArchiveError], says: str, *parts: bytes, limits: ArchiveLimits | None = None) -> Case:
     """Make a case whose archive does not depend on where it is unpacked."""
@@ -276,3 +281,42 @@ CASES: Final = [
     *UNSUPPORTED,
     *LIMITS,
 ]
+
+_TAKEN_LOCALLY: Final = frozenset(
+    {
+        *("dotdot-that-stays-inside", "dotdot-last", "no-name", "root-as-a-file", "root-as-a-symlink"),
+        *("symlink-to-parent", "below-a-whiteout"),
+        *("pax-size-hides-an-entry", "pax-size-shows-an-entry", "two-pax-headers", "one-key-twice", "one-xattr-twice"),
+        *("two-gnu-names", "two-gnu-link-names", "gnu-and-pax-name", "gnu-and-pax-link", "gnu-header-with-a-prefix"),
+        *("global-path", "global-size", "global-after-extended", "file-with-a-slash", "empty-file-with-a-slash"),
+        *("directory-with-data", "goes-on-after-its-end", "followed-by-rubbish", "sparse-version"),
+        *("ends-after-extended-header", "size-behind-a-nul", "owner-wraps-to-root", "owner-none", "owner-negative"),
+        *("group-negative", "device-number", "entries", "stream-size", "tree-size", "path-length", "path-depth"),
+        "names-size",
+    }
+)
+"""Cases that a node takes, as overlay2 does."""
+
+_DANGLING: Final = "leads by a symbolic link to"
+
+_TOLD_LOCALLY: Final = {
+    **dict.fromkeys(
+        (
+            *("symlink-absolute", "symlink-relative", "symlink-slash-dot", "symlink-chain", "symlink-deep"),
+            *("symlink-in-place-of-a-directory", "symlink-whiteout", "symlink-opaque", "symlink-device"),
+            "hardlink-name-through-symlink",
+        ),
+        _DANGLING,
+    ),
+    "pax-size-with-sparse": "tells of 0 bytes of data, its entry holds 512",
+    "symlink-with-data": "checksum",
+    "hardlink-with-data": "checksum",
+    "device-with-data": "checksum",
+    "pax-size-negative": "the size -512 is out of range",
+    "sparse-bomb": "File too large",
+    "link-length": "File name too long",
+    "xattr-count": "No space left on device",
+    "xattr-name": "Numerical result out of range",
+    "xattr-value": "Argument list too long",
+}
+"""What the others are told where that is something else: by what comes after, or by the file system."""

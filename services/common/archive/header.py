@@ -5,6 +5,7 @@ import zlib
 from typing import Final
 
 from services.common.archive.errors import MalformedArchiveError
+from services.common.archive.policy import ArchivePolicy
 from services.common.archive.stream import BLOCK
 
 __all__ = ["GNU_MAGIC", "Header", "number", "parse_header"]
@@ -40,7 +41,7 @@ class Header:
     minor: bytes
 
 
-def number(field: bytes, what: str) -> int:
+def number(field: bytes, what: str, policy: ArchivePolicy) -> int:
     """Read a numeric field: octal digits, or a base-256 number where the first bit is set (GNU, star).
 
     Raises
@@ -58,7 +59,17 @@ def number(field: bytes, what: str) -> int:
         return 0
     elif field[0] & _BASE256:
         return _base256(field)
-    raise MalformedArchiveError(f"a header's {what} is not a number: {field!r}")
+    error = MalformedArchiveError(f"a header's {what} is not a number: {field!r}")
+    # Docker reads past zero bytes before the digits, and not on behind those after them.
+    digits = field.strip(b" \0").partition(b"\0")[0]
+    if not _is_octal(digits):
+        raise error
+    policy.object_to(error)
+    return int(digits, 8)
+
+
+def _is_octal(digits: bytes) -> bool:
+    return digits.isdigit() and b"8" not in digits and b"9" not in digits
 
 
 def _base256(field: bytes) -> int:
@@ -69,7 +80,7 @@ def _base256(field: bytes) -> int:
     return value - (1 << (bits - 1))
 
 
-def parse_header(block: bytes) -> Header:
+def parse_header(block: bytes, policy: ArchivePolicy) -> Header:
     """Read a header block that is not all zeros.
 
     Raises
@@ -80,7 +91,7 @@ def parse_header(block: bytes) -> Header:
     name, mode, uid, gid, size, mtime, checksum, typeflag, link, magic, _names, major, minor, prefix, trailer = (
         _FIELDS.unpack(block)
     )
-    _check_sum(block, number(checksum, "checksum"))
+    _check_sum(block, number(checksum, "checksum", policy))
     header = Header()
     name = name.split(b"\0", 1)[0]
     if magic[:6] == _USTAR_MAGIC:
@@ -88,14 +99,20 @@ def parse_header(block: bytes) -> Header:
             if trailer[8:] == _STAR_TRAILER:
                 prefix = prefix[:_STAR_PREFIX]
             name = prefix.split(b"\0", 1)[0] + b"/" + name
-    elif magic == GNU_MAGIC and prefix[0] and typeflag != b"S":
-        _check_gnu_times(prefix, name)
+    elif magic == GNU_MAGIC and prefix[0] and typeflag != b"S" and not _holds_times(prefix):
+        # Some early Go writers put a prefix where GNU's header has two times.
+        policy.object_to(
+            MalformedArchiveError(
+                f"the entry {name[:100]!r} has a GNU header with a ustar prefix: readers disagree about its name"
+            )
+        )
+        name = prefix.split(b"\0", 1)[0] + b"/" + name
     header.name = name
-    header.mode = number(mode, "mode")
-    header.uid = number(uid, "owner")
-    header.gid = number(gid, "group")
-    header.size = number(size, "size")
-    header.mtime = number(mtime, "time")
+    header.mode = number(mode, "mode", policy)
+    header.uid = number(uid, "owner", policy)
+    header.gid = number(gid, "group", policy)
+    header.size = number(size, "size", policy)
+    header.mtime = number(mtime, "time", policy)
     header.typeflag = typeflag
     header.link = link.split(b"\0", 1)[0]
     header.magic = magic
@@ -119,12 +136,10 @@ def _check_sum(block: bytes, expected: int) -> None:
         raise MalformedArchiveError(f"a header's checksum is {expected}, its bytes add up to {total - own + 8 * 0x20}")
 
 
-def _check_gnu_times(prefix: bytes, name: bytes) -> None:
-    """GNU's header has two times where ustar has a prefix; some early Go writers put a prefix there all the same."""
-    try:
-        number(prefix[:12], "access time")
-        number(prefix[12:24], "change time")
-    except MalformedArchiveError:
-        raise MalformedArchiveError(
-            f"the entry {name[:100]!r} has a GNU header with a ustar prefix: readers disagree about its name"
-        ) from None
+def _holds_times(prefix: bytes) -> bool:
+    """Tell whether two times are where ustar has a prefix."""
+    for field in (prefix[:12], prefix[12:24]):
+        digits = field.rstrip(b" \0").lstrip(b" ")
+        if digits and not field[0] & _BASE256 and not _is_octal(digits):
+            return False
+    return True

@@ -11,22 +11,22 @@ only, wherever they stand in the archive: they are collected and resolved agains
 
 from typing import Protocol
 
+from services.common.archive.entry import Entry, Kind
 from services.common.archive.errors import UnsafeArchiveError
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes, show
 from services.common.archive.paths import (
-    METADATA_PREFIX,
     OPAQUE_MARKER,
     WHITEOUT_PREFIX,
-    normal_path,
     whiteout_target,
 )
-from services.common.archive.reader import Entry, Kind, TarReader
+from services.common.archive.policy import ArchivePolicy, PublishedPolicy
+from services.common.archive.reader import TarReader
 from services.common.archive.stream import Source, TarStream
-from services.common.archive.xattrs import LOCAL_XATTRS, is_layer_xattr, xattr_fits
+from services.common.archive.xattrs import LOCAL_XATTRS, xattr_fits
 
-__all__ = ["LayerTree", "read_layer"]
+__all__ = ["LayerTree", "read_by_policy", "read_layer"]
 
 
 class LayerTree(Protocol):
@@ -54,11 +54,11 @@ class LayerTree(Protocol):
     def vacate(self, path: bytes) -> None:
         """Remove what is there, if anything, but make its parents."""
 
-    def imply(self, path: bytes) -> None:
-        """Make a directory, which may be the root, unless it exists."""
+    def imply(self, path: bytes) -> bytes:
+        """Make a directory, which may be the root, unless it exists; return its path without links."""
 
     def is_directory(self, path: bytes) -> bool | None:
-        """Tell whether a path, which may be the root, is a directory; None where nothing is there."""
+        """Tell whether a path without links is a directory, as the root is; None where nothing is there."""
 
     def delete(self, path: bytes) -> None:
         """Record that the layers below lose a path that does not exist here and whose parent is a directory."""
@@ -71,6 +71,17 @@ class LayerTree(Protocol):
 
 
 def read_layer(source: Source, tree: LayerTree, *, limits: ArchiveLimits, notes: Notes) -> LayerContent:
+    """Read the whole stream of a layer that is published into an empty tree, by the strict rules.
+
+    Raises
+    ------
+    ArchiveError
+        As the archive deserves; the tree is left as it was at that point.
+    """
+    return read_by_policy(source, tree, policy=PublishedPolicy(limits), notes=notes)
+
+
+def read_by_policy(source: Source, tree: LayerTree, *, policy: ArchivePolicy, notes: Notes) -> LayerContent:
     """Read a layer's whole stream into an empty tree.
 
     Raises
@@ -78,19 +89,19 @@ def read_layer(source: Source, tree: LayerTree, *, limits: ArchiveLimits, notes:
     ArchiveError
         As the archive deserves; the tree is left as it was at that point.
     """
-    stream = TarStream(source, limits)
-    return _LayerReader(stream, tree, limits, notes).read()
+    return _LayerReader(TarStream(source, policy.limits), tree, policy, notes).read()
 
 
 class _LayerReader:
     """One reading of a layer."""
 
-    def __init__(self, stream: TarStream, tree: LayerTree, limits: ArchiveLimits, notes: Notes) -> None:
+    def __init__(self, stream: TarStream, tree: LayerTree, policy: ArchivePolicy, notes: Notes) -> None:
         self._stream = stream
         self._tree = tree
-        self._limits = limits
+        self._policy = policy
+        self._limits = policy.limits
         self._notes = notes
-        self._entries = TarReader(stream, limits)
+        self._entries = TarReader(stream, policy)
         self._whiteouts: set[bytes] = set()
         self._opaque: set[bytes] = set()
         self._waiting: dict[bytes, bytes] = {}
@@ -101,7 +112,7 @@ class _LayerReader:
         while (entry := self._entries.next()) is not None:
             names_size += len(entry.name) + len(entry.link)
             self._limits.check_names_size(names_size)
-            path = normal_path(entry.name, self._limits)
+            path = self._policy.path(entry.name)
             if b".wh." in path and self._take_deletion(path):
                 continue
             self._place(path, entry)
@@ -124,7 +135,9 @@ class _LayerReader:
         if not path:
             # A layer's root is the engine's own; like Docker, no attribute of it is taken from an archive.
             if kind is not Kind.DIRECTORY:
-                raise UnsafeArchiveError(f"{show(entry.name)} is the layer's root and cannot be a {kind.value}")
+                self._policy.object_to(
+                    UnsafeArchiveError(f"{show(entry.name)} is the layer's root and cannot be a {kind.value}")
+                )
         elif kind is Kind.FILE:
             self._limits.check_tree_size(self._tree.size + entry.size, path)
             self._tree.file(path, entry, self._entries)
@@ -138,7 +151,7 @@ class _LayerReader:
             # What overlayfs takes for a whiteout must not come in as a device that happens to be one.
             self._notes.add(f"{show(path)}: the device 0:0 is a deletion")
             self._tree.vacate(path)
-            self._whiteouts.add(path)
+            self._whiteouts.add(self._without_links(path))
         else:
             self._tree.node(path, entry)
 
@@ -147,7 +160,7 @@ class _LayerReader:
         for name, value in entry.xattrs.items():
             if entry.kind is Kind.LINK:
                 pass  # they are those of the target's own entry
-            elif not is_layer_xattr(name):
+            elif not self._policy.keeps_xattr(name):
                 if name not in LOCAL_XATTRS:
                     self._notes.add(
                         f"{show(path)}: the attribute {show(name)} is not one that a layer carries, skipped"
@@ -160,28 +173,26 @@ class _LayerReader:
 
     def _take_deletion(self, path: bytes) -> bool:
         """Keep a whiteout or opaque marker in mind; return whether the entry is dealt with."""
+        if (reason := self._policy.passes_over(path)) is not None:
+            self._notes.add(reason)
+            return True
         parent, _, name = path.rpartition(b"/")
-        for part in parent.split(b"/"):
-            if part.startswith(METADATA_PREFIX):
-                self._notes.add(f"{show(path)}: below a directory of AUFS's own, skipped")
-                return True
-            if part.startswith(WHITEOUT_PREFIX):
-                raise UnsafeArchiveError(f"{show(path)} lies below a whiteout")
         if name == OPAQUE_MARKER:
-            self._tree.imply(parent)
-            self._opaque.add(parent)
-        elif name.startswith(METADATA_PREFIX):
-            self._notes.add(f"{show(path)}: a file of AUFS's own, skipped")
+            self._opaque.add(self._tree.imply(parent))
         elif name.startswith(WHITEOUT_PREFIX):
-            target = whiteout_target(path)
-            self._tree.imply(parent)
-            self._whiteouts.add(target)
+            self._whiteouts.add(self._without_links(whiteout_target(path)))
         else:
             return False
         return True
 
+    def _without_links(self, path: bytes) -> bytes:
+        """Return a path whose parents are no links, and are made if they are missing."""
+        parent, _, name = path.rpartition(b"/")
+        real = self._tree.imply(parent)
+        return real + (b"/" if real else b"") + name
+
     def _link(self, path: bytes, entry: Entry) -> None:
-        target = normal_path(entry.link, self._limits)
+        target = self._policy.path(entry.link)
         if not target:
             raise UnsafeArchiveError(f"{show(path)} is a hard link to the root of the layer")
         if target == path or target.startswith(path + b"/"):
@@ -189,7 +200,7 @@ class _LayerReader:
         self._waiting.pop(path, None)
         if not self._tree.link(path, target):
             self._tree.vacate(path)
-            self._waiting[path] = target
+            self._waiting[self._without_links(path)] = target
 
     def _link_waiting(self) -> None:
         """Make the hard links to what came after them, each chain from its end."""

@@ -19,7 +19,7 @@ _Count = Annotated[int, Field(ge=1)]
 
 
 class ArchiveLimits(Settings):
-    """Limits that are enforced while an archive streams.
+    """Limits that are enforced while an archive streams; of layers that are local to a node, a few of them.
 
     The defaults let every real layer pass that the authors have seen, by a wide margin.
     """

@@ -1,7 +1,8 @@
 """A layer's tree that exists in memory only, by names and sizes."""
 
+from services.common.archive.entry import Entry
 from services.common.archive.nametree import NameTree
-from services.common.archive.reader import Entry, TarReader
+from services.common.archive.reader import TarReader
 
 __all__ = ["MemoryTree"]
 
@@ -41,9 +42,10 @@ class MemoryTree:
         """Remove what is there, if anything, but make its parents."""
         self._names.vacate(path)
 
-    def imply(self, path: bytes) -> None:
-        """Make a directory, which may be the root, unless it exists."""
+    def imply(self, path: bytes) -> bytes:
+        """Make a directory, which may be the root, unless it exists; return its path."""
         self._names.imply(path)
+        return path
 
     def is_directory(self, path: bytes) -> bool | None:
         """Tell whether a path is a directory; None where nothing is there."""

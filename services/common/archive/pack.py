@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from services.common.archive.entry import Kind
 from services.common.archive.errors import ArchiveLimitError, TreeChangedError, TreeReadError, UnsupportedTreeError
 from services.common.archive.file_content import copy_content, read_content
 from services.common.archive.limits import ArchiveLimits
@@ -19,7 +20,6 @@ from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import is_whiteout
 from services.common.archive.paths import OPAQUE_MARKER, WHITEOUT_PREFIX
 from services.common.archive.publishable import check_publishable
-from services.common.archive.reader import Kind
 from services.common.archive.tarwriter import Sink, TarWriter
 from services.common.archive.upper_attributes import UpperAttributesReader
 from services.common.descent import DIRECTORY, Descent

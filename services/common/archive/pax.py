@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from services.common.archive.errors import ArchiveLimitError, MalformedArchiveError
-from services.common.archive.limits import ArchiveLimits
+from services.common.archive.policy import ArchivePolicy
 
 __all__ = ["XATTR_PREFIX", "PaxRecords", "parse_records", "pax_number", "pax_time"]
 
@@ -13,6 +13,9 @@ XATTR_PREFIX: Final = b"SCHILY.xattr."
 
 _SPARSE_PAIR: Final = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _NUMBER: Final = re.compile(rb"(?:0|[1-9][0-9]{0,18})")
+_SIGNED: Final = re.compile(rb"[+-]?[0-9]{1,40}")
+"""What Docker takes for a number, as long as 64 bits hold it."""
+_BEYOND: Final = 1 << 63
 _TIME: Final = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?")
 _LENGTH_DIGITS: Final = 10
 _MAX_SECONDS: Final = 1 << 62
@@ -30,7 +33,7 @@ class PaxRecords:
         """The values of GNU.sparse.offset and GNU.sparse.numbytes, which repeat, alternating."""
 
 
-def parse_records(content: bytes, limits: ArchiveLimits) -> PaxRecords:
+def parse_records(content: bytes, policy: ArchivePolicy) -> PaxRecords:
     """Read the records of an extended header.
 
     Raises
@@ -53,16 +56,19 @@ def parse_records(content: bytes, limits: ArchiveLimits) -> PaxRecords:
         key, equals, value = content[space + 1 : following - 1].partition(b"=")
         if not equals or not key or b"\0" in key:
             raise MalformedArchiveError(f"a PAX record has no keyword: {content[position : position + 40]!r}")
-        _add(records, key, value, limits)
+        _add(records, key, value, policy)
         position = following
     return records
 
 
-def _add(records: PaxRecords, key: bytes, value: bytes, limits: ArchiveLimits) -> None:
+def _add(records: PaxRecords, key: bytes, value: bytes, policy: ArchivePolicy) -> None:
+    limits = policy.limits
     if key.startswith(XATTR_PREFIX):
         name = key[len(XATTR_PREFIX) :]
         if name in records.xattrs:
-            raise MalformedArchiveError(f"the extended attribute {name[:100]!r} comes twice in one PAX header")
+            policy.object_to(
+                MalformedArchiveError(f"the extended attribute {name[:100]!r} comes twice in one PAX header")
+            )
         if len(records.xattrs) >= limits.xattr_count:
             raise ArchiveLimitError(f"more than {limits.xattr_count} extended attributes (limit xattr_count)")
         if len(name) > limits.xattr_name_length:
@@ -78,13 +84,15 @@ def _add(records: PaxRecords, key: bytes, value: bytes, limits: ArchiveLimits) -
         if _SPARSE_PAIR[len(records.sparse) % 2] != key:
             raise MalformedArchiveError("a PAX header's sparse offsets and lengths do not alternate")
         records.sparse.append(value)
-    elif key in records.values:
-        raise MalformedArchiveError(f"the PAX record {key[:100]!r} comes twice in one header: readers disagree")
     else:
+        if key in records.values:
+            policy.object_to(
+                MalformedArchiveError(f"the PAX record {key[:100]!r} comes twice in one header: readers disagree")
+            )
         records.values[key] = value
 
 
-def pax_number(value: bytes, what: str) -> int:
+def pax_number(value: bytes, what: str, policy: ArchivePolicy) -> int:
     """Read a decimal number of a record.
 
     Raises
@@ -93,7 +101,10 @@ def pax_number(value: bytes, what: str) -> int:
         It is none, or negative, or absurdly large.
     """
     if not _NUMBER.fullmatch(value):
-        raise MalformedArchiveError(f"a PAX record's {what} is not a number: {value[:40]!r}")
+        error = MalformedArchiveError(f"a PAX record's {what} is not a number: {value[:40]!r}")
+        if not _SIGNED.fullmatch(value) or not -_BEYOND <= int(value) < _BEYOND:
+            raise error
+        policy.object_to(error)
     return int(value)
 
 

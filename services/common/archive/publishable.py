@@ -6,7 +6,7 @@ from typing import Final
 from services.common.archive.errors import ArchiveLimitError, UnsupportedTreeError
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.notes import show
-from services.common.archive.paths import WHITEOUT_PREFIX
+from services.common.archive.paths import is_mistaken_for_whiteout, mistaken_for_whiteout
 
 __all__ = ["check_publishable"]
 
@@ -28,11 +28,8 @@ def check_publishable(path: bytes, limits: ArchiveLimits) -> None:
     if len(path) > limits.path_length:
         raise ArchiveLimitError(f"{show(path)} is longer than {limits.path_length} bytes (limit path_length)")
     name = os.path.basename(path)
-    prefix = name[: len(WHITEOUT_PREFIX)]
-    if prefix != WHITEOUT_PREFIX and prefix.lower() == WHITEOUT_PREFIX:
-        raise UnsupportedTreeError(
-            f"{show(path)}: CVMFS takes a name that starts with .wh., be it in capitals, for a deletion: rename it"
-        )
+    if is_mistaken_for_whiteout(name):
+        raise UnsupportedTreeError(f"{show(path)} cannot be published: {mistaken_for_whiteout(name)}")
     if len(name) > _NAME_MAX:
         # Names themselves are never that long, but the marks of their deletion can be.
         raise ArchiveLimitError(f"{show(path)} is the mark of a deletion, and longer than a name can be")

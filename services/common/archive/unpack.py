@@ -6,19 +6,31 @@ from typing import Final
 
 from services.common.archive.disktree import DiskTree
 from services.common.archive.errors import TreeWriteError
-from services.common.archive.layer import read_layer
+from services.common.archive.layer import read_by_policy
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.notes import Notes
 from services.common.archive.ondisk import DeletionEncoding
+from services.common.archive.policy import ArchivePolicy, PublishedPolicy
 from services.common.archive.stream import Source
 
-__all__ = ["unpack"]
+__all__ = ["unpack", "unpack_by_policy"]
 
 _ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def unpack(source: Source, tree: Path, *, deletions: DeletionEncoding, limits: ArchiveLimits) -> LayerContent:
+    """Unpack a layer that is published, by the strict rules; as `unpack_by_policy`.
+
+    Returns
+    -------
+    LayerContent
+        What the layer holds; the same that `survey` returns, but for notes about the file system.
+    """
+    return unpack_by_policy(source, tree, deletions=deletions, policy=PublishedPolicy(limits))
+
+
+def unpack_by_policy(source: Source, tree: Path, *, deletions: DeletionEncoding, policy: ArchivePolicy) -> LayerContent:
     """Unpack a layer; blocking, and needs root's capabilities for owners, devices and attributes.
 
     Parameters
@@ -30,13 +42,13 @@ def unpack(source: Source, tree: Path, *, deletions: DeletionEncoding, limits: A
         mode 0700): setuid files and devices come into being in it. Its own attributes stay as they are.
     deletions
         How whiteouts and opaque directories are kept in the tree.
-    limits
-        Enforced while the stream is read.
+    policy
+        What is taken; its limits are enforced while the stream is read.
 
     Returns
     -------
     LayerContent
-        What the layer holds; the same that `survey` returns, but for notes about the file system.
+        What the layer holds.
 
     Raises
     ------
@@ -52,7 +64,7 @@ def unpack(source: Source, tree: Path, *, deletions: DeletionEncoding, limits: A
     try:
         if os.listdir(root):
             raise TreeWriteError(f"a layer cannot be unpacked to {tree}: the directory is not empty")
-        with DiskTree(root, deletions=deletions, notes=notes) as disk:
-            return read_layer(source, disk, limits=limits, notes=notes)
+        with DiskTree(root, deletions=deletions, policy=policy, notes=notes) as disk:
+            return read_by_policy(source, disk, policy=policy, notes=notes)
     finally:
         os.close(root)

@@ -5,10 +5,10 @@ import os
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from services.common.archive.entry import Kind
 from services.common.archive.errors import UnsupportedTreeError
 from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
-from services.common.archive.reader import Kind
 from services.common.archive.xattrs import LOCAL_XATTRS, OVERLAY_PREFIX, is_layer_xattr, xattr_fits
 
 __all__ = ["UpperAttributes", "UpperAttributesReader"]

@@ -7,7 +7,7 @@
 - `.cvmfscatalog`, as a file, makes its directory a nested catalog; the file itself is kept. As anything else it is
   refused.
 - Names that begin with `.wh.` count as deletions, whatever their case (cvmfs/sync_union_overlayfs.cc): `.WH.file` would
-  vanish, and `file` with it. They are refused; those in lower case are deletions to the reader of archives already.
+  vanish, and `file` with it. They never get here: to the reader of archives they are deletions, or refused.
 - A symbolic link to `(overlay-whiteout)` counts as a deletion as well, and is refused.
 - Paths have the place of the layer in the repository before them, and that of the repository on this machine.
 - Clients expand `$(NAME)` in the targets of symbolic links, and hard links become files of their own.
@@ -18,11 +18,11 @@
 import time
 from typing import Final
 
+from services.common.archive.entry import Entry
 from services.common.archive.errors import ArchiveLimitError, UnsafeArchiveError
 from services.common.archive.layer import LayerTree
 from services.common.archive.notes import Notes, show
-from services.common.archive.paths import WHITEOUT_PREFIX
-from services.common.archive.reader import Entry, TarReader
+from services.common.archive.reader import TarReader
 from services.common.layout import CATALOG_MARKER
 from services.repository.cvmfs_server.scratch import Scratch
 
@@ -118,10 +118,10 @@ class CvmfsNames:
         """Remove what is there."""
         self._tree.vacate(path)
 
-    def imply(self, path: bytes) -> None:
+    def imply(self, path: bytes) -> bytes:
         """Make a directory unless it exists."""
         self._refuse(path)
-        self._tree.imply(path)
+        return self._tree.imply(path)
 
     def is_directory(self, path: bytes) -> bool | None:
         """Tell whether a path is a directory."""
@@ -188,16 +188,11 @@ class CvmfsNames:
 
 def _check_names(path: bytes) -> None:
     """Refuse a path that has a name in it which means something else to CVMFS; its parents may be only implied."""
-    lowered = path.lower()
-    if WHITEOUT_PREFIX not in lowered and _OWN not in lowered:
+    if _OWN not in path:
         return
     for name in path.split(b"/"):
         if name in (_CATALOG, _BUNDLES) or name.startswith(_GRAFT_PREFIX):
             raise UnsafeArchiveError(f"{show(path)}: the name {show(name)} is reserved by CVMFS")
-        if name.lower().startswith(WHITEOUT_PREFIX):
-            raise UnsafeArchiveError(
-                f"{show(path)}: CVMFS takes the name {show(name)} for a deletion, whatever its case"
-            )
 
 
 def _name(path: bytes) -> bytes:

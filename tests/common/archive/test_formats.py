@@ -13,6 +13,7 @@ from harness.trees import Exclusions, differences, read_directory
 from services.common.archive.errors import MalformedArchiveError
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
+from services.common.archive.policy import PublishedPolicy
 from services.common.archive.reader import TarReader
 from services.common.archive.stream import TarStream
 from tests.support.tars import GNU_MAGIC, archive, header, member, octal, pax
@@ -137,11 +138,11 @@ def test_a_checksum_of_signed_bytes(tree: Path, put: Put) -> None:
 def test_a_header_of_high_bytes_only_needs_the_long_sum() -> None:
     block = header(b"\xff" * 100, link=b"\xff" * 100, prefix=b"\xff" * 155)
     assert sum(block) > 65_521 + 8 * 0x20
-    assert TarReader(TarStream(io.BytesIO(block), ArchiveLimits()), ArchiveLimits()).next() is not None
+    assert TarReader(TarStream(io.BytesIO(block), ArchiveLimits()), PublishedPolicy(ArchiveLimits())).next() is not None
     wrong = sum(block) - sum(block[148:156]) + 8 * 0x20 - 65_521
     forged = block[:148] + b"%06o\0 " % wrong + block[156:]
     with pytest.raises(MalformedArchiveError, match="checksum"):
-        TarReader(TarStream(io.BytesIO(forged), ArchiveLimits()), ArchiveLimits()).next()
+        TarReader(TarStream(io.BytesIO(forged), ArchiveLimits()), PublishedPolicy(ArchiveLimits())).next()
 
 
 @pytest.mark.parametrize("size", [1 << 33, (1 << 33) + 512, 1 << 40])
@@ -149,7 +150,7 @@ def test_a_header_of_high_bytes_only_needs_the_long_sum() -> None:
 def test_sizes_that_only_a_record_holds(size: int, stand_in: str) -> None:
     field = b"\x80" + size.to_bytes(11, "big") if stand_in == "the number" else stand_in.encode()
     content = pax({b"size": b"%d" % size}) + header(b"f", size=field)
-    entry = TarReader(TarStream(io.BytesIO(content), ArchiveLimits()), ArchiveLimits()).next()
+    entry = TarReader(TarStream(io.BytesIO(content), ArchiveLimits()), PublishedPolicy(ArchiveLimits())).next()
     assert entry is not None
     assert (entry.size, entry.stored) == (size, size)
 
@@ -158,4 +159,4 @@ def test_sizes_that_only_a_record_holds(size: int, stand_in: str) -> None:
 def test_sizes_that_the_header_should_have_held(size: int) -> None:
     content = pax({b"size": b"%d" % size}) + header(b"f", size=0)
     with pytest.raises(MalformedArchiveError, match=f"its PAX size is {size}, its header's size 0: readers disagree"):
-        TarReader(TarStream(io.BytesIO(content), ArchiveLimits()), ArchiveLimits()).next()
+        TarReader(TarStream(io.BytesIO(content), ArchiveLimits()), PublishedPolicy(ArchiveLimits())).next()

@@ -373,7 +373,7 @@ def test_a_name_that_cvmfs_takes_for_a_deletion_is_not_published(tree: Path, nam
     """CVMFS compares the prefix without case, and such a file would vanish."""
     (tree / "d").mkdir()
     (tree / "d" / name).write_bytes(b"")
-    with pytest.raises(UnsupportedTreeError, match=f"'d/{name}': CVMFS takes a name that starts with"):
+    with pytest.raises(UnsupportedTreeError, match=f"'d/{name}' cannot be published: CVMFS takes"):
         pack(tree, io.BytesIO(), limits=ArchiveLimits())
     # A layer of this machine may hold it.
     assert names(packed(tree)[0]) == ["d", f"d/{name}"]

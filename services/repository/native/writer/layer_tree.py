@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Self
 
+from services.common.archive.entry import Entry, Kind
 from services.common.archive.errors import UnsafeArchiveError
 from services.common.archive.nametree import Directory, NameTree
 from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
-from services.common.archive.reader import Entry, Kind, TarReader
+from services.common.archive.reader import TarReader
 from services.common.layout import CATALOG_MARKER
 from services.repository.native.records import DIGEST_SIZE
 from services.repository.native.writer.catalog import DirectoryRow
@@ -137,9 +138,10 @@ class CatalogTree:
         """Remove what is there, if anything, but make its parents."""
         self.names.vacate(path)
 
-    def imply(self, path: bytes) -> None:
-        """Make a directory, which may be the root, unless it exists."""
+    def imply(self, path: bytes) -> bytes:
+        """Make a directory, which may be the root, unless it exists; return its path."""
         self.names.imply(path)
+        return path
 
     def is_directory(self, path: bytes) -> bool | None:
         """Tell whether a path is a directory; None where nothing is there."""
