@@ -1,7 +1,7 @@
 """Making a repository: keys, whitelist, and a first revision that is empty.
 
-Everything is made anew or taken as it is until the manifest appears, which is the last step; so it can be killed and
-repeated.
+Everything is made anew or taken as it is until the manifest appears, from which on there is a repository; so it can be
+killed and repeated.
 """
 
 import json

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Final
 
 from services.repository.native.check.catalogs import CatalogFacts, check_catalog
-from services.repository.native.check.lists import check_links, check_meta, check_reflog, check_tags
+from services.repository.native.check.lists import check_links, check_meta, check_tags
 from services.repository.native.check.nesting import CatalogKey, check_nesting, key_of
 from services.repository.native.check.objects import ObjectLedger, WantedObject, check_objects
 from services.repository.native.check.parallel import Workers
 from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.check.reflog import check_reflog, note_waiting_reflog
 from services.repository.native.check.replication import check_copies, is_replica
 from services.repository.native.check.trust import REPUBLISH, check_trust
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
@@ -39,6 +40,8 @@ class Report:
 
     problems: tuple[Problem, ...]
     """In the order of their places."""
+    note: str | None
+    """What is no problem and will be made otherwise; None where there is nothing of the kind."""
     revision: int | None
     """Of the head; None if there is no manifest to be read."""
     revisions: int
@@ -116,9 +119,10 @@ class Checker:
             if not replica:  # which copies no predecessor the first time
                 problems.extend(self._chain_problems(manifest, catalogs[key_of(_head(manifest))]))
             nested = {facts.reference.hash for facts in catalogs.values() if facts.reference.path}
-            check_reflog(self._source, manifest, nested, problems, replica=replica)
+            problems.extend(check_reflog(self._source, manifest, nested, replica=replica))
         return Report(
             problems=tuple(sorted(set(problems))),
+            note=note_waiting_reflog(self._source),
             revision=None if manifest is None else manifest.revision,
             revisions=sum(not path for _, path in catalogs),
             catalogs=len(catalogs),

@@ -152,6 +152,19 @@ class Storage(Protocol):
             The old or the new file is there.
         """
 
+    def move(self, name: str, place: str) -> None:
+        """Put a file of the repository's root in the place of another one, at once for every reader.
+
+        It survives a power failure from the next `replace` on; until then both may be as they were.
+
+        Raises
+        ------
+        ObjectMissingError
+            It is not there.
+        StorageError
+            What was in the place, or the file, is there, and the file under its former name perhaps as well.
+        """
+
     def exclusive(self) -> AbstractContextManager[None]:
         """Hold the repository's write lock, across processes; a process that ends, however it does, lets it go.
 

@@ -1,30 +1,28 @@
 """The head of a repository: the one place where a revision becomes visible.
 
 Whoever changes the head (a publish, a change of tags, a garbage collection) holds the storage's write lock and goes
-through `HeadWriter`, which keeps the order that readers need: objects, then history and certificate, then the reference
-log, then the manifest. A kill between the last two leaves a reference log that knows more than the manifest says, which
-clients never look at; `repair` signs the manifest again.
+through `HeadWriter`, which keeps the order that readers need: objects, then history and certificate, then the manifest,
+with which the reference log changes as `LogFile` describes. `repair` makes whole what a kill has left.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from services.common.repository_name import RepositoryName
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.records import (
     MANIFEST,
-    REFLOG,
     ContentHash,
-    HashAlgorithm,
     ObjectKind,
     RefKind,
 )
 from services.repository.native.replication import is_copied_right
 from services.repository.native.signer import Signer
 from services.repository.native.storage.interface import Storage
+from services.repository.native.writer.log_file import LogFile, StoredLog
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.small_objects import SmallObjects
 
@@ -75,15 +73,6 @@ class ReflogKeeper(Protocol):
         """Return the reference log with more references; one that is there gets the new time."""
 
 
-class _Log(NamedTuple):
-    """A reference log that has been read or written."""
-
-    version: str
-    """As the storage names it."""
-    content: bytes
-    name: ContentHash
-
-
 class HeadWriter:
     """Replaces the head of one repository.
 
@@ -115,7 +104,7 @@ class HeadWriter:
         self._reflog = reflog
         self._ttl = ttl
         self._clock = clock
-        self._last: _Log | None = None
+        self._log = LogFile(storage)
         self._copied_right: set[ContentHash] = set()
         """Certificates and meta information of which that is known."""
 
@@ -169,7 +158,7 @@ class HeadWriter:
             history=history,
             meta=meta,
         )
-        current = self._log(root.catalog.algorithm) if previous else None
+        current = self._log.find(previous.reflog, root.catalog.algorithm) if previous else None
         reflog = self._reflog.add(
             current.content if current else None, manifest.references, name=self._name, timestamp=root.published
         )
@@ -211,23 +200,20 @@ class HeadWriter:
             reflog = self._reflog.add(
                 reflog, [(certificate, RefKind.CERTIFICATE)], name=self._name, timestamp=manifest.published
             )
-        name = ContentHash.of(reflog, manifest.root.algorithm)
-        manifest = dataclasses.replace(manifest, reflog=name)
+        log = StoredLog(reflog, ContentHash.of(reflog, manifest.root.algorithm))
+        manifest = dataclasses.replace(manifest, reflog=log.name)
         content = manifest.encode(self._signer)
         self._storage.flush()
-        self._storage.replace(REFLOG, reflog)
-        version = self._storage.version(REFLOG)
-        self._last = _Log(version, reflog, name) if version is not None else None
-        self._storage.replace(MANIFEST, content)
+        self._log.replace(log, lambda: self._storage.replace(MANIFEST, content))
         return manifest
 
     def repair(self, reconstruct: Callable[[Manifest], bytes]) -> Manifest:
         """Sign the manifest again if something is wrong with what it names; return the manifest of the head.
 
-        It does not know the reference log if a kill came between the two, after a collection by the stock tools, and
-        where another log was put there: a log that is damaged is not signed, and one that lacks what the manifest names
-        gets it. It names a certificate or meta information that replication cannot copy where an earlier version of
-        this suite, or another program, has compressed them in its own way: they are made anew.
+        It does not know the reference log if a kill came before the manifest was replaced, after a collection by the
+        stock tools, and where another log was put there: a log that is damaged is not signed, and one that lacks what
+        the manifest names gets it. It names a certificate or meta information that replication cannot copy where an
+        earlier version of this suite, or another program, has compressed them in its own way: they are made anew.
 
         Parameters
         ----------
@@ -243,7 +229,7 @@ class HeadWriter:
         """
         found = self.read()
         manifest = self._mended(found)
-        log = self._log(manifest.root.algorithm)
+        log = self._log.find(manifest.reflog, manifest.root.algorithm)
         if log is None:
             return self.replace(manifest, reflog=reconstruct(manifest))
         if manifest.reflog == log.name and manifest == found:
@@ -282,13 +268,3 @@ class HeadWriter:
             return content
         self._copied_right.add(name)
         return None
-
-    def _log(self, algorithm: HashAlgorithm) -> _Log | None:
-        """Return the reference log; it grows with every revision, and is read only where others have replaced it."""
-        version = self._storage.version(REFLOG)
-        if version is None:
-            return None
-        if self._last is None or self._last.version != version or self._last.name.algorithm is not algorithm:
-            content = self._storage.read(REFLOG)
-            self._last = _Log(version, content, ContentHash.of(content, algorithm))
-        return self._last
