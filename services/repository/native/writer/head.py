@@ -25,6 +25,7 @@ from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.log_file import LogFile, StoredLog
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.small_objects import SmallObjects
+from services.repository.native.writer.state import Highest
 
 __all__ = ["HeadWriter", "HistoryKeeper", "ReflogKeeper", "Root"]
 
@@ -127,9 +128,28 @@ class HeadWriter:
         return manifest
 
     def next_time(self, previous: Manifest | None) -> int:
-        """Return the time of the next revision: now, but always later than the one before."""
+        """Return the time of the next revision: now, and the one before's where the clock has gone back.
+
+        Clients take a revision whose number is higher and whose time is not earlier. So revisions of the same second
+        have the same time, rather than times that are yet to come.
+        """
         now = int(self._clock())
-        return now if previous is None else max(now, previous.published + 1)
+        return now if previous is None else max(now, previous.published)
+
+    def next_revision(self, previous: Manifest, highest: Highest) -> Highest:
+        """Return number and time of the next revision.
+
+        Parameters
+        ----------
+        previous
+            The head.
+        highest
+            What is known besides of revisions that clients may have seen, as of a head that a backup has replaced.
+        """
+        return Highest(
+            revision=max(previous.revision, highest.revision) + 1,
+            published=max(self.next_time(previous), highest.published),
+        )
 
     def publish(self, root: Root, *, previous: Manifest | None, meta: ContentHash | None = None) -> Manifest:
         """Make a root catalog the head.
