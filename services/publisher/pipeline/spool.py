@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from services.common.digest import Digest
-from services.common.lock_file import LOCK_FILE, locked
+from services.common.lock_file import locked_directory
 from services.common.threads import Stop, in_thread
 
 __all__ = ["Spool"]
@@ -58,7 +58,7 @@ class Spool:
             Another publisher has it.
         """
         self._make()
-        with locked(self._directory / LOCK_FILE, otherwise=f"another publisher has the spool {self._directory}"):
+        with locked_directory(self._directory, otherwise=f"another publisher has the spool {self._directory}"):
             yield
 
     def _make(self) -> None:
@@ -68,7 +68,7 @@ class Spool:
     def clean(self, keep: Iterable[Digest]) -> None:
         """Make the directory; remove everything but archives that a journal knows as verified."""
         self._make()
-        for name in set(os.listdir(self._directory)).difference(keep, (LOCK_FILE,)):
+        for name in set(os.listdir(self._directory)).difference(keep):
             os.unlink(self._directory / name)
 
     async def holds(self, digest: Digest) -> bool:

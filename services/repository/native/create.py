@@ -28,8 +28,7 @@ from services.repository.native.records import (
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.writer.catalog import DirectoryRow, create_schema, insert_rows
-from services.repository.native.writer.head import Root
-from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.manifest import Manifest, Root
 
 __all__ = ["create_repository"]
 

@@ -21,9 +21,9 @@ from services.repository.native.reader.catalog import Catalog, CatalogReference
 from services.repository.native.reader.database import Database
 from services.repository.native.reader.entries import show_path
 from services.repository.native.reader.history import Tag
-from services.repository.native.reader.letters import Manifest, master_key
+from services.repository.native.reader.letters import Manifest
 from services.repository.native.reader.source import Source
-from services.repository.native.reader.trusted import utc_now
+from services.repository.native.reader.trusted import Identity, utc_now
 from services.repository.native.records import MANIFEST, ObjectKind
 
 __all__ = ["Checker", "Report"]
@@ -86,8 +86,7 @@ class Checker:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._source = source
-        self._name = name
-        self._keys = [master_key(pem) for pem in master_keys]
+        self._identity = Identity.of(name, master_keys)
         self._content = content
         self._clock = clock
 
@@ -100,7 +99,7 @@ class Checker:
             The storage failed.
         """
         begin = time.monotonic()
-        manifest, problems = check_trust(self._source, name=self._name, keys=self._keys, now=self._clock())
+        manifest, problems = check_trust(self._source, self._identity, now=self._clock())
         catalogs: dict[CatalogKey, CatalogFacts] = {}
         objects = 0
         if manifest is not None:

@@ -7,9 +7,9 @@ with which the reference log changes as `LogFile` describes. `repair` makes whol
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final
 
 from services.common.repository_name import RepositoryName
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
@@ -22,56 +22,16 @@ from services.repository.native.records import (
 from services.repository.native.replication import is_copied_right
 from services.repository.native.signer import Signer
 from services.repository.native.storage.interface import Storage
+from services.repository.native.writer.history import History
 from services.repository.native.writer.log_file import LogFile, StoredLog
-from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.manifest import Manifest, Root
+from services.repository.native.writer.reflog import ReferenceLog
 from services.repository.native.writer.small_objects import SmallObjects
 from services.repository.native.writer.state import Highest
 
-__all__ = ["HeadWriter", "HistoryKeeper", "ReflogKeeper", "Root"]
+__all__ = ["HeadWriter", "Root"]
 
 _TTL: Final = 240
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Root:
-    """A root catalog that has been stored."""
-
-    catalog: ContentHash
-    size: int
-    """Size of the uncompressed catalog, in bytes."""
-    revision: int
-    """As the catalog's own property says."""
-    published: int
-    """Seconds since the epoch."""
-
-
-class HistoryKeeper(Protocol):
-    """Keeps the tag database."""
-
-    def advance(self, current: bytes | None, *, previous: ContentHash, name: RepositoryName, root: Root) -> bytes:
-        """Return the tag database whose `trunk` is the new root.
-
-        Parameters
-        ----------
-        current
-            The uncompressed tag database so far; None where there is none.
-        previous
-            Content hash of the tag database so far, or the null hash.
-        """
-
-
-class ReflogKeeper(Protocol):
-    """Keeps the reference log."""
-
-    def add(
-        self,
-        current: bytes | None,
-        references: Sequence[tuple[ContentHash, RefKind]],
-        *,
-        name: RepositoryName,
-        timestamp: int,
-    ) -> bytes:
-        """Return the reference log with more references; one that is there gets the new time."""
 
 
 class HeadWriter:
@@ -92,8 +52,6 @@ class HeadWriter:
         storage: Storage,
         signer: Signer,
         objects: SmallObjects,
-        history: HistoryKeeper,
-        reflog: ReflogKeeper,
         ttl: int = _TTL,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -101,8 +59,8 @@ class HeadWriter:
         self._storage = storage
         self._signer = signer
         self._objects = objects
-        self._history = history
-        self._reflog = reflog
+        self._history = History()
+        self._reflog = ReferenceLog()
         self._ttl = ttl
         self._clock = clock
         self._log = LogFile(storage)
