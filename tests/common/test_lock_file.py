@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.lock_file import LockError, locked
+from services.common.lock_file import LockError, locked, locked_directory
 
 _HOLD = """
 import sys
@@ -40,6 +40,26 @@ def test_the_error_names_the_process(tmp_path: Path) -> None:
         process.kill()
     with locked(path, otherwise="it was killed"):
         assert path.read_text() == f"{os.getpid()} {os.uname().nodename}\n"
+
+
+def test_a_directory_is_held_without_a_file_in_it(tmp_path: Path) -> None:
+    held = subprocess.Popen(
+        [sys.executable, "-c", _HOLD.replace("locked", "locked_directory").format(then="sys.stdin.read()"), tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with held as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(LockError) as raised, locked_directory(tmp_path, otherwise="another publisher has it"):
+            pass
+        assert str(raised.value) == (
+            f"another publisher has it: stop it first (process {process.pid} on {os.uname().nodename} holds {tmp_path})"
+        )
+        process.kill()
+    assert os.listdir(tmp_path) == []
+    with locked_directory(tmp_path, otherwise="it was killed"):
+        pass
 
 
 def test_programs_that_a_killed_process_has_started_do_not_keep_it(tmp_path: Path) -> None:

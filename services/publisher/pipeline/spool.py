@@ -13,7 +13,7 @@ from typing import Final
 import aiofiles.os
 
 from services.common.digest import Digest
-from services.common.lock_file import LOCK_FILE, locked
+from services.common.lock_file import locked_directory
 from services.common.threads import Stop, in_thread
 
 __all__ = ["Spool"]
@@ -62,7 +62,7 @@ class Spool:
             Another publisher has it.
         """
         self._make()
-        with locked(self._directory / LOCK_FILE, otherwise=f"another publisher has the spool {self._directory}"):
+        with locked_directory(self._directory, otherwise=f"another publisher has the spool {self._directory}"):
             yield
 
     def _make(self) -> None:
@@ -72,7 +72,7 @@ class Spool:
     async def clean(self, keep: Iterable[Digest]) -> None:
         """Make the directory; remove everything but archives that a journal knows as verified."""
         self._make()
-        for name in set(await aiofiles.os.listdir(self._directory)).difference(keep, (LOCK_FILE,)):
+        for name in set(await aiofiles.os.listdir(self._directory)).difference(keep):
             await aiofiles.os.unlink(self._directory / name)
 
     async def holds(self, digest: Digest) -> bool:

@@ -18,9 +18,7 @@ from services.repository.native.trust.keys import Certificate
 from services.repository.native.trust.renewal import WhitelistFile
 from services.repository.native.writer.compressor import Compressor
 from services.repository.native.writer.head import HeadWriter
-from services.repository.native.writer.history import History
 from services.repository.native.writer.manifest import Manifest
-from services.repository.native.writer.reflog import ReferenceLog
 from services.repository.native.writer.small_objects import SmallObjects
 
 __all__ = ["RepositoryAccess"]
@@ -98,8 +96,6 @@ class RepositoryAccess:
                 storage=storage,
                 signer=keys.load().signer,
                 objects=objects,
-                history=History(),
-                reflog=ReferenceLog(),
                 clock=clock,
             ),
             keys=keys,

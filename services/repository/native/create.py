@@ -1,7 +1,7 @@
 """Making a repository: keys, whitelist, and a first revision that is empty.
 
-Everything is made anew or taken as it is until the manifest appears, which is the last step; so it can be killed and
-repeated.
+Everything is made anew or taken as it is until the manifest appears, from which on there is a repository; so it can be
+killed and repeated.
 """
 
 import json
@@ -28,8 +28,7 @@ from services.repository.native.records import (
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.writer.catalog import DirectoryRow, create_schema, insert_rows
-from services.repository.native.writer.head import Root
-from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.manifest import Manifest, Root
 
 __all__ = ["create_repository"]
 

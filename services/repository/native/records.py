@@ -37,6 +37,7 @@ __all__ = [
     "ROOT_PATH_HASH",
     "SNAPSHOT_MARK",
     "TRANSACTION_DIRECTORY",
+    "WAITING_REFLOG",
     "WHITELIST",
     "Compression",
     "ContentHash",
@@ -54,6 +55,8 @@ WHITELIST: Final = ".cvmfswhitelist"
 """The signed list of certificates that may sign manifests."""
 REFLOG: Final = ".cvmfsreflog"
 """The reference log, an SQLite file that is stored as it is."""
+WAITING_REFLOG: Final = ".cvmfs_thin_reflog"
+"""The next reference log, while this suite replaces the manifest; not of CVMFS's format."""
 REPLICA_MARK: Final = ".cvmfs_master_replica"
 """A file whose presence allows replication."""
 SNAPSHOT_MARK: Final = ".cvmfs_last_snapshot"

@@ -47,8 +47,7 @@ def remove_layers(access: RepositoryAccess, digests: Sequence[Digest], *, state:
         if missing:
             raise NativeError(f"{access.storage} does not hold {', '.join(missing)}: nothing has been removed")
         highest = Highest(0, 0) if state is None else state.highest()
-        revision = max(previous.revision, highest.revision) + 1
-        published = max(access.head.next_time(previous), highest.published + 1)
+        revision, published = access.head.next_revision(previous, highest)
         root = update.store(previous=previous, revision=revision, published=published)
         if state is not None:
             state.note(Highest(revision, published))

@@ -273,9 +273,7 @@ class NativeRepository:
         return await in_thread(self._threads, lambda _stop: self._publish(update, manifest, layers))
 
     def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
-        highest = self._state.highest()
-        revision = max(previous.revision, highest.revision) + 1
-        published = max(self._access.head.next_time(previous), highest.published + 1)
+        revision, published = self._access.head.next_revision(previous, self._state.highest())
         root = update.store(previous=previous, revision=revision, published=published)
         # Noted before it is there: a number must never be given twice, and one that is left out harms nobody.
         self._state.note(Highest(revision, published), [Digest(layer.sidecar.digest) for layer in layers])

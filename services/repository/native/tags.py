@@ -11,9 +11,8 @@ from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import TagError
 from services.repository.native.records import REFLOG, ContentHash, ObjectKind, RefKind
 from services.repository.native.revisions import RevisionRecord, read_revision, revisions
-from services.repository.native.writer.head import Root
 from services.repository.native.writer.history import History, Tag, TagName
-from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.manifest import Manifest, Root
 from services.repository.native.writer.reflog import ReferenceLog
 
 __all__ = ["Tags"]

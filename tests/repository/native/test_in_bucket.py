@@ -27,7 +27,7 @@ from services.repository.native.create import create_repository
 from services.repository.native.errors import StorageError
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.reader import RepositoryReader
-from services.repository.native.records import MANIFEST, REFLOG
+from services.repository.native.records import MANIFEST, REFLOG, WAITING_REFLOG
 from services.repository.native.removal import remove_layers
 from services.repository.native.repository import NativeRepository
 from services.repository.native.storage.bucket import BucketStorage
@@ -38,6 +38,7 @@ from tests.repository.native.conftest import NAME
 from tests.support.fault_proxy import Answer, Fault, FaultProxy
 from tests.support.native import publish, tar_archive
 from tests.support.publisher import TOKEN
+from tests.support.stock_rules import faults_of_reflog
 from tests.support.tars import archive, member
 
 
@@ -94,6 +95,15 @@ class Site:
                 revision = reader.newest(reader.head())
                 entry = revision.stat(f"/{layer_tree(layer.digest)}/{name}".encode())
                 return None if entry is None else b"".join(revision.content(entry))
+
+    def faults_of_reflog(self) -> list[str]:
+        with BucketStorage.connect(settings(self.access), self.state) as storage:
+            return faults_of_reflog(lambda name: None if storage.size(name) is None else storage.read(name))
+
+    def root_files(self) -> set[str]:
+        names = (MANIFEST, REFLOG, WAITING_REFLOG)
+        with BucketStorage.connect(settings(self.access), self.state) as storage:
+            return {name for name in names if storage.size(name) is not None}
 
     def objects(self) -> set[str]:
         with BucketStorage.connect(settings(self.access), self.state) as storage:
@@ -189,6 +199,42 @@ async def test_a_bucket_that_fails_leaves_the_old_revision(place: Site, tmp_path
     async with place.opened() as repository:
         assert await repository.lookup(two.digest) is None
         assert await publish(repository, two) == 4  # 3 may have been seen
+    assert await asyncio.to_thread(place.problems) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "published"),
+    [
+        ("^PUT .*thin_reflog", False),
+        ("^POST .*delete", False),
+        ("^PUT .*published", False),
+        ("^PUT .*cvmfsreflog", True),
+    ],
+)
+async def test_a_bucket_that_fails_at_any_step_has_no_reference_log_or_the_right_one(
+    place: Site, tmp_path: Path, step: str, *, published: bool
+) -> None:
+    one, two = make(tmp_path, "a"), make(tmp_path, "b")
+    async with place.opened() as repository:
+        await publish(repository, one)
+    async with FaultProxy.before(
+        place.access.endpoint, Fault(step, times=10**6, answer=Answer(403, "Denied"))
+    ) as proxy:
+        through = Site(replace(place.access, endpoint=proxy.endpoint), place.keys, place.state)
+        async with through.opened(retry_seconds=0.5) as repository:
+            if published:
+                assert await publish(repository, two) == 3
+            else:
+                with pytest.raises(StorageError, match="403"):
+                    await publish(repository, two)
+    assert await asyncio.to_thread(place.faults_of_reflog) == []
+    assert await asyncio.to_thread(place.problems) == []
+    async with place.opened() as repository:
+        assert (await repository.lookup(two.digest) is not None) == published
+        assert await asyncio.to_thread(place.faults_of_reflog) == []
+        await publish(repository, make(tmp_path, "c"))
+    assert await asyncio.to_thread(place.root_files) == {MANIFEST, REFLOG}
+    assert await asyncio.to_thread(place.faults_of_reflog) == []
     assert await asyncio.to_thread(place.problems) == []
 
 

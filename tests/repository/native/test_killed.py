@@ -10,12 +10,13 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from services.common.archive.model import LayerArchive
-from services.repository.native.records import MANIFEST
+from services.repository.native.records import MANIFEST, REFLOG
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.killed import run_until
 from tests.support.native import NativeSite, layer_entries, publish
 from tests.support.native_killed import create_until, publish_until
 from tests.support.publisher import make_layer
+from tests.support.stock_rules import faults_of_reflog
 
 
 def _copy(site: NativeSite, to: Path) -> NativeSite:
@@ -24,9 +25,16 @@ def _copy(site: NativeSite, to: Path) -> NativeSite:
     return dataclasses.replace(site, root=to / "repository", state=to / "state")
 
 
+def faults(site: NativeSite) -> list[str]:
+    """Say what the stock checker would find fault with in the reference log."""
+    return faults_of_reflog(lambda name: (site.root / name).read_bytes() if (site.root / name).exists() else None)
+
+
 async def _recover(site: NativeSite, archives: Sequence[LayerArchive]) -> None:
     """Go on as the next publisher does, and look at what it found and at what it made."""
     async with site.opened() as repository:
+        assert (site.root / REFLOG).exists()
+        assert faults(site) == []
         assert site.problems() == []
         missing = [archive for archive in archives if await repository.lookup(archive.digest) is None]
         await publish(repository, *missing)
@@ -47,6 +55,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_revision(
     def killed(step: int) -> int:
         mine = _copy(site, tmp_path / str(step))
         assert run_until(processes, publish_until, mine, archives, step) == (-signal.SIGKILL, None)
+        assert faults(mine) == []
         revision = mine.revision()
         with mine.newest() as newest:
             there = [archive for archive in archives if newest.stat(b"/" + archive.digest.encode()) is not None]
@@ -75,6 +84,7 @@ def test_a_creation_that_is_killed_can_be_repeated(
     def killed(step: int) -> None:
         site = at(step)
         assert run_until(processes, create_until, site, step) == (-signal.SIGKILL, None)
+        assert faults(site) == []
         if not (site.root / MANIFEST).exists():
             site.create()
         assert site.problems() == []

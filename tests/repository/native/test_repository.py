@@ -22,10 +22,12 @@ from services.repository.interface import ListedLayer, Publication
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import BrokenRepositoryError, RepositoryBusyError
 from services.repository.native.records import MANIFEST, REFLOG, RefKind
+from services.repository.native.removal import remove_layers
 from services.repository.native.tags import Tags
 from services.repository.native.writer import worker
 from services.repository.native.writer.history import TagName
 from services.repository.native.writer.reflog import ReferenceLog
+from services.repository.native.writer.state import LocalState
 from tests.support.native import NATIVE_NAME, NativeSite, layer_entries, publish
 from tests.support.publisher import make_layer, verified
 
@@ -267,7 +269,7 @@ async def test_what_others_add_to_the_reference_log_stays_in_it(site: NativeSite
     assert site.problems() == []
 
 
-async def test_time_rises_whatever_the_clock_does(site: NativeSite, tmp_path: Path) -> None:
+async def test_time_never_goes_back_whatever_the_clock_does(site: NativeSite, tmp_path: Path) -> None:
     clock = _Clock()
     site = replace(site, clock=clock)
     seen: list[tuple[int, int]] = []
@@ -278,7 +280,7 @@ async def test_time_rises_whatever_the_clock_does(site: NativeSite, tmp_path: Pa
             seen.append((site.revision(), _time(site)))
     for before, after in pairwise(seen):
         assert after[0] == before[0] + 1
-        assert after[1] > before[1]
+        assert after[1] >= before[1]
 
 
 async def test_revisions_rise_across_a_restored_backup(site: NativeSite, tmp_path: Path) -> None:
@@ -293,7 +295,7 @@ async def test_revisions_rise_across_a_restored_backup(site: NativeSite, tmp_pat
     (tmp_path / "backup").rename(site.root)
     async with site.opened() as repository:
         assert await publish(repository, make_layer(tmp_path, "two")) == last + 1
-    assert _time(site) > before
+    assert _time(site) >= before
     assert site.problems() == []
 
 
@@ -348,3 +350,47 @@ async def test_a_second_publisher_with_the_same_state_is_refused_before_it_empti
     async with site.opened() as repository:
         assert not under_way.exists()
         assert await repository.lookup(archive.digest) is not None
+
+
+async def test_quick_revisions_are_not_dated_into_the_future_and_time_never_goes_back(
+    site: NativeSite, tmp_path: Path
+) -> None:
+    with site.reader() as reader:
+        now = reader.head().manifest.published
+    assert now is not None
+    clock = [float(now)]
+    site = replace(site, clock=lambda: clock[0])
+    archives = [make_layer(tmp_path, str(number)) for number in range(6)]
+    dated: list[tuple[int, int | None]] = []
+    for archive, step in zip(archives, (0, 0, 0, 0.9, -100, 60), strict=True):
+        clock[0] += step
+        async with site.opened() as repository:
+            await publish(repository, archive)
+        with site.reader() as reader:
+            head = reader.head()
+            (trunk,) = (tag for tag in reader.tags(head) if tag.name == "trunk")
+        assert (trunk.revision, trunk.published) == (head.manifest.revision, head.manifest.published)
+        dated.append((head.manifest.revision, head.manifest.published))
+    assert dated == [(number, now) for number in range(2, 8)]
+
+    clock[0] = now + 61
+    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys, clock=site.clock)
+    with closing(LocalState(site.state / "state.sqlite")) as state:
+        for number, archive in enumerate(archives[:2], start=8):
+            removed = remove_layers(access, [archive.digest], state=state)
+            assert (removed.revision, removed.published) == (number, now + 61)
+    assert site.problems() == []
+
+
+async def test_a_repository_from_a_backup_goes_on_above_and_not_before_what_clients_have_seen(
+    site: NativeSite, tmp_path: Path
+) -> None:
+    async with site.opened() as repository:
+        await publish(repository, make_layer(tmp_path, "one"))
+    with closing(LocalState(site.state / "state.sqlite")) as state:
+        seen = state.highest()
+        state.note(seen._replace(revision=7, published=seen.published + 3600))
+    async with site.opened() as repository:
+        assert await publish(repository, make_layer(tmp_path, "two")) == 8
+    with site.reader() as reader:
+        assert reader.head().manifest.published == seen.published + 3600

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Final
 
 from services.repository.native.check.catalogs import CatalogFacts, check_catalog
-from services.repository.native.check.lists import check_links, check_meta, check_reflog, check_tags
+from services.repository.native.check.lists import check_links, check_meta, check_tags
 from services.repository.native.check.nesting import CatalogKey, check_nesting, key_of
 from services.repository.native.check.objects import ObjectLedger, WantedObject, check_objects
 from services.repository.native.check.parallel import Workers
 from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.check.reflog import check_reflog, note_waiting_reflog
 from services.repository.native.check.replication import check_copies, is_replica
 from services.repository.native.check.trust import REPUBLISH, check_trust
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
@@ -20,9 +21,9 @@ from services.repository.native.reader.catalog import Catalog, CatalogReference
 from services.repository.native.reader.database import Database
 from services.repository.native.reader.entries import show_path
 from services.repository.native.reader.history import Tag
-from services.repository.native.reader.letters import Manifest, master_key
+from services.repository.native.reader.letters import Manifest
 from services.repository.native.reader.source import Source
-from services.repository.native.reader.trusted import utc_now
+from services.repository.native.reader.trusted import Identity, utc_now
 from services.repository.native.records import MANIFEST, ObjectKind
 
 __all__ = ["Checker", "Report"]
@@ -39,6 +40,8 @@ class Report:
 
     problems: tuple[Problem, ...]
     """In the order of their places."""
+    note: str | None
+    """What is no problem and will be made otherwise; None where there is nothing of the kind."""
     revision: int | None
     """Of the head; None if there is no manifest to be read."""
     revisions: int
@@ -83,8 +86,7 @@ class Checker:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._source = source
-        self._name = name
-        self._keys = [master_key(pem) for pem in master_keys]
+        self._identity = Identity.of(name, master_keys)
         self._content = content
         self._clock = clock
 
@@ -97,7 +99,7 @@ class Checker:
             The storage failed.
         """
         begin = time.monotonic()
-        manifest, problems = check_trust(self._source, name=self._name, keys=self._keys, now=self._clock())
+        manifest, problems = check_trust(self._source, self._identity, now=self._clock())
         catalogs: dict[CatalogKey, CatalogFacts] = {}
         objects = 0
         if manifest is not None:
@@ -116,9 +118,10 @@ class Checker:
             if not replica:  # which copies no predecessor the first time
                 problems.extend(self._chain_problems(manifest, catalogs[key_of(_head(manifest))]))
             nested = {facts.reference.hash for facts in catalogs.values() if facts.reference.path}
-            check_reflog(self._source, manifest, nested, problems, replica=replica)
+            problems.extend(check_reflog(self._source, manifest, nested, replica=replica))
         return Report(
             problems=tuple(sorted(set(problems))),
+            note=note_waiting_reflog(self._source),
             revision=None if manifest is None else manifest.revision,
             revisions=sum(not path for _, path in catalogs),
             catalogs=len(catalogs),

@@ -1,7 +1,7 @@
-"""Checks the tag database and the reference log."""
+"""Checks what the manifest names besides catalogs: the tag database, meta information, links."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.common.errors import InvalidValueError
@@ -10,24 +10,17 @@ from services.repository.native.check.replication import describe_loss
 from services.repository.native.check.trust import REPUBLISH
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.reader.database import Database
-from services.repository.native.reader.history import Tag, open_reflog, read_references, read_tags
+from services.repository.native.reader.history import Tag, read_tags
 from services.repository.native.reader.letters import Manifest
 from services.repository.native.reader.objects import read_object
-from services.repository.native.reader.source import Source, pieces_of
-from services.repository.native.records import MANIFEST, REFLOG, ContentHash, ObjectKind, RefKind
+from services.repository.native.reader.source import Source
+from services.repository.native.records import MANIFEST, ContentHash, ObjectKind
 
-__all__ = ["check_links", "check_meta", "check_reflog", "check_tags"]
+__all__ = ["check_links", "check_meta", "check_tags"]
 
 _META_LIMIT: Final = 16 << 20
 _TAG_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+")
-_KINDS: Final[Mapping[RefKind, ObjectKind]] = {
-    RefKind.CATALOG: ObjectKind.CATALOG,
-    RefKind.CERTIFICATE: ObjectKind.CERTIFICATE,
-    RefKind.HISTORY: ObjectKind.HISTORY,
-    RefKind.META: ObjectKind.META,
-}
 _RETAG: Final = "remove the tag, or set it again (thin-repository tag)"
-_REBUILD: Final = "remove it; the next change of the repository makes a new one"
 
 
 def check_tags(source: Source, manifest: Manifest, problems: list[Problem]) -> Sequence[Tag]:
@@ -109,87 +102,6 @@ def _is_hash(text: str) -> bool:
 
 def _show(branch: object) -> str:
     return repr(branch.decode(errors="backslashreplace")) if isinstance(branch, bytes) else str(branch)
-
-
-def check_reflog(
-    source: Source, manifest: Manifest, nested: set[ContentHash], problems: list[Problem], *, replica: bool
-) -> None:
-    """Check the reference log.
-
-    Parameters
-    ----------
-    source
-        Where the repository is.
-    manifest
-        Of its head.
-    nested
-        Catalogs that are nested, which the log must not have.
-    problems
-        Gets what is wrong.
-    replica
-        Whether it is a stratum 1's copy, whose log is its own: the manifest does not know it.
-
-    Raises
-    ------
-    StorageError
-        The storage failed.
-    """
-    try:
-        database = open_reflog(source)
-    except ObjectMissingError:
-        return  # clients and checkers do without one
-    except BrokenRepositoryError as error:
-        problems.append(Problem(REFLOG, str(error).removeprefix(REFLOG).strip(), _REBUILD))
-        return
-    try:
-        if not replica:
-            problems.extend(_unknown_reflog(source, manifest))
-        problems.extend(_reflog_problems(source, database, manifest, nested))
-    except BrokenRepositoryError as error:
-        problems.append(Problem(REFLOG, str(error).removeprefix(REFLOG).lstrip(": "), _REBUILD))
-    finally:
-        database.close()
-
-
-def _unknown_reflog(source: Source, manifest: Manifest) -> Iterator[Problem]:
-    if manifest.reflog is None:
-        yield Problem(MANIFEST, f"has no field Y with the hash of {REFLOG}, which the stock checker wants", REPUBLISH)
-    else:
-        found = ContentHash.of(b"".join(pieces_of(source, REFLOG)), manifest.reflog.algorithm)
-        if found != manifest.reflog:
-            yield Problem(REFLOG, f"its hash is {found}, and the manifest says {manifest.reflog}", REPUBLISH)
-
-
-def _reflog_problems(
-    source: Source, database: Database, manifest: Manifest, nested: set[ContentHash]
-) -> Iterator[Problem]:
-    yield from _wrong_properties(database, manifest)
-    missing = {
-        (manifest.root, RefKind.CATALOG),
-        (manifest.certificate, RefKind.CERTIFICATE),
-        (manifest.history, RefKind.HISTORY),
-        (manifest.meta, RefKind.META),
-    }
-    for reference in read_references(database):
-        missing.discard((reference.hash, reference.kind))
-        path = reference.hash.path(_KINDS[reference.kind])
-        if reference.hash in nested:
-            yield Problem(REFLOG, f"lists {path}, which is a nested catalog, as a root catalog", _REBUILD)
-        if source.size(path) is None:
-            yield Problem(REFLOG, f"lists {path}, which is missing", _REBUILD)
-    for hash_, kind in sorted(missing, key=str):
-        if hash_ is not None:
-            yield Problem(REFLOG, f"does not list {hash_.path(_KINDS[kind])}, which the manifest names", _REBUILD)
-
-
-def _wrong_properties(database: Database, manifest: Manifest) -> Iterator[Problem]:
-    properties = database.properties()
-    name = properties.get("fqrn")
-    if name != manifest.name:
-        yield Problem(REFLOG, f"is of the repository {name}, not of {manifest.name}", _REBUILD)
-    for key, wanted in (("schema", "1.0"), ("schema_revision", "0")):
-        if properties.get(key) != wanted:
-            yield Problem(REFLOG, f"its property {key} is {properties.get(key)} instead of {wanted}", _REBUILD)
 
 
 def check_links(source: Source, manifest: Manifest, problems: list[Problem]) -> None:

@@ -3,9 +3,9 @@
 Every signature is looked at, whatever has become of the others, so that one run tells everything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -21,28 +21,26 @@ from services.repository.native.reader.letters import (
     check_whitelist_signature,
 )
 from services.repository.native.reader.source import Source
-from services.repository.native.reader.trusted import read_certificate, read_letter
+from services.repository.native.reader.trusted import Identity, read_certificate, read_letter
 from services.repository.native.records import MANIFEST, WHITELIST, ObjectKind
 
 __all__ = ["REPUBLISH", "check_trust"]
+
+_Parsed = TypeVar("_Parsed")
 
 REPUBLISH: Final = "sign it again, which every publication does"
 _RESIGN: Final = "sign the whitelist again with the master key (thin-repository resign)"
 
 
-def check_trust(
-    source: Source, *, name: str, keys: Sequence[rsa.RSAPublicKey], now: datetime
-) -> tuple[Manifest | None, list[Problem]]:
+def check_trust(source: Source, identity: Identity, *, now: datetime) -> tuple[Manifest | None, list[Problem]]:
     """Check the head of a repository.
 
     Parameters
     ----------
     source
         Where it is.
-    name
-        The name that it must have.
-    keys
-        Public master keys, one of which must have signed the whitelist.
+    identity
+        Which it must be.
     now
         When the whitelist must be good.
 
@@ -57,8 +55,8 @@ def check_trust(
         The storage failed.
     """
     problems: list[Problem] = []
-    whitelist = _whitelist(source, keys, problems)
-    signed = _manifest(source, name, problems)
+    whitelist = _whitelist(source, identity.keys, problems)
+    signed = _manifest(source, identity.name, problems)
     if signed is None:
         return None, problems
     letter, manifest = signed
@@ -71,22 +69,18 @@ def check_trust(
         problems.append(_problem(MANIFEST, error, REPUBLISH))
     if whitelist is not None:
         try:
-            whitelist.check(name=name, certificate=certificate, now=now)
+            whitelist.check(name=identity.name, certificate=certificate, now=now)
         except BrokenRepositoryError as error:
             problems.append(_problem(WHITELIST, error, _RESIGN))
     return manifest, problems
 
 
 def _whitelist(source: Source, keys: Sequence[rsa.RSAPublicKey], problems: list[Problem]) -> Whitelist | None:
-    try:
-        letter = read_letter(source, WHITELIST)
-        whitelist = Whitelist.parse(letter)
-    except ObjectMissingError:
-        problems.append(Problem(WHITELIST, "is missing, so that clients refuse the repository", _RESIGN))
+    missing = Problem(WHITELIST, "is missing, so that clients refuse the repository", _RESIGN)
+    signed = _read(source, WHITELIST, Whitelist.parse, problems, missing=missing, damaged=_RESIGN)
+    if signed is None:
         return None
-    except BrokenRepositoryError as error:
-        problems.append(_problem(WHITELIST, error, _RESIGN))
-        return None
+    letter, whitelist = signed
     try:
         check_whitelist_signature(letter, keys)
     except BrokenRepositoryError as error:
@@ -95,18 +89,31 @@ def _whitelist(source: Source, keys: Sequence[rsa.RSAPublicKey], problems: list[
 
 
 def _manifest(source: Source, name: str, problems: list[Problem]) -> tuple[Letter, Manifest] | None:
+    missing = Problem(MANIFEST, "is missing: there is no repository", RESTORE)
+    signed = _read(source, MANIFEST, Manifest.parse, problems, missing=missing, damaged=REPUBLISH)
+    if signed is not None and signed[1].name != name:
+        problems.append(Problem(MANIFEST, f"is of the repository {signed[1].name}, not of {name}", RESTORE))
+    return signed
+
+
+def _read(
+    source: Source,
+    path: str,
+    parse: Callable[[Letter], _Parsed],
+    problems: list[Problem],
+    *,
+    missing: Problem,
+    damaged: str,
+) -> tuple[Letter, _Parsed] | None:
+    """Read a signed text; its signature is not looked at."""
     try:
-        letter = read_letter(source, MANIFEST)
-        manifest = Manifest.parse(letter)
+        letter = read_letter(source, path)
+        return letter, parse(letter)
     except ObjectMissingError:
-        problems.append(Problem(MANIFEST, "is missing: there is no repository", RESTORE))
-        return None
+        problems.append(missing)
     except BrokenRepositoryError as error:
-        problems.append(_problem(MANIFEST, error, REPUBLISH))
-        return None
-    if manifest.name != name:
-        problems.append(Problem(MANIFEST, f"is of the repository {manifest.name}, not of {name}", RESTORE))
-    return letter, manifest
+        problems.append(_problem(path, error, damaged))
+    return None
 
 
 def _certificate(source: Source, manifest: Manifest, problems: list[Problem]) -> Certificate | None:

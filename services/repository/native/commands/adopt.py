@@ -20,7 +20,8 @@ def adopt(*, as_json: bool, **place: Any) -> None:  # noqa: ANN401
     """Take over a repository that cvmfs_server has made, where it is, with its keys.
 
     Its content, its tags and its numbers stay; publishing goes on where it was. From then on leave it to this suite:
-    cvmfs_server does not know what has been published since.
+    cvmfs_server does not know what has been published since. Before it is used there again, it needs a
+    `cvmfs_server check -r NAME`.
     """
     with open_site(**place) as site:
         manifest = adopt_repository(name=site.name, storage=site.storage, keys=site.keys)

@@ -40,6 +40,7 @@ def check(*, quick: bool, as_json: bool, **place: Any) -> None:  # noqa: ANN401
         write_document(_document(report))
     else:
         write_output("".join(f"{problem}\n" for problem in report.problems))
+        write_output("" if report.note is None else f"note: {report.note}\n")
         write_output(_summary(report))
     if report.problems:
         sys.exit(_FOUND)
@@ -50,6 +51,7 @@ def _document(report: Report) -> dict[str, object]:
         "problems": [
             {"place": problem.place, "what": problem.what, "remedy": problem.remedy} for problem in report.problems
         ],
+        "note": report.note,
         "revision": report.revision,
         "revisions": report.revisions,
         "catalogs": report.catalogs,

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from services.common.errors import InvalidValueError
 from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.reader.database import Database
 from services.repository.native.reader.source import Source, pieces_of
-from services.repository.native.records import REFLOG, ContentHash, RefKind
+from services.repository.native.records import REFLOG, ContentHash, HashAlgorithm, RefKind
 
-__all__ = ["Reference", "Tag", "open_reflog", "read_references", "read_tags"]
-
-_LIMIT: Final = 1 << 30
-"""Largest tag database or reference log that is read, in bytes."""
+__all__ = ["Reference", "Reflog", "Tag", "read_references", "read_tags"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +72,33 @@ def _number(value: object) -> int:
     return value
 
 
-def open_reflog(source: Source) -> Database:
-    """Fetch and open the reference log; its hash has not been compared.
+@dataclass(frozen=True, slots=True)
+class Reflog:
+    """The reference log, and the hash of its file, which has not been compared with anything."""
 
-    Raises
-    ------
-    ObjectMissingError, StorageError
-        As `Source.open`.
-    BrokenRepositoryError
-        It is no SQLite file.
-    """
-    return Database(pieces_of(source, REFLOG), name=REFLOG)
+    database: Database
+    hash: ContentHash
+
+    @classmethod
+    def load(cls, source: Source, algorithm: HashAlgorithm) -> Self:
+        """Fetch and open it.
+
+        Raises
+        ------
+        ObjectMissingError, StorageError
+            As `Source.open`.
+        BrokenRepositoryError
+            It is no SQLite file.
+        """
+        hasher = algorithm.hasher()
+
+        def hashed() -> Iterator[bytes]:
+            for piece in pieces_of(source, REFLOG):
+                hasher.update(piece)
+                yield piece
+
+        database = Database(hashed(), name=REFLOG)
+        return cls(database, ContentHash(algorithm.finish(hasher), algorithm))
 
 
 def read_references(database: Database) -> Iterator[Reference]:

@@ -4,18 +4,15 @@ An object's name is the hash of its stored bytes. That is known at its end only,
 read to the end before believing in them; both of the functions here fail there, or before.
 """
 
-import hashlib
 import zlib
-from collections.abc import Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.reader.source import Source, pieces_of
 from services.repository.native.records import (
-    DIGEST_SIZE,
     Compression,
     ContentHash,
-    HashAlgorithm,
     ObjectKind,
 )
 
@@ -23,38 +20,6 @@ __all__ = ["read_object", "read_sized_object", "read_small_object"]
 
 _PIECE: Final = 256 << 10
 """Most bytes that are decompressed at a time."""
-
-
-class _Hasher(Protocol):
-    """A hash that is being taken."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take more bytes."""
-
-    def digest(self) -> bytes:
-        """Return the 20 bytes."""
-
-
-class _Shake128:
-    def __init__(self) -> None:
-        self._hash = hashlib.shake_128()
-
-    def update(self, data: bytes, /) -> None:
-        self._hash.update(data)
-
-    def digest(self) -> bytes:
-        return self._hash.digest(DIGEST_SIZE)
-
-
-def _new_hasher(algorithm: HashAlgorithm) -> _Hasher:
-    """Begin a content hash."""
-    match algorithm:
-        case HashAlgorithm.SHA1:
-            return hashlib.sha1(usedforsecurity=False)
-        case HashAlgorithm.RMD160:
-            return hashlib.new("ripemd160", usedforsecurity=False)
-        case HashAlgorithm.SHAKE128:
-            return _Shake128()
 
 
 def read_object(
@@ -87,17 +52,17 @@ def read_object(
         than the limit.
     """
     path = name.path(kind)
-    hasher = _new_hasher(name.algorithm)
-    stored = _hashed(source, path, hasher)
+    hasher = name.algorithm.hasher()
+    stored = _hashed(source, path, hasher.update)
     try:
         yield from _at_most(limit, stored if compression is Compression.NONE else _inflate(stored, path), path)
     except BrokenRepositoryError:
         # Bytes that have changed are the cause, whatever they lead to.
         for _ in stored:
             pass
-        _compare(hasher, name, path)
+        _compare(name.algorithm.finish(hasher), name, path)
         raise
-    _compare(hasher, name, path)
+    _compare(name.algorithm.finish(hasher), name, path)
 
 
 def read_small_object(source: Source, name: ContentHash, kind: ObjectKind, *, limit: int) -> bytes:
@@ -123,8 +88,8 @@ def read_sized_object(
         raise BrokenRepositoryError(f"{name.path(kind)} holds {found} bytes instead of {size}")
 
 
-def _compare(hasher: _Hasher, name: ContentHash, path: str) -> None:
-    if (found := hasher.digest()) != name.digest:
+def _compare(found: bytes, name: ContentHash, path: str) -> None:
+    if found != name.digest:
         raise BrokenRepositoryError(f"{path} has been changed: its bytes have the hash {found.hex()}")
 
 
@@ -137,9 +102,9 @@ def _at_most(limit: int, pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
         yield piece
 
 
-def _hashed(source: Source, path: str, hasher: _Hasher) -> Iterator[bytes]:
+def _hashed(source: Source, path: str, update: Callable[[bytes], None]) -> Iterator[bytes]:
     for piece in pieces_of(source, path):
-        hasher.update(piece)
+        update(piece)
         yield piece
 
 

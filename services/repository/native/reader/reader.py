@@ -9,11 +9,10 @@ from services.repository.native.reader.cache import CatalogCache
 from services.repository.native.reader.catalog import CatalogReference
 from services.repository.native.reader.database import Database
 from services.repository.native.reader.history import Tag, read_tags
-from services.repository.native.reader.letters import master_key
 from services.repository.native.reader.objects import read_small_object
 from services.repository.native.reader.revision import Revision
 from services.repository.native.reader.source import Source
-from services.repository.native.reader.trusted import Head, HeadReader, utc_now
+from services.repository.native.reader.trusted import Head, HeadReader, Identity, utc_now
 from services.repository.native.records import ObjectKind
 
 __all__ = ["RepositoryReader"]
@@ -53,7 +52,7 @@ class RepositoryReader:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.source = source
-        self._heads = HeadReader(source, name=name, keys=[master_key(pem) for pem in master_keys], clock=clock)
+        self._heads = HeadReader(source, Identity.of(name, master_keys), clock=clock)
         self._catalogs = CatalogCache(source)
 
     def __enter__(self) -> Self:

@@ -5,10 +5,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Final, Protocol
+from contextlib import contextmanager
+from typing import IO, Final
 
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError, StorageError
+from services.repository.native.storage.interface import Source
 
 __all__ = ["HttpSource", "Source", "pieces_of", "read_file"]
 
@@ -18,30 +19,6 @@ _TIMEOUT: Final = 30.0
 """Longest silence of a server, in seconds."""
 _ABSENT: Final = frozenset({403, 404, 410})
 """A bucket that may not be listed answers 403 for what it does not hold."""
-
-
-class Source(Protocol):
-    """What a reader needs of a repository's storage; `str` of it names the place, for messages."""
-
-    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
-        """Open a file for reading from its beginning to its end.
-
-        Raises
-        ------
-        ObjectMissingError
-            It is not there.
-        StorageError
-            The storage failed.
-        """
-
-    def size(self, path: str) -> int | None:
-        """Return a file's size in bytes, or nothing where it is not there.
-
-        Raises
-        ------
-        StorageError
-            The storage failed.
-        """
 
 
 def pieces_of(source: Source, path: str) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -15,12 +15,13 @@ from services.repository.native.reader.letters import (
     Whitelist,
     check_manifest_signature,
     check_whitelist_signature,
+    master_key,
 )
 from services.repository.native.reader.objects import read_small_object
 from services.repository.native.reader.source import Source, read_file
 from services.repository.native.records import MANIFEST, WHITELIST, ObjectKind
 
-__all__ = ["Head", "HeadReader", "read_certificate", "read_letter", "utc_now"]
+__all__ = ["Head", "HeadReader", "Identity", "read_certificate", "read_letter", "utc_now"]
 
 _LETTER_LIMIT: Final = 1 << 20
 """Largest manifest or whitelist that is read, in bytes."""
@@ -62,6 +63,26 @@ def read_certificate(source: Source, manifest: Manifest) -> Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a repository the one that is meant."""
+
+    name: str
+    keys: Sequence[rsa.RSAPublicKey]
+    """Public master keys, one of which must have signed the whitelist."""
+
+    @classmethod
+    def of(cls, name: str, master_keys: Sequence[bytes]) -> Self:
+        """Read the keys, PEM.
+
+        Raises
+        ------
+        UntrustedError
+            One is none.
+        """
+        return cls(name, [master_key(pem) for pem in master_keys])
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What clients find first, verified."""
 
@@ -77,20 +98,15 @@ class HeadReader:
     ----------
     source
         Where it is.
-    name
-        The name that it must have.
-    keys
-        Public master keys, one of which must have signed the whitelist.
+    identity
+        Which it must be.
     clock
         Tells the time.
     """
 
-    def __init__(
-        self, source: Source, *, name: str, keys: Sequence[rsa.RSAPublicKey], clock: Callable[[], datetime] = utc_now
-    ) -> None:
+    def __init__(self, source: Source, identity: Identity, *, clock: Callable[[], datetime]) -> None:
         self._source = source
-        self._name = name
-        self._keys = keys
+        self._identity = identity
         self._clock = clock
 
     def read(self) -> Head:
@@ -106,13 +122,13 @@ class HeadReader:
             A signature does not hold, the whitelist has expired or is for something else.
         """
         letter = read_letter(self._source, WHITELIST)
-        check_whitelist_signature(letter, self._keys)
+        check_whitelist_signature(letter, self._identity.keys)
         whitelist = Whitelist.parse(letter)
         letter = read_letter(self._source, MANIFEST)
         manifest = Manifest.parse(letter)
-        if manifest.name != self._name:
-            raise UntrustedError(f"{MANIFEST} is of the repository {manifest.name}, not of {self._name}")
+        if manifest.name != self._identity.name:
+            raise UntrustedError(f"{MANIFEST} is of the repository {manifest.name}, not of {self._identity.name}")
         certificate = read_certificate(self._source, manifest)
-        whitelist.check(name=self._name, certificate=certificate, now=self._clock())
+        whitelist.check(name=self._identity.name, certificate=certificate, now=self._clock())
         check_manifest_signature(letter, certificate.key)
         return Head(manifest, whitelist, certificate)

@@ -240,6 +240,24 @@ class BucketStorage:
             self._lease.check()
             self._call(lambda: self._send(name, content, _SHORT))
 
+    def move(self, name: str, place: str) -> None:
+        """Put a file of the root in the place of another one."""
+        with self._leased():
+            self._lease.check()
+            self._call(lambda: self._copy(name, place))
+        self.delete([name])
+
+    async def _copy(self, name: str, place: str) -> None:
+        source = {"Bucket": self._bucket.settings.bucket, "Key": self._key(name)}
+        await self._bucket.request(
+            "copy_object",
+            doing=f"copying {name} to",
+            key=self._key(place),
+            CopySource=source,
+            MetadataDirective="REPLACE",
+            **_SHORT,
+        )
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the write lock."""

@@ -175,6 +175,15 @@ class DirectoryStorage:
                 os.unlink(temporary)
             raise StorageError(f"{final} cannot be written: {error.strerror}") from error
 
+    def move(self, name: str, place: str) -> None:
+        """Put a file of the root in the place of another one."""
+        try:
+            os.rename(self._root / name, self._root / place)
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"{self._root / name} does not exist") from error
+        except OSError as error:
+            raise StorageError(f"{self._root / name} cannot be renamed: {error.strerror}") from error
+
     def exclusive(self) -> AbstractContextManager[None]:
         """Hold the write lock."""
         return self._locks.exclusive()

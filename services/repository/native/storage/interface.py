@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-__all__ = ["Buffer", "NewObject", "Storage", "StoredObject"]
+__all__ = ["Buffer", "NewObject", "Source", "Storage", "StoredObject"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -34,8 +34,32 @@ class StoredObject:
     """When it was written, in seconds since the epoch, by the clock of the storage."""
 
 
-class Storage(Protocol):
-    """The files of one repository; `str` of it names the place, for messages."""
+class Source(Protocol):
+    """Where the files of a repository are read; `str` of it names the place, for messages."""
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a file for reading from its beginning to its end.
+
+        Raises
+        ------
+        ObjectMissingError
+            It is not there.
+        StorageError
+            The storage failed.
+        """
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size in bytes, or nothing where it is not there.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+
+
+class Storage(Source, Protocol):
+    """The files of one repository, which can be changed."""
 
     @property
     def local(self) -> Path:
@@ -94,26 +118,6 @@ class Storage(Protocol):
             The storage failed.
         """
 
-    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
-        """Open a file for reading from its beginning to its end.
-
-        Raises
-        ------
-        ObjectMissingError
-            It is not there.
-        StorageError
-            The storage failed.
-        """
-
-    def size(self, path: str) -> int | None:
-        """Return a file's size in bytes, or nothing where it is not there.
-
-        Raises
-        ------
-        StorageError
-            The storage failed.
-        """
-
     def version(self, name: str) -> str | None:
         """Return what is another text once a file of the repository's root is replaced; nothing where it is not there.
 
@@ -150,6 +154,19 @@ class Storage(Protocol):
         ------
         StorageError
             The old or the new file is there.
+        """
+
+    def move(self, name: str, place: str) -> None:
+        """Put a file of the repository's root in the place of another one, at once for every reader.
+
+        It survives a power failure from the next `replace` on; until then both may be as they were.
+
+        Raises
+        ------
+        ObjectMissingError
+            It is not there.
+        StorageError
+            What was in the place, or the file, is there, and the file under its former name perhaps as well.
         """
 
     def exclusive(self) -> AbstractContextManager[None]:

@@ -46,15 +46,7 @@ class RepositoryLocks:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the write lock.
-
-        Raises
-        ------
-        RepositoryBusyError
-            Somebody else holds it.
-        StorageError
-            The lock file cannot be made.
-        """
+        """Hold the write lock; as `Storage.exclusive`."""
         with ExitStack() as stack:
             writer = self._open(stack, _WRITER)
             if not _try(writer, fcntl.LOCK_EX):
@@ -63,20 +55,7 @@ class RepositoryLocks:
 
     @contextmanager
     def using(self, *, patience: float) -> Iterator[None]:
-        """Keep objects from being collected.
-
-        Parameters
-        ----------
-        patience
-            Longest wait for a collector, in seconds.
-
-        Raises
-        ------
-        RepositoryBusyError
-            A collector was still at work.
-        StorageError
-            A lock file cannot be made.
-        """
+        """Keep objects from being collected; as `Storage.using`."""
         message = f"objects of {self._place} are being collected; it did not end within {patience:g} s"
         deadline = time.monotonic() + patience
         with ExitStack() as stack:
@@ -88,20 +67,7 @@ class RepositoryLocks:
 
     @contextmanager
     def collecting(self, *, patience: float) -> Iterator[None]:
-        """Keep others from using objects.
-
-        Parameters
-        ----------
-        patience
-            Longest wait for those who use some now, in seconds; nobody starts to use any meanwhile.
-
-        Raises
-        ------
-        RepositoryBusyError
-            Somebody still used objects, or collects some.
-        StorageError
-            A lock file cannot be made.
-        """
+        """Keep others from using objects; as `Storage.collecting`."""
         message = f"{self._place} was published to, or collected from, all the time for {patience:g} s"
         deadline = time.monotonic() + patience
         with ExitStack() as stack:

@@ -1,87 +1,37 @@
 """The head of a repository: the one place where a revision becomes visible.
 
 Whoever changes the head (a publish, a change of tags, a garbage collection) holds the storage's write lock and goes
-through `HeadWriter`, which keeps the order that readers need: objects, then history and certificate, then the reference
-log, then the manifest. A kill between the last two leaves a reference log that knows more than the manifest says, which
-clients never look at; `repair` signs the manifest again.
+through `HeadWriter`, which keeps the order that readers need: objects, then history and certificate, then the manifest,
+with which the reference log changes as `LogFile` describes. `repair` makes whole what a kill has left.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from services.common.repository_name import RepositoryName
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.records import (
     MANIFEST,
-    REFLOG,
     ContentHash,
-    HashAlgorithm,
     ObjectKind,
     RefKind,
 )
 from services.repository.native.replication import is_copied_right
 from services.repository.native.signer import Signer
 from services.repository.native.storage.interface import Storage
-from services.repository.native.writer.manifest import Manifest
+from services.repository.native.writer.history import History
+from services.repository.native.writer.log_file import LogFile, StoredLog
+from services.repository.native.writer.manifest import Manifest, Root
+from services.repository.native.writer.reflog import ReferenceLog
 from services.repository.native.writer.small_objects import SmallObjects
+from services.repository.native.writer.state import Highest
 
-__all__ = ["HeadWriter", "HistoryKeeper", "ReflogKeeper", "Root"]
+__all__ = ["HeadWriter", "Root"]
 
 _TTL: Final = 240
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Root:
-    """A root catalog that has been stored."""
-
-    catalog: ContentHash
-    size: int
-    """Size of the uncompressed catalog, in bytes."""
-    revision: int
-    """As the catalog's own property says."""
-    published: int
-    """Seconds since the epoch."""
-
-
-class HistoryKeeper(Protocol):
-    """Keeps the tag database."""
-
-    def advance(self, current: bytes | None, *, previous: ContentHash, name: RepositoryName, root: Root) -> bytes:
-        """Return the tag database whose `trunk` is the new root.
-
-        Parameters
-        ----------
-        current
-            The uncompressed tag database so far; None where there is none.
-        previous
-            Content hash of the tag database so far, or the null hash.
-        """
-
-
-class ReflogKeeper(Protocol):
-    """Keeps the reference log."""
-
-    def add(
-        self,
-        current: bytes | None,
-        references: Sequence[tuple[ContentHash, RefKind]],
-        *,
-        name: RepositoryName,
-        timestamp: int,
-    ) -> bytes:
-        """Return the reference log with more references; one that is there gets the new time."""
-
-
-class _Log(NamedTuple):
-    """A reference log that has been read or written."""
-
-    version: str
-    """As the storage names it."""
-    content: bytes
-    name: ContentHash
 
 
 class HeadWriter:
@@ -102,8 +52,6 @@ class HeadWriter:
         storage: Storage,
         signer: Signer,
         objects: SmallObjects,
-        history: HistoryKeeper,
-        reflog: ReflogKeeper,
         ttl: int = _TTL,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -111,11 +59,11 @@ class HeadWriter:
         self._storage = storage
         self._signer = signer
         self._objects = objects
-        self._history = history
-        self._reflog = reflog
+        self._history = History()
+        self._reflog = ReferenceLog()
         self._ttl = ttl
         self._clock = clock
-        self._last: _Log | None = None
+        self._log = LogFile(storage)
         self._copied_right: set[ContentHash] = set()
         """Certificates and meta information of which that is known."""
 
@@ -138,9 +86,28 @@ class HeadWriter:
         return manifest
 
     def next_time(self, previous: Manifest | None) -> int:
-        """Return the time of the next revision: now, but always later than the one before."""
+        """Return the time of the next revision: now, and the one before's where the clock has gone back.
+
+        Clients take a revision whose number is higher and whose time is not earlier. So revisions of the same second
+        have the same time, rather than times that are yet to come.
+        """
         now = int(self._clock())
-        return now if previous is None else max(now, previous.published + 1)
+        return now if previous is None else max(now, previous.published)
+
+    def next_revision(self, previous: Manifest, highest: Highest) -> Highest:
+        """Return number and time of the next revision.
+
+        Parameters
+        ----------
+        previous
+            The head.
+        highest
+            What is known besides of revisions that clients may have seen, as of a head that a backup has replaced.
+        """
+        return Highest(
+            revision=max(previous.revision, highest.revision) + 1,
+            published=max(self.next_time(previous), highest.published),
+        )
 
     def publish(self, root: Root, *, previous: Manifest | None, meta: ContentHash | None = None) -> Manifest:
         """Make a root catalog the head.
@@ -169,7 +136,7 @@ class HeadWriter:
             history=history,
             meta=meta,
         )
-        current = self._log(root.catalog.algorithm) if previous else None
+        current = self._log.find(previous.reflog, root.catalog.algorithm) if previous else None
         reflog = self._reflog.add(
             current.content if current else None, manifest.references, name=self._name, timestamp=root.published
         )
@@ -211,23 +178,20 @@ class HeadWriter:
             reflog = self._reflog.add(
                 reflog, [(certificate, RefKind.CERTIFICATE)], name=self._name, timestamp=manifest.published
             )
-        name = ContentHash.of(reflog, manifest.root.algorithm)
-        manifest = dataclasses.replace(manifest, reflog=name)
+        log = StoredLog(reflog, ContentHash.of(reflog, manifest.root.algorithm))
+        manifest = dataclasses.replace(manifest, reflog=log.name)
         content = manifest.encode(self._signer)
         self._storage.flush()
-        self._storage.replace(REFLOG, reflog)
-        version = self._storage.version(REFLOG)
-        self._last = _Log(version, reflog, name) if version is not None else None
-        self._storage.replace(MANIFEST, content)
+        self._log.replace(log, lambda: self._storage.replace(MANIFEST, content))
         return manifest
 
     def repair(self, reconstruct: Callable[[Manifest], bytes]) -> Manifest:
         """Sign the manifest again if something is wrong with what it names; return the manifest of the head.
 
-        It does not know the reference log if a kill came between the two, after a collection by the stock tools, and
-        where another log was put there: a log that is damaged is not signed, and one that lacks what the manifest names
-        gets it. It names a certificate or meta information that replication cannot copy where an earlier version of
-        this suite, or another program, has compressed them in its own way: they are made anew.
+        It does not know the reference log if a kill came before the manifest was replaced, after a collection by the
+        stock tools, and where another log was put there: a log that is damaged is not signed, and one that lacks what
+        the manifest names gets it. It names a certificate or meta information that replication cannot copy where an
+        earlier version of this suite, or another program, has compressed them in its own way: they are made anew.
 
         Parameters
         ----------
@@ -243,7 +207,7 @@ class HeadWriter:
         """
         found = self.read()
         manifest = self._mended(found)
-        log = self._log(manifest.root.algorithm)
+        log = self._log.find(manifest.reflog, manifest.root.algorithm)
         if log is None:
             return self.replace(manifest, reflog=reconstruct(manifest))
         if manifest.reflog == log.name and manifest == found:
@@ -282,13 +246,3 @@ class HeadWriter:
             return content
         self._copied_right.add(name)
         return None
-
-    def _log(self, algorithm: HashAlgorithm) -> _Log | None:
-        """Return the reference log; it grows with every revision, and is read only where others have replaced it."""
-        version = self._storage.version(REFLOG)
-        if version is None:
-            return None
-        if self._last is None or self._last.version != version or self._last.name.algorithm is not algorithm:
-            content = self._storage.read(REFLOG)
-            self._last = _Log(version, content, ContentHash.of(content, algorithm))
-        return self._last

@@ -19,7 +19,7 @@ from services.repository.native.records import (
     HISTORY_SCHEMA_VERSION,
     ContentHash,
 )
-from services.repository.native.writer.head import Root
+from services.repository.native.writer.manifest import Root
 from services.repository.native.writer.small_databases import create_database, open_database
 
 __all__ = ["TRUNK", "TRUNK_PREVIOUS", "History", "Tag", "TagName"]

@@ -10,9 +10,22 @@ from services.repository.native.records import MANIFEST, ROOT_PATH_HASH, Content
 from services.repository.native.signer import Signer
 from services.repository.native.trust.letter import seal
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "Root"]
 
 _SEPARATOR: Final = b"--\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A root catalog that has been stored."""
+
+    catalog: ContentHash
+    size: int
+    """Size of the uncompressed catalog, in bytes."""
+    revision: int
+    """As the catalog's own property says."""
+    published: int
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
