@@ -37,6 +37,8 @@ class CatalogCache:
         self._room = room
         self._lock = threading.Lock()
         self._catalogs: OrderedDict[tuple[ContentHash, bytes], _Held] = OrderedDict()
+        self._size = 0
+        """Of all their files together, in bytes."""
 
     def __enter__(self) -> Self:
         return self
@@ -49,6 +51,7 @@ class CatalogCache:
         with self._lock:
             while self._catalogs:
                 self._catalogs.popitem()[1].catalog.close()
+            self._size = 0
 
     @contextmanager
     def open(self, reference: CatalogReference) -> Iterator[Catalog]:
@@ -86,6 +89,7 @@ class CatalogCache:
                 catalog.close()
                 return self._use(key, held)
             held = self._catalogs[key] = _Held(catalog)
+            self._size += database.size
             return self._use(key, held)
 
     def _use(self, key: tuple[ContentHash, bytes], held: "_Held") -> "_Held":
@@ -94,15 +98,19 @@ class CatalogCache:
         return held
 
     def _shrink(self) -> None:
-        size = sum(held.catalog.database.size for held in self._catalogs.values())
+        if self._fits():
+            return
         idle = [key for key, held in self._catalogs.items() if not held.users]
         # The last one stays however large it is: a look-up comes back to it for every directory on its way.
         for key in idle[:-1]:
-            if size <= self._room and len(self._catalogs) <= _FILES:
-                return
             catalog = self._catalogs.pop(key).catalog
-            size -= catalog.database.size
+            self._size -= catalog.database.size
             catalog.close()
+            if self._fits():
+                return
+
+    def _fits(self) -> bool:
+        return self._size <= self._room and len(self._catalogs) <= _FILES
 
 
 class _Held:

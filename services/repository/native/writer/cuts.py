@@ -46,33 +46,43 @@ class _Subtree(NamedTuple):
     path: bytes
 
 
-def choose_cuts(root: Directory) -> frozenset[bytes]:
-    """Choose the directories of a layer that become the roots of catalogs, by their paths in the layer.
+def choose_cuts(root: Directory) -> dict[bytes, int]:
+    """Choose the directories of a layer that become the roots of catalogs.
 
     Parameters
     ----------
     root
         The layer's tree.
+
+    Returns
+    -------
+    dict
+        How many entries each catalog has, by its path in the layer. The layer's root is one of them: what is nowhere
+        else is in the catalog of its home.
     """
-    cuts: set[bytes] = set()
-    _cut(_beside_system(root, b"", cuts), cuts, most=_BESIDE, worth=_SMALLEST)
-    return frozenset(cuts)
+    cuts: dict[bytes, int] = {}
+    beside: list[_Subtree] = []
+    system = _system(root, b"", beside, cuts)
+    cuts[b""] = system + _cut(beside, cuts, most=_BESIDE, worth=_SMALLEST)
+    return cuts
 
 
-def _beside_system(directory: Directory, path: bytes, cuts: set[bytes]) -> list[_Subtree]:
-    """Return what hangs below the directories that every start looks into, and is none of them."""
-    found = []
+def _system(directory: Directory, path: bytes, beside: list[_Subtree], cuts: dict[bytes, int]) -> int:
+    """Weigh the directories that every start looks into, and find what hangs below them and is none of them."""
+    names = 1
     for name, node in directory.items():
-        if isinstance(node, Directory):
-            inner = path + b"/" + name if path else name
-            if inner in _SYSTEM or _MULTIARCH.fullmatch(inner):
-                found += _beside_system(node, inner, cuts)
-            else:
-                found.append(_subtree(node, inner, cuts))
-    return found
+        if not isinstance(node, Directory):
+            names += 1
+            continue
+        inner = path + b"/" + name if path else name
+        if inner in _SYSTEM or _MULTIARCH.fullmatch(inner):
+            names += _system(node, inner, beside, cuts)
+        else:
+            beside.append(_subtree(node, inner, cuts))
+    return names
 
 
-def _subtree(directory: Directory, path: bytes, cuts: set[bytes]) -> _Subtree:
+def _subtree(directory: Directory, path: bytes, cuts: dict[bytes, int]) -> _Subtree:
     """Weigh a directory, after what is too large below it has been cut."""
     inner = [
         _subtree(node, path + b"/" + name, cuts) for name, node in directory.items() if isinstance(node, Directory)
@@ -81,14 +91,14 @@ def _subtree(directory: Directory, path: bytes, cuts: set[bytes]) -> _Subtree:
     return _Subtree(names + _cut(inner, cuts, most=_LARGEST - names, worth=_WORTH), path)
 
 
-def _cut(subtrees: list[_Subtree], cuts: set[bytes], *, most: int, worth: int) -> int:
+def _cut(subtrees: list[_Subtree], cuts: dict[bytes, int], *, most: int, worth: int) -> int:
     """Cut the heaviest subtrees away until the others fit, or none is worth it; return what all of them leave."""
     left = sum(subtree.weight for subtree in subtrees)
     for weight, path in sorted(subtrees, key=lambda subtree: (-subtree.weight, subtree.path)):
         if left <= most or weight < max(_SMALLEST, worth * most // left):
             break
         if _is_text(path):
-            cuts.add(path)
+            cuts[path] = weight
             left += _MOUNTPOINT - weight
     return left
 

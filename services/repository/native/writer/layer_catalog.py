@@ -96,19 +96,22 @@ class LayerCatalogs:
         OSError
             One cannot be written.
         """
-        root = self._tree.names.root
+        cuts = choose_cuts(self._tree.names.root)
+        of_home = cuts.pop(b"")
         # Deeper ones first: a catalog names those below it.
-        for cut in sorted(choose_cuts(root), key=lambda path: (-path.count(b"/"), path)):
+        for cut in sorted(cuts, key=lambda path: (-path.count(b"/"), path)):
             directory = self._tree.names.directory(cut)
             path = self._top + b"/" + cut
             settled: SettledDirectory = directory.attributes
             contents = _Contents()
             rows = self._split_off(directory, path, contents)
-            self._stored[path] = self._store(path, settled.row, rows, contents)
+            self._stored[path] = self._store(path, settled.row, rows, contents, entries=cuts[cut])
         contents = _Contents()
-        return self._store(self._home, HOME, self._of_home(contents), contents)
+        return self._store(self._home, HOME, self._of_home(contents), contents, entries=of_home)
 
-    def _store(self, path: bytes, root: DirectoryRow, rows: Iterable[Row], contents: _Contents) -> NestedCatalog:
+    def _store(
+        self, path: bytes, root: DirectoryRow, rows: Iterable[Row], contents: _Contents, *, entries: int
+    ) -> NestedCatalog:
         """Write one catalog.
 
         Parameters
@@ -119,6 +122,8 @@ class LayerCatalogs:
             What is known of that directory.
         rows
             All entries, which also tell `contents`.
+        entries
+            How many there are, about.
         """
 
         def fill(connection: sqlite3.Connection) -> None:
@@ -130,7 +135,7 @@ class LayerCatalogs:
             )
             connection.executemany("INSERT INTO statistics VALUES (?, ?)", contents.counters())
 
-        name, size = self._files.store(path, fill)
+        name, size = self._files.store(path, fill, entries=entries)
         return NestedCatalog(path=path, name=name, size=size, root=root, counters=contents.totals())
 
     def _of_home(self, contents: _Contents) -> Iterator[Row]:

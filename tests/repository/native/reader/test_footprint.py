@@ -1,5 +1,6 @@
 """What a container's start transfers of catalogs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,23 @@ async def test_look_ups_are_those_of_overlayfs(site: NativeSite, tmp_path: Path,
         await publish(repository, above, below)
     assert measure(site, above.digest, paths=(path,)).catalogs == 3
     assert measure(site, above.digest, below.digest, paths=(path,)).catalogs == 3 + 2 * (layers - 1)
+
+
+async def test_a_walk_over_many_catalogs_keeps_few_of_them_open(site: NativeSite, tmp_path: Path) -> None:
+    made = tar_archive(tmp_path, archive(*(member(b"%d/%d" % (number // 70, number)) for number in range(7000))))
+    async with site.opened() as repository:
+        await publish(repository, made)
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    with site.newest() as revision:
+        before, most, entries = descriptors(), 0, 0
+        for _ in revision.walk(b"/" + layer_tree(made.digest).encode()):
+            entries += 1
+            most = max(most, descriptors() - before)
+    assert entries == 1 + 100 + 7000
+    assert 32 < most < 80
+    # All of it again: what was given back is fetched anew.
+    with site.newest() as revision:
+        assert len(list(revision.walk(b"/" + layer_tree(made.digest).encode()))) == entries
