@@ -24,7 +24,7 @@ __all__ = ["Pipeline"]
 _log = structlog.get_logger(__name__)
 
 _GLANCE = 1
-"""Seconds between two looks whether somebody else's transaction has ended."""
+"""Seconds between two looks whether what keeps a transaction from being opened has gone."""
 _TICK = 0.001
 """Seconds that a wait for a due layer is longer than needed, so that it never ends a moment too early."""
 
@@ -190,10 +190,11 @@ class Pipeline:
         else:
             self._metrics.failures.labels("transaction").inc()
         _log.warning("no transaction can be opened", reason=str(error), waited=round(seconds, 1), seconds=pause)
-        over = error.is_over if isinstance(error, ForeignTransactionError) else None
         until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0 and not (over is not None and over()):  # noqa: ASYNC110 - a file
-            await asyncio.sleep(left if over is None else min(left, _GLANCE))
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(left if error.is_over is None else min(left, _GLANCE))
+            if error.is_over is not None and await error.is_over():
+                return
 
     async def _settle(self, batch: list[ReadyLayer]) -> None:
         """Drop what was held for layers that have been published or have failed."""
