@@ -755,6 +755,27 @@ async def test_a_second_mount_that_comes_while_something_is_published_is_named(
     await repository.check()
 
 
+async def test_a_publish_that_hangs_without_mounts_is_named(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has the tree mounted may be in another container."""
+    monkeypatch.setattr(repository._branch, "_look", 0.2)  # noqa: SLF001 - else it is twenty seconds
+
+    async def named() -> bool:
+        try:
+            await repository.check()
+        except RepositoryError as error:
+            return "something that cannot be seen from here" in str(error)
+        return False
+
+    async with _hanging(standin, "publish.unmounted"):
+        publishing = asyncio.create_task(_publish(repository, make_layer(tmp_path, "one")))
+        await standin.reached("publish.unmounted")
+        await wait_until(named, timeout=30, what="it is named")
+    assert await publishing == 2
+    await repository.check()
+
+
 async def test_a_client_that_has_died_in_somebody_elses_transaction_is_theirs(
     repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
 ) -> None:
