@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-__all__ = ["sync_directory", "sync_file_system", "sync_tree", "write_file"]
+__all__ = ["replace_file", "sync_directory", "sync_file_system", "sync_tree", "write_file"]
 
 _FEW: Final = 64
 """Up to this many files each is brought to the disk by itself; beyond, the whole file system at once is quicker."""
@@ -20,6 +20,18 @@ def write_file(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give a file a new content, all at once and so that it survives a loss of power; only its owner may read it."""
+    temporary = path.with_name(f"{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    os.rename(temporary, path)
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -10,7 +10,7 @@ Tree::
     LayerRefusedError                 this layer cannot be published, now or later; its neighbours can
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from services.common.errors import SuiteError
 
@@ -43,21 +43,21 @@ class RepositoryError(SuiteError):
 
 
 class NoTransactionError(RepositoryError):
-    """No transaction can be opened now, whatever its layers would be."""
-
-
-class ForeignTransactionError(NoTransactionError):
-    """Somebody else has a transaction open; it is waited for, never aborted.
+    """No transaction can be opened now, whatever its layers would be.
 
     Parameters
     ----------
     is_over
-        Tells whether it has ended, as far as that can be seen at a glance; None where it cannot.
+        Tells whether what is in the way has gone, if that can be seen at a glance.
     """
 
-    def __init__(self, message: str, *, is_over: Callable[[], bool] | None = None) -> None:
+    def __init__(self, message: str, *, is_over: Callable[[], Awaitable[bool]] | None = None) -> None:
         super().__init__(message)
         self.is_over = is_over
+
+
+class ForeignTransactionError(NoTransactionError):
+    """Somebody else has a transaction open; it is waited for, never aborted."""
 
 
 class TransactionLeftOpenError(RepositoryError):

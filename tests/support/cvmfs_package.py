@@ -66,6 +66,7 @@ _PLACES: Final = {
     "spool": "/var/spool/cvmfs",
     "storage": "/srv/cvmfs",
     "control": "/var/spool/cvmfs/.control",
+    "configuration": "/etc/cvmfs/repositories.d",
 }
 """Where the real program has what the stand-in has below one directory."""
 

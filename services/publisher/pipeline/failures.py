@@ -18,7 +18,6 @@ from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.metrics import Metrics
-from services.publisher.pipeline.fetcher import OTHER_REPOSITORY
 from services.repository.errors import LayerRefusedError, RepositoryError, TransactionLeftOpenError
 
 __all__ = ["Failures", "RetryTimes"]
@@ -74,6 +73,8 @@ class Failures:
         """Record that a layer failed by itself."""
         digest, reason = record.digest, _text(error)
         match error:
+            case LayerRefusedError(kind="other_repository"):
+                await self._refuse(digest, reason, kind=error.kind, elsewhere=True)
             case LayerRefusedError():
                 await self._refuse(digest, reason, kind=error.kind)
             case ChecksumMismatchError() | ObjectConflictError() | ObjectTooLargeError():
@@ -121,11 +122,11 @@ class Failures:
         self._metrics.failures.labels("batch").inc()
         await self._journal.failed_together(digests, _text(error), due=due, share=share)
 
-    async def _refuse(self, digest: Digest, reason: str, *, kind: str) -> None:
+    async def _refuse(self, digest: Digest, reason: str, *, kind: str, elsewhere: bool = False) -> None:
         _log.error("layer refused", digest=digest, reason=reason)
         self._metrics.failures.labels(kind).inc()
         self._failing.pop(digest, None)
-        await self._journal.refused(digest, reason, elsewhere=kind == OTHER_REPOSITORY)
+        await self._journal.refused(digest, reason, elsewhere=elsewhere)
 
     async def _retry(self, record: LayerRecord, reason: str, *, kind: str, first: float | None = None) -> None:
         pause = self._times.pause(record.attempts, first=first)

@@ -16,12 +16,10 @@ from services.repository.errors import LayerRefusedError
 from services.repository.interface import PreparedLayer, Publication, Repository
 from services.repository.layer import VerifiedLayer
 
-__all__ = ["OTHER_REPOSITORY", "Fetcher"]
+__all__ = ["Fetcher"]
 
 _log = structlog.get_logger(__name__)
 
-OTHER_REPOSITORY: Final = "other_repository"
-"""Kind of refusal of a layer that is for another repository."""
 _UNDESCRIBED: Final = "metadata"
 
 
@@ -90,7 +88,7 @@ class Fetcher:
         if stored.repository != self._repository.name:
             raise LayerRefusedError(
                 f"the layer is for repository {stored.repository}, this publisher writes {self._repository.name}",
-                kind=OTHER_REPOSITORY,
+                kind="other_repository",
             )
         return VerifiedLayer(
             path=self._spool.path(stored.digest),

@@ -20,7 +20,7 @@ __all__ = ["Publishing"]
 _log = structlog.get_logger(__name__)
 
 _GLANCE: Final = 1
-"""Seconds between two looks whether somebody else's transaction has ended."""
+"""Seconds between two looks whether what keeps a transaction from being opened has gone."""
 
 
 class Publishing:
@@ -79,7 +79,8 @@ class Publishing:
         else:
             self._metrics.failures.labels("transaction").inc()
         _log.warning("no transaction can be opened", reason=str(error), waited=round(seconds, 1), seconds=pause)
-        over = error.is_over if isinstance(error, ForeignTransactionError) else None
         until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0 and not (over is not None and over()):  # noqa: ASYNC110 - a file
-            await asyncio.sleep(left if over is None else min(left, _GLANCE))
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(left if error.is_over is None else min(left, _GLANCE))
+            if error.is_over is not None and await error.is_over():
+                return

@@ -103,8 +103,16 @@ class Branch:
             self.held = None
 
     async def _watch(self) -> None:
+        missed = False
         while True:
             await asyncio.sleep(self._look)
             self.held = await in_thread(self._threads, lambda _stop: self.holders())
+            missing = not await in_thread(self._threads, lambda _stop: self.mounted())
+            if self.held is None and missing and missed:
+                self.held = (
+                    f"a publish of {self._name} has had nothing mounted for more than {self._look:g} s: something that "
+                    "cannot be seen from here may have the published tree mounted a second time"
+                )
+            missed = missing
             if self.held is not None:
                 _log.error("a publish cannot end", reason=self.held)

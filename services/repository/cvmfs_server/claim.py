@@ -8,11 +8,10 @@ The claim does not lie in the transaction's area: that is empty, or not mounted 
 and between the end of a publish and the mount of the new revision.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 
-from services.common.durable import sync_directory
+from services.common.durable import replace_file
 
 __all__ = ["claim", "claimant"]
 
@@ -29,14 +28,7 @@ def claim(flag: Path, token: str) -> None:
     token
         Names the transaction.
     """
-    path = flag.with_name(_CLAIM)
-    temporary = flag.with_name(f"{_CLAIM}.new")
-    with temporary.open("w", encoding="ascii") as file:
-        file.write(f"{token} {_identity(flag)}")
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    sync_directory(path.parent)
+    replace_file(flag.with_name(_CLAIM), f"{token} {_identity(flag)}".encode("ascii"))
 
 
 def claimant(flag: Path) -> str | None:

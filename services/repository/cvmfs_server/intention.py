@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from services.common.durable import sync_directory
+from services.common.durable import replace_file, sync_directory
 from services.repository.cvmfs_server.identity import process_identity
 
 __all__ = ["Intention", "IntentionFile"]
@@ -124,13 +124,7 @@ class Beating:
         """Say that the opener is still at work."""
         intention = {name: getattr(self._intention, name) for name in Intention.__slots__}
         intention["beat"] = time.clock_gettime_ns(_COARSE_CLOCK)
-        temporary = self._path.with_name(f"{_NAME}.new")
-        with temporary.open("wb") as file:
-            file.write(json.dumps(intention).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, self._path)
-        sync_directory(self._path.parent)
+        replace_file(self._path, json.dumps(intention).encode())
         return self
 
     def withdraw(self) -> None:

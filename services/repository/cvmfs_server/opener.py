@@ -22,7 +22,7 @@ __all__ = ["MARKER_XATTR", "main"]
 MARKER_XATTR: Final = "user.publisher"
 """Extended attribute of the marker: it shows in the published tree if the repository keeps such attributes."""
 
-_BEAT: Final = 0.1
+_BEAT: Final = 0.25
 """Seconds between two renewals of the intention."""
 
 

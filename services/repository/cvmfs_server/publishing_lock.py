@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from services.common.repository_name import RepositoryName
+from services.repository.errors import RepositoryError
 
 __all__ = ["PublishingLock"]
 
@@ -44,13 +45,7 @@ class PublishingLock:
         self._name = name
 
     def inherited_by(self) -> tuple[int, ...]:
-        """Return the CVMFS clients that hold the lock for nobody; none where it is free, or somebody uses it; blocking.
-
-        Raises
-        ------
-        OSError
-            It cannot be found out.
-        """
+        """Return the CVMFS clients that hold the lock for nobody; none where it is free or somebody's; blocking."""
         if not self._path.exists():
             return ()
         holders = tuple(_holders(self._path))
@@ -65,8 +60,8 @@ class PublishingLock:
 
         Raises
         ------
-        OSError
-            It cannot be found out, or the file cannot be removed.
+        RepositoryError
+            The file cannot be removed.
         """
         if clients := self.inherited_by():
             _log.warning(
@@ -74,7 +69,10 @@ class PublishingLock:
                 lock=str(self._path),
                 clients=clients,
             )
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:
+                raise RepositoryError(f"{self._path} cannot be removed: {error.strerror}") from error
 
     def _used(self) -> bool:
         """Tell whether a program works on the repository, or on one that its arguments do not name."""

@@ -38,6 +38,7 @@ from services.repository.cvmfs_server.ownership import Ownership
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.program import outlive
 from services.repository.cvmfs_server.publishing_lock import PublishingLock
+from services.repository.cvmfs_server.readiness import Readiness
 from services.repository.cvmfs_server.scratch import Scratch
 from services.repository.cvmfs_server.tool import CvmfsServer
 from services.repository.cvmfs_server.transaction import MARKER, ServerTransaction
@@ -60,10 +61,6 @@ _Result = TypeVar("_Result")
 _DAY: Final = 86400
 _REVISION: Final = "user.revision"
 """Extended attribute of a mounted repository's root: the number of the revision."""
-_REMOUNT: Final = 5
-"""Seconds that nothing may be mounted for at the end of a publish."""
-_REMOUNT_LOOK: Final = 0.1
-"""Seconds between two looks meanwhile."""
 _DEAD: Final = (errno.ENOTCONN, errno.ECONNABORTED)
 """What a mount says whose CVMFS client has died."""
 
@@ -98,8 +95,7 @@ class CvmfsServerRepository:
         self._branch = Branch(place, threads)
         self._lock = PublishingLock(place.publishing_lock, place.name)
         self._turn = asyncio.Lock()
-        self._obstacle: str | None = None
-        """Why nothing can be published until somebody, who may be the publisher, has mended it."""
+        self._readiness = Readiness(place=place, branch=self._branch, lock=self._lock, threads=threads)
         self._attributes = AttributeKeeping(place)
 
     def directories(self) -> Mapping[str, Path]:
@@ -129,48 +125,14 @@ class CvmfsServerRepository:
                 await self._abort_own()
                 await self._make_fit()
             except RepositoryError as error:
-                self._obstacle = str(error)
+                self._readiness.obstacle = str(error)
                 raise
-            self._obstacle = None
+            self._readiness.obstacle = None
         await self._blocking(self._attributes.look)
 
     async def check(self) -> None:
         """Make sure that the repository is there, and that nothing keeps it from being published to."""
-
-        def probe(_stop: Stop) -> None:
-            # Unlike the attributes of a file, this is in no cache of the kernel's. A directory must not be opened: a
-            # publish that finds one open waits for a minute before it remounts.
-            os.statvfs(self._place.published)
-            os.statvfs(self._place.area)
-
-        try:
-            await in_thread(self._threads, probe)
-            mounted = await self._mounted()
-            clients = await self._blocking(self._lock.inherited_by)
-        except OSError as error:
-            raise RepositoryError(f"repository {self.name} is not mounted: {error}") from error
-        if self._branch.held is not None:
-            raise RepositoryError(self._branch.held)
-        if not mounted:
-            raise RepositoryError(f"repository {self.name} is not mounted at {self._place.area}")
-        if clients:
-            raise RepositoryError(
-                f"{self._place.publishing_lock} is held by the CVMFS client {', '.join(map(str, clients))} only: "
-                "a publish was killed"
-            )
-        if self._obstacle is not None:
-            raise RepositoryError(self._obstacle)
-
-    async def _mounted(self) -> bool:
-        """Tell whether everything is mounted; at the end of a publish nothing is for a moment."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REMOUNT):
-                while not await self._blocking(self._branch.mounted):
-                    if not self._turn.locked():
-                        return await self._blocking(self._branch.mounted)
-                    await asyncio.sleep(_REMOUNT_LOOK)
-                return True
-        return False
+        await self._readiness.check(at_work=self._turn.locked)
 
     async def trusted_until(self) -> float:
         """Tell when the whitelist expires, to a day; in seconds since the epoch.
@@ -256,7 +218,11 @@ class CvmfsServerRepository:
         """Open a transaction; a foreign one is an error, one of the publisher's own that was left open is aborted."""
         async with self._turn:
             self._ownership.add(token)
-            await self._open(token)
+            try:
+                await self._open(token)
+            except asyncio.CancelledError:
+                await self._end()  # it may have been opened all the same
+                raise
             try:
                 yield ServerTransaction(
                     place=self._place,
@@ -277,30 +243,37 @@ class CvmfsServerRepository:
             await self._abort_own()
             if not self._place.flag.exists():
                 await self._begin(token)
-                self._obstacle = None
+                self._readiness.obstacle = None
                 return
-        except (RepositoryError, OSError) as error:
+        except NoTransactionError as error:
+            self._readiness.obstacle = str(error)
+            raise
+        except RepositoryError as error:
             if not self._place.flag.exists() or await self._blocking(self._ownership.is_open):
-                self._obstacle = f"no transaction of {self.name} can be opened: {error}"
-                raise NoTransactionError(self._obstacle) from error
-        self._obstacle = None
-        raise ForeignTransactionError(
-            f"somebody else has a transaction of {self.name} open", is_over=lambda: not self._place.flag.exists()
-        )
+                obstacle = self._readiness.obstacle = f"no transaction of {self.name} can be opened: {error}"
+                raise NoTransactionError(obstacle) from error
+        self._readiness.obstacle = None
+        raise ForeignTransactionError(f"somebody else has a transaction of {self.name} open", is_over=self._is_closed)
 
     async def _begin(self, token: str) -> None:
         await self._blocking(self._lock.release_inherited)
         await self._blocking(self._branch.remember)
         if (held := await self._blocking(self._branch.holders)) is not None:
-            raise RepositoryError(held)
+            raise NoTransactionError(held, is_over=self._is_mounted_once)
         await self._tool.transaction(flag=self._place.flag, marker=self._place.area / MARKER, token=token)
+
+    async def _is_mounted_once(self) -> bool:
+        return await self._blocking(self._branch.holders) is None
+
+    async def _is_closed(self) -> bool:
+        return not self._place.flag.exists()
 
     async def _end(self) -> None:
         try:
             await self._abort_own()
         except RepositoryError as error:
-            self._obstacle = f"a transaction could not be aborted: {error}"
-            raise TransactionLeftOpenError(self._obstacle) from error
+            obstacle = self._readiness.obstacle = f"a transaction could not be aborted: {error}"
+            raise TransactionLeftOpenError(obstacle) from error
         self._ownership.clear()
 
     async def _abort_own(self) -> None:
@@ -316,10 +289,7 @@ class CvmfsServerRepository:
         if not await self._blocking(self._ownership.is_open):
             return
         _log.warning("aborting a transaction of the publisher's own", repository=self.name)
-        try:
-            await self._blocking(self._lock.release_inherited)
-        except OSError as error:
-            raise RepositoryError(f"{self._place.publishing_lock} cannot be released: {error}") from error
+        await self._blocking(self._lock.release_inherited)
         said = await self._tool.abort()
         if await self._blocking(self._ownership.is_open):
             raise RepositoryError(f"cvmfs_server abort ended well, but the transaction is still open: {said}")
@@ -336,10 +306,7 @@ class CvmfsServerRepository:
         await self._tool.check_whitelist()
         if self._place.flag.exists():
             return  # somebody's, whose mounts are their own affair
-        try:
-            await self._blocking(self._lock.release_inherited)
-        except OSError as error:
-            raise RepositoryError(f"{self._place.publishing_lock} cannot be released: {error}") from error
+        await self._blocking(self._lock.release_inherited)
         await self._tool.mount()
 
     async def _blocking(self, work: Callable[[], _Result]) -> _Result:

@@ -105,8 +105,7 @@ class ServerTransaction:
             return
         if self._place.flag.exists():
             raise ForeignTransactionError(
-                f"somebody has aborted the publisher's transaction of {self._place.name} and has one open",
-                is_over=lambda: not self._place.flag.exists(),
+                f"somebody has aborted the publisher's transaction of {self._place.name} and has one open"
             )
         raise NoTransactionError(f"somebody has aborted the publisher's transaction of {self._place.name}")
 

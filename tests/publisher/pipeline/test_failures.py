@@ -19,7 +19,6 @@ from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures, RetryTimes
-from services.publisher.pipeline.fetcher import OTHER_REPOSITORY
 from services.repository.errors import LayerAdditionError, LayerRefusedError, RepositoryError, TransactionLeftOpenError
 from tests.support.journal import numbered, recorded
 
@@ -138,7 +137,9 @@ async def test_a_transaction_that_is_left_open_is_no_layer_s_fault(failures: Fai
 
 
 async def test_a_layer_of_another_repository_is_no_alert(failures: Failures, journal: Journal) -> None:
-    await failures.of_layer(await recorded(journal, _DIGESTS[0]), LayerRefusedError("elsewhere", kind=OTHER_REPOSITORY))
+    await failures.of_layer(
+        await recorded(journal, _DIGESTS[0]), LayerRefusedError("elsewhere", kind="other_repository")
+    )
     await failures.of_layer(await recorded(journal, _DIGESTS[1]), LayerRefusedError("hostile", kind="archive"))
     summary = await journal.summary()
     assert (summary.refused, summary.elsewhere) == (2, 1)

@@ -495,11 +495,11 @@ async def test_a_foreign_transaction_is_never_touched(
         ) as caught:
             await _publish(repository, archive)
     assert caught.value.is_over is not None
-    assert not caught.value.is_over()
+    assert not await caught.value.is_over()
     await repository.recover((OwnTransaction(token="another", process=None),))
     assert (standin.area / "somebody's").exists()
     standin.run("publish", REPOSITORY)
-    assert caught.value.is_over()
+    assert await caught.value.is_over()
     assert await _publish(repository, archive) == 3
     assert (standin.published / "somebody's").exists()
 
@@ -673,6 +673,10 @@ async def test_the_lock_is_left_alone_while_a_program_works_on_the_repository(
     program = await asyncio.create_subprocess_exec(
         sys.executable, tmp_path / "cvmfs_server", "publish", REPOSITORY, start_new_session=True
     )
+    named = lambda: asyncio.sleep(  # noqa: E731 - a condition
+        0, REPOSITORY.encode() in Path(f"/proc/{program.pid}/cmdline").read_bytes()
+    )
+    await wait_until(named, timeout=10, what="it has begun")
     try:
         await build().check()  # nobody can tell what it is about to do
         assert standin.publishing_lock.exists()
@@ -711,11 +715,14 @@ async def test_no_transaction_is_opened_while_the_tree_is_mounted_a_second_time(
     (standin.area / "lower").mkdir()
     standin.run("publish", REPOSITORY)
     async with second_mount(standin, tmp_path, private=private) as where:
-        with pytest.raises(NoTransactionError, match=f"is mounted a second time, .*{re.escape(where)}"):
+        with pytest.raises(NoTransactionError, match=f"is mounted a second time, .*{re.escape(where)}") as caught:
             await _publish(repository, make_layer(tmp_path, "one"))
+        assert caught.value.is_over is not None
+        assert not await caught.value.is_over()
         with pytest.raises(RepositoryError, match="is mounted a second time"):
             await repository.check()
         assert not standin.in_transaction
+    assert await caught.value.is_over()
     assert await _publish(repository, make_layer(tmp_path, "two")) == 3
     await repository.check()
 
@@ -750,6 +757,27 @@ async def test_a_second_mount_that_comes_while_something_is_published_is_named(
         assert not publishing.done()
     finally:
         await second.__aexit__(None, None, None)
+    assert await publishing == 2
+    await repository.check()
+
+
+async def test_a_publish_that_hangs_without_mounts_is_named(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has the tree mounted may be in another container."""
+    monkeypatch.setattr(repository._branch, "_look", 0.2)  # noqa: SLF001 - else it is twenty seconds
+
+    async def named() -> bool:
+        try:
+            await repository.check()
+        except RepositoryError as error:
+            return "something that cannot be seen from here" in str(error)
+        return False
+
+    async with _hanging(standin, "publish.unmounted"):
+        publishing = asyncio.create_task(_publish(repository, make_layer(tmp_path, "one")))
+        await standin.reached("publish.unmounted")
+        await wait_until(named, timeout=30, what="it is named")
     assert await publishing == 2
     await repository.check()
 
@@ -871,6 +899,20 @@ async def test_a_transaction_that_hangs_is_killed(build: Build, standin: StandIn
         with pytest.raises(NoTransactionError, match=r"cvmfs_server transaction .* took longer than 0\.5 s"):
             await _publish(repository, archive)
     assert await _publish(build(), archive) == 2
+
+
+async def test_a_transaction_that_nobody_waits_for_any_more_is_aborted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    async with _hanging(standin, "transaction.opened"):
+        publishing = asyncio.create_task(_publish(repository, make_layer(tmp_path, "one")))
+        await standin.reached("transaction.opened")
+        publishing.cancel()
+        await asyncio.wait((publishing,), timeout=0.2)
+        assert not publishing.done()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    assert not standin.in_transaction
 
 
 async def test_an_abort_that_fails_is_made_good_later(build: Build, standin: StandIn, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class Area:
         os.setxattr(self.revisions / "1", "user.revision", b"1")
         self.current.symlink_to("revisions/1")
         self._client.symlink_to(shutil.which("sleep") or "/usr/bin/sleep")
-        self.configuration.parent.mkdir(parents=True)
+        self.configuration.parent.mkdir(parents=True, exist_ok=True)
         self.configuration.write_text(
             f"CVMFS_REPOSITORY_NAME={self.name}\nCVMFS_REPOSITORY_TYPE=stratum0\nCVMFS_USER=root\n"
             f"CVMFS_UPSTREAM_STORAGE=local,{self.current.parent}/data/txn,{self.current.parent}\n"
