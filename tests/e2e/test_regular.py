@@ -18,6 +18,7 @@ from harness.engine import Engine
 from harness.images import write_image
 from harness.node import Node
 from harness.trees import CONTAINER_EXCLUSIONS, Exclusions, Tree, differences, read_directory
+from tests.support.deep import deepen
 from tests.support.e2e import BASE, Images
 from tests.support.edits import make_edits
 from tests.support.mounts import mounts_below
@@ -293,6 +294,20 @@ async def test_removing_and_pruning_leaves_no_layer(
     home = engines[0].data_root / node.name
     assert list((home / "trash").iterdir()) == []
     assert len(list((home / "l").iterdir())) == len(before)
+
+
+async def test_a_tree_deeper_than_any_path(node: Node, engines: tuple[Engine, Engine]) -> None:
+    """overlay2 has no answer to most of this; a driver that is stopped by it would serve no container any more."""
+    before = _layers(node)
+    container = await run_container(engines[0], IMAGE)
+    await asyncio.to_thread(deepen, container.root, 3_000)
+    changes = (await engines[0].docker("diff", container.id)).text.split("\n")
+    assert sum(change.startswith("A /d") for change in changes) == 3_001
+    size = await engines[0].docker("inspect", "--size", "--format", "{{.SizeRw}}", container.id)
+    assert int(size.text) == 0
+    await engines[0].docker("rm", "--force", container.id)
+    assert _layers(node) == before
+    assert list((engines[0].data_root / node.name / "trash").iterdir()) == []
 
 
 async def test_many_containers_at_once(engines: tuple[Engine, Engine]) -> None:
