@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
+
+import structlog
 
 from services.common.repository_name import RepositoryName
-from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
+from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError, RepositoryBusyError
 from services.repository.native.format import FORMAT_FILE, RepositoryFormat
 from services.repository.native.reconstruction import reconstruct_reflog
-from services.repository.native.records import ContentHash, ObjectKind
+from services.repository.native.records import REFLOG, WAITING_REFLOG, ContentHash, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.chain import verify_head
+from services.repository.native.trust.errors import TrustError
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.keys import Certificate
 from services.repository.native.trust.renewal import WhitelistFile
@@ -22,6 +25,8 @@ from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.small_objects import SmallObjects
 
 __all__ = ["RepositoryAccess"]
+
+_log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,7 @@ class RepositoryAccess:
         keys: KeyFiles,
         clock: Callable[[], float] = time.time,
     ) -> Self:
-        """Read how the repository is made, and its keys.
+        """Read how the repository is made, and its keys; finish a change of the head that a kill has interrupted.
 
         Raises
         ------
@@ -63,7 +68,9 @@ class RepositoryAccess:
             raise BrokenRepositoryError(
                 f"{storage} has no {FORMAT_FILE}: create a repository there, or import the one that is there"
             ) from error
-        return cls.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
+        access = cls.assume(name=name, storage=storage, keys=keys, chosen=chosen, clock=clock)
+        access.finish()
+        return access
 
     @classmethod
     def assume(
@@ -138,6 +145,17 @@ class RepositoryAccess:
             The reference log, or what a missing one is made of, cannot be read.
         """
         return self.head.repair(lambda manifest: reconstruct_reflog(self.storage, manifest, self.get))
+
+    def finish(self) -> None:
+        """Put a reference log in its place that waits for it, unless somebody is about to."""
+        if self.storage.size(REFLOG) is not None or self.storage.size(WAITING_REFLOG) is None:
+            return
+        try:
+            with self.changing():
+                pass  # it makes whole what it finds
+        except (RepositoryBusyError, TrustError, BrokenRepositoryError) as error:
+            # Nobody needs it to read the repository, and what is opened may be what puts that right.
+            _log.warning("an interrupted change of the head is not finished yet", reason=str(error))
 
     def mend(self) -> None:
         """Have the head name what replicas can copy, if it does not; that takes the write lock.

@@ -8,9 +8,9 @@ that is not there is none: clients never ask for it, and checkers pass over it. 
 3. the manifest is replaced,
 4. the new log is put in its place.
 
-Whatever is found after a kill is right, and whoever changes the repository next finishes it: in a start of the
-publisher, at the latest. After a kill before the third step the waiting log knows more than the manifest, as if what it
-knows besides had been published and collected; the manifest is signed again for it.
+Whatever is found after a kill is right, and whoever opens the repository next to change it finishes it: the publisher
+when it starts, and every command but those that only read. After a kill before the third step the waiting log knows more
+than the manifest, as if what it knows besides had been published and collected; the manifest is signed again for it.
 """
 
 from collections.abc import Callable

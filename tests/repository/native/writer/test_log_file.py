@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import StorageError
-from services.repository.native.records import MANIFEST, REFLOG, WAITING_REFLOG
+from services.repository.native.records import MANIFEST, REFLOG, WAITING_REFLOG, WHITELIST
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.tags import Tags
 from services.repository.native.writer.history import TagName
@@ -78,6 +78,9 @@ async def test_a_kill_leaves_what_checkers_accept_and_the_next_start_makes_it_wh
     published = site.storage.read(MANIFEST) != manifest
     assert published == ((last, after) >= (3, True))
 
+    opened(site)
+    assert site.storage.size(REFLOG) is not None
+    assert faults(site) == []
     async with site.opened():
         assert site.storage.size(REFLOG) is not None
         assert faults(site) == []
@@ -87,6 +90,23 @@ async def test_a_kill_leaves_what_checkers_accept_and_the_next_start_makes_it_wh
     add_tag(opened(site), "after")
     assert not (site.root / WAITING_REFLOG).exists()
     assert faults(site) == []
+    assert site.problems() == []
+
+
+def test_what_cannot_be_finished_yet_is_left_to_the_next_one(site: NativeSite) -> None:
+    with pytest.raises(Killed):
+        add_tag(opened(site, Interrupted(site.root, 3, after=False)), "killed")
+    with capture_logs() as logs, site.storage.exclusive():
+        opened(site)
+    assert [entry["event"] for entry in logs] == ["an interrupted change of the head is not finished yet"]
+    assert site.storage.size(REFLOG) is None
+    whitelist = site.root / WHITELIST
+    content = whitelist.read_bytes()
+    whitelist.write_bytes(b"damaged")
+    opened(site).whitelist.renew()  # which is what puts it right
+    whitelist.write_bytes(content)
+    opened(site)
+    assert site.storage.size(REFLOG) is not None
     assert site.problems() == []
 
 
