@@ -2,28 +2,23 @@
 
 Packing, unpacking, hashing and compressing block; HTTP bodies come and go on the event loop. A stream between the two
 has a bounded buffer, so that the faster side waits; an error or a cancellation on one side ends the other; and no
-helper returns before its thread has ended.
-
-Every job gets a thread of its own rather than one of a pool: jobs wait for one another's streams, and in a pool the one
-waited for might never get its turn.
+helper returns before its work has ended.
 """
 
 import asyncio
 import contextlib
-import contextvars
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from services.common.errors import SuiteError
+from services.common.work_threads import begin_in_thread
 
 __all__ = [
     "BlockingReader",
-    "BlockingWriter",
     "StreamAbortedError",
-    "WrittenPieces",
-    "iterate_writer",
+    "beside",
     "run_in_thread",
     "run_reader",
 ]
@@ -76,13 +71,6 @@ class _Buffer:
             self._loop.call_soon_threadsafe(_release, self._waiter)
             self._waiter = None
 
-    def wake(self) -> None:
-        """Let the loop's side go on; to be called on the loop."""
-        with self.condition:
-            if self._waiter is not None:
-                _release(self._waiter)
-                self._waiter = None
-
 
 def _release(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
@@ -104,12 +92,19 @@ class BlockingReader:
         StreamAbortedError
             The loop's side failed or was cancelled.
         """
-        if not self._piece:
-            self._piece = memoryview(self._next())
-        count = min(len(self._piece), len(target))
-        target[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
-        return count
+        filled = 0
+        while filled < len(target):
+            if not self._piece:
+                # Once there is something, only what is there already: bodies come in many small pieces, and what is
+                # done for each call costs more than to move them.
+                self._piece = memoryview(self._next() if not filled else self._take())
+                if not self._piece:
+                    break
+            count = min(len(self._piece), len(target) - filled)
+            target[filled : filled + count] = self._piece[:count]
+            self._piece = self._piece[count:]
+            filled += count
+        return filled
 
     def read(self, most: int, /) -> bytes:
         """Return at least one and at most `most` bytes, none at the end."""
@@ -128,73 +123,20 @@ class BlockingReader:
                     return b""
                 buffer.condition.wait()
                 buffer.check()
-            piece = buffer.pieces.popleft()
-            buffer.size -= len(piece)
-            if buffer.size <= _LOW:
-                buffer.wake_loop()
-            return piece
+            return self._pop()
 
+    def _take(self) -> bytes:
+        with self._buffer.condition:
+            self._buffer.check()
+            return self._pop() if self._buffer.pieces else b""
 
-class BlockingWriter:
-    """The thread's end of a stream that the event loop reads."""
-
-    def __init__(self, buffer: _Buffer) -> None:
-        self._buffer = buffer
-
-    def write(self, data: bytes, /) -> int:
-        """Hand on data, which must not change afterwards, and wait while too much is on its way.
-
-        Raises
-        ------
-        StreamAbortedError
-            The loop's side has ended.
-        """
+    def _pop(self) -> bytes:
         buffer = self._buffer
-        with buffer.condition:
-            buffer.check()
-            if data:
-                buffer.pieces.append(data)
-                buffer.size += len(data)
-                buffer.wake_loop()
-            while buffer.size >= _FULL:
-                buffer.condition.wait()
-                buffer.check()
-        return len(data)
-
-
-class WrittenPieces(Generic[T]):
-    """The loop's end of a stream that a thread writes: an asynchronous iterator of its pieces.
-
-    An error of the thread's work is raised by the iteration, after the pieces that came before it.
-    """
-
-    def __init__(self, buffer: _Buffer, work: asyncio.Future[T]) -> None:
-        self._buffer = buffer
-        self._work = work
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        buffer = self._buffer
-        while True:
-            with buffer.condition:
-                if buffer.pieces:
-                    piece = buffer.pieces.popleft()
-                    buffer.size -= len(piece)
-                    if buffer.size <= _LOW:
-                        buffer.condition.notify()
-                    return piece
-                if self._work.done():
-                    break
-                waiter = buffer.new_waiter()
-            await waiter
-        self._work.result()
-        raise StopAsyncIteration
-
-    def result(self) -> T:
-        """Return what the thread's work returned; to be called when the iteration has ended."""
-        return self._work.result()
+        piece = buffer.pieces.popleft()
+        buffer.size -= len(piece)
+        if buffer.size <= _LOW:
+            buffer.wake_loop()
+        return piece
 
 
 async def run_in_thread(work: Callable[[], T]) -> T:
@@ -202,7 +144,7 @@ async def run_in_thread(work: Callable[[], T]) -> T:
 
     Such work cannot be interrupted: a cancellation takes effect when it has ended.
     """
-    thread = _start(work)
+    thread = begin_in_thread(work)
     await _ended(thread)
     return thread.result()
 
@@ -224,7 +166,7 @@ async def run_reader(chunks: AsyncIterable[bytes], work: Callable[[BlockingReade
     """
     buffer = _Buffer()
     feeder = asyncio.create_task(_feed(chunks, buffer))
-    thread = _start(lambda: work(BlockingReader(buffer)))
+    thread = begin_in_thread(lambda: work(BlockingReader(buffer)))
     try:
         await asyncio.wait((thread,))
     finally:
@@ -256,45 +198,28 @@ async def _feed(chunks: AsyncIterable[bytes], buffer: _Buffer) -> None:
 
 
 @contextlib.asynccontextmanager
-async def iterate_writer(work: Callable[[BlockingWriter], T]) -> AsyncIterator[WrittenPieces[T]]:
-    """Run blocking work that writes a stream, and read the stream on the event loop.
-
-    Leaving the context early makes the work's next write fail; the context is left when its thread has ended.
+async def beside(work: Callable[[], T], *, abort: Callable[[], None]) -> AsyncIterator[asyncio.Future[T]]:
+    """Run blocking work beside a context, which is left when the work has ended.
 
     Parameters
     ----------
     work
         Called in a thread of its own.
+    abort
+        Makes the work fail soon; called where the context is left and it has not ended yet.
+
+    Yields
+    ------
+    asyncio.Future
+        The future of its result.
     """
-    buffer = _Buffer()
-    thread = _start(lambda: work(BlockingWriter(buffer)))
-    thread.add_done_callback(lambda _: buffer.wake())
+    thread = begin_in_thread(work)
     try:
-        yield WrittenPieces(buffer, thread)
+        yield thread
     finally:
-        buffer.abort(StreamAbortedError("nobody reads on"))
+        if not thread.done():
+            abort()
         await _ended(thread)
-
-
-def _start(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Run work in a new thread, with the caller's context variables; return the future of its result."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            result = context.run(work)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who waits
-            loop.call_soon_threadsafe(future.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(future.set_result, result)
-
-    thread = threading.Thread(target=run, name="blocking-work")
-    # When the result is there, nothing is left for the thread but to end.
-    future.add_done_callback(lambda _: thread.join())
-    thread.start()
-    return future
 
 
 async def _ended(*pending: asyncio.Future[Any]) -> None:

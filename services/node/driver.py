@@ -111,7 +111,7 @@ class Driver:
             There is no layer of the parent's id.
         """
         async with self._locks.hold(layer_id):
-            await asyncio.to_thread(self._layers.create, layer_id, parent, kind)
+            await run_in_thread(lambda: self._layers.create(layer_id, parent, kind))
 
     async def remove(self, layer_id: LayerId) -> None:
         """Unmount and delete a layer, whoever holds it or fills it; nothing happens if there is none."""

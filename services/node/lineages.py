@@ -1,7 +1,6 @@
 """Layers and what lies below them, looked up off the event loop."""
 
-import asyncio
-
+from services.common.streams import run_in_thread
 from services.node.layers import Layer, LayerId, LayerStore
 from services.node.lineage import Lineage, trace
 
@@ -32,7 +31,7 @@ class Lineages:
         """
         # Without a thread where nothing has to be read: a short operation is mostly changes between threads.
         known = self._layers.known(layer_id)
-        return known if known is not None else await asyncio.to_thread(self._layers.find, layer_id)
+        return known if known is not None else await run_in_thread(lambda: self._layers.find(layer_id))
 
     async def chain(self, layer: Layer) -> list[Layer]:
         """Return a layer and its ancestors, top first.
@@ -42,7 +41,7 @@ class Lineages:
         LineageError
             An ancestor is missing, or its record is damaged.
         """
-        return await asyncio.to_thread(self._layers.chain, layer.id)
+        return await run_in_thread(lambda: self._layers.chain(layer.id))
 
     async def of(self, layer: Layer) -> Lineage:
         """Return what lies below a layer.
@@ -52,4 +51,4 @@ class Lineages:
         LineageError
             An ancestor is missing, or the descriptor that decides is unusable.
         """
-        return await asyncio.to_thread(lambda: trace(self._layers.chain(layer.id)))
+        return await run_in_thread(lambda: trace(self._layers.chain(layer.id)))

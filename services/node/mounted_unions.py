@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from services.common.errors import InvalidValueError
+from services.common.streams import run_in_thread
 from services.node.errors import LineageError, UnknownLayerError
 from services.node.layers import Layer, LayerId, LayerStore
 from services.node.lineage import Lineage
@@ -141,12 +142,12 @@ class MountedUnions:
         return True
 
     async def _set(self, layer_id: LayerId, count: int) -> None:
-        await asyncio.to_thread(self._write_count, layer_id, count)
+        await run_in_thread(lambda: self._write_count(layer_id, count))
         self._counts[layer_id] = count
 
     async def discard(self, layer_id: LayerId) -> None:
         """Unmount a union whatever the count says."""
-        await asyncio.to_thread(remove_mount_point, self._layers.mount_point(layer_id))
+        await run_in_thread(lambda: remove_mount_point(self._layers.mount_point(layer_id)))
         self._counts.pop(layer_id, None)
         self._lost.discard(layer_id)
 

@@ -15,6 +15,7 @@ import structlog
 from services.common.archive.errors import ArchiveError
 from services.common.descriptor import LayerUrl, ThinDescriptor
 from services.common.repository_name import RepositoryName
+from services.common.streams import run_in_thread
 from services.node.cvmfs.finder import LayerFinder
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.errors import LayerNotPublishedError, RepositoryError
@@ -221,7 +222,7 @@ class UnionBuilder:
                 del self._at_work[point]
 
         try:
-            await (self._io.run(work, *repositories) if repositories else asyncio.to_thread(work))
+            await (self._io.run(work, *repositories) if repositories else run_in_thread(work))
         except BaseException:
             # A mount that comes when nobody waits for it any more goes at once; one that has just come goes now. The
             # mount point stays: it may be that of a union which somebody works in and which cannot be seen from here.

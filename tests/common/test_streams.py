@@ -10,9 +10,8 @@ import pytest
 
 from services.common.streams import (
     BlockingReader,
-    BlockingWriter,
     StreamAbortedError,
-    iterate_writer,
+    beside,
     run_in_thread,
     run_reader,
 )
@@ -93,9 +92,20 @@ class TestRunReader:
     async def test_fills_what_it_is_given(self) -> None:
         def work(reader: BlockingReader) -> list[int]:
             buffer = memoryview(bytearray(5))
-            return [reader.readinto(buffer) for _ in range(5)]
+            first = reader.readinto(buffer)
+            # What is there already comes with it, be it in many pieces.
+            all_there.wait()
+            return [first, *(reader.readinto(buffer) for _ in range(4))]
 
-        assert await run_reader(pieces(b"1234567", b"8"), work) == [5, 2, 1, 0, 0]
+        all_there = threading.Event()
+
+        async def three() -> AsyncIterator[bytes]:
+            yield b"1234567"
+            yield b"8"
+            yield b"9"
+            all_there.set()
+
+        assert await run_reader(three(), work) == [5, 4, 0, 0, 0]
 
     async def test_nothing(self) -> None:
         assert await run_reader(pieces(), read_all) == b""
@@ -166,109 +176,64 @@ class TestRunReader:
         await chunks.aclose()  # type: ignore[attr-defined]
 
 
-class TestIterateWriter:
-    async def test_passes_every_byte(self) -> None:
-        def work(writer: BlockingWriter) -> str:
-            for number in range(1000):
-                writer.write(b"%d," % number)
-            writer.write(b"")
-            return "done"
+class TestBeside:
+    async def test_gives_the_works_result(self) -> None:
+        async with beside(lambda: 5, abort=_fail) as work:
+            assert await work == 5
 
-        async with iterate_writer(work) as written:
-            content = b"".join([piece async for piece in written])
-            assert written.result() == "done"
-        assert content == b"".join(b"%d," % number for number in range(1000))
+    async def test_the_works_error_is_whose_asks_for_it(self) -> None:
+        async with beside(lambda: 1 // 0, abort=_fail) as work:
+            with pytest.raises(ZeroDivisionError):
+                await work
 
-    async def test_nothing(self) -> None:
-        async with iterate_writer(lambda _: None) as written:
-            assert [piece async for piece in written] == []
+    async def test_leaving_early_aborts_the_work_and_waits_for_its_end(self) -> None:
+        release, ended = threading.Event(), threading.Event()
 
-    async def test_the_faster_side_waits(self) -> None:
-        produced = 0
+        def work() -> None:
+            release.wait()
+            ended.set()
 
-        def work(writer: BlockingWriter) -> None:
-            nonlocal produced
-            for _ in range(1000):
-                writer.write(bytes(64 << 10))
-                produced += 64 << 10
+        async with beside(work, abort=release.set):
+            pass
+        assert ended.is_set()
 
-        consumed = most = 0
-        async with iterate_writer(work) as written:
-            async for piece in written:
-                consumed += len(piece)
-                most = max(most, produced - consumed)
-                if consumed % (1 << 20) == 0:
-                    await asyncio.sleep(0)
-        assert consumed == produced
-        assert most <= FULL + (128 << 10)
-
-    async def test_an_error_of_the_work_comes_after_what_was_written(self) -> None:
-        def work(writer: BlockingWriter) -> None:
-            writer.write(b"half")
-            raise ValueError("bad tree")
-
-        async with iterate_writer(work) as written:
-            assert await anext(written) == b"half"
-            with pytest.raises(ValueError, match="bad tree"):
-                await anext(written)
-
-    async def test_an_error_before_the_first_byte(self) -> None:
-        def work(_: BlockingWriter) -> None:
-            raise ValueError("no tree")
-
-        async with iterate_writer(work) as written:
-            with pytest.raises(ValueError, match="no tree"):
-                await anext(written)
-
-    async def test_leaving_early_ends_the_work(self) -> None:
-        seen: list[BaseException] = []
-
-        def work(writer: BlockingWriter) -> None:
-            try:
-                while True:
-                    writer.write(bytes(1 << 20))
-            except StreamAbortedError as error:
-                seen.append(error)
-                raise
-
-        async with iterate_writer(work) as written:
-            async for _ in written:
-                break
-        assert len(seen) == 1
-
-    async def test_an_error_of_the_reader_is_the_one_that_counts(self) -> None:
-        def work(writer: BlockingWriter) -> None:
-            while True:
-                writer.write(bytes(1 << 20))
+    async def test_an_error_in_the_context_is_the_one_that_counts(self) -> None:
+        release = threading.Event()
 
         async def consume() -> None:
-            async with iterate_writer(work) as written:
-                await anext(written)
+            async with beside(lambda: release.wait() and 1 // 0, abort=release.set):
                 raise ConnectionResetError("the client has gone")
 
         with pytest.raises(ConnectionResetError, match="the client has gone"):
             await consume()
 
-    async def test_cancellation_while_the_work_is_silent(self) -> None:
-        release = threading.Event()
+    async def test_cancellation_takes_effect_when_the_work_has_ended(self) -> None:
+        started, aborted, release = threading.Event(), threading.Event(), threading.Event()
+
+        def work() -> None:
+            started.set()
+            release.wait()
 
         async def consume() -> None:
-            async with iterate_writer(lambda _: release.wait()) as written:
-                async for _ in written:
-                    pass
+            async with beside(work, abort=aborted.set) as running:
+                await asyncio.wait((running,))
 
         task = asyncio.create_task(consume())
-        await asyncio.sleep(0.01)
+        await asyncio.to_thread(started.wait)
         task.cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.to_thread(aborted.wait)
         assert not task.done()
         release.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 
 
-async def test_streams_cost_little() -> None:
-    """A gigabyte passes both ways in pieces of HTTP's size in well under the time that a disk would take."""
+def _fail() -> None:
+    raise AssertionError("aborted though it has ended")
+
+
+async def test_a_stream_costs_little() -> None:
+    """A gigabyte passes in pieces of HTTP's size in well under the time that a disk would take."""
     size, piece = 1 << 30, bytes(64 << 10)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -283,14 +248,4 @@ async def test_streams_cost_little() -> None:
 
     started = time.monotonic()
     assert await run_reader(chunks(), drain) == size
-
-    def fill(writer: BlockingWriter) -> None:
-        for _ in range(size // len(piece)):
-            writer.write(piece)
-
-    total = 0
-    async with iterate_writer(fill) as written:
-        async for part in written:
-            total += len(part)
-    assert total == size
     assert time.monotonic() - started < 10

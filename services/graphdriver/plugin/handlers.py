@@ -20,10 +20,11 @@ from pydantic import BaseModel, ValidationError
 from services.common.archive.pack import pack
 from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor
 from services.common.errors import InvalidValueError, SuiteError
-from services.common.streams import BlockingWriter, iterate_writer
+from services.common.streams import StreamAbortedError
 from services.graphdriver.errors import BrokenRequestError, NotInitialisedError
 from services.graphdriver.plugin.messages import CreateRequest, GetRequest, InitRequest, LayerRequest, PairRequest
 from services.graphdriver.plugin.session import Session
+from services.graphdriver.plugin.tar_reply import BrokenReplyError, TarSink, reply_with_tar
 from services.node.changes import Change
 from services.node.diffs import TreeDiff
 from services.node.errors import InterruptedWorkError, UnknownLayerError, UnsupportedError
@@ -224,31 +225,19 @@ def _descriptor_tar(descriptor: ThinDescriptor) -> bytes:
 
 
 async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamResponse:
-    def write(sink: BlockingWriter) -> None:
+    def write(sink: TarSink) -> None:
         with diff.opened() as tree:
             pack(tree, sink)
 
-    response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
-    async with iterate_writer(write) as chunks:
-        # Waited for before the head is sent, so that what fails at once fails with a status.
-        first = await anext(chunks, b"")
-        await response.prepare(request)
-        try:
-            await response.write(first)
-            async for chunk in chunks:
-                await response.write(chunk)
-            await response.write_eof()
-        except BaseException as error:
-            # Without its closing chunk the engine does not take the tar for a whole one.
-            if request.transport is not None:
-                request.transport.abort()
-            if not isinstance(error, Exception):
-                raise
-            if isinstance(error, ConnectionError):
-                _log.warning("diff_not_wanted", tree=os.fspath(diff.trees[-1]), reason=repr(error))
-            else:
-                _log.exception("diff_broken_off", tree=os.fspath(diff.trees[-1]))
-    return response
+    try:
+        return await reply_with_tar(request, write)
+    except BrokenReplyError as error:
+        tree = os.fspath(diff.trees[-1])
+        if isinstance(error.__cause__, ConnectionError | StreamAbortedError):
+            _log.warning("diff_not_wanted", tree=tree, reason=str(error.__cause__))
+        else:
+            _log.exception("diff_broken_off", tree=tree)
+        return error.response
 
 
 async def _changes(request: web.Request) -> web.Response:
