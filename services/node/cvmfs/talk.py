@@ -69,7 +69,7 @@ class ClientTalk:
             raise RepositoryError(
                 f"refresh of {name}: its client, process {client.pid}, cannot be asked: there is no {self._command}, "
                 f"and its socket cvmfs_io.{name} is neither where that process works nor below {self._state}: have it "
-                "work there (CVMFS_CACHE_BASE); for a plugin, set cvmfs-state.source to the directory where it works"
+                "work there (CVMFS_CACHE_BASE), or, from a container, have the directory where it works mounted there"
             )
 
     async def _refresh_by_command(self, name: RepositoryName) -> None:

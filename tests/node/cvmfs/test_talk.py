@@ -135,7 +135,7 @@ async def test_a_client_that_cannot_be_found_is_an_error_that_says_what_to_do(
 ) -> None:
     with (
         _serving(root, tmp_path / "elsewhere") as pid,
-        pytest.raises(RepositoryError, match=rf"process {pid}, cannot be asked.*{state}.*CVMFS_CACHE_BASE.*plugin"),
+        pytest.raises(RepositoryError, match=rf"process {pid}, cannot be asked.*{state}.*CVMFS_CACHE_BASE.*container"),
     ):
         await talk.refresh(NAME, root)
 
