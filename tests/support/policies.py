@@ -281,8 +281,8 @@ _LOCALLY: Final[dict[str, Mapping[str, str] | str]] = {
     "below-a-symlink-to-the-root": {"lib": "lrwxrwxrwx -> /", "x": _X},
     "below-41-symlinks": "'l40' is no directory",
     "below-a-symlink-of-a-lower-layer": {"lib": _D, "lib/x": _X},
-    "below-a-dangling-symlink": "'lib' leads by a symbolic link to 'usr', which this layer does not hold",
-    "deeper-below-a-dangling-symlink": "leads by a symbolic link to 'usr'",
+    "below-a-dangling-symlink": "'lib' is no directory, but the archive has something below it",
+    "deeper-below-a-dangling-symlink": "the link leads to 'usr', which this layer does not hold",
     "below-a-loop": "'lib' is no directory",
     "below-a-symlink-to-a-file": "'f' is no directory",
     "a-whiteout-below-a-symlink": {

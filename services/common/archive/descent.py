@@ -142,6 +142,7 @@ class Descent:
             Something on the way is no directory, or a link that the policy does not take or that leads nowhere.
         """
         steps = _Steps(self._rest_of(path), links=self._policy.most_links)
+        link = b""
         while steps:
             name, given = steps.take()
             if name == b"..":
@@ -151,11 +152,12 @@ class Descent:
                 descriptor, mtime = self._open(name, make=given)
             except OSError as error:
                 if error.errno not in _NOT_A_DIRECTORY:
-                    raise self._missing(name, path, error, given=given) from error
+                    raise self._missing(name, link, error, given=given) from error
             else:
                 self.push(name, descriptor, mtime)
                 continue
             target = steps.follow(name, self.descriptor)
+            link = self._below(name) if given else link
             if target is None:
                 raise self._no_directory(name)
             if target.startswith(b"/"):
@@ -194,11 +196,12 @@ class Descent:
     def _no_directory(self, name: bytes) -> UnsafeArchiveError:
         return UnsafeArchiveError(f"{show(self._below(name))} is no directory, but the archive has something below it")
 
-    def _missing(self, name: bytes, path: bytes, error: OSError, *, given: bool) -> ArchiveError:
+    def _missing(self, name: bytes, link: bytes, error: OSError, *, given: bool) -> ArchiveError:
         if given or error.errno != errno.ENOENT:
             return refused(self._below(name), error)
         return UnsafeArchiveError(
-            f"{show(path)} leads by a symbolic link to {show(self._below(name))}, which this layer does not hold"
+            f"{show(link)} is no directory, but the archive has something below it: the link leads to "
+            f"{show(self._below(name))}, which this layer does not hold"
         )
 
     def leave(self, depth: int) -> None:
