@@ -10,7 +10,6 @@ import hmac
 import os
 import ssl
 import time
-import urllib.request
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from yarl import URL
 
 from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
+from services.common.proxies import proxy_for
 
 __all__ = ["SmallObjects"]
 
@@ -51,9 +51,7 @@ class SmallObjects:
         self._origin = str(endpoint.origin())
         self._path = f"{endpoint.raw_path.rstrip('/')}/{self._settings.bucket}/"
         self._host = endpoint.raw_authority if not endpoint.is_default_port() else endpoint.raw_host or ""
-        # Looked up once: aiohttp would do it in a thread for each request.
-        bypass = urllib.request.proxy_bypass(endpoint.host or "")
-        self._proxy = None if bypass else urllib.request.getproxies().get(endpoint.scheme)
+        self._proxy = proxy_for(endpoint)
         self._day = ""
         self._key = b""
 

@@ -10,7 +10,6 @@ An imported repository may have these directories in other catalogs: each is loo
 """
 
 import stat
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
@@ -35,12 +34,10 @@ from services.repository.native.writer.catalog import (
 )
 from services.repository.native.writer.compressor import Compressor, Pieces
 from services.repository.native.writer.head import Root
+from services.repository.native.writer.kept_catalogs import KeptCatalogs
 from services.repository.native.writer.manifest import Manifest
 
 __all__ = ["RepositoryTree", "TreeUpdate"]
-
-_KEPT: Final = 16 << 20
-"""Uncompressed catalogs that are kept in memory, in bytes: the root catalog and those that were used last."""
 
 _LAYERS: Final = b"/" + LAYERS_DIRECTORY.encode()
 
@@ -58,91 +55,11 @@ class RepositoryTree:
         self.storage = storage
         self.compressor = compressor
         self.layout = layout
-        self._kept: dict[ContentHash, Pieces] = {}
-        self._memory = 0
-        """Of all that is kept, in bytes."""
-        self._root: tuple[ContentHash, Catalog] | None = None
-        """The root catalog that was used last, unless somebody uses it."""
-        self._lock = threading.Lock()
-
-    def content(self, name: ContentHash) -> Pieces:
-        """Return the uncompressed database of a catalog above the layers."""
-        content = self.kept(name)
-        if content is None:
-            content = Pieces(self.read(name))
-            self.keep(name, content)
-        return content
-
-    def kept(self, name: ContentHash) -> Pieces | None:
-        """Return a catalog that is in memory."""
-        with self._lock:
-            content = self._kept.pop(name, None)
-            if content is not None:
-                self._kept[name] = content  # the last one in the order of use
-            return content
-
-    def keep(self, name: ContentHash, content: Pieces, *, instead: ContentHash | None = None) -> None:
-        """Keep a catalog in memory, and no longer the one that it comes after."""
-        with self._lock:
-            for gone in (name, instead):
-                if gone in self._kept:
-                    self._memory -= self._kept.pop(gone).memory
-            self._kept[name] = content
-            self._memory += content.memory
-            while self._memory > _KEPT and len(self._kept) > 1:
-                self._memory -= self._kept.pop(next(iter(self._kept))).memory
-
-    def take_root(self, name: ContentHash) -> Catalog:
-        """Open a root catalog; where it is the one that was used last, it is open already.
-
-        With a link for each layer it is large: neither looking for one layer nor adding one should read all of it.
-
-        Raises
-        ------
-        BrokenRepositoryError
-            It is not what its name says.
-        StorageError
-            The storage failed.
-        """
-        with self._lock:
-            if self._root is not None and self._root[0] == name:
-                catalog, self._root = self._root[1], None
-                return catalog
-        return self.load(name, self.content(name))
-
-    def return_root(self, name: ContentHash, catalog: Catalog) -> None:
-        """Leave a root catalog open that is as it was stored."""
-        with self._lock:
-            last, self._root = self._root, (name, catalog)
-        if last is not None:
-            last[1].close()
-
-    def load(self, name: ContentHash, stored: Pieces) -> Catalog:
-        """Open a catalog."""
-        return Catalog(stored.content, where=f"{self.storage}: {name.path(ObjectKind.CATALOG)}")
+        self.catalogs = KeptCatalogs(storage=storage, compressor=compressor)
 
     def close(self) -> None:
         """Free the memory."""
-        with self._lock:
-            if self._root is not None:
-                self._root[1].close()
-                self._root = None
-
-    def read(self, name: ContentHash) -> bytes:
-        """Read a catalog's uncompressed database from the storage.
-
-        Raises
-        ------
-        BrokenRepositoryError
-            It is not what its name says.
-        StorageError
-            The storage failed.
-        """
-        path = name.path(ObjectKind.CATALOG)
-        stored = self.storage.read(path)
-        if ContentHash.of(stored, name.algorithm) != name:
-            raise BrokenRepositoryError(f"{self.storage}: {path} is damaged: its content has another hash")
-        return self.compressor.expand(stored)
+        self.catalogs.close()
 
     def find(self, root: ContentHash, digest: Digest) -> ListedLayer | None:
         """Return what is in the place of a layer in a revision, if anything."""
@@ -184,7 +101,7 @@ class TreeUpdate:
         self._where = str(tree.storage)
         self._open: dict[bytes, _Open] = {}
         self._objects: list[NewObject] = []
-        self._root = self._opened(b"", root, tree.take_root(root), None)
+        self._root = self._opened(b"", root, tree.catalogs.take_root(root), None)
 
     def __enter__(self) -> Self:
         return self
@@ -193,7 +110,7 @@ class TreeUpdate:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None and self._root.name is not None and not self._root.changed:
-            self._tree.return_root(self._root.name, self._root.catalog)
+            self._tree.catalogs.return_root(self._root.name, self._root.catalog)
             del self._open[b""]
         for opened in self._open.values():
             opened.catalog.close()
@@ -208,7 +125,7 @@ class TreeUpdate:
         whole = shelf.holds(sidecar)
         nested = shelf.nested(home)
         if nested is not None:
-            with closing(Catalog(self._tree.read(nested[0]), where=str(nested[0]))) as layer:
+            with closing(Catalog(self._tree.catalogs.read(nested[0]), where=str(nested[0]))) as layer:
                 whole = layer.holds(sidecar)
         linked = self._tree.layout is LayerLayout.DUCC or self._root.catalog.holds(_link(digest))
         return ListedLayer(digest=digest, whole=whole, linked=linked)
@@ -297,13 +214,13 @@ class TreeUpdate:
         compressor = self._tree.compressor
         catalog = opened.catalog
         catalog.set_properties({**properties, "last_modified": str(published)})
-        made_of = None if opened.name is None else self._tree.kept(opened.name)
+        made_of = None if opened.name is None else self._tree.catalogs.kept(opened.name)
         content = catalog.content()
         pieces = compressor.compress_pieces(content, made_of or Pieces())
         stored = pieces.stored
         name = compressor.name(stored)
         self._objects.append(NewObject(name.path(ObjectKind.CATALOG), stored))
-        self._tree.keep(name, pieces, instead=opened.name)
+        self._tree.catalogs.keep(name, pieces, instead=opened.name)
         root = catalog.directory(path)
         if root is None:
             raise BrokenRepositoryError(f"{self._where}: the catalog of /{path.decode()} has no root")
@@ -327,7 +244,7 @@ class TreeUpdate:
         return opened
 
     def _load(self, path: bytes, name: ContentHash, above: _Open) -> _Open:
-        return self._opened(path, name, self._tree.load(name, self._tree.content(name)), above)
+        return self._opened(path, name, self._tree.catalogs.load(name, self._tree.catalogs.content(name)), above)
 
     def _opened(self, path: bytes, name: ContentHash, catalog: Catalog, above: _Open | None) -> _Open:
         if catalog.prefix != path:
