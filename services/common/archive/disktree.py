@@ -9,7 +9,6 @@ import stat
 from types import TracebackType
 from typing import Final, Self
 
-from services.common.archive.descent import DIRECTORY, Descent, refused
 from services.common.archive.entry import Entry, Kind
 from services.common.archive.errors import MalformedArchiveError, UnsafeArchiveError
 from services.common.archive.filedata import write_data
@@ -17,7 +16,9 @@ from services.common.archive.notes import Notes, show
 from services.common.archive.ondisk import DeletionEncoding
 from services.common.archive.policy import ArchivePolicy
 from services.common.archive.reader import TarReader
+from services.common.archive.way import Way, refused
 from services.common.archive.xattrs import CAPABILITY
+from services.common.descent import DIRECTORY
 
 __all__ = ["DiskTree"]
 
@@ -41,7 +42,7 @@ class DiskTree:
     """
 
     def __init__(self, root: int, *, deletions: DeletionEncoding, policy: ArchivePolicy, notes: Notes) -> None:
-        self._way = Descent(root, policy)
+        self._way = Way(root, policy)
         self._deletions = deletions
         self._notes = notes
         self.size = 0

@@ -16,11 +16,10 @@ from typing import Final
 from services.common.archive.errors import ArchiveError, TreeWriteError, UnsafeArchiveError
 from services.common.archive.notes import show
 from services.common.archive.policy import ArchivePolicy
+from services.common.descent import DIRECTORY
 
-__all__ = ["DIRECTORY", "Descent", "refused"]
+__all__ = ["Way", "refused"]
 
-DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a directory of a tree is opened."""
 
 _NOT_A_DIRECTORY: Final = (errno.ENOTDIR, errno.ELOOP)
 _MOST_OPEN: Final = 48
@@ -82,7 +81,7 @@ class _Steps:
         return target
 
 
-class Descent:
+class Way:
     """The way to the directory of the last entry.
 
     Parameters
