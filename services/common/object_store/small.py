@@ -1,15 +1,12 @@
 """Putting many small objects: botocore works on a request several times as long as sending it takes.
 
-A request is signed here (AWS Signature Version 4) and sent once. Whatever is answered but that the object is there, the
-object is then put as any other: that is repeated where it may help, and says what is wrong.
+So only its signature is taken from there, and the request is sent once. Whatever is answered but that the object is
+there, the object is then put as any other: that is repeated where it may help, and says what is wrong.
 """
 
 import asyncio
-import hashlib
-import hmac
 import os
 import ssl
-import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +15,9 @@ from typing import Final, Self
 from urllib.parse import quote
 
 import aiohttp
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.httpsession import get_cert_path
 from yarl import URL
 
@@ -25,14 +25,21 @@ from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
 from services.common.proxies import proxy_for
 
-__all__ = ["SmallObjects"]
+__all__ = ["SmallPuts"]
 
 _CONNECTIONS: Final = 64
 """Most connections to the server at a time."""
-_SIGNED: Final = "host;x-amz-checksum-sha256;x-amz-content-sha256;x-amz-date"
 
 
-class SmallObjects:
+class _Signature(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
+    """As botocore's, but with the digest that what is sent must have: so a server finds damage before it, too."""
+
+    def payload(self, request: AWSRequest) -> str:
+        """Return the digest."""
+        return str(request.context["sha256"])
+
+
+class SmallPuts:
     """Puts objects into one bucket. Made by `open`.
 
     Parameters
@@ -50,10 +57,11 @@ class SmallObjects:
         endpoint = URL(str(self._settings.endpoint).rstrip("/"))
         self._origin = str(endpoint.origin())
         self._path = f"{endpoint.raw_path.rstrip('/')}/{self._settings.bucket}/"
-        self._host = endpoint.raw_authority if not endpoint.is_default_port() else endpoint.raw_host or ""
         self._proxy = proxy_for(endpoint)
-        self._day = ""
-        self._key = b""
+        credentials = Credentials(
+            self._settings.access_key.get_secret_value(), self._settings.secret_key.get_secret_value()
+        )
+        self._auth = _Signature(credentials, "s3", self._settings.region)
 
     @classmethod
     @asynccontextmanager
@@ -88,7 +96,9 @@ class SmallObjects:
             The server could not be reached for `retry_seconds`, or refused.
         """
         headers = {"Cache-Control": cache_control, "Content-Type": content_type}
-        if not await self._is_taken(key, content, headers | self._signature(key, sha256)):
+        url = URL(self._origin + self._path + _quoted(key), encoded=True)
+        signed = self._signed(url, sha256, headers | {"x-amz-checksum-sha256": b64encode(sha256).decode()})
+        if not await self._is_taken(url, content, signed):
             await self._bucket.request(
                 "put_object",
                 doing="uploading",
@@ -98,9 +108,8 @@ class SmallObjects:
                 ContentType=content_type,
             )
 
-    async def _is_taken(self, key: str, content: bytes, headers: dict[str, str]) -> bool:
+    async def _is_taken(self, url: URL, content: bytes, headers: dict[str, str]) -> bool:
         """Send a request once, and tell whether it has been met; if not, it does not matter here why."""
-        url = URL(self._origin + self._path + _quoted(key), encoded=True)
         try:
             async with (
                 asyncio.timeout(self._settings.allowance(len(content))),
@@ -113,33 +122,12 @@ class SmallObjects:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
-    def _signature(self, key: str, sha256: bytes) -> dict[str, str]:
-        """Return the headers that prove who puts what where, and when."""
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        scope = f"{now[:8]}/{self._settings.region}/s3/aws4_request"
-        digest, checksum = sha256.hex(), b64encode(sha256).decode()
-        request = (
-            f"PUT\n{self._path}{_quoted(key)}\n\nhost:{self._host}\nx-amz-checksum-sha256:{checksum}\n"
-            f"x-amz-content-sha256:{digest}\nx-amz-date:{now}\n\n{_SIGNED}\n{digest}"
-        )
-        text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        signature = hmac.digest(self._signing_key(now[:8]), text.encode(), "sha256").hex()
-        who = f"Credential={self._settings.access_key.get_secret_value()}/{scope}"
-        return {
-            "Host": self._host,
-            "x-amz-checksum-sha256": checksum,
-            "x-amz-content-sha256": digest,
-            "x-amz-date": now,
-            "Authorization": f"AWS4-HMAC-SHA256 {who}, SignedHeaders={_SIGNED}, Signature={signature}",
-        }
-
-    def _signing_key(self, day: str) -> bytes:
-        if day != self._day:
-            key = b"AWS4" + self._settings.secret_key.get_secret_value().encode()
-            for part in (day, self._settings.region, "s3", "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._day, self._key = day, key
-        return self._key
+    def _signed(self, url: URL, sha256: bytes, headers: dict[str, str]) -> dict[str, str]:
+        """Return the headers of a request, with those that prove who puts what where, and when."""
+        request = AWSRequest(method="PUT", url=str(url), headers=headers)
+        request.context["sha256"] = sha256.hex()
+        self._auth.add_auth(request)
+        return dict(request.headers.items())
 
 
 def _quoted(key: str) -> str:

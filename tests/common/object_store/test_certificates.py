@@ -12,7 +12,7 @@ from aiohttp import web
 from harness.s3 import S3Access
 from services.common.object_store import ObjectStore, ObjectStoreError
 from services.common.object_store.bucket import Bucket
-from services.common.object_store.small import SmallObjects
+from services.common.object_store.small import SmallPuts
 from tests.common.object_store.conftest import impatient
 from tests.support.registries import Authority
 
@@ -64,7 +64,7 @@ async def test_small_objects_are_sent_to_the_same_ones(
     async def put() -> None:
         async with (
             Bucket.open(impatient(secured, retry_seconds=0.5)) as bucket,
-            SmallObjects.open(bucket) as small,
+            SmallPuts.open(bucket) as small,
         ):
             await small.put("key", b"content", digest, cache_control="-", content_type="a/b")
 

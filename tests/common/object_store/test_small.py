@@ -14,7 +14,7 @@ from harness.s3 import S3Access, s3_client
 from services.common.object_store import ObjectStoreError
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import AccessDeniedError, StoreUnavailableError
-from services.common.object_store.small import SmallObjects
+from services.common.object_store.small import SmallPuts
 from tests.common.object_store.conftest import impatient
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, cut
 
@@ -22,12 +22,12 @@ CONTENT = b"content" * 100
 
 
 @asynccontextmanager
-async def opened(access: S3Access, **overrides: object) -> AsyncIterator[SmallObjects]:
-    async with Bucket.open(impatient(access, **overrides)) as bucket, SmallObjects.open(bucket) as small:
+async def opened(access: S3Access, **overrides: object) -> AsyncIterator[SmallPuts]:
+    async with Bucket.open(impatient(access, **overrides)) as bucket, SmallPuts.open(bucket) as small:
         yield small
 
 
-async def put(small: SmallObjects, key: str, content: bytes = CONTENT) -> None:
+async def put(small: SmallPuts, key: str, content: bytes = CONTENT) -> None:
     digest = hashlib.sha256(content).digest()
     await small.put(key, content, digest, cache_control="max-age=5", content_type="text/plain")
 

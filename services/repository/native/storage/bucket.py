@@ -24,7 +24,7 @@ from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
 from services.common.object_store.errors import ObjectStoreError
-from services.common.object_store.small import SmallObjects
+from services.common.object_store.small import SmallPuts
 from services.repository.native.errors import ObjectMissingError, StorageError
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.directory import DirectoryStorage
@@ -112,7 +112,7 @@ class BucketStorage:
             connection = Bucket.open(settings)
             bucket = loop.call(connection.__aenter__())
             stack.callback(lambda: loop.call(connection.__aexit__(None, None, None)))
-            sender = SmallObjects.open(bucket)
+            sender = SmallPuts.open(bucket)
             small = loop.call(sender.__aenter__())
             stack.callback(lambda: loop.call(sender.__aexit__(None, None, None)))
             uploads = Uploads(

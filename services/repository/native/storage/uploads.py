@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from services.common.object_store.body import hash_part
 from services.common.object_store.bucket import Bucket
-from services.common.object_store.small import SmallObjects
+from services.common.object_store.small import SmallPuts
 from services.common.threads import run_to_end
 
 __all__ = ["Uploads"]
@@ -56,7 +56,7 @@ class Uploads:
         Where files are read.
     """
 
-    def __init__(self, *, bucket: Bucket, small: SmallObjects, prefix: str, staging: Path, threads: Executor) -> None:
+    def __init__(self, *, bucket: Bucket, small: SmallPuts, prefix: str, staging: Path, threads: Executor) -> None:
         self._bucket = bucket
         self._small = small
         self._prefix = prefix
