@@ -95,7 +95,7 @@ class DriverFactory:
                 finder=node.finder,
                 repositories=repositories,
             ),
-            house=HouseKeeper(builder=builder, copies=node.copies, finder=node.finder, uses=node.uses),
+            house=HouseKeeper(unions=builder, copies=node.copies, finder=node.finder, uses=node.uses),
         )
 
     def _repositories(self, home: Path) -> Repositories:

@@ -132,11 +132,5 @@ class Session:
         """Do, for ever, what has to be done now and then."""
         while True:
             await asyncio.sleep(interval)
-            if self._driver is None:
-                continue
-            try:
-                await self._driver.house.retire_copies()
-                await self._driver.house.tidy()
-            except Exception:  # noqa: BLE001 - a fault in house-keeping must not end a driver under running containers
-                # What could have gone stays, so nothing is lost; the next round tries again.
-                _log.exception("house_keeping_failed")
+            if self._driver is not None:
+                await self._driver.house.keep()
