@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.commands import Completed, run
 from harness.engine import Engine
 from harness.processes import Daemon
 from services.snapshotter.settings import SnapshotterSettings
@@ -74,6 +75,10 @@ class ContainerdNode:
             return self.socket.is_socket()
 
         await self.snapshotter.start(listens)
+
+    async def ctr(self, *arguments: str | Path) -> Completed:
+        """Run containerd's own client; parameters and errors as of `harness.commands.run`."""
+        return await run("ctr", "--address", str(self.engine.containerd_socket), *arguments)
 
     async def close(self) -> None:
         """End everything, whatever state it is in."""

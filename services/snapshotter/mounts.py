@@ -53,7 +53,7 @@ def mount_for(store: SnapshotStore, snapshot: Snapshot, lowers: Sequence[str], *
         # An overlay of CVMFS directories alone fails every look-up with ENAMETOOLONG. The view's own directory is
         # empty, and its path keeps BuildKit from taking one view for another with a directory more: it would make the
         # difference itself, as a regular layer.
-        lowers = [*lowers, store.lower(store.diff(snapshot))]
+        lowers = [*lowers, str(store.diff(snapshot))]
     # No attribute of a layer may lead the kernel to another file than the layer's own.
     options = [*options, f"lowerdir={':'.join(lowers)}", *_known("index=off", "redirect_dir=nofollow")]
     return Mount("overlay", f"{_THIN}{snapshot.number}", options)

@@ -72,7 +72,7 @@ async def test_the_init_layer_of_a_commit_keeps_its_place(client: ContainerdClie
         assert (root / "file").read_text() == "published"
     container = await client.mounts(f"moby/4/{other}")
     # The init layers are the second and the fifth that were made, the commit is the fourth.
-    assert [path.parent.name for path in lowers(container)[:3]] == ["5", "4", "2"]
+    assert [path.name for path in lowers(container)[:3]] == ["5", "4", "2"]
 
 
 async def test_views(client: ContainerdClient, repository: Repository) -> None:

@@ -2,16 +2,19 @@
 
 On disk, below the directory::
 
-    snapshots.sqlite        what is known of the snapshots
-    snapshots/<number>/diff/   a snapshot's own files, in the kernel's overlay encoding
-    snapshots/<number>/work/   overlay work directory of one that is not a view
-    l/<number>              short link to a snapshot's files
-    l/_<number>             short link to another lower directory
-    trash/                  directories of removed snapshots, until Cleanup
+    snapshots.sqlite    what is known of the snapshots
+    l/<number>/         a snapshot's own files, in the kernel's overlay encoding
+    l/_<number>         short link to a lower directory that is no snapshot's
+    work/<number>/      overlay work directory of a snapshot that is not a view
+    trash/              what has been removed, until Cleanup
 
-A directory is there before its record and goes after it, so one without a record is what a kill left.
+All lower directories are in one with short names, to which containerd changes when it mounts many: one page of options
+has to hold 499 of them. Those of snapshots are no links: BuildKit would find nothing in what it does not mount.
+
+Directories are there before a record and go after it, so those without one are what a kill left.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -45,6 +48,15 @@ class Attributes:
         return cls(status.st_mode & 0o7777, status.st_uid, status.st_gid)
 
 
+class SnapshotLayer(Layer):
+    """A layer whose directory holds its own files and nothing else."""
+
+    @property
+    def diff(self) -> Path:
+        """The layer's own files."""
+        return self.directory
+
+
 class SnapshotStore:
     """All methods block, and are called by one thread at a time.
 
@@ -61,22 +73,23 @@ class SnapshotStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._snapshots = root / "snapshots"
-        self._links = root / "l"
+        self._lowers = root / "l"
+        self._work = root / "work"
         self._trash = root / "trash"
-        for directory in (root, self._snapshots, self._links, self._trash):
+        for directory in (root, self._lowers, self._work, self._trash):
             # Private: what is mounted is reached through the mount.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.records = Records(root / "snapshots.sqlite")
         self._next = self.records.next_number()
-        self._linked: set[str] = set()
+        self._linked: set[Path] = set()
         """Links that this process has seen to be there."""
         self._finish_interrupted()
 
     def _finish_interrupted(self) -> None:
-        known = {str(snapshot.number) for snapshot in self.records.all()}
-        for directory in self._snapshots.iterdir():
-            if directory.name not in known:
+        known = {snapshot.number for snapshot in self.records.all()}
+        for directory in (*self._lowers.iterdir(), *self._work.iterdir()):
+            number = _number(directory.name)
+            if number is not None and number not in known:
                 self._discard(directory)
 
     def close(self) -> None:
@@ -112,16 +125,23 @@ class SnapshotStore:
             As of the records.
         """
         self.records.parent_for(key, parent)
-        directory = self._snapshots / str(number)
-        directory.mkdir(mode=0o700)
         try:
-            _fill(directory, kind, attributes or Attributes(0o755, 0, 0))
-            sync_directory(directory)
-            sync_directory(self._snapshots)
+            self._make(number, kind, attributes or Attributes(0o755, 0, 0))
             return self.records.create(number, key, parent, kind, labels)
         except BaseException:
-            self._discard(directory)
+            self._discard_both(number)
             raise
+
+    def _make(self, number: int, kind: Kind, attributes: Attributes) -> None:
+        diff = self._lowers / _name(number)
+        diff.mkdir()
+        os.chown(diff, attributes.owner, attributes.group)
+        # After the owner, a change of which takes bits of the mode away.
+        diff.chmod(attributes.mode)
+        sync_directory(self._lowers)
+        if kind is not Kind.VIEW:
+            (self._work / _name(number)).mkdir(mode=0o700)
+            sync_directory(self._work)
 
     def remove(self, key: str) -> Snapshot:
         """Forget a snapshot and move its directory aside.
@@ -132,10 +152,13 @@ class SnapshotStore:
             As of the records.
         """
         snapshot = self.records.remove(key)
-        (self._links / _base36(snapshot.number)).unlink(missing_ok=True)
-        self._linked.discard(_base36(snapshot.number))
-        self._discard(self._snapshots / str(snapshot.number))
+        self._discard_both(snapshot.number)
         return snapshot
+
+    def _discard_both(self, number: int) -> None:
+        for directory in (self._lowers, self._work):
+            with contextlib.suppress(FileNotFoundError):
+                self._discard(directory / _name(number))
 
     def _discard(self, directory: Path) -> None:
         # A rename and nothing else: on a full disk, no directory could be made for what is to make room there.
@@ -148,29 +171,27 @@ class SnapshotStore:
 
     def diff(self, snapshot: Snapshot) -> Path:
         """Return the directory of a snapshot's own files."""
-        return self._snapshots / str(snapshot.number) / "diff"
+        return self._lowers / _name(snapshot.number)
 
     def work(self, snapshot: Snapshot) -> Path:
         """Return a snapshot's overlay work directory."""
-        return self._snapshots / str(snapshot.number) / "work"
+        return self._work / _name(snapshot.number)
 
     def layer(self, snapshot: Snapshot, kind: LayerKind = LayerKind.IMAGE) -> Layer:
         """Return a snapshot as the node core sees it."""
         parent = None if snapshot.parent_number is None else LayerId(str(snapshot.parent_number))
-        return Layer(LayerId(str(snapshot.number)), parent, kind, self._snapshots / str(snapshot.number))
-
-    def number_of(self, diff: Path) -> int | None:
-        """Return the number of the snapshot that a directory of own files belongs to; None if it is no such one."""
-        place = diff.parent
-        is_own = diff.name == "diff" and place.parent == self._snapshots and place.name.isdecimal()
-        return int(place.name) if is_own else None
+        return SnapshotLayer(LayerId(str(snapshot.number)), parent, kind, self.diff(snapshot))
 
     def lower(self, directory: Path) -> str:
-        """Return the path of a directory for mount options: one page has to hold 499 of them."""
-        number = self.number_of(directory)
-        if number is not None:
-            return self._link(_base36(number), f"../snapshots/{number}/diff")
-        return self._link("_" + _base36(self.records.link(str(directory))), str(directory))
+        """Return the path of a directory for mount options."""
+        if directory.parent == self._lowers:
+            return str(directory)
+        place = self._lowers / f"_{_name(self.records.link(str(directory)))}"
+        if place not in self._linked:
+            with contextlib.suppress(FileExistsError):
+                place.symlink_to(directory)
+            self._linked.add(place)
+        return str(place)
 
     def keep_links(self, needed: Callable[[str], bool]) -> None:
         """Remove the links to directories that are no snapshot's and not needed; none may be about to be mounted.
@@ -182,33 +203,21 @@ class SnapshotStore:
         """
         for target, number in self.records.links().items():
             if not needed(target):
-                name = "_" + _base36(number)
-                (self._links / name).unlink(missing_ok=True)
-                self._linked.discard(name)
+                place = self._lowers / f"_{_name(number)}"
+                place.unlink(missing_ok=True)
+                self._linked.discard(place)
                 self.records.forget_link(number)
 
-    def _link(self, name: str, target: str) -> str:
-        place = self._links / name
-        if name not in self._linked:
-            if not place.is_symlink():
-                place.symlink_to(target)
-            self._linked.add(name)
-        return str(place)
 
-
-def _fill(directory: Path, kind: Kind, attributes: Attributes) -> None:
-    diff = directory / "diff"
-    diff.mkdir()
-    os.chown(diff, attributes.owner, attributes.group)
-    # After the owner, a change of which takes bits of the mode away.
-    diff.chmod(attributes.mode)
-    if kind is not Kind.VIEW:
-        (directory / "work").mkdir(mode=0o700)
-
-
-def _base36(number: int) -> str:
+def _name(number: int) -> str:
+    """Write a number with few characters."""
     digits = ""
     while number:
-        number, digit = divmod(number, 36)
+        number, digit = divmod(number, len(_DIGITS))
         digits = _DIGITS[digit] + digits
-    return digits or "0"
+    return digits
+
+
+def _number(name: str) -> int | None:
+    """Read what `_name` writes; None if it is something else."""
+    return int(name, len(_DIGITS)) if name and set(name) <= set(_DIGITS) else None

@@ -158,22 +158,22 @@ async def test_usage_is_that_of_its_own_files(client: ContainerdClient, state: P
     await client.view("n/1/view", "base")
     assert (await client.usage("n/1/view")).size == 0
     # That of a committed one is not measured again.
-    (state / "snapshots/1/diff/large").unlink()
+    (state / "l/1/large").unlink()
     assert await client.usage("base") == base
 
 
 async def test_removed_files_go_with_the_clean_up(client: ContainerdClient, state: Path) -> None:
     await client.layer("base", "", {"file": "x"})
-    tree = Path((await client.view("n/1/view", "base")).source).resolve()
+    tree = Path((await client.view("n/1/view", "base")).source)
     await client.remove("n/1/view")
     await client.remove("base")
     assert not tree.exists()
-    assert list(state.glob("trash/*/diff/file"))
+    assert list(state.glob("trash/*/file"))
     await client.cleanup()
-    assert [*(state / "trash").iterdir(), *(state / "snapshots").iterdir(), *(state / "l").iterdir()] == []
+    assert [path for name in ("trash", "work", "l") for path in (state / name).iterdir()] == []
     # A name can be used again, a number never is.
     await client.layer("base", "", {"file": "y"})
-    assert Path((await client.view("n/2/view", "base")).source).resolve() != tree
+    assert Path((await client.view("n/2/view", "base")).source) != tree
 
 
 async def test_everything_is_there_after_a_restart(snapshotters: Snapshotters, state: Path) -> None:
@@ -181,12 +181,14 @@ async def test_everything_is_there_after_a_restart(snapshotters: Snapshotters, s
         await client.layer("base", "", {"file": "x"})
         container = await client.prepare("n/1/container", "base", {REF: "x"})
         infos = await client.list()
-    (state / "snapshots/99/diff").mkdir(parents=True)
+    (state / "l/zz").mkdir()
+    (state / "work/zz").mkdir()
     async with snapshotters.running() as client:
         assert await client.list() == infos
         assert await client.mounts("n/1/container") == container
         # What has no record is what a kill left.
-        assert not (state / "snapshots/99").exists()
+        assert not (state / "l/zz").exists()
+        assert not (state / "work/zz").exists()
         await client.cleanup()
         assert list((state / "trash").iterdir()) == []
 
