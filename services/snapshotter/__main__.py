@@ -8,6 +8,7 @@ from services.common.settings import SettingsError, render_help
 from services.node.configuration import Configuration
 from services.snapshotter.process import run
 from services.snapshotter.settings import SnapshotterSettings
+from services.snapshotter.snippets import CONTAINERD_VERSIONS, containerd_snippet, dockerd_snippet
 
 __all__ = ["main"]
 
@@ -18,21 +19,38 @@ _PURPOSE = (
 )
 
 
+_USAGE = """\
+usage: python -m services.snapshotter config --containerd VERSION    config.toml of containerd ({versions})
+       python -m services.snapshotter config --dockerd               daemon.json of dockerd
+"""
+
+
 def main() -> int:
-    """Run until SIGTERM or SIGINT; return the exit status."""
-    if sys.argv[1:] in (["--help"], ["-h"]):
-        groups = (SnapshotterSettings, ObjectStoreSettings, ArchiveLimits)
-        sys.stdout.write(render_help("python -m services.snapshotter", _PURPOSE, groups))
-        return 0
-    if sys.argv[1:]:
-        sys.stderr.write(f"unknown argument {sys.argv[1]}: settings come from the environment, see --help\n")
-        return 2
+    """Run until SIGTERM or SIGINT, or write a configuration; return the exit status."""
     try:
-        configuration = Configuration.load(SnapshotterSettings)
+        match sys.argv[1:]:
+            case []:
+                return run(Configuration.load(SnapshotterSettings))
+            case ["--help" | "-h"]:
+                groups = (SnapshotterSettings, ObjectStoreSettings, ArchiveLimits)
+                text = f"{render_help('python -m services.snapshotter', _PURPOSE, groups)}\n{_usage()}"
+            case ["config", "--containerd", version] if version in CONTAINERD_VERSIONS:
+                text = containerd_snippet(SnapshotterSettings.load(), version)
+            case ["config", "--dockerd"]:
+                text = dockerd_snippet()
+            case arguments:
+                hint = "settings come from the environment, see --help"
+                sys.stderr.write(f"unknown arguments {' '.join(arguments)}: {hint}\n{_usage()}")
+                return 2
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return run(configuration)
+    sys.stdout.write(text)
+    return 0
+
+
+def _usage() -> str:
+    return _USAGE.format(versions=" or ".join(CONTAINERD_VERSIONS))
 
 
 if __name__ == "__main__":
