@@ -2,16 +2,10 @@
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
 from typing import TextIO
 
 import structlog
 
-from services.common.allocator import limit_arenas
-from services.common.errors import SuiteError
-from services.common.logs import configure_logging
 from services.common.object_store import ObjectStore
 from services.common.only_process import only_process
 from services.common.readiness import announce_ready
@@ -21,6 +15,7 @@ from services.graphdriver.plugin.server import serve
 from services.graphdriver.plugin.session import Session
 from services.graphdriver.settings import GraphDriverSettings
 from services.node.configuration import Configuration
+from services.node.process import run_front_end
 
 __all__ = ["run"]
 
@@ -42,25 +37,11 @@ def run(configuration: Configuration[GraphDriverSettings], *, calm: TextIO | Non
     calm
         Where events below warnings are logged; standard error by default, as all others.
     """
-    settings = configuration.settings
-    configure_logging(level=settings.log_level, output=settings.log_format, calm=calm)
-    limit_arenas()
-    os.umask(0o022)
-    status = 0
-    try:
-        asyncio.run(_serve(configuration))
-    except* SuiteError as group:
-        sys.stderr.writelines(f"{failure}\n" for failure in group.exceptions)
-        status = 1
-    return status
+    return run_front_end(configuration.settings, lambda stop: _serve(configuration, stop), calm=calm)
 
 
-async def _serve(configuration: Configuration[GraphDriverSettings]) -> None:
+async def _serve(configuration: Configuration[GraphDriverSettings], stop: asyncio.Event) -> None:
     settings = configuration.settings
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_process(settings.state, setting=settings.variable("state")))
         store = None

@@ -25,6 +25,8 @@ __all__ = ["FrontEnd", "build"]
 class FrontEnd:
     """What serves containerd."""
 
+    store: SnapshotStore
+    """The snapshots; who builds them closes them."""
     snapshotter: Snapshotter
     differ: Differ
 
@@ -66,6 +68,7 @@ def build(
     unions = Unions(store=snapshots, thread=thread, directories=node.directories, io=io, masks=node.masks)
     house = HouseKeeper(unions=unions, copies=node.copies, finder=node.finder, uses=node.uses)
     return FrontEnd(
+        store=snapshots,
         snapshotter=Snapshotter(store=snapshots, thread=thread, unions=unions, uses=node.uses, house=house),
         differ=Differ(
             store=snapshots,

@@ -2,23 +2,18 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
-import sys
 from collections.abc import Iterator
 
 import structlog
 
-from services.common.allocator import limit_arenas
-from services.common.errors import SuiteError
-from services.common.logs import configure_logging
 from services.common.object_store import ObjectStore
 from services.common.only_process import only_process
 from services.common.readiness import announce_ready
 from services.common.unix_socket import listen
 from services.node.configuration import Configuration
 from services.node.house_keeping import HouseKeeper
+from services.node.process import run_front_end
 from services.snapshotter.factory import build
 from services.snapshotter.rpc.calls import Calls
 from services.snapshotter.rpc.diff import DiffHandlers
@@ -40,25 +35,11 @@ def run(configuration: Configuration[SnapshotterSettings]) -> int:
     configuration
         All settings.
     """
-    settings = configuration.settings
-    configure_logging(level=settings.log_level, output=settings.log_format)
-    limit_arenas()
-    os.umask(0o022)
-    status = 0
-    try:
-        asyncio.run(_serve(configuration))
-    except* SuiteError as group:
-        sys.stderr.writelines(f"{failure}\n" for failure in group.exceptions)
-        status = 1
-    return status
+    return run_front_end(configuration.settings, lambda stop: _serve(configuration, stop))
 
 
-async def _serve(configuration: Configuration[SnapshotterSettings]) -> None:
+async def _serve(configuration: Configuration[SnapshotterSettings], stop: asyncio.Event) -> None:
     settings = configuration.settings
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         # Before everything else: whoever connects meanwhile waits instead of being refused.
         listener = stack.enter_context(_listener(settings))
@@ -71,6 +52,7 @@ async def _serve(configuration: Configuration[SnapshotterSettings]) -> None:
         front_end = await thread.run(
             lambda: build(settings=settings, limits=configuration.limits, store=store, thread=thread)
         )
+        stack.callback(front_end.store.close)
         await front_end.snapshotter.resume()
         calls = Calls()
         handlers = (

@@ -106,8 +106,7 @@ class Snapshotter:
         ExistsError, NotFoundError, PreconditionError, BadRequestError
             As of the records.
         """
-        snapshot = await self.stat(key)
-        await self._thread.run(lambda: self._store.records.commit(name, key, labels))
+        snapshot = await self._thread.run(lambda: self._store.records.commit(name, key, labels))
         # Nothing is mounted for it any more.
         self._uses.forget(str(snapshot.number))
 

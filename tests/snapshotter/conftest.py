@@ -40,6 +40,7 @@ class Snapshotters:
             self.front_end = await thread.run(
                 lambda: build(settings=self.settings, limits=ArchiveLimits(), store=self._store, thread=thread)
             )
+            stack.callback(self.front_end.store.close)
             await self.front_end.snapshotter.resume()
             calls = Calls()
             handlers = (

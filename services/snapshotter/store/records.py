@@ -185,8 +185,8 @@ class Records:
             )
             return self.find(key)
 
-    def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
-        """Make an active snapshot a committed one, under its name for good.
+    def commit(self, name: str, key: str, labels: Mapping[str, str]) -> Snapshot:
+        """Make an active snapshot a committed one, under its name for good, and return it.
 
         Raises
         ------
@@ -212,6 +212,7 @@ class Records:
                 "UPDATE snapshots SET name = ?, kind = ?, created = ?, updated = ?, labels = ? WHERE number = ?",
                 (name, Kind.COMMITTED, now, now, _encode(labels), active.number),
             )
+            return self.find(name)
 
     def remove(self, key: str) -> Snapshot:
         """Forget a snapshot, and return what it was.

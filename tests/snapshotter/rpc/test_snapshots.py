@@ -93,6 +93,7 @@ async def test_what_is_refused(client: ContainerdClient) -> None:
         await _refused(client.prepare("n/2/new", parent), Status.INVALID_ARGUMENT, f"{parent} is not a committed")
     await _refused(client.prepare("n/2/new", "none"), Status.NOT_FOUND, "snapshot none does not exist")
     await _refused(client.prepare("", "base"), Status.INVALID_ARGUMENT, "key")
+    await _refused(client.commit("base", "none"), Status.ALREADY_EXISTS, "snapshot base exists")
     await _refused(client.commit("", "n/1/active"), Status.INVALID_ARGUMENT, "name")
     calls = (client.stat, client.mounts, client.usage, client.remove, lambda key: client.commit("new", key))
     for call in (*calls, lambda key: client.update(key, {})):
