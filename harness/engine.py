@@ -5,6 +5,7 @@ do the shims and the containers: the next dockerd finds them, as a real one does
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -32,7 +33,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   address = "{socket}"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{opt}"
-"""
+{plugins}"""
 
 
 class Engine:
@@ -53,6 +54,9 @@ class Engine:
         firewall rules are the sandbox's. Without it there are the networks `none` and `host` only.
     arguments
         Further arguments of dockerd.
+    snapshotter
+        containerd's configuration of a snapshotter and a differ beside its own; then images are kept in containerd, and
+        the storage driver is a snapshotter. Empty for containerd's own alone, None for images that dockerd keeps.
 
     Raises
     ------
@@ -68,6 +72,7 @@ class Engine:
         storage_driver: str = "overlay2",
         bridge: str | None = None,
         arguments: Sequence[str] = (),
+        snapshotter: str | None = None,
     ) -> None:
         self.name = name
         self.directory = directory
@@ -75,6 +80,7 @@ class Engine:
         """What the next start uses."""
         self._arguments = tuple(arguments)
         self._bridge = bridge
+        self._snapshotter = snapshotter
         self.data_root = directory / "docker"
         """dockerd's data; a v1 plugin's home is the directory of its name in it."""
         # Paths of unix sockets are short, hence not below the workspace.
@@ -82,7 +88,8 @@ class Engine:
         self.socket = self._runtime / "docker.sock"
         """dockerd's API."""
         self._pidfile = self._runtime / "docker.pid"
-        self._containerd_socket = self._runtime / "containerd.sock"
+        self.containerd_socket = self._runtime / "containerd.sock"
+        """containerd's API."""
         self._cgroup = f"{Sandbox.current().cgroup}/{name}"
         self.containerd = Daemon(
             f"containerd of {name}",
@@ -115,7 +122,7 @@ class Engine:
             f"--exec-root={self._runtime / 'exec'}",
             f"--pidfile={self._pidfile}",
             f"--host=unix://{self.socket}",
-            f"--containerd={self._containerd_socket}",
+            f"--containerd={self.containerd_socket}",
             f"--cgroup-parent={self._cgroup}",
             "--ip6tables=false",
             *self._network_arguments(),
@@ -146,7 +153,8 @@ class Engine:
             One of them ended, or was not ready within `timeout` seconds.
         """
         (self.directory / "config").mkdir(parents=True, exist_ok=True)
-        (self.directory / "daemon.json").write_text("{}")
+        features = {} if self._snapshotter is None else {"features": {"containerd-snapshotter": True}}
+        (self.directory / "daemon.json").write_text(json.dumps(features))
         self._runtime.mkdir(mode=0o711, exist_ok=True)
         if self._bridge is not None and not self._has_bridge():
             await self._make_bridge(self._bridge)
@@ -160,13 +168,17 @@ class Engine:
     async def _start_containerd(self, timeout: float) -> None:  # noqa: ASYNC109
         root = self.directory / "containerd"
         config = _CONTAINERD_CONFIG.format(
-            root=root, state=self._runtime / "containerd", socket=self._containerd_socket, opt=root / "opt"
+            root=root,
+            state=self._runtime / "containerd",
+            socket=self.containerd_socket,
+            opt=root / "opt",
+            plugins=self._snapshotter or "",
         )
         self._containerd_config.write_text(config)
-        self._containerd_socket.unlink(missing_ok=True)
+        self.containerd_socket.unlink(missing_ok=True)
 
         async def listens() -> bool:
-            return self._containerd_socket.is_socket()
+            return self.containerd_socket.is_socket()
 
         await self.containerd.start(listens, timeout=timeout)
 
@@ -215,7 +227,7 @@ class Engine:
 
     def _kill_shims(self) -> None:
         """End the shims that nobody waits for any more."""
-        mine = os.fsencode(self._containerd_socket)
+        mine = os.fsencode(self.containerd_socket)
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")

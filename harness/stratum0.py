@@ -132,10 +132,18 @@ class Stratum0:
     @property
     def node_settings(self) -> dict[str, str]:
         """Settings of a node that uses this repository."""
+        return self._settings("GRAPHDRIVER")
+
+    @property
+    def containerd_node_settings(self) -> dict[str, str]:
+        """Settings of a node with containerd that uses this repository."""
+        return self._settings("SNAPSHOTTER")
+
+    def _settings(self, front_end: str) -> dict[str, str]:
         return {
             **self.store.environment,
-            "GRAPHDRIVER_REPOSITORIES": self.repository,
-            "GRAPHDRIVER_UPLOAD_REPOSITORY": self.repository,
+            f"{front_end}_REPOSITORIES": self.repository,
+            f"{front_end}_UPLOAD_REPOSITORY": self.repository,
         }
 
     async def start(self) -> None:

@@ -8,11 +8,14 @@ Tree (each module documents its own branch)::
     ├── ArchiveError               services.common.archive: a layer archive breaks a rule or a limit
     ├── ObjectStoreError           services.common.object_store: the store failed or refused
     ├── PublisherApiError          services.common.publisher_api: a publisher does not answer, or refused
+    ├── SocketError                services.common.unix_socket: a socket cannot be listened on
+    ├── StateInUseError            services.common.only_process: another process uses a directory of state
     ├── NodeError                  services.node: layers, unions, commits, repositories on a worker node
     ├── RepositoryError            services.repository: a repository failed
     ├── LayerRefusedError          services.repository: a layer cannot be published
     ├── RegistryError              services.registry: a registry failed or refused
     ├── GraphDriverError           services.graphdriver: the plugin failed
+    ├── SnapshotterError           services.snapshotter: a request of containerd's cannot be served
     ├── PublisherError             services.publisher: journal, notification
     ├── DisagreementError          services.thinctl: repository, journal and bucket disagree
     ├── SetupError                 services.setup: the object store cannot be set up

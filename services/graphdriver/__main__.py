@@ -5,8 +5,9 @@ import sys
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.common.settings import SettingsError, render_help
-from services.graphdriver.process import Configuration, run
+from services.graphdriver.process import run
 from services.graphdriver.settings import GraphDriverSettings
+from services.node.configuration import Configuration
 
 __all__ = ["main"]
 
@@ -27,7 +28,7 @@ def main() -> int:
         sys.stderr.write(f"unknown argument {sys.argv[1]}: settings come from the environment, see --help\n")
         return 2
     try:
-        configuration = Configuration.load()
+        configuration = Configuration.load(GraphDriverSettings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

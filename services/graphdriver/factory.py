@@ -1,37 +1,27 @@
 """Builds the driver from its settings."""
 
 from pathlib import Path
-from typing import Final
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStore
-from services.common.repository_name import RepositoryName
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
-from services.node.commit import Committer
 from services.node.cvmfs.client_repositories import ClientRepositories
-from services.node.cvmfs.finder import LayerFinder
 from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repositories import Repositories
 from services.node.cvmfs.repository_io import RepositoryIo
-from services.node.cvmfs.talk import ClientTalk
 from services.node.diffs import Diffs
 from services.node.driver import Driver
 from services.node.filling import LayerFiller
 from services.node.house_keeping import HouseKeeper
 from services.node.layers import LayerStore
 from services.node.lineages import Lineages
-from services.node.local_copies import LocalCopies
-from services.node.masks import MaskStore
 from services.node.mounted_unions import MountedUnions
 from services.node.overlay_check import check_overlay
+from services.node.parts import NodeParts
 from services.node.reports import Reports
 from services.node.union import UnionBuilder
-from services.node.uses import Uses
 
 __all__ = ["DriverFactory"]
-
-_CLIENT_STATE: Final = Path("/var/lib/cvmfs")
-"""Where CVMFS clients have their caches and sockets, unless their configuration says otherwise."""
 
 
 class DriverFactory:
@@ -67,42 +57,33 @@ class DriverFactory:
         MountError
             Containers cannot have their writable layers there.
         """
-        settings = self._settings
         layers = LayerStore(home)
         features = check_overlay(home)
-        masks = MaskStore(home)
-        copies = LocalCopies(home=home, limits=self._limits)
         repositories = self._repositories(home)
-        finder = LayerFinder(
+        node = NodeParts.build(
+            home,
+            settings=self._settings,
+            limits=self._limits,
+            store=self._store,
             repositories=repositories,
-            allowed=[RepositoryName(name) for name in settings.repositories],
-            setting=settings.variable("repositories"),
-            masks=masks,
             io=self._io,
-            talk=ClientTalk(command=settings.cvmfs_talk, state=_CLIENT_STATE, io=self._io),
         )
         builder = UnionBuilder(
-            layers=layers,
-            masks=masks,
-            copies=copies,
-            finder=finder,
-            io=self._io,
-            wait=settings.publish_wait,
+            layers=layers, masks=node.masks, directories=node.directories, finder=node.finder, io=self._io
         )
-        uses = Uses(repositories=repositories, copies=copies)
         lineages = Lineages(layers)
         unions = MountedUnions(layers=layers, builder=builder)
         return Driver(
             layers=layers,
             lineages=lineages,
             unions=unions,
-            uses=uses,
+            uses=node.uses,
             filler=LayerFiller(limits=self._limits),
             diffs=Diffs(
                 lineages=lineages,
                 builder=builder,
-                committer=self._committer(copies),
-                uses=uses,
+                committer=node.committer,
+                uses=node.uses,
                 io=self._io,
                 scratch=layers.scratch,
             ),
@@ -110,22 +91,12 @@ class DriverFactory:
                 layers=layers,
                 lineages=lineages,
                 unions=unions,
-                copies=copies,
-                finder=finder,
+                copies=node.copies,
+                finder=node.finder,
                 repositories=repositories,
                 features=features,
             ),
-            house=HouseKeeper(builder=builder, copies=copies, finder=finder, uses=uses),
-        )
-
-    def _committer(self, copies: LocalCopies) -> Committer:
-        target = self._settings.upload_repository
-        return Committer(
-            copies=copies,
-            store=self._store,
-            repository=RepositoryName(target) if target is not None else None,
-            layout=self._settings.layout,
-            limits=self._limits,
+            house=HouseKeeper(unions=builder, copies=node.copies, finder=node.finder, uses=node.uses),
         )
 
     def _repositories(self, home: Path) -> Repositories:

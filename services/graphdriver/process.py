@@ -2,28 +2,22 @@
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
-from dataclasses import dataclass
-from typing import Self, TextIO, TypeVar
+from typing import TextIO
 
 import structlog
 
-from services.common.allocator import limit_arenas
-from services.common.archive.limits import ArchiveLimits
-from services.common.errors import SuiteError
-from services.common.logs import configure_logging
-from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.object_store import ObjectStore
+from services.common.only_process import only_process
 from services.common.readiness import announce_ready
-from services.common.settings import Settings, SettingsError
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.plugin.handlers import build_app
 from services.graphdriver.plugin.server import serve
-from services.graphdriver.plugin.session import Session, only_process
+from services.graphdriver.plugin.session import Session
 from services.graphdriver.settings import GraphDriverSettings
+from services.node.configuration import Configuration
+from services.node.process import run_front_end
 
-__all__ = ["Configuration", "run"]
+__all__ = ["run"]
 
 _log = structlog.get_logger(__name__)
 
@@ -33,50 +27,7 @@ _WAITING = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Configuration:
-    """All settings of the process."""
-
-    settings: GraphDriverSettings
-    limits: ArchiveLimits
-    store: ObjectStoreSettings | None
-    """None where nothing is said about an object store."""
-
-    @classmethod
-    def load(cls) -> Self:
-        """Read the environment.
-
-        Raises
-        ------
-        SettingsError
-            Some are missing, unknown or wrong; the text names those of every class.
-        """
-        problems: list[str] = []
-        settings = _load(GraphDriverSettings, problems)
-        limits = _load(ArchiveLimits, problems)
-        store = _load(ObjectStoreSettings, problems) if _has_store() else None
-        if problems or settings is None or limits is None:
-            raise SettingsError("; ".join(problems))
-        return cls(settings=settings, limits=limits, store=store)
-
-
-_Group = TypeVar("_Group", bound=Settings)
-
-
-def _load(group: type[_Group], problems: list[str]) -> _Group | None:
-    try:
-        return group.load()
-    except SettingsError as error:
-        problems.append(str(error))
-        return None
-
-
-def _has_store() -> bool:
-    """Whether anything is said about an object store; what is missing then, its settings tell."""
-    return any(name.upper().startswith("LAYER_STORE_") and value for name, value in os.environ.items())
-
-
-def run(configuration: Configuration, *, calm: TextIO | None = None) -> int:
+def run(configuration: Configuration[GraphDriverSettings], *, calm: TextIO | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status.
 
     Parameters
@@ -86,27 +37,13 @@ def run(configuration: Configuration, *, calm: TextIO | None = None) -> int:
     calm
         Where events below warnings are logged; standard error by default, as all others.
     """
-    settings = configuration.settings
-    configure_logging(level=settings.log_level, output=settings.log_format, calm=calm)
-    limit_arenas()
-    os.umask(0o022)
-    status = 0
-    try:
-        asyncio.run(_serve(configuration))
-    except* SuiteError as group:
-        sys.stderr.writelines(f"{failure}\n" for failure in group.exceptions)
-        status = 1
-    return status
+    return run_front_end(configuration.settings, lambda stop: _serve(configuration, stop), calm=calm)
 
 
-async def _serve(configuration: Configuration) -> None:
+async def _serve(configuration: Configuration[GraphDriverSettings], stop: asyncio.Event) -> None:
     settings = configuration.settings
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(only_process(settings.state))
+        stack.enter_context(only_process(settings.state, setting=settings.variable("state")))
         store = None
         if configuration.store is not None:
             store = await stack.enter_async_context(ObjectStore(settings=configuration.store))

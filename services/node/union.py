@@ -10,18 +10,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import structlog
-
-from services.common.archive.errors import ArchiveError
-from services.common.descriptor import LayerUrl, ThinDescriptor
 from services.common.repository_name import RepositoryName
 from services.common.streams import run_in_thread
 from services.node.cvmfs.finder import LayerFinder
 from services.node.cvmfs.repository_io import RepositoryIo
-from services.node.errors import LayerNotPublishedError, RepositoryError
+from services.node.errors import RepositoryError
 from services.node.layers import Layer, LayerStore, short_link
 from services.node.lineage import Lineage, named_layers
-from services.node.local_copies import LocalCopies
+from services.node.lower_directories import LowerDirectories
 from services.node.masks import MaskStore
 from services.node.mounts import (
     OverlaySource,
@@ -33,8 +29,6 @@ from services.node.mounts import (
 
 __all__ = ["UnionBuilder"]
 
-_log = structlog.get_logger(__name__)
-
 
 class UnionBuilder:
     """Finds the lower directories of a union and mounts it.
@@ -45,14 +39,12 @@ class UnionBuilder:
         The local layers.
     masks
         The masks.
-    copies
-        Local copies of layers that are not published yet.
+    directories
+        Finds what a descriptor stands for.
     finder
-        Looks layers up in repositories.
+        Looks whether unions still answer.
     io
         Threads for mounts that stand on repositories.
-    wait
-        Longest time to wait for the layers of one union to be published, in seconds.
     """
 
     def __init__(
@@ -60,17 +52,15 @@ class UnionBuilder:
         *,
         layers: LayerStore,
         masks: MaskStore,
-        copies: LocalCopies,
+        directories: LowerDirectories,
         finder: LayerFinder,
         io: RepositoryIo,
-        wait: float,
     ) -> None:
         self._layers = layers
         self._masks = masks
-        self._copies = copies
+        self._directories = directories
         self._finder = finder
         self._io = io
-        self._wait = wait
         self._gate = asyncio.Lock()
         """Held while no union may be begun."""
         self._begun = 0
@@ -94,55 +84,14 @@ class UnionBuilder:
             A layer of the descriptor cannot be had in time.
         """
         local = [layer.link for layer in (*lineage.container, *lineage.local)]
-        if lineage.thin is None or lineage.descriptor is None:
-            return local
-        directories = await self._published(lineage.descriptor, holder=holder)
-        return local + await asyncio.to_thread(self._link, lineage, directories)
+        directories = await self._directories.below(lineage, holder=holder)
+        return local + await asyncio.to_thread(self._link, directories)
 
-    def _link(self, lineage: Lineage, directories: list[Path]) -> list[str]:
-        if lineage.thin is not None and lineage.thin_has_files:
-            directories = [self._masks.hiding_descriptor(), lineage.thin.diff, *directories]
+    def _link(self, directories: Sequence[Path]) -> list[str]:
         links = [short_link(str(directory)) for directory in directories]
         for link, directory in zip(links, directories, strict=True):
             self._layers.ensure_link(link, directory)
         return links
-
-    async def _published(self, descriptor: ThinDescriptor, *, holder: str) -> list[Path]:
-        """Return the directories of a descriptor's layers, top first; a local copy stands in for a missing layer."""
-        # A layer that is listed twice has nothing to add where it is listed first, and the kernel refuses it there.
-        layers = list({layer.digest: layer for layer in reversed(descriptor.layers)}.values())
-        kept = [layer for layer in layers if layer.id in self._copies]
-        findings = await self._finder.find([layer.location for layer in kept], holder=holder)
-        for error in findings.failures:
-            _log.warning("local_copy_stands_in", reason=str(error))
-        stand_ins: dict[LayerUrl, Path] = {}
-        useless = ""
-        for layer in kept:
-            if layer.location not in findings.found:
-                try:
-                    tree = await self._copies.tree(layer.id, holder=holder)
-                except (ArchiveError, OSError) as error:
-                    # The layer itself is in the object store, and is going to show.
-                    _log.error("local_copy_useless", digest=layer.digest, reason=str(error))
-                    useless = f"; the local copy of layer {layer.digest} is of no use: {error}"
-                    continue
-                if tree is not None:
-                    stand_ins[layer.location] = tree
-        rest = [layer.location for layer in layers if layer.location not in stand_ins]
-        try:
-            published = await self._finder.wait(rest, holder=holder, timeout=self._wait)
-        except LayerNotPublishedError as error:
-            raise LayerNotPublishedError(f"{error}{useless}") from error
-        directories: list[Path] = []
-        for layer in layers:
-            if (tree := stand_ins.get(layer.location)) is not None:
-                directories.append(tree)
-                continue
-            place = published[layer.location]
-            directories.append(place.tree)
-            if place.mask is not None:
-                directories.append(place.mask)
-        return directories
 
     async def mount(self, layer: Layer, lineage: Lineage, *, label: str, then: Callable[[], None]) -> None:
         """Mount a layer's writable union at its mount point.

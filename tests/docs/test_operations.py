@@ -20,6 +20,7 @@ from services.publisher.journal.schema import STEPS
 from services.publisher.metrics import Metrics
 from services.publisher.settings import PublisherSettings
 from services.repository.native.commands.__main__ import cli as native_cli
+from services.snapshotter.settings import SnapshotterSettings
 from services.thinctl.cli import cli as thinctl_cli
 from services.thinctl.settings import ThinctlSettings
 
@@ -109,10 +110,17 @@ def test_every_word_for_a_failure_is_explained() -> None:
 
 
 def test_every_setting_that_is_named_exists() -> None:
-    groups = (PublisherSettings, ObjectStoreSettings, GraphDriverSettings, ThinctlSettings, ArchiveLimits)
+    groups = (
+        PublisherSettings,
+        ObjectStoreSettings,
+        GraphDriverSettings,
+        SnapshotterSettings,
+        ThinctlSettings,
+        ArchiveLimits,
+    )
     known = {variable.name for settings in groups for variable in variables(settings)}
     example = set(re.findall(r"^#?([A-Z_]+)=", (_ROOT / ".env.example").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\b(?:PUBLISHER|LAYER_STORE|GRAPHDRIVER|THINCTL|LISTEN)_[A-Z_]+[A-Z]\b", _BOTH))
+    named = set(re.findall(r"\b(?:PUBLISHER|LAYER_STORE|GRAPHDRIVER|SNAPSHOTTER|THINCTL|LISTEN)_[A-Z_]+[A-Z]\b", _BOTH))
     assert named
     assert {name.removesuffix("_FILE") for name in named} <= known | example
     assert "COMPOSE_FILE" in example

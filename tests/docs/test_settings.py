@@ -7,6 +7,7 @@ from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
 from services.repository.native.storage.settings import RepositoryStoreSettings
 from services.setup.settings import SetupSettings
+from services.snapshotter.settings import SnapshotterSettings
 from services.thinctl.settings import ThinctlSettings
 from tests.support.documentation import settings_discrepancies
 
@@ -19,6 +20,7 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
         PublisherSettings,
         ThinctlSettings,
         SetupSettings,
+        SnapshotterSettings,
         Docker2CvmfsSettings,
         ObjectStoreSettings,
         RepositoryStoreSettings,

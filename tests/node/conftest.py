@@ -20,6 +20,7 @@ from services.node.driver import Driver
 from services.node.layers import Layer, LayerId, LayerKind, LayerStore
 from services.node.lineage import Lineage, trace
 from services.node.local_copies import LocalCopies
+from services.node.lower_directories import LowerDirectories
 from services.node.masks import MaskStore
 from services.node.mounted_unions import MountedUnions
 from services.node.union import UnionBuilder
@@ -64,10 +65,9 @@ class Core:
         self.builder = UnionBuilder(
             layers=self.layers,
             masks=self.masks,
-            copies=self.copies,
+            directories=LowerDirectories(masks=self.masks, copies=self.copies, finder=self.finder, wait=self.wait),
             finder=self.finder,
             io=self.io,
-            wait=self.wait,
         )
         self.unions = MountedUnions(layers=self.layers, builder=self.builder)
 

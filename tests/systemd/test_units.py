@@ -12,9 +12,11 @@ from services.common.object_store import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
+from services.snapshotter.settings import SnapshotterSettings
 
 _UNITS: Final = Path(__file__).parents[2] / "systemd"
-_NAMES: Final = sorted(path.name for path in _UNITS.iterdir())
+_ALL: Final = sorted(path.name for path in _UNITS.iterdir())
+_NAMES: Final = [name for name in _ALL if name.endswith(".service")]
 _EXPOSURE: Final = 53
 """Most that `systemd-analyze security` may find, of 100: nearly all of it is what mounting and all owners need."""
 _MOUNT_NAMESPACE: Final = {
@@ -50,10 +52,15 @@ def _options(name: str) -> list[tuple[str, str]]:
 
 
 def test_there_is_one_for_each_side() -> None:
-    assert _NAMES == ["cvmfs-graphdriver.service", "cvmfs-thin-publisher.service"]
+    assert _ALL == [
+        "cvmfs-graphdriver.service",
+        "cvmfs-snapshotter.service",
+        "cvmfs-snapshotter.socket",
+        "cvmfs-thin-publisher.service",
+    ]
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("name", _ALL)
 def test_nothing_is_wrong(root: Path, name: str) -> None:
     done = _analyze(root, "verify", "--man=no", name)
     assert (done.returncode, done.stderr) == (0, "")
@@ -78,7 +85,15 @@ def test_its_mounts_are_everybodys(name: str) -> None:
 
 def test_docker_starts_after_the_driver(root: Path) -> None:
     assert ("Before", "docker.service") in _options("cvmfs-graphdriver.service")
-    assert (root / "usr/lib/systemd/system/docker.service").exists()
+    for name in ("cvmfs-snapshotter.service", "cvmfs-snapshotter.socket"):
+        assert ("Before", "containerd.service docker.service") in _options(name)
+    for name in ("containerd.service", "docker.service"):
+        assert (root / "usr/lib/systemd/system" / name).exists()
+
+
+def test_the_socket_is_that_of_the_settings() -> None:
+    listened = dict(_options("cvmfs-snapshotter.socket"))["ListenStream"]
+    assert listened == str(SnapshotterSettings.model_fields["socket"].default)
 
 
 @pytest.mark.parametrize("name", _NAMES)
@@ -90,7 +105,7 @@ def test_its_secrets_are_credentials(name: str) -> None:
     )
     secrets = {
         f"{variable.name}_FILE"
-        for group in (GraphDriverSettings, PublisherSettings, ObjectStoreSettings)
+        for group in (GraphDriverSettings, SnapshotterSettings, PublisherSettings, ObjectStoreSettings)
         for variable in variables(group)
         if variable.type == "secret"
     }
@@ -101,6 +116,7 @@ def test_its_secrets_are_credentials(name: str) -> None:
 def test_state_directories_are_those_of_the_settings() -> None:
     for name, state in (
         ("cvmfs-graphdriver.service", GraphDriverSettings.model_fields["state"].default),
+        ("cvmfs-snapshotter.service", SnapshotterSettings.model_fields["state"].default),
         ("cvmfs-thin-publisher.service", PublisherSettings.model_fields["state"].default),
     ):
         assert f"/var/lib/{dict(_options(name))['StateDirectory']}" == str(state)

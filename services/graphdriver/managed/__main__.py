@@ -12,8 +12,9 @@ import structlog
 
 from services.common.logs import configure_logging
 from services.common.settings import SettingsError
-from services.graphdriver.process import Configuration, run
+from services.graphdriver.process import run
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
+from services.node.configuration import Configuration
 from services.node.mounts import mount_table
 
 __all__ = ["main"]
@@ -32,7 +33,7 @@ def main() -> int:
     if not os.environ.get("GRAPHDRIVER_REPOSITORIES"):
         problems.append("GRAPHDRIVER_REPOSITORIES is not set, so no thin image would run")
     try:
-        configuration = Configuration.load()
+        configuration = Configuration.load(GraphDriverSettings)
     except SettingsError as error:
         problems.append(str(error))
     if problems:

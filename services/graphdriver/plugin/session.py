@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,39 +17,11 @@ from services.graphdriver.factory import DriverFactory
 from services.node.driver import Driver
 from services.node.errors import UnsupportedError
 
-__all__ = ["Session", "only_process"]
+__all__ = ["Session"]
 
 _log = structlog.get_logger(__name__)
 
 _STATE: Final = "init.json"
-
-
-@contextlib.contextmanager
-def only_process(state: Path) -> Iterator[None]:
-    """Keep other processes of this program from the same home, where each would count its own mounts.
-
-    Parameters
-    ----------
-    state
-        The directory that a session remembers things in.
-
-    Raises
-    ------
-    GraphDriverError
-        There is one already, or the directory cannot be made.
-    """
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise GraphDriverError(f"cannot use {state}: {error.strerror}: set GRAPHDRIVER_STATE") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise GraphDriverError(f"another process uses {state}: stop it, or set GRAPHDRIVER_STATE") from None
-    finally:
-        os.close(descriptor)
 
 
 class Session:
@@ -163,11 +134,5 @@ class Session:
         """Do, for ever, what has to be done now and then."""
         while True:
             await asyncio.sleep(interval)
-            if self._driver is None:
-                continue
-            try:
-                await self._driver.house.retire_copies()
-                await self._driver.house.tidy()
-            except Exception:  # noqa: BLE001 - a fault in house-keeping must not end a driver under running containers
-                # What could have gone stays, so nothing is lost; the next round tries again.
-                _log.exception("house_keeping_failed")
+            if self._driver is not None:
+                await self._driver.house.keep()

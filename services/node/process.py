@@ -1,0 +1,48 @@
+"""A front end as a process: what comes before it serves, and its end."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TextIO
+
+from services.common.allocator import limit_arenas
+from services.common.errors import SuiteError
+from services.common.logs import configure_logging
+from services.node.settings import NodeSettings
+
+__all__ = ["run_front_end"]
+
+
+def run_front_end(
+    settings: NodeSettings, serve: Callable[[asyncio.Event], Awaitable[None]], *, calm: TextIO | None = None
+) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status.
+
+    Parameters
+    ----------
+    settings
+        The front end's settings.
+    serve
+        What it does, until the event that it is given is set.
+    calm
+        Where events below warnings are logged; standard error by default, as all others.
+    """
+    configure_logging(level=settings.log_level, output=settings.log_format, calm=calm)
+    limit_arenas()
+    os.umask(0o022)
+    status = 0
+    try:
+        asyncio.run(_until_told(serve))
+    except* SuiteError as group:
+        sys.stderr.writelines(f"{failure}\n" for failure in group.exceptions)
+        status = 1
+    return status
+
+
+async def _until_told(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(stop)

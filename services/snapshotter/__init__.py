@@ -1,0 +1,1 @@
+"""The containerd snapshotter and diff service on the worker node."""

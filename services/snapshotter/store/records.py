@@ -1,0 +1,302 @@
+"""What is known of the snapshots: one SQLite database, one transaction for an operation.
+
+A transaction is on the disk when its call returns: containerd believes what it is told, and a snapshot that is lost is
+missed for ever. The database is used by one thread at a time.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from services.snapshotter.errors import (
+    BadRequestError,
+    ExistsError,
+    NotFoundError,
+    PreconditionError,
+    StateError,
+)
+from services.snapshotter.store.model import Kind, Snapshot, Usage
+
+__all__ = ["Records"]
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE snapshots (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    parent INTEGER REFERENCES snapshots(number),
+    kind INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    labels TEXT NOT NULL,  -- JSON
+    size INTEGER,  -- of a committed snapshot, once somebody has asked
+    inodes INTEGER,
+    published TEXT  -- JSON: the layers that a committed snapshot is in a thin image, once they have been uploaded
+) STRICT;
+CREATE INDEX children ON snapshots(parent);
+CREATE TABLE links (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    target TEXT NOT NULL UNIQUE
+) STRICT;
+"""
+_SELECT: Final = """
+SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
+    s.kind, s.created, s.updated, s.labels
+FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
+"""
+_CHAIN: Final = """
+WITH RECURSIVE chain(depth, number) AS (
+    VALUES (0, ?)
+    UNION ALL
+    SELECT depth + 1, parent FROM chain JOIN snapshots USING (number) WHERE parent IS NOT NULL
+)
+SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
+    s.kind, s.created, s.updated, s.labels
+FROM chain JOIN snapshots s ON s.number = chain.number LEFT JOIN snapshots p ON p.number = s.parent
+ORDER BY depth
+"""
+
+
+class Records:
+    """The database. All methods block.
+
+    Parameters
+    ----------
+    path
+        Its file; made where it is missing.
+
+    Raises
+    ------
+    StateError
+        The file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._connection.row_factory = sqlite3.Row
+            self._prepare()
+        except sqlite3.Error as error:
+            raise StateError(
+                f"{path} cannot be used: {error}: restore it, or remove the whole directory and all containers and "
+                "images that containerd has from it"
+            ) from error
+
+    def _prepare(self) -> None:
+        # FULL: a transaction is on the disk when it ends, not at the next checkpoint.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
+        elif version != _VERSION:
+            raise StateError(f"{self._path} is of version {version}, this program knows {_VERSION}: upgrade it")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def find(self, name: str) -> Snapshot:
+        """Return the snapshot of a key or name.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        row = self._connection.execute(_SELECT + "WHERE s.name = ?", (name,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"snapshot {name} does not exist")
+        return _snapshot(row)
+
+    def get(self, number: int) -> Snapshot | None:
+        """Return the snapshot of a number, if it is still there."""
+        row = self._connection.execute(_SELECT + "WHERE s.number = ?", (number,)).fetchone()
+        return None if row is None else _snapshot(row)
+
+    def all(self) -> list[Snapshot]:
+        """Return all snapshots, parents before those that stand on them."""
+        return [_snapshot(row) for row in self._connection.execute(_SELECT + "ORDER BY s.number")]
+
+    def chain(self, number: int) -> list[Snapshot]:
+        """Return a snapshot and what it stands on, top first."""
+        return [_snapshot(row) for row in self._connection.execute(_CHAIN, (number,))]
+
+    def parent_for(self, key: str, parent: str) -> Snapshot | None:
+        """Return what a new snapshot is to stand on; None where that is nothing.
+
+        Raises
+        ------
+        ExistsError
+            The key is taken.
+        NotFoundError
+            There is no such parent.
+        BadRequestError
+            The parent is not committed, or the key is empty.
+        """
+        if not key:
+            raise BadRequestError("a snapshot has a key")
+        self._refuse_taken(key)
+        if not parent:
+            return None
+        found = self.find(parent)
+        if found.kind is not Kind.COMMITTED:
+            raise BadRequestError(f"parent {parent} is not a committed snapshot")
+        return found
+
+    def _refuse_taken(self, name: str) -> None:
+        if self._connection.execute("SELECT 1 FROM snapshots WHERE name = ?", (name,)).fetchone():
+            raise ExistsError(f"snapshot {name} exists already")
+
+    def next_number(self) -> int:
+        """Return a number that no snapshot has had."""
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'").fetchone()
+        return 1 if row is None else int(row["seq"]) + 1
+
+    def create(self, number: int, key: str, parent: str, kind: Kind, labels: Mapping[str, str]) -> Snapshot:
+        """Add a snapshot that is not committed.
+
+        Raises
+        ------
+        ExistsError, NotFoundError, BadRequestError
+            As `parent_for`.
+        """
+        with self._transaction() as connection:
+            below = self.parent_for(key, parent)
+            now = time.time_ns()
+            connection.execute(
+                "INSERT INTO snapshots (number, name, parent, kind, created, updated, labels) VALUES (?,?,?,?,?,?,?)",
+                (number, key, below and below.number, kind, now, now, _encode(labels)),
+            )
+            return self.find(key)
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str]) -> Snapshot:
+        """Make an active snapshot a committed one, under its name for good, and return it.
+
+        Raises
+        ------
+        ExistsError
+            The name is taken.
+        NotFoundError
+            There is no such snapshot.
+        PreconditionError
+            It is not active.
+        BadRequestError
+            The name is empty.
+        """
+        if not name:
+            raise BadRequestError("a committed snapshot has a name")
+        with self._transaction() as connection:
+            self._refuse_taken(name)
+            active = self.find(key)
+            if active.kind is not Kind.ACTIVE:
+                raise PreconditionError(f"snapshot {key} is not active")
+            now = time.time_ns()
+            # Labels of the active one are not inherited.
+            connection.execute(
+                "UPDATE snapshots SET name = ?, kind = ?, created = ?, updated = ?, labels = ? WHERE number = ?",
+                (name, Kind.COMMITTED, now, now, _encode(labels), active.number),
+            )
+            return self.find(name)
+
+    def remove(self, key: str) -> Snapshot:
+        """Forget a snapshot, and return what it was.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such snapshot.
+        PreconditionError
+            Others stand on it.
+        """
+        with self._transaction() as connection:
+            snapshot = self.find(key)
+            if connection.execute("SELECT 1 FROM snapshots WHERE parent = ?", (snapshot.number,)).fetchone():
+                raise PreconditionError(f"snapshot {key} cannot be removed: others stand on it")
+            connection.execute("DELETE FROM snapshots WHERE number = ?", (snapshot.number,))
+            return snapshot
+
+    def update(self, name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Snapshot:
+        """Change the labels of a snapshot; an empty label is none.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such snapshot.
+        """
+        with self._transaction() as connection:
+            labels = change(self.find(name).labels)
+            connection.execute(
+                "UPDATE snapshots SET labels = ?, updated = ? WHERE name = ?", (_encode(labels), time.time_ns(), name)
+            )
+            return self.find(name)
+
+    def usage(self, number: int) -> Usage | None:
+        """Return what has been noted of a committed snapshot's usage."""
+        row = self._connection.execute("SELECT size, inodes FROM snapshots WHERE number = ?", (number,)).fetchone()
+        return None if row is None or row["size"] is None else Usage(row["size"], row["inodes"])
+
+    def note_usage(self, number: int, usage: Usage) -> None:
+        """Note a committed snapshot's usage, which does not change any more."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE snapshots SET size = ?, inodes = ? WHERE number = ?", (usage.size, usage.inodes, number)
+            )
+
+    def published(self, number: int) -> str | None:
+        """Return what has been noted of the layers that a committed snapshot is in a thin image."""
+        row = self._connection.execute("SELECT published FROM snapshots WHERE number = ?", (number,)).fetchone()
+        return None if row is None else row["published"]
+
+    def note_published(self, number: int, layers: str) -> None:
+        """Note the layers that a committed snapshot is in a thin image."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE snapshots SET published = ? WHERE number = ?", (layers, number))
+
+    def link(self, target: str) -> int:
+        """Return the number of the link to a directory, the same for ever."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO links (target) VALUES (?)", (target,))
+            row = connection.execute("SELECT number FROM links WHERE target = ?", (target,)).fetchone()
+            return int(row["number"])
+
+    def links(self) -> dict[str, int]:
+        """Return the numbers of all links, by the directories that they lead to."""
+        return {row["target"]: row["number"] for row in self._connection.execute("SELECT * FROM links")}
+
+    def forget_link(self, number: int) -> None:
+        """Forget a link."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM links WHERE number = ?", (number,))
+
+
+def _snapshot(row: sqlite3.Row) -> Snapshot:
+    return Snapshot(
+        number=row["number"],
+        name=row["name"],
+        parent_number=row["parent_number"],
+        parent=row["parent"],
+        kind=Kind(row["kind"]),
+        created=row["created"],
+        updated=row["updated"],
+        labels=json.loads(row["labels"]),
+    )
+
+
+def _encode(labels: Mapping[str, str]) -> str:
+    return json.dumps({key: value for key, value in labels.items() if value}, sort_keys=True)

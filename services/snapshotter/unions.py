@@ -1,0 +1,186 @@
+"""What lies below a snapshot: the lower directories of its mount."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.common.descriptor import DESCRIPTOR_NAME
+from services.common.digest import Digest
+from services.node.cvmfs.repository_io import RepositoryIo
+from services.node.layers import Layer, LayerKind
+from services.node.lineage import Lineage, named_layers, trace
+from services.node.lower_directories import LowerDirectories
+from services.node.masks import MaskStore
+from services.snapshotter.serial import SerialThread
+from services.snapshotter.store.model import Kind, Snapshot
+from services.snapshotter.store.store import Attributes, SnapshotStore
+
+__all__ = ["Below", "Unions", "is_init", "layers_of"]
+
+_INIT: Final = re.compile(r"(?:.*/)?[0-9a-f]{64}-init")
+"""Name of the snapshot with what dockerd puts into every container: its id, behind containerd's prefix."""
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """What lies below a snapshot."""
+
+    lowers: Sequence[str]
+    """Paths for mount options, top first."""
+    thin: bool
+    """Whether some of it is in repositories."""
+    attributes: Attributes | None
+    """Of the topmost directory; None where there is none."""
+
+
+def is_init(snapshot: Snapshot) -> bool:
+    """Return whether a snapshot is what dockerd puts below a container's own."""
+    return _INIT.fullmatch(snapshot.name) is not None
+
+
+def layers_of(store: SnapshotStore, chain: Sequence[Snapshot]) -> list[Layer]:
+    """Return a chain of snapshots as the node core sees it, top first.
+
+    An init layer is the container's as long as nothing of an image is above it. After a commit it lies below the new
+    layer for ever, and has to stay in its place.
+    """
+    layers: list[Layer] = []
+    kind = LayerKind.CONTAINER
+    for snapshot in chain:
+        if not is_init(snapshot):
+            kind = LayerKind.IMAGE
+        layers.append(store.layer(snapshot, kind))
+    return layers
+
+
+class Unions:
+    """Finds the lower directories of snapshots.
+
+    Parameters
+    ----------
+    store
+        The snapshots.
+    thread
+        Where the store is used.
+    directories
+        Finds what thin images stand for.
+    io
+        Threads for looks into repositories.
+    masks
+        The masks.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SnapshotStore,
+        thread: SerialThread,
+        directories: LowerDirectories,
+        io: RepositoryIo,
+        masks: MaskStore,
+    ) -> None:
+        self._store = store
+        self._thread = thread
+        self._directories = directories
+        self._io = io
+        self._masks = masks
+        self._gate = asyncio.Lock()
+        """Held while no look may be begun."""
+        self._begun = 0
+        """Looks for lower directories that are under way."""
+
+    async def lineage(self, chain: Sequence[Snapshot]) -> Lineage:
+        """Return what a chain of snapshots, top first, stands for.
+
+        Raises
+        ------
+        LineageError
+            The descriptor that decides is unusable.
+        """
+        return await asyncio.to_thread(lambda: trace(layers_of(self._store, chain)))
+
+    async def below(self, chain: Sequence[Snapshot], *, holder: str) -> Below:
+        """Find the lower directories of what stands on a chain of snapshots.
+
+        Parameters
+        ----------
+        chain
+            From the parent on, top first; may be empty.
+        holder
+            Who is going to use them.
+
+        Raises
+        ------
+        RepositoryError
+            A layer of a descriptor cannot be had in time.
+        LineageError
+            The descriptor that decides is unusable.
+        """
+        if not chain:
+            return Below((), thin=False, attributes=None)
+        async with self._looking():
+            return await self._below(chain, holder=holder)
+
+    async def _below(self, chain: Sequence[Snapshot], *, holder: str) -> Below:
+        lineage = await self.lineage(chain)
+        local = [layer.diff for layer in (*lineage.container, *lineage.local)]
+        directories = [*local, *await self._directories.below(lineage, holder=holder)]
+        return Below(
+            lowers=await self._thread.run(lambda: [self._store.lower(directory) for directory in directories]),
+            thin=lineage.descriptor is not None,
+            attributes=await self._attributes(directories, lineage),
+        )
+
+    async def _attributes(self, directories: Sequence[Path], lineage: Lineage) -> Attributes | None:
+        root = self._store.root
+        # A mask has none of its own.
+        trees = [directory for directory in directories if not directory.is_relative_to(root / "masks")]
+        if trees and trees[0].is_relative_to(root):
+            return await asyncio.to_thread(Attributes.of, trees[0])
+        if not trees:
+            return None
+        return await self._io.run(lambda: Attributes.of(trees[0]), *lineage.repositories)
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncIterator[None]:
+        async with self._gate:
+            self._begun += 1
+        try:
+            yield
+        finally:
+            self._begun -= 1
+
+    async def tidy(self) -> bool:
+        """Remove the masks and links that no image here needs any more, unless somebody looks for some.
+
+        Returns
+        -------
+        bool
+            Whether it has been done.
+
+        Raises
+        ------
+        LineageError
+            A layer's descriptor is unusable; all are kept.
+        """
+        async with self._gate:
+            if self._begun:
+                return False
+            snapshots = await self._thread.run(self._store.records.all)
+            committed = [one for one in snapshots if one.kind is Kind.COMMITTED]
+            named = await asyncio.to_thread(lambda: named_layers(self._store.layer(one) for one in committed))
+            await self._thread.run(lambda: self._store.keep_links(lambda target: _serves(target, named)))
+            await asyncio.to_thread(self._masks.keep_only, named)
+            return True
+
+
+def _serves(directory: str, named: AbstractSet[Digest]) -> bool:
+    """Return whether a directory is, or masks, one of these layers, or hides a descriptor."""
+    return not named.isdisjoint(map(Digest, _DIGEST.findall(directory))) or f"/{DESCRIPTOR_NAME}-" in directory

@@ -1,0 +1,218 @@
+"""Whatever is done in whatever order, and killed in between, the snapshots are those that were answered."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from grpclib import GRPCError, Status
+from grpclib.client import Channel
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from services.snapshotter.proto.snapshots_pb2 import Info, Kind
+from tests.support.containerd import ContainerdClient
+
+_T = TypeVar("_T")
+
+NAMES = st.sampled_from(["moby/1/extract-1 sha256:a", "moby/2/b-init-key", "moby/3/b-init", "k8s.io/4/ä", "sha256:e"])
+LABELS = st.dictionaries(
+    st.sampled_from(["containerd.io/snapshot.ref", "containerd.io/snapshot/x"]), st.sampled_from("12")
+)
+Call = Callable[[ContainerdClient], Awaitable[_T]]
+
+
+@dataclass
+class Expected:
+    """What a snapshot ought to be."""
+
+    kind: int
+    parent: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class Snapshots(RuleBasedStateMachine):
+    """A snapshotter and what it ought to know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="snapshots-", dir=os.environ["SNAPSHOTS_DIRECTORY"]))
+        self.runtime = Path(tempfile.mkdtemp(prefix="snapshots-", dir="/run"))
+        self.socket = self.runtime / "socket"
+        self.runner = asyncio.Runner()
+        self.expected: dict[str, Expected] = {}
+        self.starter = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.snapshotter_killed"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={
+                **os.environ,
+                "SNAPSHOTTER_STATE": str(self.directory / "state"),
+                "SNAPSHOTTER_SOCKET": str(self.socket),
+            },
+        )
+        self.start()
+
+    def start(self) -> None:
+        assert self.starter.stdin is not None
+        assert self.starter.stdout is not None
+        self.starter.stdin.write("\n")
+        self.starter.stdin.flush()
+        assert self.starter.stdout.readline() == "started\n"
+        self.channel: Channel | None = None
+
+    def call(self, call: Call[_T]) -> _T:
+        return self.runner.run(self._call(call))
+
+    async def _call(self, call: Call[_T]) -> _T:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                if self.channel is None:
+                    self.channel = Channel(path=str(self.socket))
+                    await self.channel.__connect__()
+                return await call(ContainerdClient(self.channel))
+            except (FileNotFoundError, ConnectionRefusedError):
+                # It has just been started.
+                self.channel = None
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+
+    def outcome(self, call: Call[object]) -> Status | None:
+        try:
+            self.call(call)
+        except GRPCError as error:
+            return error.status
+        return None
+
+    def teardown(self) -> None:
+        try:
+            if self.channel is not None:
+                self.channel.close()
+            self.starter.communicate()
+            self.runner.close()
+        finally:
+            shutil.rmtree(self.directory)
+            shutil.rmtree(self.runtime)
+
+    def _create_outcome(self, key: str, parent: str) -> Status | None:
+        if key in self.expected:
+            return Status.ALREADY_EXISTS
+        if parent and parent not in self.expected:
+            return Status.NOT_FOUND
+        if parent and self.expected[parent].kind != Kind.COMMITTED:
+            return Status.INVALID_ARGUMENT
+        return None
+
+    @rule(key=NAMES, parent=NAMES | st.just(""), labels=LABELS)
+    def prepare(self, key: str, parent: str, labels: dict[str, str]) -> None:
+        outcome = self._create_outcome(key, parent)
+        assert self.outcome(lambda client: client.prepare(key, parent, labels)) == outcome
+        if outcome is None:
+            self.expected[key] = Expected(Kind.ACTIVE, parent, labels)
+
+    @rule(key=NAMES, parent=NAMES)
+    def view(self, key: str, parent: str) -> None:
+        outcome = self._create_outcome(key, parent)
+        assert self.outcome(lambda client: client.view(key, parent)) == outcome
+        if outcome is None:
+            self.expected[key] = Expected(Kind.VIEW, parent)
+
+    @rule(name=NAMES, key=NAMES, labels=LABELS)
+    def commit(self, name: str, key: str, labels: dict[str, str]) -> None:
+        outcome = self.outcome(lambda client: client.commit(name, key, labels))
+        if name in self.expected:
+            assert outcome is Status.ALREADY_EXISTS
+        elif key not in self.expected:
+            assert outcome is Status.NOT_FOUND
+        elif self.expected[key].kind != Kind.ACTIVE:
+            assert outcome is Status.FAILED_PRECONDITION
+        else:
+            assert outcome is None
+            self.expected[name] = Expected(Kind.COMMITTED, self.expected.pop(key).parent, labels)
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(one.kind == Kind.ACTIVE for one in self.expected.values()))
+    def commit_what_is_active(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(key for key, one in self.expected.items() if one.kind == Kind.ACTIVE)))
+        self.commit(data.draw(NAMES), key, {})
+
+    @rule(key=NAMES)
+    def remove(self, key: str) -> None:
+        outcome = self.outcome(lambda client: client.remove(key))
+        if key not in self.expected:
+            assert outcome is Status.NOT_FOUND
+        elif any(one.parent == key for one in self.expected.values()):
+            assert outcome is Status.FAILED_PRECONDITION
+        else:
+            assert outcome is None
+            del self.expected[key]
+
+    @rule(name=NAMES, labels=LABELS, paths=st.sampled_from([(), ("labels",), ("labels.containerd.io/snapshot.ref",)]))
+    def update(self, name: str, labels: dict[str, str], paths: tuple[str, ...]) -> None:
+        outcome = self.outcome(lambda client: client.update(name, labels, *paths))
+        if name not in self.expected:
+            assert outcome is Status.NOT_FOUND
+            return
+        assert outcome is None
+        if paths and paths != ("labels",):
+            label = "containerd.io/snapshot.ref"
+            labels = {**self.expected[name].labels, label: labels.get(label, "")}
+        self.expected[name].labels = {label: value for label, value in labels.items() if value}
+
+    @rule(name=NAMES)
+    def stat(self, name: str) -> None:
+        if name in self.expected:
+            self._compare(self.call(lambda client: client.stat(name)))
+        else:
+            assert self.outcome(lambda client: client.stat(name)) is Status.NOT_FOUND
+
+    @rule()
+    def clean_up(self) -> None:
+        self.call(lambda client: client.cleanup())
+        assert len(list((self.directory / "state/l").iterdir())) == len(self.expected)
+        assert list((self.directory / "state/trash").iterdir()) == []
+
+    @rule()
+    def kill(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+        self.start()
+
+    @invariant()
+    def all_are_listed(self) -> None:
+        infos = self.call(lambda client: client.list())
+        assert sorted(info.name for info in infos) == sorted(self.expected)
+        for info in infos:
+            self._compare(info)
+
+    def _compare(self, info: Info) -> None:
+        expected = self.expected[info.name]
+        assert (info.kind, info.parent, dict(info.labels)) == (expected.kind, expected.parent, expected.labels)
+
+
+def test_the_snapshots_are_those_that_were_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAPSHOTS_DIRECTORY", str(tmp_path))
+    run_state_machine_as_test(
+        Snapshots,
+        settings=settings(
+            max_examples=5,
+            stateful_step_count=25,
+            deadline=None,
+            # Each run takes seconds: to make a failing one smaller would take an hour.
+            phases=[Phase.generate],
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
