@@ -9,7 +9,7 @@ from typing import Any, Final
 
 __all__ = ["Steps", "run_until"]
 
-_CHANGES: Final = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_CHANGES: Final = ("os.rename", "os.remove", "os.link", "os.truncate")
 _OPENED: Final = os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY
 """To be written, or, of directories, to be brought to the disk."""
 
@@ -21,10 +21,13 @@ class Steps:
     ----------
     last
         The step at which the process is killed; None for none.
+    more
+        Kinds of changes that count as well, by the names that the interpreter gives them.
     """
 
-    def __init__(self, last: int | None) -> None:
+    def __init__(self, last: int | None, *, more: tuple[str, ...] = ()) -> None:
         self.last = last
+        self._changes = (*_CHANGES, *more)
         self.count = 0
         self.armed = False
         sys.addaudithook(self._look)
@@ -32,7 +35,7 @@ class Steps:
     def _look(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.armed:
             return
-        if event in _CHANGES or (event == "open" and arguments[2] & _OPENED):
+        if event in self._changes or (event == "open" and arguments[2] & _OPENED):
             self.count += 1
             if self.count == self.last:
                 os.kill(os.getpid(), signal.SIGKILL)

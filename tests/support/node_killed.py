@@ -12,6 +12,8 @@ from tests.support.killed import Steps
 
 __all__ = ["create_until", "fill_until", "remove_until"]
 
+_DIRECTORIES = ("os.mkdir", "os.rmdir", "os.symlink")
+
 
 def fill_until(home: Path, layer_id: LayerId, tar: bytes, last: int | None, answer: Connection) -> None:
     """Fill a layer; a target for `run_until`.
@@ -29,7 +31,7 @@ def fill_until(home: Path, layer_id: LayerId, tar: bytes, last: int | None, answ
     answer
         Gets the number of steps if it comes to the end.
     """
-    steps = Steps(last)
+    steps = Steps(last, more=_DIRECTORIES)
     layer = LayerStore(home).find(layer_id)
     filler = LayerFiller(limits=ArchiveLimits())
     steps.armed = True
@@ -40,7 +42,7 @@ def fill_until(home: Path, layer_id: LayerId, tar: bytes, last: int | None, answ
 
 def create_until(home: Path, layer_id: LayerId, last: int | None, answer: Connection) -> None:
     """Make a layer that stands on nothing; otherwise as `fill_until`."""
-    steps = Steps(last)
+    steps = Steps(last, more=_DIRECTORIES)
     store = LayerStore(home)
     steps.armed = True
     store.create(layer_id, None, LayerKind.IMAGE)
@@ -50,7 +52,7 @@ def create_until(home: Path, layer_id: LayerId, last: int | None, answer: Connec
 
 def remove_until(home: Path, layer_id: LayerId, last: int | None, answer: Connection) -> None:
     """Remove a layer; otherwise as `fill_until`."""
-    steps = Steps(last)
+    steps = Steps(last, more=_DIRECTORIES)
     store = LayerStore(home)
     steps.armed = True
     store.remove(layer_id)
