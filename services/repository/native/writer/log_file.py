@@ -9,8 +9,9 @@ that is not there is none: clients never ask for it, and checkers pass over it. 
 4. the new log is put in its place.
 
 Whatever is found after a kill is right, and whoever opens the repository next to change it finishes it: the publisher
-when it starts, and every command but those that only read. After a kill before the third step the waiting log knows more
-than the manifest, as if what it knows besides had been published and collected; the manifest is signed again for it.
+when it starts, and every command but those that only read. After a kill before the third step the waiting log knows
+more than the manifest, as if what it knows besides had been published and collected; the manifest is signed again for
+it.
 """
 
 from collections.abc import Callable
