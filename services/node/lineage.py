@@ -29,7 +29,7 @@ from services.common.repository_name import RepositoryName
 from services.node.errors import LineageError
 from services.node.layers import Layer, LayerId, LayerKind
 
-__all__ = ["Lineage", "holds_descriptor", "named_layers", "read_descriptor", "trace"]
+__all__ = ["Lineage", "holds_descriptor", "named_layers", "read_descriptor", "trace", "trace_below"]
 
 _log = structlog.get_logger(__name__)
 
@@ -161,14 +161,22 @@ def trace(chain: Sequence[Layer]) -> Lineage:
     LineageError
         The descriptor that decides cannot be used here.
     """
-    top, ancestors = chain[0], chain[1:]
+    return _trace(chain[0], chain[1:])
+
+
+def trace_below(ancestors: Sequence[Layer]) -> Lineage:
+    """Find what a layer stands on that does not exist yet, from its ancestors, top first; raises as `trace`."""
+    return _trace(None, ancestors)
+
+
+def _trace(top: Layer | None, ancestors: Sequence[Layer]) -> Lineage:
     container = [layer for layer in ancestors if layer.kind is LayerKind.CONTAINER]
     images = [layer for layer in ancestors if layer.kind is LayerKind.IMAGE]
     for number, layer in enumerate(images):
         if not holds_descriptor(layer):
             continue
         local = images[:number]
-        if (top.kind is LayerKind.IMAGE and _deletes(top)) or any(map(_hides, local)):
+        if (top is not None and top.kind is LayerKind.IMAGE and _deletes(top)) or any(map(_hides, local)):
             break
         if (descriptor := read_descriptor(layer)) is None:
             continue  # a build step has just changed it

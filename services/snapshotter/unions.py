@@ -13,7 +13,7 @@ from services.common.descriptor import DESCRIPTOR_NAME
 from services.common.digest import Digest
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.layers import Layer, LayerKind
-from services.node.lineage import Lineage, named_layers, trace
+from services.node.lineage import Lineage, named_layers, trace_below
 from services.node.lower_directories import LowerDirectories
 from services.node.masks import MaskStore
 from services.snapshotter.serial import SerialThread
@@ -104,7 +104,7 @@ class Unions:
         LineageError
             The descriptor that decides is unusable.
         """
-        return await asyncio.to_thread(lambda: trace(layers_of(self._store, chain)))
+        return await asyncio.to_thread(lambda: trace_below(layers_of(self._store, chain)))
 
     async def below(self, chain: Sequence[Snapshot], *, holder: str) -> Below:
         """Find the lower directories of what stands on a chain of snapshots.
