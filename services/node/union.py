@@ -26,6 +26,7 @@ from services.node.mounts import (
     remove_mount_point,
     unmount,
 )
+from services.node.work_gate import WorkGate
 
 __all__ = ["UnionBuilder"]
 
@@ -61,10 +62,8 @@ class UnionBuilder:
         self._directories = directories
         self._finder = finder
         self._io = io
-        self._gate = asyncio.Lock()
-        """Held while no union may be begun."""
-        self._begun = 0
-        """Unions that are being made or given up, from the look for their lower directories on."""
+        self._gate = WorkGate()
+        """Unions that are being made."""
         self._at_work: dict[Path, Sequence[RepositoryName]] = {}
         """Mount points of the mounts that are under way, also of those that nobody waits for any more."""
         self._views = layers.home / "views"
@@ -116,7 +115,7 @@ class UnionBuilder:
                 f"the union of layer {layer.id} cannot be mounted: its last mount still waits for repository "
                 f"{' or '.join(names)}: the CVMFS client hangs"
             )
-        async with self._making():
+        async with self._gate.working():
             lowers = await self.lowers(lineage, holder=layer.id)
             home = self._layers.home
             source = OverlaySource(
@@ -179,19 +178,10 @@ class UnionBuilder:
             await asyncio.to_thread(unmount, point)
             raise
 
-    @asynccontextmanager
-    async def _making(self) -> AsyncIterator[None]:
-        async with self._gate:
-            self._begun += 1
-        try:
-            yield
-        finally:
-            self._begun -= 1
-
     @property
     def quiet(self) -> bool:
         """Whether no union is being made, nor a mount under way that nobody waits for any more."""
-        return self._begun == 0 and not self._at_work
+        return self._gate.idle and not self._at_work
 
     async def tidy(self) -> bool:
         """Remove the links and masks that are of no use here any more, unless a union is being made.
@@ -206,7 +196,7 @@ class UnionBuilder:
         LineageError
             A layer does not say what it stands on; all masks are kept.
         """
-        async with self._gate:
+        async with self._gate.closed():
             if self.quiet:
                 await asyncio.to_thread(self._tidy)
                 return True
@@ -222,7 +212,7 @@ class UnionBuilder:
         """Mount what lies below a layer, read-only, for as long as the context lasts."""
         point = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._views))
         try:
-            async with self._making():
+            async with self._gate.working():
                 lowers = await self.lowers(lineage, holder=holder)
                 source = OverlaySource(lowers=[*lowers, str(self._empty.relative_to(self._layers.home))])
                 await self._mount(source, point, lineage.repositories)

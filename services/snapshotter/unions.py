@@ -2,9 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from services.node.layers import Layer, LayerKind
 from services.node.lineage import Lineage, named_layers, trace_below
 from services.node.lower_directories import LowerDirectories
 from services.node.masks import MaskStore
+from services.node.work_gate import WorkGate
 from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.store import Attributes, SnapshotStore
@@ -91,9 +91,7 @@ class Unions:
         self._directories = directories
         self._io = io
         self._masks = masks
-        self._gate = asyncio.Lock()
-        """Held while no look may be begun."""
-        self._begun = 0
+        self._gate = WorkGate()
         """Looks for lower directories that are under way."""
 
     async def lineage(self, chain: Sequence[Snapshot]) -> Lineage:
@@ -125,7 +123,7 @@ class Unions:
         """
         if not chain:
             return Below((), thin=False, attributes=None)
-        async with self._looking():
+        async with self._gate.working():
             return await self._below(chain, holder=holder)
 
     async def _below(self, chain: Sequence[Snapshot], *, holder: str) -> Below:
@@ -148,15 +146,6 @@ class Unions:
             return None
         return await self._io.run(lambda: Attributes.of(trees[0]), *lineage.repositories)
 
-    @asynccontextmanager
-    async def _looking(self) -> AsyncIterator[None]:
-        async with self._gate:
-            self._begun += 1
-        try:
-            yield
-        finally:
-            self._begun -= 1
-
     async def tidy(self) -> bool:
         """Remove the masks and links that no image here needs any more, unless somebody looks for some.
 
@@ -170,8 +159,8 @@ class Unions:
         LineageError
             A layer's descriptor is unusable; all are kept.
         """
-        async with self._gate:
-            if self._begun:
+        async with self._gate.closed():
+            if not self._gate.idle:
                 return False
             snapshots = await self._thread.run(self._store.records.all)
             committed = [one for one in snapshots if one.kind is Kind.COMMITTED]
