@@ -6,11 +6,13 @@ be walked so: a process in a container makes trees that have no path which a sys
 
 import errno
 import os
+import stat
 from collections import deque
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ["DIRECTORY", "Descent"]
+__all__ = ["DIRECTORY", "Descent", "statuses"]
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a directory is opened that is not to be a link."""
@@ -144,3 +146,43 @@ class Descent:
             finally:
                 os.close(above)
         return descriptor
+
+
+def statuses(tree: str | bytes | os.PathLike[str]) -> Iterator[os.stat_result]:
+    """Give the status of everything below a directory; what vanishes meanwhile is left out. Blocks.
+
+    Raises
+    ------
+    OSError
+        The tree cannot be read.
+    """
+    with Descent.into(tree) as descent:
+        # For each directory on the way to the present one, those in it that have not been entered yet.
+        pending: list[list[bytes]] = [[]]
+        yield from _here(descent.descriptor, pending[-1])
+        while True:
+            if pending[-1]:
+                try:
+                    descent.enter(pending[-1].pop())
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                pending.append([])
+                yield from _here(descent.descriptor, pending[-1])
+            elif descent.depth:
+                descent.leave()
+                pending.pop()
+            else:
+                return
+
+
+def _here(directory: int, directories: list[bytes]) -> Iterator[os.stat_result]:
+    """Give the status of everything in a directory, and take note of the directories."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                directories.append(os.fsencode(entry.name))
+            yield status

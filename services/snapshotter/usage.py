@@ -1,10 +1,12 @@
 """What a snapshot's own files take on the disk, counted as containerd does."""
 
 import contextlib
+import itertools
 import os
 from pathlib import Path
 from typing import Final
 
+from services.common.descent import statuses
 from services.snapshotter.store.model import Usage
 
 __all__ = ["measure"]
@@ -18,17 +20,8 @@ def measure(tree: Path) -> Usage:
     seen: set[tuple[int, int]] = set()
     size = 0
     with contextlib.suppress(FileNotFoundError):
-        size += _count(os.stat(tree), seen)
-    for _, directories, files, descriptor in os.fwalk(os.fsencode(tree)):
-        for name in (*directories, *files):
-            with contextlib.suppress(FileNotFoundError):
-                size += _count(os.stat(name, dir_fd=descriptor, follow_symlinks=False), seen)
+        for status in itertools.chain((os.stat(tree),), statuses(tree)):
+            if (identity := (status.st_dev, status.st_ino)) not in seen:
+                seen.add(identity)
+                size += status.st_blocks * _BLOCK
     return Usage(size, len(seen))
-
-
-def _count(status: os.stat_result, seen: set[tuple[int, int]]) -> int:
-    identity = (status.st_dev, status.st_ino)
-    if identity in seen:
-        return 0
-    seen.add(identity)
-    return status.st_blocks * _BLOCK

@@ -17,7 +17,6 @@ Directories are there before a record and go after it, so those without one are 
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Final, Self
 
 from services.common.durable import sync_directory
 from services.node.layers import Layer, LayerId, LayerKind
+from services.node.removal import delete_leftovers
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.records import Records
 
@@ -165,9 +165,8 @@ class SnapshotStore:
         directory.rename(self._trash / f"{directory.name}.{secrets.token_hex(8)}")
 
     def empty_trash(self) -> None:
-        """Delete what has been moved aside; may run beside everything else."""
-        for grave in self._trash.iterdir():
-            shutil.rmtree(grave)
+        """Delete what has been moved aside, beside everything else; what cannot be deleted is logged, and stays."""
+        delete_leftovers(list(self._trash.iterdir()))
 
     def diff(self, snapshot: Snapshot) -> Path:
         """Return the directory of a snapshot's own files."""

@@ -12,6 +12,7 @@ from grpclib import GRPCError, Status
 from services.snapshotter.proto.snapshots_pb2 import Kind
 from tests.snapshotter.conftest import Snapshotters
 from tests.support.containerd import ContainerdClient, lowers, mounted, option
+from tests.support.deep import deepen
 
 CHAIN = "default/7/sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 EXTRACT = "default/6/extract-677444065-mE2T sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
@@ -161,6 +162,15 @@ async def test_usage_is_that_of_its_own_files(client: ContainerdClient, state: P
     # That of a committed one is not measured again.
     (state / "l/1/large").unlink()
     assert await client.usage("base") == base
+
+
+async def test_a_snapshot_deeper_than_any_path_is_measured_and_removed(client: ContainerdClient, state: Path) -> None:
+    upper = Path((await client.prepare("n/1/deep", "")).source)
+    deepen(upper, 2_500)
+    assert (await client.usage("n/1/deep")).inodes == 2_502
+    await client.remove("n/1/deep")
+    await client.cleanup()
+    assert list((state / "trash").iterdir()) == []
 
 
 async def test_removed_files_go_with_the_clean_up(client: ContainerdClient, state: Path) -> None:
