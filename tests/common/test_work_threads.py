@@ -6,7 +6,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -14,19 +14,26 @@ import pytest
 from services.common import work_threads
 from services.common.work_threads import begin_in_thread
 
+Workers = Callable[[], list[threading.Thread]]
+
 
 @pytest.fixture(autouse=True)
-def _forget_idle_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin without idle threads, and let those of the test end."""
+def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    """Begin without idle threads, and let those of the test end; those of other tests wait meanwhile."""
+    others = {thread.ident for thread in threading.enumerate()}
     monkeypatch.setattr(work_threads, "_idle", [])
     monkeypatch.setattr(work_threads, "_KEPT", 0.2)
-    yield
-    for thread in _workers():
+
+    def workers() -> list[threading.Thread]:
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread.name.startswith("blocking-work") and thread.ident not in others
+        ]
+
+    yield workers
+    for thread in workers():
         thread.join(5)
-
-
-def _workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("blocking-work")]
 
 
 async def test_a_result_an_error_and_the_callers_context() -> None:
@@ -49,20 +56,20 @@ async def test_work_that_waits_for_other_work_gets_it() -> None:
     assert len(set(await asyncio.gather(*(begin_in_thread(barrier.wait) for _ in range(200))))) == 200
 
 
-async def test_a_thread_is_idle_when_its_result_is_there() -> None:
+async def test_a_thread_is_idle_when_its_result_is_there(workers: Workers) -> None:
     busy = threading.Event()
     work = begin_in_thread(busy.wait)
-    [thread] = _workers()
+    [thread] = workers()
     assert thread.name == "blocking-work"
     busy.set()
     await work
     assert thread.name == "blocking-work, idle"
 
 
-async def test_threads_without_work_end_and_new_ones_come() -> None:
+async def test_threads_without_work_end_and_new_ones_come(workers: Workers) -> None:
     barrier = threading.Barrier(20)
     await asyncio.gather(*(begin_in_thread(barrier.wait) for _ in range(20)))
-    for thread in _workers():
+    for thread in workers():
         await asyncio.to_thread(thread.join, 5)
         assert not thread.is_alive()
     assert await begin_in_thread(lambda: 5) == 5
