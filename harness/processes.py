@@ -103,7 +103,8 @@ class Daemon:
         if self.running:
             self._process.terminate()
             try:
-                await asyncio.wait_for(self._process.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._process.wait()
             except TimeoutError:
                 await self.kill()
         return self._process.returncode or 0

@@ -166,7 +166,8 @@ class Circle:
         self._narrator.say("docker commit on node A: packed, compressed, uploaded", time.perf_counter() - started)
         with self._narrator.timed("node A runs the committed image at once"):
             again = await run_container(self._a, _COMMITTED)
-        digest = await asyncio.wait_for(appeared, 120)
+        async with asyncio.timeout(120):
+            digest = await appeared
         seconds = time.perf_counter() - started
         self._narrator.say(f"layer {digest.short} visible in the repository, counted from the commit", seconds)
         self._table["from docker commit to visible"] = f"{seconds:.2f} s"

@@ -8,7 +8,7 @@ from grpclib import GRPCError, Status
 from services.common.descriptor import LayerUrl
 from tests.snapshotter.conftest import Snapshotters
 from tests.support.containerd import ContainerdClient, lowers, mounted, option
-from tests.support.repositories import Repository, thin_json
+from tests.support.repositories import Repository, newer_thin_json, thin_json
 
 CONTAINER = "9ff4d257da4b6bbba0007f9ba2a6785d39b76b0e5dc767cf9219c4f34dfadb96"
 
@@ -109,9 +109,9 @@ async def test_a_repository_must_be_allowed(client: ContainerdClient, cvmfs_root
         await client.prepare("n/1/key", "thin")
 
 
-async def test_a_descriptor_that_cannot_be_used(client: ContainerdClient) -> None:
-    await client.layer("thin", "", {"thin.json": '{"version": "9.0", "layers": []}'})
-    with pytest.raises(GRPCError, match=r"needs version 9\.0"):
+async def test_a_descriptor_that_cannot_be_used(client: ContainerdClient, repository: Repository) -> None:
+    await client.layer("thin", "", {"thin.json": newer_thin_json(repository.url("one"))})
+    with pytest.raises(GRPCError, match=r"needs version 2\.0"):
         await client.prepare("n/1/key", "thin")
 
 

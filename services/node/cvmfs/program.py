@@ -40,7 +40,9 @@ async def run(*argv: str, timeout: float, what: str) -> str:  # noqa: ASYNC109 -
         except OSError as error:
             raise RepositoryError(f"{what}: cannot run {argv[0]}: {error.strerror}") from error
         try:
-            status = await asyncio.wait_for(process.wait(), timeout)
+            # Not wait_for: of Python 3.11, it forgets a cancellation that comes as the program ends.
+            async with asyncio.timeout(timeout):
+                status = await process.wait()
         except TimeoutError:
             raise RepositoryError(f"{what}: {argv[0]} did not end within {timeout:g} s") from None
         finally:

@@ -80,7 +80,8 @@ async def run_program(
             pass
         except asyncio.CancelledError:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), patience)
+                async with asyncio.timeout(patience):
+                    await process.wait()
             raise
         finally:
             if process.returncode is None:

@@ -76,7 +76,8 @@ class Calls:
     async def end(self, *, timeout: float) -> None:  # noqa: ASYNC109 - what is late is given up
         """Wait until no call is being served, or for the time."""
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
         except TimeoutError:
             _log.warning("calls_given_up", calls=self._served)
 

@@ -217,7 +217,7 @@ async def test_files_beside_the_descriptor_are_uploaded(
 
 
 @pytest.mark.usefixtures("content", "thin")
-async def test_what_is_declined(client: ContainerdClient) -> None:
+async def test_what_is_declined(client: ContainerdClient, repository: Repository) -> None:
     await client.layer("regular", "", {"file": "x"})
     await client.layer("above", "regular", {"file": "y"})
     regular, above = await client.view("moby/1/regular", "regular"), await client.view("moby/2/above", "above")
@@ -238,7 +238,7 @@ async def test_what_is_declined(client: ContainerdClient) -> None:
     await client.remove("moby/5/container")
     await _declined(client, thin, container)
     # A descriptor stands for what is below it.
-    await client.layer("second", "thin", {"thin.json": thin_json()})
+    await client.layer("second", "thin", {"thin.json": thin_json(repository.publish("second", {"file": "z"}))})
     await _declined(client, thin, await client.view("moby/6/second", "second"))
 
 
