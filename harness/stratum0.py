@@ -89,6 +89,8 @@ class Stratum0:
                 "PUBLISHER_SPOOL": str(directory / "spool"),
                 "PUBLISHER_PORT": str(self._port),
                 "PUBLISHER_EVENT_TOKEN": self._token,
+                # SeaweedFS sends a notification once, and a busy machine loses some.
+                "PUBLISHER_SWEEP_INTERVAL": "20",
             },
         )
 

@@ -122,7 +122,8 @@ async def test_many_layers_are_uploaded_once(site: Site, tmp_path: Path) -> None
 
 async def test_a_large_layer_needs_no_more_memory_than_a_small_one(site: Site) -> None:
     peaks = []
-    for size in (32 * MIB, 512 * MIB):
+    # The small one has more than the parts that are in memory at a time, too: how many there are is the server's speed.
+    for size in (160 * MIB, 512 * MIB):
         name = f"{site.registry.address}/sparse:{size}"
         digest = site.registry.store_sparse("sparse", size)
         async with RegistryClient(options=impatient()) as client:

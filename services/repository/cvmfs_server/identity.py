@@ -8,7 +8,7 @@ def process_identity(pid: int) -> str | None:
     try:
         with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
             fields = file.read().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it goes between the opening and the reading
         return None
     state, start_time = fields[0], fields[19]
     return None if state in "ZX" else f"{pid}/{start_time}"

@@ -56,6 +56,9 @@ def _serving(root: Path, workspace: Path, *arguments: str) -> Iterator[int]:
     workspace.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(["/bin/sh", "-c", "read line", *arguments], cwd=workspace, stdin=subprocess.PIPE) as client:
         os.setxattr(root, "user.pid", str(client.pid).encode())
+        # It has been started when its files are closed, a moment before its arguments show.
+        while not Path(f"/proc/{client.pid}/cmdline").read_bytes():
+            os.sched_yield()
         try:
             yield client.pid
         finally:
