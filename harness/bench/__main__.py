@@ -12,6 +12,7 @@ from harness.bench.calls import calls
 from harness.bench.conversion import conversion
 from harness.bench.measure import Row
 from harness.bench.native import native
+from harness.bench.queued import queued
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
 from harness.disk import mount_disk
@@ -21,7 +22,7 @@ __all__: list[str] = []
 
 _ROOT: Final = Path(__file__).parents[2]
 _ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
-_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "calls")
+_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "queued", "calls")
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -49,6 +50,7 @@ async def _run(only: Sequence[str], runs: int) -> None:
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
+            "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
         }
         for name, row in work.items():
