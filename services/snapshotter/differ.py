@@ -123,7 +123,7 @@ class Differ:
         view, chain = await self._thread.run(lambda: self._find(left, right))
         lineage = await self._unions.lineage(chain[1:])
         layer = self._store.layer(chain[0])
-        if lineage.descriptor is None or await asyncio.to_thread(holds_descriptor, layer):
+        if lineage.thin is None or await asyncio.to_thread(holds_descriptor, layer):
             raise DeclinedError(f"snapshot {chain[0].name} is no change of a thin image")
         content = await self._layer(chain, lineage)
         blob, data = await asyncio.to_thread(_compress, content, media_type or _GZIP)
