@@ -7,8 +7,10 @@ from services.common.object_store import ObjectStore
 from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.house_keeping import HouseKeeper
+from services.node.metrics import NodeMetrics
 from services.node.overlay_check import check_overlay
 from services.node.parts import NodeParts
+from services.node.state_reader import NodeStateReader
 from services.snapshotter.content import ContentStore
 from services.snapshotter.differ import Differ
 from services.snapshotter.serial import SerialThread
@@ -29,6 +31,8 @@ class FrontEnd:
     """The snapshots; who builds them closes them."""
     snapshotter: Snapshotter
     differ: Differ
+    metrics: NodeMetrics
+    state: NodeStateReader
 
 
 def build(
@@ -56,6 +60,7 @@ def build(
     """
     snapshots = SnapshotStore(settings.state)
     check_overlay(settings.state)
+    metrics = NodeMetrics()
     io = RepositoryIo(timeout=settings.lookup_timeout)
     node = NodeParts.build(
         settings.state,
@@ -64,6 +69,7 @@ def build(
         store=store,
         repositories=HostRepositories(root=settings.cvmfs_root, io=io),
         io=io,
+        metrics=metrics,
     )
     unions = Unions(store=snapshots, thread=thread, directories=node.directories, io=io, masks=node.masks)
     house = HouseKeeper(unions=unions, copies=node.copies, finder=node.finder, uses=node.uses)
@@ -77,4 +83,6 @@ def build(
             uploads=Uploads(store=snapshots, thread=thread, committer=node.committer),
             content=ContentStore(settings.containerd),
         ),
+        metrics=metrics,
+        state=node.state,
     )
