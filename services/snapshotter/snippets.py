@@ -3,9 +3,16 @@
 import json
 from typing import Final
 
-from services.snapshotter.settings import SnapshotterSettings
+from services.snapshotter.settings import RemoteSnapshots, SnapshotterSettings
 
-__all__ = ["CONTAINERD_VERSIONS", "NAME", "containerd_sections", "containerd_snippet", "dockerd_snippet"]
+__all__ = [
+    "CONTAINERD_VERSIONS",
+    "NAME",
+    "containerd_sections",
+    "containerd_snippet",
+    "cri_sections",
+    "dockerd_snippet",
+]
 
 NAME: Final = "cvmfs"
 """Of the snapshotter: dockerd's storage driver."""
@@ -20,7 +27,7 @@ _SECTIONS: Final = """\
   type = "snapshot"
   address = "{socket}"
   [proxy_plugins.{name}.exports]
-    root = "{state}"
+    root = "{state}"{annotations}
 
 [proxy_plugins.{name}-diff]
   type = "diff"
@@ -30,15 +37,47 @@ _SECTIONS: Final = """\
   default = ["{name}-diff", "walking"]
 """
 
+_ANNOTATIONS: Final = """
+    enable_remote_snapshot_annotations = "true\""""
+"""Has the transfer service (2.1 and later) name a layer's digest where it asks for a snapshot."""
+
+_CRI: Final = {
+    "1.7": """\
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "{name}"
+  disable_snapshot_annotations = false
+""",
+    # From 2.1 on the second setting has CRI pull by itself, as before, instead of by the transfer service. That service
+    # cannot unpack for others either, unless it knows the snapshotter.
+    "2": """\
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "{name}"
+  disable_snapshot_annotations = false
+
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux"
+  snapshotter = "{name}"
+  differ = "walking"
+""",
+}
+"""Has Kubernetes use the snapshotter, and name the digest of each layer, by version of containerd."""
+
 
 def containerd_sections(settings: SnapshotterSettings) -> str:
-    """Return the sections of containerd's config.toml, the same for all versions that are known."""
-    return _SECTIONS.format(name=NAME, socket=settings.socket, state=settings.state)
+    """Return the sections of containerd's config.toml that are the same for all versions that are known."""
+    annotations = _ANNOTATIONS if settings.remote is RemoteSnapshots.CRI else ""
+    return _SECTIONS.format(name=NAME, socket=settings.socket, state=settings.state, annotations=annotations)
+
+
+def cri_sections(version: str) -> str:
+    """Return the sections for Kubernetes, for a version of containerd."""
+    return _CRI[version].format(name=NAME)
 
 
 def containerd_snippet(settings: SnapshotterSettings, version: str) -> str:
     """Return a whole config.toml for a version of containerd."""
-    return f"version = {CONTAINERD_VERSIONS[version]}\n\n{containerd_sections(settings)}"
+    text = f"version = {CONTAINERD_VERSIONS[version]}\n\n{containerd_sections(settings)}"
+    return f"{text}\n{cri_sections(version)}" if settings.remote is RemoteSnapshots.CRI else text
 
 
 def dockerd_snippet() -> str:
