@@ -1,6 +1,5 @@
 """Calls as containerd makes them: counted, and their errors in its codes."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -38,12 +37,7 @@ _CODES: Final[Mapping[type[SuiteError], Status]] = {
 
 
 class Calls:
-    """The calls that are being served."""
-
-    def __init__(self) -> None:
-        self._served = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+    """Serves calls one by one."""
 
     @asynccontextmanager
     async def one(self, name: str) -> AsyncIterator[None]:
@@ -54,8 +48,6 @@ class Calls:
         name
             Of the method, for the log.
         """
-        self._served += 1
-        self._idle.clear()
         try:
             yield
         except SuiteError as error:
@@ -68,18 +60,6 @@ class Calls:
         except Exception as error:
             _log.exception("call_failed", method=name)
             raise GRPCError(Status.INTERNAL, f"{name}: {error}") from error
-        finally:
-            self._served -= 1
-            if not self._served:
-                self._idle.set()
-
-    async def end(self, *, timeout: float) -> None:  # noqa: ASYNC109 - what is late is given up
-        """Wait until no call is being served, or for the time."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError:
-            _log.warning("calls_given_up", calls=self._served)
 
 
 async def received(stream: Stream[_Request, _Response]) -> _Request:
