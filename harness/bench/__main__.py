@@ -10,6 +10,7 @@ from typing import Final
 from harness.bench import memory, rows
 from harness.bench.calls import calls
 from harness.bench.conversion import conversion
+from harness.bench.cri import cri
 from harness.bench.measure import Row
 from harness.bench.native import native
 from harness.bench.report import closing_note, table, write_json
@@ -21,7 +22,7 @@ __all__: list[str] = []
 
 _ROOT: Final = Path(__file__).parents[2]
 _ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
-_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "calls")
+_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "calls", "cri")
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -50,6 +51,7 @@ async def _run(only: Sequence[str], runs: int) -> None:
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
             "calls": lambda: calls(directory / "calls", 3 * runs),
+            "cri": lambda: cri(directory / "cri", rig.stratum0, runs),
         }
         for name, row in work.items():
             if name in only:
