@@ -10,6 +10,7 @@ from grpclib.server import Stream
 
 from services.common.errors import SuiteError
 from services.node.errors import NodeError
+from services.node.metrics import Course, NodeMetrics, Outcome
 from services.snapshotter.errors import (
     BadRequestError,
     DeclinedError,
@@ -37,7 +38,16 @@ _CODES: Final[Mapping[type[SuiteError], Status]] = {
 
 
 class Calls:
-    """Serves calls one by one."""
+    """Serves calls one by one.
+
+    Parameters
+    ----------
+    metrics
+        Counts them.
+    """
+
+    def __init__(self, metrics: NodeMetrics) -> None:
+        self._metrics = metrics
 
     @asynccontextmanager
     async def one(self, name: str) -> AsyncIterator[None]:
@@ -48,18 +58,28 @@ class Calls:
         name
             Of the method, for the log.
         """
-        try:
-            yield
-        except SuiteError as error:
-            status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), Status.UNKNOWN)
-            if status is Status.UNKNOWN or isinstance(error, NodeError):
-                _log.warning("call_failed", method=name, reason=str(error))
-            raise GRPCError(status, str(error)) from error
-        except GRPCError:
-            raise
-        except Exception as error:
-            _log.exception("call_failed", method=name)
-            raise GRPCError(Status.INTERNAL, f"{name}: {error}") from error
+        with self._metrics.operations.one(name) as course:
+            async with _told(name, course):
+                yield
+
+
+@asynccontextmanager
+async def _told(name: str, course: Course) -> AsyncIterator[None]:
+    """Make of what a call raises what containerd understands."""
+    try:
+        yield
+    except SuiteError as error:
+        status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), Status.UNKNOWN)
+        if status is Status.UNKNOWN or isinstance(error, NodeError):
+            _log.warning("call_failed", method=name, reason=str(error))
+        else:
+            course.outcome = Outcome.DECLINED if status is Status.UNIMPLEMENTED else Outcome.REFUSED
+        raise GRPCError(status, str(error)) from error
+    except GRPCError:
+        raise
+    except Exception as error:
+        _log.exception("call_failed", method=name)
+        raise GRPCError(Status.INTERNAL, f"{name}: {error}") from error
 
 
 async def received(stream: Stream[_Request, _Response]) -> _Request:
