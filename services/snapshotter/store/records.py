@@ -15,6 +15,7 @@ from typing import Final
 from services.common.descriptor import LayerUrl
 from services.snapshotter.errors import (
     BadRequestError,
+    DiskFullError,
     ExistsError,
     NotFoundError,
     PreconditionError,
@@ -109,13 +110,17 @@ class Records:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            # Where the disk is full, SQLite may have rolled back already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise DiskFullError(f"the disk of {self._path} is full: remove containers or images") from error
             raise
-        self._connection.execute("COMMIT")
 
     def find(self, name: str) -> Snapshot:
         """Return the snapshot of a key or name.

@@ -7,6 +7,7 @@ On disk, below the directory::
     l/_<number>         short link to a lower directory that is no snapshot's
     work/<number>/      overlay work directory of a snapshot that is not a view
     trash/              what has been removed, until Cleanup
+    reserve             room for the next removal
 
 All lower directories are in one with short names, to which containerd changes when it mounts many: one page of options
 has to hold 499 of them. Those of snapshots are no links: BuildKit would find nothing in what it does not mount.
@@ -15,20 +16,25 @@ Directories are there before a record and go after it, so those without one are 
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from services.common.durable import sync_directory
 from services.node.layers import Layer, LayerId, LayerKind
 from services.node.removal import delete_leftovers
+from services.snapshotter.errors import DiskFullError
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.records import Records
+from services.snapshotter.store.reserve import Reserve
 
 __all__ = ["Attributes", "SnapshotStore"]
+
+_T = TypeVar("_T")
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -81,6 +87,8 @@ class SnapshotStore:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.records = Records(root / "snapshots.sqlite")
         self._next = self.records.next_number()
+        self._reserve = Reserve(root / "reserve")
+        self._reserve.fill()
         self._linked: set[Path] = set()
         """Links that this process has seen to be there."""
         self._finish_interrupted()
@@ -151,9 +159,19 @@ class SnapshotStore:
         NotFoundError, PreconditionError
             As of the records.
         """
-        snapshot = self.records.remove(key)
-        self._discard_both(snapshot.number)
+        snapshot = self._with_room(lambda: self.records.remove(key))
+        self._with_room(lambda: self._discard_both(snapshot.number))
         return snapshot
+
+    def _with_room(self, change: Callable[[], _T]) -> _T:
+        """Make a change that makes room, also on a full disk."""
+        try:
+            return change()
+        except (DiskFullError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._reserve.release()
+            return change()
 
     def _discard_both(self, number: int) -> None:
         for directory in (self._lowers, self._work):
@@ -167,6 +185,7 @@ class SnapshotStore:
     def empty_trash(self) -> None:
         """Delete what has been moved aside, beside everything else; what cannot be deleted is logged, and stays."""
         delete_leftovers(list(self._trash.iterdir()))
+        self._reserve.fill()
 
     def diff(self, snapshot: Snapshot) -> Path:
         """Return the directory of a snapshot's own files."""
