@@ -166,7 +166,7 @@ class Differ:
         own, lineage = self._store.layer(chain[0]), await self._unions.lineage(chain[1:])
         if chain[0].kind is Kind.COMMITTED and await asyncio.to_thread(holds_descriptor, own):
             return lambda sink: pack(own.diff, sink)
-        if lineage.descriptor is None:
+        if lineage.thin is None:
             raise DeclinedError(f"snapshot {chain[0].name} is no change of a thin image")
         changed = await asyncio.to_thread(has_changes, own.diff)
         tar = _tar(await self._uploads.descriptor(chain, lineage) if changed else None)

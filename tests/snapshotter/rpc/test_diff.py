@@ -28,9 +28,10 @@ from services.snapshotter.proto.content_pb2 import (
 from services.snapshotter.proto.leases_grpc import LeasesBase
 from services.snapshotter.proto.leases_pb2 import CreateRequest, CreateResponse, Lease
 from services.snapshotter.proto.types_pb2 import Mount
+from services.snapshotter.settings import RemoteSnapshots
 from tests.snapshotter.conftest import Snapshotters
 from tests.support.containerd import ContainerdClient, mounted, option
-from tests.support.repositories import Repository, thin_json
+from tests.support.repositories import DIFF_ID, Repository, thin_json
 
 CONTAINER = "9ff4d257da4b6bbba0007f9ba2a6785d39b76b0e5dc767cf9219c4f34dfadb96"
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -217,6 +218,35 @@ async def test_files_beside_the_descriptor_are_uploaded(
     views = [await client.view(f"moby/9/{name}-view", name) for name in ("thin", "step")]
     descriptor = content.descriptor((await client.diff([views[0]], [views[1]])).digest)
     assert len(descriptor.layers) == 3
+
+
+async def test_a_thin_image_above_layers_that_are_in_repositories(
+    snapshotters: Snapshotters, repository: Repository, content: Content, bucket: S3Access
+) -> None:
+    base, other = (repository.publish(name, {name: "1"}) for name in ("base", "other"))
+    labels = {
+        "containerd.io/snapshot.ref": f"sha256:{DIFF_ID}",
+        "containerd.io/snapshot/cri.layer-digest": f"sha256:{base.digest}",
+    }
+    settings = snapshotters.settings.model_copy(update={"remote": RemoteSnapshots.CRI})
+    async with (
+        ObjectStore(settings=bucket.settings) as store,
+        Snapshotters(settings, store).running() as client,
+    ):
+        with pytest.raises(GRPCError, match="there is nothing to unpack"):
+            await client.prepare("k8s.io/1/remote", labels=labels)
+        # Its changes are thin layers; those of the image below it are not.
+        await client.layer("thin", "k8s.io/1/remote", {"thin.json": thin_json(other)})
+        containers = {}
+        for image in ("thin", "k8s.io/1/remote"):
+            container = await client.prepare(f"{image}-container", image)
+            _write(container, new="x")
+            containers[image] = await client.view(f"{image}-view", image), container
+        await _declined(client, *containers["k8s.io/1/remote"])
+        left, right = containers["thin"]
+        layers = content.descriptor((await client.diff([left], [right], namespace="k8s.io")).digest).layers
+        assert [layer.digest for layer in layers[:-1]] == [other.digest]
+        assert {layers[-1].digest} == await _stored(bucket)
 
 
 @pytest.mark.usefixtures("content", "thin")
