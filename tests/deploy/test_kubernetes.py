@@ -92,7 +92,15 @@ def test_the_snapshotter_takes_its_settings(
     assert configuration.settings.repositories == ("images.example.org",)
     assert (configuration.store is not None) is commits
     known = {variable.name for group in (SnapshotterSettings, ObjectStoreSettings) for variable in variables(group)}
-    assert {name.removesuffix("_FILE") for name in environment} <= known
+    assert {name.removesuffix("_FILE") for name in environment} - {"POD_IP"} <= known
+
+
+def test_probes_ask_where_the_snapshotter_answers(whole: Rendered) -> None:
+    container = whole.container("snapshotter")
+    (port,) = container["ports"]
+    assert whole.environment("snapshotter")["SNAPSHOTTER_METRICS"].rpartition(":")[2] == str(port["containerPort"])
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
 
 
 def test_the_client_mounts_what_the_snapshotter_allows(whole: Rendered) -> None:
@@ -156,7 +164,7 @@ def test_only_commits_need_containerd_secrets_and_a_network(variant: tuple[Rende
     policy = rendered.get("NetworkPolicy", "snapshotter")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy.get("egress") == ([{}] if commits else None)
-    assert "ingress" not in policy
+    assert policy["ingress"] == [{"from": [{"namespaceSelector": {}}], "ports": [{"port": "metrics"}]}]
     # With containerd asking the differ, no image is unpacked while the snapshotter is down, its own included.
     strategy = rendered.get("DaemonSet", "snapshotter")["spec"]["updateStrategy"]["type"]
     assert strategy == ("OnDelete" if commits else "RollingUpdate")
