@@ -19,7 +19,7 @@ from services.snapshotter.snippets import CONTAINERD_VERSIONS, NAME
 from tests.support.kubernetes import EXAMPLES, Rendered, overlay, render
 
 _ROOT = Path(__file__).parents[2]
-_OLDEST = (1, 30)
+OLDEST = (1, 30)
 """The first version that knows profiles of AppArmor as fields."""
 VERSIONS = sorted(
     {tuple(map(int, version.split(".")[:2])) for version in map(str, all_versions()) if version[0].isdigit()}
@@ -44,7 +44,7 @@ def _validate(document: dict[str, Any], version: tuple[int, ...]) -> None:
     kubernetes_validate.validate(document, ".".join(map(str, version)), strict=True)
 
 
-@pytest.mark.parametrize("version", [version for version in VERSIONS if version >= _OLDEST], ids=str)
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version >= OLDEST], ids=str)
 def test_every_version_of_kubernetes_takes_it(whole: Rendered, version: tuple[int, ...]) -> None:
     for document in (*whole.objects, *(yaml.safe_load(example.read_text()) for example in EXAMPLES)):
         _validate(document, version)
@@ -62,7 +62,7 @@ def test_what_is_wrong_would_be_found(whole: Rendered) -> None:
         _validate(wrong, VERSIONS[-1])
     # And the oldest version is the oldest.
     with pytest.raises(kubernetes_validate.ValidationError):
-        _validate(whole.get("DaemonSet", "snapshotter"), (_OLDEST[0], _OLDEST[1] - 1))
+        _validate(whole.get("DaemonSet", "snapshotter"), (OLDEST[0], OLDEST[1] - 1))
 
 
 def test_images_are_targets_of_the_dockerfile(whole: Rendered) -> None:
