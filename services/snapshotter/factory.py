@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStore
+from services.common.repository_name import RepositoryName
 from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.house_keeping import HouseKeeper
@@ -13,8 +14,9 @@ from services.node.parts import NodeParts
 from services.node.state_reader import NodeStateReader
 from services.snapshotter.content import ContentStore
 from services.snapshotter.differ import Differ
+from services.snapshotter.remote import RemoteLayers
 from services.snapshotter.serial import SerialThread
-from services.snapshotter.settings import SnapshotterSettings
+from services.snapshotter.settings import RemoteSnapshots, SnapshotterSettings
 from services.snapshotter.snapshots import Snapshotter
 from services.snapshotter.store.store import SnapshotStore
 from services.snapshotter.unions import Unions
@@ -73,9 +75,15 @@ def build(
     )
     unions = Unions(store=snapshots, thread=thread, directories=node.directories, io=io, masks=node.masks)
     house = HouseKeeper(unions=unions, copies=node.copies, finder=node.finder, uses=node.uses)
+    remote = None
+    if settings.remote is RemoteSnapshots.CRI:
+        repositories = [RepositoryName(name) for name in settings.repositories]
+        remote = RemoteLayers(repositories=repositories, finder=node.finder, io=io)
     return FrontEnd(
         store=snapshots,
-        snapshotter=Snapshotter(store=snapshots, thread=thread, unions=unions, uses=node.uses, house=house),
+        snapshotter=Snapshotter(
+            store=snapshots, thread=thread, unions=unions, uses=node.uses, house=house, remote=remote
+        ),
         differ=Differ(
             store=snapshots,
             thread=thread,

@@ -10,8 +10,9 @@ from services.common.streams import run_in_thread
 from services.node.house_keeping import HouseKeeper
 from services.node.locks import Locks
 from services.node.uses import Uses
-from services.snapshotter.errors import BadRequestError, NotFoundError, PreconditionError
+from services.snapshotter.errors import BadRequestError, ExistsError, NotFoundError, PreconditionError
 from services.snapshotter.mounts import Mount, mount_for
+from services.snapshotter.remote import REFERENCE, RemoteLayers
 from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.filters import parse_filters
 from services.snapshotter.store.model import Kind, Snapshot, Usage
@@ -39,16 +40,26 @@ class Snapshotter:
         What snapshots use beside local directories.
     house
         Removes what nothing needs any more.
+    remote
+        Finds layers that need not be unpacked; None where all are.
     """
 
     def __init__(
-        self, *, store: SnapshotStore, thread: SerialThread, unions: Unions, uses: Uses, house: HouseKeeper
+        self,
+        *,
+        store: SnapshotStore,
+        thread: SerialThread,
+        unions: Unions,
+        uses: Uses,
+        house: HouseKeeper,
+        remote: RemoteLayers | None,
     ) -> None:
         self._store = store
         self._thread = thread
         self._unions = unions
         self._uses = uses
         self.house = house
+        self._remote = remote
         self._measuring = Locks[int]()
         self._cleaning = asyncio.Lock()
 
@@ -58,7 +69,8 @@ class Snapshotter:
         Raises
         ------
         ExistsError, NotFoundError, BadRequestError
-            The key is taken, or the parent will not do.
+            The key is taken, or the parent will not do; or what was to be unpacked there is a published layer, and a
+            committed snapshot stands for it.
         RepositoryError
             A layer of a thin image below it cannot be had in time; no snapshot is made.
         """
@@ -69,6 +81,8 @@ class Snapshotter:
 
         number, chain = await self._thread.run(begin)
         try:
+            if self._remote is not None and kind is Kind.ACTIVE:
+                await self._refuse_published(number, key, chain[0] if chain else None, labels, self._remote)
             below = await self._unions.below(chain, holder=str(number))
             snapshot = await self._thread.run(
                 lambda: self._store.create(number, key, parent, kind, labels, below.attributes)
@@ -77,6 +91,19 @@ class Snapshotter:
             self._uses.forget(str(number))
             raise
         return await self._thread.run(lambda: mount_for(self._store, snapshot, below.lowers, thin=below.thin))
+
+    async def _refuse_published(
+        self, number: int, key: str, parent: Snapshot | None, labels: Mapping[str, str], remote: RemoteLayers
+    ) -> None:
+        url = await remote.find(key, parent, labels, holder=str(number))
+        if url is None:
+            return
+        under = "" if parent is None else parent.name
+        await self._thread.run(
+            lambda: self._store.records.create_remote(number, key, under, labels, reference=REFERENCE, url=url)
+        )
+        _log.info("layer_not_unpacked", snapshot=key, url=url)
+        raise ExistsError(f"snapshot {labels[REFERENCE]} is layer {url}: there is nothing to unpack")
 
     async def mounts(self, key: str) -> Mount:
         """Return what is mounted for a snapshot that is not committed.
@@ -186,7 +213,7 @@ class Snapshotter:
             There is no such snapshot.
         """
         snapshot = await self.stat(key)
-        if snapshot.kind is Kind.VIEW:
+        if snapshot.kind is Kind.VIEW or snapshot.remote is not None:
             return Usage(0, 0)
         async with self._measuring.hold(snapshot.number):
             noted = await self._thread.run(lambda: self._store.records.usage(snapshot.number))

@@ -4,11 +4,12 @@ import asyncio
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from services.common.descriptor import DESCRIPTOR_NAME
+from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor, ThinLayer
 from services.common.digest import Digest
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.layers import Layer, LayerKind
@@ -97,12 +98,21 @@ class Unions:
     async def lineage(self, chain: Sequence[Snapshot]) -> Lineage:
         """Return what a chain of snapshots, top first, stands for.
 
+        What is remote is so from the bottom on. It counts as a descriptor below everything local: one that somebody
+        has put into the image decides all the same, and none of the image's layers can delete it.
+
         Raises
         ------
         LineageError
             The descriptor that decides is unusable.
         """
-        return await asyncio.to_thread(lambda: trace_below(layers_of(self._store, chain)))
+        local = list(takewhile(lambda snapshot: snapshot.remote is None, chain))
+        lineage = await asyncio.to_thread(lambda: trace_below(layers_of(self._store, local)))
+        remote = [snapshot.remote for snapshot in chain if snapshot.remote is not None]
+        if lineage.descriptor is not None or not remote:
+            return lineage
+        layers = [ThinLayer(digest=url.digest, url=url) for url in reversed(remote)]
+        return replace(lineage, descriptor=ThinDescriptor.of(*layers))
 
     async def below(self, chain: Sequence[Snapshot], *, holder: str) -> Below:
         """Find the lower directories of what stands on a chain of snapshots.
@@ -165,6 +175,7 @@ class Unions:
             snapshots = await self._thread.run(self._store.records.all)
             committed = [one for one in snapshots if one.kind is Kind.COMMITTED]
             named = await asyncio.to_thread(lambda: named_layers(self._store.layer(one) for one in committed))
+            named.update(one.remote.digest for one in committed if one.remote is not None)
             await self._thread.run(lambda: self._store.keep_links(lambda target: _serves(target, named)))
             await asyncio.to_thread(self._masks.keep_only, named)
             return True

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from services.common.descriptor import LayerUrl
+from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
@@ -40,6 +41,8 @@ class PublishedLayer:
     """The layer's files."""
     mask: Path | None
     """Local directory with the layer's deletions, to be stacked directly below; none if it deletes nothing."""
+    diff_id: Digest | None
+    """What the layer is unpacked from; None where no sidecar says so, nor what it deletes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +273,15 @@ class LayerFinder:
             content = _read_sidecar(os.path.join(real_root, sidecar_path(url.digest)), url)
         except FileNotFoundError:
             # A converter that writes no sidecars publishes a layer in one transaction, so what shows is whole.
-            return PublishedLayer(Path(tree), None) if url.has_foreign_layout else None
+            return PublishedLayer(Path(tree), None, None) if url.has_foreign_layout else None
         try:
             sidecar = LayerSidecar.parse(content, where=f"layer {url}")
         except InvalidValueError as error:
             raise RepositoryError(str(error)) from error
         if sidecar.digest != url.digest:
             raise RepositoryError(f"the sidecar of layer {url} is that of layer {sidecar.digest}")
-        return PublishedLayer(Path(tree), self._masks.for_layer(sidecar) if sidecar.needs_mask else None)
+        mask = self._masks.for_layer(sidecar) if sidecar.needs_mask else None
+        return PublishedLayer(Path(tree), mask, Digest(sidecar.diff_id))
 
 
 def _read_sidecar(place: str, url: LayerUrl) -> bytes:

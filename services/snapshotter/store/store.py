@@ -3,7 +3,7 @@
 On disk, below the directory::
 
     snapshots.sqlite    what is known of the snapshots
-    l/<number>/         a snapshot's own files, in the kernel's overlay encoding
+    l/<number>/         a snapshot's own files, in the kernel's overlay encoding; none of one that is a published layer
     l/_<number>         short link to a lower directory that is no snapshot's
     work/<number>/      overlay work directory of a snapshot that is not a view
     trash/              what has been removed, until Cleanup
