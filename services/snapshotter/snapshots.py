@@ -8,6 +8,7 @@ import structlog
 from services.common.errors import SuiteError
 from services.common.streams import run_in_thread
 from services.node.house_keeping import HouseKeeper
+from services.node.lineage import Lineage
 from services.node.locks import Locks
 from services.node.uses import Uses
 from services.snapshotter.errors import BadRequestError, NotFoundError, PreconditionError
@@ -16,7 +17,7 @@ from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.filters import parse_filters
 from services.snapshotter.store.model import Kind, Snapshot, Usage
 from services.snapshotter.store.store import SnapshotStore
-from services.snapshotter.unions import Unions
+from services.snapshotter.unions import Below, Unions
 from services.snapshotter.usage import measure
 
 __all__ = ["Snapshotter"]
@@ -63,20 +64,25 @@ class Snapshotter:
             A layer of a thin image below it cannot be had in time; no snapshot is made.
         """
 
-        def begin() -> tuple[int, list[Snapshot]]:
+        def begin() -> tuple[int, Mount | Lineage]:
             found = self._store.records.parent_for(key, parent)
-            return self._store.reserve(), [] if found is None else self._store.records.chain(found.number)
+            number, seen = self._store.reserve(), self._unions.look(None if found is None else found.number)
+            return number, make(number, seen) if isinstance(seen, Below) else seen
 
-        number, chain = await self._thread.run(begin)
+        def make(number: int, below: Below) -> Mount:
+            snapshot = self._store.create(number, key, parent, kind, labels, below.attributes)
+            return mount_for(self._store, snapshot, below.directories, thin=below.thin)
+
+        # In one job where nothing can be slow: a short operation is mostly changes between threads.
+        number, done = await self._thread.run(begin)
+        if isinstance(done, Mount):
+            return done
         try:
-            below = await self._unions.below(chain, holder=str(number))
-            snapshot = await self._thread.run(
-                lambda: self._store.create(number, key, parent, kind, labels, below.attributes)
-            )
+            below = await self._unions.below(done, holder=str(number))
+            return await self._thread.run(lambda: make(number, below))
         except BaseException:
             self._uses.forget(str(number))
             raise
-        return await self._thread.run(lambda: mount_for(self._store, snapshot, below.lowers, thin=below.thin))
 
     async def mounts(self, key: str) -> Mount:
         """Return what is mounted for a snapshot that is not committed.
@@ -90,11 +96,22 @@ class Snapshotter:
         RepositoryError
             A layer of a thin image below it cannot be had in time.
         """
-        snapshot = await self.stat(key)
-        if snapshot.kind is Kind.COMMITTED:
-            raise PreconditionError(f"snapshot {key} is committed, and nothing is mounted for it")
-        below = await self._unions.below((await self._chain(snapshot))[1:], holder=str(snapshot.number))
-        return await self._thread.run(lambda: mount_for(self._store, snapshot, below.lowers, thin=below.thin))
+
+        def begin() -> tuple[Snapshot, Mount | Lineage]:
+            snapshot = self._store.records.find(key)
+            if snapshot.kind is Kind.COMMITTED:
+                raise PreconditionError(f"snapshot {key} is committed, and nothing is mounted for it")
+            seen = self._unions.look(snapshot.parent_number)
+            return snapshot, tell(snapshot, seen) if isinstance(seen, Below) else seen
+
+        def tell(snapshot: Snapshot, below: Below) -> Mount:
+            return mount_for(self._store, snapshot, below.directories, thin=below.thin)
+
+        snapshot, done = await self._thread.run(begin)
+        if isinstance(done, Mount):
+            return done
+        below = await self._unions.below(done, holder=str(snapshot.number))
+        return await self._thread.run(lambda: tell(snapshot, below))
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         """Make an active snapshot a committed one.
@@ -118,7 +135,13 @@ class Snapshotter:
         NotFoundError, PreconditionError
             As of the records.
         """
-        snapshot = await self._thread.run(lambda: self._store.remove(key))
+
+        def remove() -> Snapshot:
+            snapshot = self._store.remove(key)
+            self._unions.forget(snapshot)
+            return snapshot
+
+        snapshot = await self._thread.run(remove)
         self._uses.forget(str(snapshot.number))
         self.house.note_removal()
 
