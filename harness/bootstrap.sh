@@ -88,6 +88,7 @@ find_missing() {
     need fuse3 fusermount3
     need bindfs bindfs
     need chromium chromium
+    need kustomize kustomize
     need ceph-mon ceph-mon
     need ceph-osd ceph-osd
     need radosgw radosgw

@@ -13,6 +13,7 @@ from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
 from harness.bench.measure import Row
 from harness.bench.native import native
+from harness.bench.queued import queued
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
 from harness.commands import run
@@ -26,7 +27,18 @@ _ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
 _CONTAINERD_ROWS: Final = tuple(
     f"containerd-{name}" for name in ("memory", "start", "many", "load", "pull", "commit", "build")
 )
-_DOCKER_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "calls")
+_DOCKER_ROWS: Final = (
+    "memory",
+    "load",
+    "start",
+    "commit",
+    "build",
+    "visible",
+    "conversion",
+    "native",
+    "queued",
+    "calls",
+)
 _ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS)
 
 _Work = Callable[[], Awaitable[list[Row]]]
@@ -67,6 +79,7 @@ async def _docker_rows(directory: Path, only: Sequence[str], runs: int) -> list[
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
+            "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
         }
         measured = await _measure(work, only)

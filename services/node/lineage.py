@@ -43,11 +43,12 @@ class Lineage:
     local: Sequence[Layer]
     """Local image layers, top first: all of them, or those above the thin layer."""
     thin: Layer | None
-    """The layer whose thin.json decides; none for a regular image."""
+    """The layer whose thin.json decides; none for an image that is not thin."""
     thin_has_files: bool
     """Whether the thin layer holds files beside thin.json."""
     descriptor: ThinDescriptor | None
-    """The content of that thin.json."""
+    """The layers below all local ones that are in repositories: the content of that thin.json, or without one a front
+    end's own knowledge of a regular image's layers; None if there are none."""
 
     @property
     def repositories(self) -> list[RepositoryName]:

@@ -1,4 +1,4 @@
-"""The directories that a thin image's descriptor stands for.
+"""The directories that the descriptor below an image's local layers stands for.
 
 From the top: each of its layers, last listed first, with its mask directly below it; above them the files that the
 layer of the descriptor holds beside it, with the descriptor hidden.
@@ -44,17 +44,17 @@ class LowerDirectories:
         self._wait = wait
 
     async def below(self, lineage: Lineage, *, holder: str) -> list[Path]:
-        """Return the directories below a lineage's local layers, top first; none for a regular image.
+        """Return the directories below a lineage's local layers, top first; none where all layers are local.
 
         Raises
         ------
         RepositoryError
             A layer of the descriptor cannot be had in time.
         """
-        if lineage.thin is None or lineage.descriptor is None:
+        if lineage.descriptor is None:
             return []
         directories = await self._published(lineage.descriptor, holder=holder)
-        if lineage.thin_has_files:
+        if lineage.thin is not None and lineage.thin_has_files:
             return [await asyncio.to_thread(self._masks.hiding_descriptor), lineage.thin.diff, *directories]
         return directories
 

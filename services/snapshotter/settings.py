@@ -1,5 +1,6 @@
 """Settings of the snapshotter, from environment variables with the prefix `SNAPSHOTTER_`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,17 @@ from pydantic_settings import SettingsConfigDict
 
 from services.node.settings import NodeSettings
 
-__all__ = ["SnapshotterSettings"]
+__all__ = ["RemoteSnapshots", "SnapshotterSettings"]
+
+
+class RemoteSnapshots(StrEnum):
+    """Whose images are made of the layers in repositories, where those are published, without being converted."""
+
+    OFF = "off"
+    """Nobody's."""
+
+    CRI = "cri"
+    """Those that Kubernetes pulls."""
 
 
 def _absolute(path: Path) -> Path:
@@ -32,3 +43,6 @@ class SnapshotterSettings(NodeSettings):
     dockerd mount what is there, so it has this path for them, too."""
     containerd: Path = Path("/run/containerd/containerd.sock")
     """Socket of containerd, which gets the layers of committed images."""
+    remote: RemoteSnapshots = RemoteSnapshots.OFF
+    """Whether layers that the repositories hold are taken from there, and not downloaded, when an ordinary image is
+    pulled: by Kubernetes (cri), or not at all (off)."""

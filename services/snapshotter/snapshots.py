@@ -11,8 +11,9 @@ from services.node.house_keeping import HouseKeeper
 from services.node.lineage import Lineage
 from services.node.locks import Locks
 from services.node.uses import Uses
-from services.snapshotter.errors import BadRequestError, NotFoundError, PreconditionError
+from services.snapshotter.errors import BadRequestError, ExistsError, NotFoundError, PreconditionError
 from services.snapshotter.mounts import Mount, mount_for
+from services.snapshotter.remote import REFERENCE, RemoteLayers
 from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.filters import parse_filters
 from services.snapshotter.store.model import Kind, Snapshot, Usage
@@ -40,16 +41,26 @@ class Snapshotter:
         What snapshots use beside local directories.
     house
         Removes what nothing needs any more.
+    remote
+        Finds layers that need not be unpacked; None where all are.
     """
 
     def __init__(
-        self, *, store: SnapshotStore, thread: SerialThread, unions: Unions, uses: Uses, house: HouseKeeper
+        self,
+        *,
+        store: SnapshotStore,
+        thread: SerialThread,
+        unions: Unions,
+        uses: Uses,
+        house: HouseKeeper,
+        remote: RemoteLayers | None,
     ) -> None:
         self._store = store
         self._thread = thread
         self._unions = unions
         self._uses = uses
         self.house = house
+        self._remote = remote
         self._measuring = Locks[int]()
         self._cleaning = asyncio.Lock()
 
@@ -59,30 +70,47 @@ class Snapshotter:
         Raises
         ------
         ExistsError, NotFoundError, BadRequestError
-            The key is taken, or the parent will not do.
+            The key is taken, or the parent will not do; or what was to be unpacked there is a published layer, and a
+            committed snapshot stands for it.
         RepositoryError
             A layer of a thin image below it cannot be had in time; no snapshot is made.
         """
+        asks_remote = self._remote is not None and kind is Kind.ACTIVE and REFERENCE in labels
 
-        def begin() -> tuple[int, Mount | Lineage]:
+        def begin() -> tuple[int, Snapshot | None, Mount | Below | Lineage]:
             found = self._store.records.parent_for(key, parent)
             number, seen = self._store.reserve(), self._unions.look(None if found is None else found.number)
-            return number, make(number, seen) if isinstance(seen, Below) else seen
+            return number, found, seen if asks_remote or isinstance(seen, Lineage) else make(number, seen)
 
         def make(number: int, below: Below) -> Mount:
             snapshot = self._store.create(number, key, parent, kind, labels, below.attributes)
             return mount_for(self._store, snapshot, below.directories, thin=below.thin)
 
         # In one job where nothing can be slow: a short operation is mostly changes between threads.
-        number, done = await self._thread.run(begin)
+        number, found, done = await self._thread.run(begin)
         if isinstance(done, Mount):
             return done
         try:
-            below = await self._unions.below(done, holder=str(number))
+            if asks_remote and self._remote is not None:
+                await self._refuse_published(number, key, found, labels, self._remote)
+            below = done if isinstance(done, Below) else await self._unions.below(done, holder=str(number))
             return await self._thread.run(lambda: make(number, below))
         except BaseException:
             self._uses.forget(str(number))
             raise
+
+    async def _refuse_published(
+        self, number: int, key: str, parent: Snapshot | None, labels: Mapping[str, str], remote: RemoteLayers
+    ) -> None:
+        url = await remote.find(key, parent, labels, holder=str(number))
+        if url is None:
+            return
+        under = "" if parent is None else parent.name
+        await self._thread.run(
+            lambda: self._store.records.create_remote(number, key, under, labels, reference=REFERENCE, url=url)
+        )
+        _log.info("layer_not_unpacked", snapshot=key, url=url)
+        raise ExistsError(f"snapshot {labels[REFERENCE]} is layer {url}: there is nothing to unpack")
 
     async def mounts(self, key: str) -> Mount:
         """Return what is mounted for a snapshot that is not committed.
@@ -209,7 +237,7 @@ class Snapshotter:
             There is no such snapshot.
         """
         snapshot = await self.stat(key)
-        if snapshot.kind is Kind.VIEW:
+        if snapshot.kind is Kind.VIEW or snapshot.remote is not None:
             return Usage(0, 0)
         async with self._measuring.hold(snapshot.number):
             noted = await self._thread.run(lambda: self._store.records.usage(snapshot.number))

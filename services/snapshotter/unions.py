@@ -5,11 +5,12 @@ import os
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from services.common.descriptor import DESCRIPTOR_NAME
+from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor, ThinLayer
 from services.common.digest import Digest
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.layers import Layer, LayerKind
@@ -105,7 +106,21 @@ class Unions:
         LineageError
             The descriptor that decides is unusable.
         """
-        return await asyncio.to_thread(lambda: trace_below(layers_of(self._store, chain)))
+        return await asyncio.to_thread(self._trace, chain)
+
+    def _trace(self, chain: Sequence[Snapshot]) -> Lineage:
+        """Find what a chain of snapshots stands for.
+
+        What is remote is so from the bottom on. It counts as a descriptor below everything local: one that somebody
+        has put into the image decides all the same, and none of the image's layers can delete it.
+        """
+        local = list(takewhile(lambda snapshot: snapshot.remote is None, chain))
+        lineage = trace_below(layers_of(self._store, local))
+        remote = [snapshot.remote for snapshot in chain if snapshot.remote is not None]
+        if lineage.descriptor is not None or not remote:
+            return lineage
+        layers = [ThinLayer(digest=url.digest, url=url) for url in reversed(remote)]
+        return replace(lineage, descriptor=ThinDescriptor.of(*layers))
 
     def look(self, parent: int | None) -> "Below | Lineage":
         """Find the lower directories of what stands on a committed snapshot, or what `below` needs for that.
@@ -123,19 +138,19 @@ class Unions:
             return known
         chain = self._store.records.chain(parent)
         if (found := self._look_regular(chain)) is None:
-            return trace_below(layers_of(self._store, chain))
+            return self._trace(chain)
         self._regular[parent] = found
         return found
 
     def _look_regular(self, chain: Sequence[Snapshot]) -> Below | None:
-        """Return what a chain is to what stands on it; None where something in it has the name of a descriptor."""
+        """Return what a chain is to what stands on it; None where something in it may be in repositories."""
         directories: list[Path] = []
         for snapshot in chain:
             if (known := self._regular.get(snapshot.number)) is not None:
                 directories += known.directories
                 break
             directory = self._store.diff(snapshot)
-            if os.path.lexists(directory / DESCRIPTOR_NAME):
+            if snapshot.remote is not None or os.path.lexists(directory / DESCRIPTOR_NAME):
                 return None
             directories.append(directory)
         return Below(directories, thin=False, attributes=Attributes.of(directories[0]))
@@ -194,6 +209,7 @@ class Unions:
             snapshots = await self._thread.run(self._store.records.all)
             committed = [one for one in snapshots if one.kind is Kind.COMMITTED]
             named = await asyncio.to_thread(lambda: named_layers(self._store.layer(one) for one in committed))
+            named.update(one.remote.digest for one in committed if one.remote is not None)
             await self._thread.run(lambda: self._store.keep_links(lambda target: _serves(target, named)))
             await asyncio.to_thread(self._masks.keep_only, named)
             return True

@@ -12,7 +12,7 @@ from services.common.layout import LayerLayout, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar, encode_path
 
-__all__ = ["Repository", "digest_of", "newer_thin_json", "thin_json"]
+__all__ = ["DIFF_ID", "Repository", "digest_of", "newer_thin_json", "thin_json"]
 
 DIFF_ID = "d1" * 32
 
@@ -48,11 +48,13 @@ class Repository:
         """Return the directory of a layer's files."""
         return self.root / layer_tree(digest_of(name))
 
-    def sidecar(self, name: str, *, whiteouts: Sequence[bytes] = (), opaque: Sequence[bytes] = ()) -> LayerSidecar:
+    def sidecar(
+        self, name: str, *, whiteouts: Sequence[bytes] = (), opaque: Sequence[bytes] = (), diff_id: str = DIFF_ID
+    ) -> LayerSidecar:
         """Return the sidecar of a layer."""
         return LayerSidecar(
             digest=digest_of(name),
-            diff_id=DIFF_ID,
+            diff_id=diff_id,
             archive_size=1,
             uncompressed_size=1,
             tree_size=1,
@@ -69,6 +71,7 @@ class Repository:
         whiteouts: Sequence[bytes] = (),
         opaque: Sequence[bytes] = (),
         layout: LayerLayout = LayerLayout.FLAT,
+        diff_id: str = DIFF_ID,
     ) -> LayerUrl:
         """Put a layer into the repository, its sidecar last, and return its URL."""
         tree = self.tree(name)
@@ -80,7 +83,7 @@ class Repository:
             (tree / directory).mkdir(parents=True, exist_ok=True)
         if layout is LayerLayout.FLAT:
             (self.root / digest_of(name)).symlink_to(layer_tree(digest_of(name)))
-        sidecar = self.sidecar(name, whiteouts=whiteouts, opaque=opaque)
+        sidecar = self.sidecar(name, whiteouts=whiteouts, opaque=opaque, diff_id=diff_id)
         (self.root / sidecar_path(digest_of(name))).write_bytes(sidecar.encode())
         return self.url(name, layout)
 

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from services.common.descriptor import LayerUrl
+from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
@@ -22,6 +23,7 @@ from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.cvmfs.talk import ClientTalk
 from services.node.errors import LayerNotPublishedError, RepositoryError
 from services.node.masks import MaskStore
+from services.node.metrics import NodeMetrics
 
 __all__ = ["Findings", "LayerFinder", "PublishedLayer"]
 
@@ -39,6 +41,8 @@ class PublishedLayer:
     """The layer's files."""
     mask: Path | None
     """Local directory with the layer's deletions, to be stacked directly below; none if it deletes nothing."""
+    diff_id: Digest | None
+    """What the layer is unpacked from; None where no sidecar says so, nor what it deletes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class LayerFinder:
         Threads for the look-ups.
     talk
         Asks clients to look for a new revision while a layer is waited for.
+    metrics
+        Counts looks and waits.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class LayerFinder:
         masks: MaskStore,
         io: RepositoryIo,
         talk: ClientTalk,
+        metrics: NodeMetrics,
     ) -> None:
         self._repositories = repositories
         self._allowed = frozenset(allowed)
@@ -93,6 +100,7 @@ class LayerFinder:
         self._masks = masks
         self._io = io
         self._talk = talk
+        self._metrics = metrics
         self._refreshed: dict[RepositoryName, float] = {}
         self._not_asked: set[RepositoryName] = set()
         """Repositories whose clients could not be asked the last time, as somebody has been warned."""
@@ -146,6 +154,12 @@ class LayerFinder:
                 f"repository {name} is not among those allowed here "
                 f"({', '.join(sorted(self._allowed)) or 'none'}): add it to {self._setting}"
             )
+        with self._metrics.looks.one(name):
+            await self._look_into(name, urls, findings, holder=holder)
+
+    async def _look_into(
+        self, name: RepositoryName, urls: Sequence[LayerUrl], findings: Findings, *, holder: str
+    ) -> None:
         root = await self._repositories.ensure(name, holder=holder)
         known = {url: self._found.pop(url, None) for url in urls}
 
@@ -189,17 +203,19 @@ class LayerFinder:
         found = await self._find_surely(urls, holder=holder)
         if len(found) == len(set(urls)):
             return found
-        async with self._refreshing({url.repository for url in urls if url not in found}):
-            while missing := [url for url in urls if url not in found]:
-                if loop.time() + pause > deadline:
-                    raise LayerNotPublishedError(
-                        f"{len(missing)} of {len(urls)} layers did not show within {timeout:g} s, the first one is "
-                        f"{missing[0]}: ask the publisher about it (GET /v1/layers/{missing[0].digest}), "
-                        "or try again when the CVMFS client has seen the new revision"
-                    )
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, 1.0)
-                found |= await self._find_surely(missing, holder=holder)
+        absent = sorted({url.repository for url in urls if url not in found})
+        with self._metrics.publication_waits.one(absent[0]):
+            async with self._refreshing(absent):
+                while missing := [url for url in urls if url not in found]:
+                    if loop.time() + pause > deadline:
+                        raise LayerNotPublishedError(
+                            f"{len(missing)} of {len(urls)} layers did not show within {timeout:g} s, the first one is "
+                            f"{missing[0]}: ask the publisher about it (GET /v1/layers/{missing[0].digest}), "
+                            "or try again when the CVMFS client has seen the new revision"
+                        )
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, 1.0)
+                    found |= await self._find_surely(missing, holder=holder)
         return found
 
     async def _find_surely(self, urls: Sequence[LayerUrl], *, holder: str) -> dict[LayerUrl, PublishedLayer]:
@@ -257,14 +273,15 @@ class LayerFinder:
             content = _read_sidecar(os.path.join(real_root, sidecar_path(url.digest)), url)
         except FileNotFoundError:
             # A converter that writes no sidecars publishes a layer in one transaction, so what shows is whole.
-            return PublishedLayer(Path(tree), None) if url.has_foreign_layout else None
+            return PublishedLayer(Path(tree), None, None) if url.has_foreign_layout else None
         try:
             sidecar = LayerSidecar.parse(content, where=f"layer {url}")
         except InvalidValueError as error:
             raise RepositoryError(str(error)) from error
         if sidecar.digest != url.digest:
             raise RepositoryError(f"the sidecar of layer {url} is that of layer {sidecar.digest}")
-        return PublishedLayer(Path(tree), self._masks.for_layer(sidecar) if sidecar.needs_mask else None)
+        mask = self._masks.for_layer(sidecar) if sidecar.needs_mask else None
+        return PublishedLayer(Path(tree), mask, Digest(sidecar.diff_id))
 
 
 def _read_sidecar(place: str, url: LayerUrl) -> bytes:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from services.common.descriptor import LayerUrl
+
 __all__ = ["Kind", "Snapshot", "Usage"]
 
 
@@ -35,6 +37,8 @@ class Snapshot:
     updated: int
     """Nanoseconds since 1970."""
     labels: Mapping[str, str]
+    remote: LayerUrl | None
+    """The published layer that it is, with no files of its own here; None for all others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from services.common.descriptor import LayerUrl
 from services.common.durable import sync_directory
 from services.snapshotter.errors import (
     BadRequestError,
@@ -27,7 +28,7 @@ from services.snapshotter.store.model import Kind, Snapshot, Usage
 
 __all__ = ["Records"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE snapshots (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,7 +40,8 @@ CREATE TABLE snapshots (
     labels TEXT NOT NULL,  -- JSON
     size INTEGER,  -- of a committed snapshot, once somebody has asked
     inodes INTEGER,
-    published TEXT  -- JSON: the layers that a committed snapshot is in a thin image, once they have been uploaded
+    published TEXT,  -- JSON: the layers that a committed snapshot is in a thin image, once they have been uploaded
+    remote TEXT  -- URL of the published layer that a committed snapshot is, without files of its own
 ) STRICT;
 CREATE INDEX children ON snapshots(parent);
 CREATE TABLE links (
@@ -47,9 +49,12 @@ CREATE TABLE links (
     target TEXT NOT NULL UNIQUE
 ) STRICT;
 """
+_FROM_FIRST: Final = "ALTER TABLE snapshots ADD COLUMN remote TEXT;"
+"""Makes the tables of version 1 those of version 2."""
+
 _SELECT: Final = """
 SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
-    s.kind, s.created, s.updated, s.labels
+    s.kind, s.created, s.updated, s.labels, s.remote
 FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
 """
 _CHAIN: Final = """
@@ -59,7 +64,7 @@ WITH RECURSIVE chain(depth, number) AS (
     SELECT depth + 1, parent FROM chain JOIN snapshots USING (number) WHERE parent IS NOT NULL
 )
 SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
-    s.kind, s.created, s.updated, s.labels
+    s.kind, s.created, s.updated, s.labels, s.remote
 FROM chain JOIN snapshots s ON s.number = chain.number LEFT JOIN snapshots p ON p.number = s.parent
 ORDER BY depth
 """
@@ -102,8 +107,9 @@ class Records:
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
+        if version in (0, 1):
+            changes = _FROM_FIRST if version else _SCHEMA
+            self._connection.executescript(f"BEGIN;{changes}PRAGMA user_version = {_VERSION};COMMIT;")
         elif version != _VERSION:
             raise StateError(f"{self._path} is of version {version}, this program knows {_VERSION}: upgrade it")
 
@@ -201,7 +207,40 @@ class Records:
                 "INSERT INTO snapshots (number, name, parent, kind, created, updated, labels) VALUES (?,?,?,?,?,?,?)",
                 (number, key, on, kind, now, now, _encode(kept)),
             )
-        return Snapshot(number, key, on, parent, kind, now, now, kept)
+        return Snapshot(number, key, on, parent, kind, now, now, kept, remote=None)
+
+    def create_remote(
+        self, number: int, key: str, parent: str, labels: Mapping[str, str], *, reference: str, url: LayerUrl
+    ) -> Snapshot:
+        """Add a committed snapshot that is a published layer, unless there is one for the same purpose.
+
+        Parameters
+        ----------
+        reference
+            Label by whose value and by the parent whoever asks for such a snapshot finds it.
+        url
+            The layer, also of one that was there before: this one has just been seen.
+
+        Raises
+        ------
+        ExistsError, NotFoundError, BadRequestError
+            As `parent_for`.
+        """
+        with self._transaction() as connection:
+            below = self.parent_for(key, parent)
+            under = below and below.number
+            now = time.time_ns()
+            siblings = connection.execute(_SELECT + "WHERE s.parent IS ? AND s.remote IS NOT NULL", (under,))
+            for snapshot in map(_snapshot, siblings.fetchall()):
+                if snapshot.labels.get(reference) == labels[reference]:
+                    connection.execute("UPDATE snapshots SET remote = ? WHERE number = ?", (url, snapshot.number))
+                    return self.find(snapshot.name)
+            connection.execute(
+                "INSERT INTO snapshots (number, name, parent, kind, created, updated, labels, remote)"
+                " VALUES (?,?,?,?,?,?,?,?)",
+                (number, key, under, Kind.COMMITTED, now, now, _encode(_kept(labels)), url),
+            )
+            return self.find(key)
 
     def commit(self, name: str, key: str, labels: Mapping[str, str]) -> Snapshot:
         """Make an active snapshot a committed one, under its name for good, and return it.
@@ -314,6 +353,7 @@ def _snapshot(row: sqlite3.Row) -> Snapshot:
         created=row["created"],
         updated=row["updated"],
         labels=json.loads(row["labels"]),
+        remote=None if row["remote"] is None else LayerUrl(row["remote"]),
     )
 
 

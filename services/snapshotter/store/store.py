@@ -3,7 +3,7 @@
 On disk, below the directory::
 
     snapshots.sqlite    what is known of the snapshots
-    l/<number>/         a snapshot's own files, in the kernel's overlay encoding
+    l/<number>/         a snapshot's own files, in the kernel's overlay encoding; none of one that is a published layer
     l/_<number>         short link to a lower directory that is no snapshot's
     work/<number>/      overlay work directory of a snapshot that is not a view
     trash/              what has been removed, until Cleanup
@@ -103,7 +103,7 @@ class SnapshotStore:
                 # Its record was lost with the power, and its number is given to another one.
                 directory.unlink()
         for snapshot in snapshots:
-            if not self.diff(snapshot).exists():
+            if snapshot.remote is None and not self.diff(snapshot).exists():
                 _log.warning("snapshot_has_lost_its_files", snapshot=snapshot.name, number=snapshot.number)
                 self.diff(snapshot).mkdir()
             if snapshot.kind is Kind.ACTIVE:
