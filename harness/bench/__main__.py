@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.bench import memory, rows
+from harness.bench.bucket import bucket
 from harness.bench.calls import calls
 from harness.bench.conversion import conversion
 from harness.bench.measure import Row
@@ -21,7 +22,7 @@ __all__: list[str] = []
 
 _ROOT: Final = Path(__file__).parents[2]
 _ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
-_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "calls")
+_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "bucket", "calls")
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -49,6 +50,7 @@ async def _run(only: Sequence[str], runs: int) -> None:
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
+            "bucket": lambda: bucket(directory / "bucket"),
             "calls": lambda: calls(directory / "calls", 3 * runs),
         }
         for name, row in work.items():
