@@ -4,6 +4,8 @@
 #   suite-cvmfs  the same with cvmfs_server, from where the build argument CVMFS_SOURCE says
 #   repository   serves the repository to CVMFS clients and caches
 #   plugin       the managed plugin of worker nodes, as a directory: make plugin
+#   snapshotter  the containerd snapshotter of Kubernetes nodes
+#   cvmfs-client the CVMFS client of Kubernetes nodes, from where CVMFS_SOURCE says
 #   seaweedfs    an object store from a wheel, where no image of one can be had
 #
 # docker build --target suite .
@@ -145,6 +147,50 @@ RUN /opt/suite/bin/python -m services.graphdriver.managed.config >/config.json
 FROM scratch AS plugin
 COPY --from=plugin-config /config.json /
 COPY --from=plugin-files / /rootfs/
+
+
+# --- Kubernetes nodes: the snapshotter -------------------------------------------------------------------------------
+
+FROM uv AS snapshotter-packages
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/root/.cache/uv \
+    with-ca-bundle uv sync -q --frozen --only-group snapshotter --no-install-project \
+    && prune-packages /opt/suite/lib
+
+FROM python AS snapshotter
+COPY --from=snapshotter-packages /opt/suite /opt/suite
+COPY --from=code /code /opt/code
+ENV PATH=/opt/suite/bin:$PATH \
+    PYTHONPATH=/opt/code
+LABEL org.opencontainers.image.title="CVMFS thin images: snapshotter" \
+      org.opencontainers.image.description="containerd's snapshotter for images whose layers are in CernVM-FS" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENTRYPOINT ["python", "-m", "services.snapshotter"]
+
+
+# --- Kubernetes nodes: the CVMFS client ------------------------------------------------------------------------------
+
+FROM ${BASE_IMAGE} AS cvmfs-client
+ARG CVMFS_SOURCE
+ARG CVMFS_PACKAGES="cvmfs"
+COPY docker/install-cvmfs /usr/local/bin/
+RUN --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    rm -f /etc/apt/apt.conf.d/docker-clean \
+    && apt-get update -q \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+       -o Dpkg::Options::=--force-unsafe-io ca-certificates fuse3 tini \
+    && install-cvmfs "$CVMFS_SOURCE" $CVMFS_PACKAGES \
+    && rm -rf /var/log/* /var/cache/debconf/* /var/lib/dpkg/*-old \
+    # What is mounted there. The client reads a site's settings, and these where its keys are.
+    && install -d /cvmfs /etc/cvmfs/site /var/lib/cvmfs /run/cvmfs \
+    && ln -sf site/default.local /etc/cvmfs/default.local
+COPY docker/cvmfs-client /usr/local/bin/
+LABEL org.opencontainers.image.title="CernVM-FS client" \
+      org.opencontainers.image.description="Mounts CernVM-FS repositories for the machine that it runs on" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENTRYPOINT ["tini", "--", "cvmfs-client"]
 
 
 # --- publisher, set-up, docker2cvmfs ---------------------------------------------------------------------------------

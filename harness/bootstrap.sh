@@ -89,6 +89,7 @@ find_missing() {
     need bindfs bindfs
     need containernetworking-plugins /usr/lib/cni/ptp
     need chromium chromium
+    need kustomize kustomize
     need ceph-mon ceph-mon
     need ceph-osd ceph-osd
     need radosgw radosgw

@@ -3,18 +3,21 @@
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from harness.bench import memory, rows
+from harness.bench import containerd, memory, rows
 from harness.bench.calls import calls
+from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
 from harness.bench.cri import cri
 from harness.bench.measure import Row
 from harness.bench.native import native
+from harness.bench.queued import queued
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
+from harness.commands import run
 from harness.disk import mount_disk
 from harness.sandbox import Sandbox
 
@@ -22,7 +25,23 @@ __all__: list[str] = []
 
 _ROOT: Final = Path(__file__).parents[2]
 _ROOTFS: Final = _ROOT / ".cache" / "debian-trixie.tar"
-_ROWS: Final = ("memory", "load", "start", "commit", "build", "visible", "conversion", "native", "calls", "cri")
+_CONTAINERD_ROWS: Final = tuple(
+    f"containerd-{name}" for name in ("memory", "start", "many", "load", "pull", "commit", "build")
+)
+_DOCKER_ROWS: Final = (
+    "memory",
+    "load",
+    "start",
+    "commit",
+    "build",
+    "visible",
+    "conversion",
+    "native",
+    "queued",
+    "calls",
+    "cri",
+)
+_ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS)
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -39,6 +58,18 @@ async def _run(only: Sequence[str], runs: int) -> None:
     directory = workspace / "disk"
     await mount_disk(workspace / "disk.img", directory)
     result: list[Row] = []
+    if not set(only).isdisjoint(_DOCKER_ROWS):
+        result += await _docker_rows(directory / "docker", only, runs)
+    if not set(only).isdisjoint(_CONTAINERD_ROWS):
+        result += await _containerd_rows(directory / "containerd", only, runs)
+    # "Docker version 26.1.5+dfsg1, build 411e817"
+    docker = (await run("dockerd", "--version")).text.split()[2].rstrip(",")
+    print(f"\nDocker {docker}\n\n{table(result)}\n\n{closing_note(result)}")
+    write_json(result, docker=docker, destination=_ROOT / "bench.json")
+
+
+async def _docker_rows(directory: Path, only: Sequence[str], runs: int) -> list[Row]:
+    directory.mkdir()
     async with open_rig(directory, rootfs=_ROOTFS, variants=runs + 1) as rig:
         work: dict[str, _Work] = {
             # First, since a peak is one of all that was done before.
@@ -50,20 +81,39 @@ async def _run(only: Sequence[str], runs: int) -> None:
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
+            "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
             "cri": lambda: cri(directory / "cri", rig.stratum0, runs),
         }
-        for name, row in work.items():
-            if name in only:
-                started = time.perf_counter()
-                measured = await row()
-                # At once, so that a row that fails later takes no result along.
-                print(f"{name}: {time.perf_counter() - started:.0f} s\n{table(measured)}\n", flush=True)
-                result += measured
-        result.append(memory.peaks(rig, "peak memory, the whole run", None))
-        docker = (await rig.plain.docker("version", "--format={{.Server.Version}}")).text
-    print(f"\nDocker {docker}\n\n{table(result)}\n\n{closing_note(result)}")
-    write_json(result, docker=docker, destination=_ROOT / "bench.json")
+        measured = await _measure(work, only)
+        return [*measured, memory.peaks(rig, "peak memory, the whole run", None)]
+
+
+async def _containerd_rows(directory: Path, only: Sequence[str], runs: int) -> list[Row]:
+    async with open_containerd_rig(directory, rootfs=_ROOTFS) as rig:
+        work: dict[str, _Work] = {
+            # First, before anything else has used memory.
+            "containerd-memory": lambda: containerd.memory(rig),
+            "containerd-start": lambda: containerd.start(rig, runs),
+            "containerd-many": lambda: containerd.many(rig, runs),
+            "containerd-load": lambda: containerd.load(rig, runs),
+            "containerd-pull": lambda: containerd.pull(rig, runs),
+            "containerd-commit": lambda: containerd.commit(rig, runs),
+            "containerd-build": lambda: containerd.build(rig, runs),
+        }
+        return await _measure(work, only)
+
+
+async def _measure(work: Mapping[str, _Work], only: Sequence[str]) -> list[Row]:
+    result: list[Row] = []
+    for name, row in work.items():
+        if name in only:
+            started = time.perf_counter()
+            measured = await row()
+            # At once, so that a row that fails later takes no result along.
+            print(f"{name}: {time.perf_counter() - started:.0f} s\n{table(measured)}\n", flush=True)
+            result += measured
+    return result
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from harness.engine import Engine
 from harness.images import write_image
 
-__all__ = ["LARGE_FILE", "SMALL_FILES", "Material", "make_material"]
+__all__ = ["LARGE_FILE", "SMALL_FILES", "Material", "make_material", "make_variants"]
 
 SMALL_FILES: Final = """
 import os
@@ -62,16 +62,17 @@ async def make_material(engine: Engine, *, rootfs: Path, base_image: str, direct
     await engine.docker("cp", "writer:/many", "-", output=many)
     return Material(
         base=base,
-        debian=await asyncio.to_thread(_make_variants, "debian", rootfs, directory, variants),
-        many_files=await asyncio.to_thread(_make_variants, "many", many, directory, variants),
+        debian=await asyncio.to_thread(make_variants, "debian", rootfs, directory, variants),
+        many_files=await asyncio.to_thread(make_variants, "many", many, directory, variants),
     )
 
 
-def _make_variants(name: str, layer: Path, directory: Path, count: int) -> list[Path]:
+def make_variants(name: str, layer: Path, directory: Path, count: int) -> list[Path]:
+    """Write docker archives of the images `NAME:0` and so on, each a layer with a file of its own in it (blocking)."""
     archives = [directory / f"{name}-{number}.tar" for number in range(count)]
     for number, archive in enumerate(archives):
         varied = shutil.copyfile(layer, directory / "layer.tar")
         with tarfile.open(varied, "a") as tar:
-            tar.addfile(tarfile.TarInfo(f"variant-{number}"))
+            tar.addfile(tarfile.TarInfo(f"{name}-{number}"))
         write_image(archive, name=f"{name}:{number}", layers=[varied])
     return archives

@@ -8,7 +8,7 @@ from harness.bench.measure import Row, Target
 from harness.bench.rig import Rig
 from harness.peak_memory import peak_memory
 
-__all__ = ["large_layer", "peaks"]
+__all__ = ["large_layer", "peaks", "resident"]
 
 _SIZE: Final = 2_000_000_000
 """Of the layer, in bytes."""
@@ -21,6 +21,13 @@ def _peak(pid: int) -> float:
     """Return the largest resident set that a process and its children have had, in MB."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return peak_memory(pid) / 1e6 + sum(_peak(int(child)) for child in children)
+
+
+def resident(pid: int) -> float:
+    """Return the resident set that a process has at the moment, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (size,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    return size * 1024 / 1e6
 
 
 def peaks(rig: Rig, name: str, limit: float | None) -> Row:

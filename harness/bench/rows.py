@@ -1,4 +1,4 @@
-"""The rows: what a node gains or loses by the suite's driver, and what thin images cost.
+"""The rows: what a node gains or loses by the suite's front end, and what thin images cost.
 
 Nothing is removed between runs, for the reason that `Material` gives.
 """
@@ -17,11 +17,22 @@ from harness.bench.subjects import Subject, bound, within
 from harness.containers import time_start
 from harness.stratum0 import Stratum0
 
-__all__ = ["build", "commit", "load", "start", "visible"]
+__all__ = [
+    "ONE_FILE",
+    "build",
+    "build_rows",
+    "commit",
+    "commit_row",
+    "load",
+    "load_row",
+    "start",
+    "start_row",
+    "visible",
+]
 
 _GIGABYTE: Final = 1_000_000_000
 
-_ONE_FILE: Final = "open('/one', 'w').write('one')"
+ONE_FILE: Final = "open('/one', 'w').write('one')"
 
 _DOCKERFILE: Final = """\
 FROM {image}
@@ -42,12 +53,13 @@ RUN find /app -type f > /app/list
 async def load(regular: Sequence[Subject], material: Material, runs: int) -> list[Row]:
     """Load an image of 160 MB, and one of 30,000 small files."""
     return [
-        await _load_one("load of 160 MB Debian", regular, material.debian, runs, 1.25),
-        await _load_one("load of 30,000 small files", regular, material.many_files, runs, 1.5),
+        await load_row("load of 160 MB Debian", regular, material.debian, runs, limit=1.25),
+        await load_row("load of 30,000 small files", regular, material.many_files, runs, limit=1.5),
     ]
 
 
-async def _load_one(name: str, regular: Sequence[Subject], archives: list[Path], runs: int, limit: float) -> Row:
+async def load_row(name: str, regular: Sequence[Subject], archives: list[Path], runs: int, *, limit: float) -> Row:
+    """Load docker archives, each of which is loaded once by everybody."""
     left = {subject.name: iter(archives) for subject in regular}
 
     async def once(subject: Subject) -> float:
@@ -61,13 +73,17 @@ async def _load_one(name: str, regular: Sequence[Subject], archives: list[Path],
 
 async def start(subjects: Sequence[Subject], runs: int) -> list[Row]:
     """Create, start and remove a container."""
+    return [await start_row("create + start + remove", subjects, runs, targets=within(subjects, 1.15))]
+
+
+async def start_row(name: str, subjects: Sequence[Subject], runs: int, *, targets: tuple[Target, ...]) -> Row:
+    """Create, start and remove a container of every subject."""
 
     async def once(subject: Subject) -> float:
         return await time_start(subject.engine, subject.image)
 
     # A start is short, so that more of them give a steadier median at no cost.
-    row = await compare("create + start + remove", bound(subjects, once), runs=3 * runs, targets=within(subjects, 1.15))
-    return [row]
+    return await compare(name, bound(subjects, once), runs=3 * runs, targets=targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +100,7 @@ class _Change:
 
 
 _CHANGES: Final = (
-    _Change(what="one file", script=_ONE_FILE, limit=1.25, turns=3),
+    _Change(what="one file", script=ONE_FILE, limit=1.25, turns=3),
     _Change(what="1 GB", script=LARGE_FILE, limit=1.25),
     _Change(what="30,000 small files", script=SMALL_FILES, limit=1.5),
 )
@@ -92,10 +108,22 @@ _CHANGES: Final = (
 
 async def commit(subjects: Sequence[Subject], regular: Sequence[Subject], runs: int) -> list[Row]:
     """Commit one file, one gigabyte and 30,000 small files; a thin image's commit includes its upload."""
-    return [await _commit_one(change, subjects, runs, within(regular, change.limit)) for change in _CHANGES]
+    return [
+        await commit_row(
+            f"commit of {change.what}",
+            subjects,
+            change.turns * runs,
+            script=change.script,
+            targets=within(regular, change.limit),
+        )
+        for change in _CHANGES
+    ]
 
 
-async def _commit_one(change: _Change, subjects: Sequence[Subject], runs: int, targets: tuple[Target, ...]) -> Row:
+async def commit_row(
+    name: str, subjects: Sequence[Subject], runs: int, *, script: str, targets: tuple[Target, ...]
+) -> Row:
+    """Commit a container in which a script has made a change."""
     turns = itertools.count()
     containers: dict[str, str] = {}
 
@@ -110,9 +138,8 @@ async def _commit_one(change: _Change, subjects: Sequence[Subject], runs: int, t
         return seconds
 
     for subject in subjects:
-        containers[subject.name] = await _run_changed(subject, change.script)
-    runs *= change.turns
-    row = await compare(f"commit of {change.what}", bound(subjects, once), runs=runs, targets=targets)
+        containers[subject.name] = await _run_changed(subject, script)
+    row = await compare(name, bound(subjects, once), runs=runs, targets=targets)
     for subject in subjects:
         await subject.engine.docker("kill", containers[subject.name])
     return row
@@ -128,7 +155,7 @@ async def _run_changed(subject: Subject, script: str) -> str:
 
 async def visible(thin: Subject, stratum0: Stratum0, runs: int) -> list[Row]:
     """Commit one file to a thin image and wait until the repository shows it; from the start of the commit."""
-    container = await _run_changed(thin, _ONE_FILE)
+    container = await _run_changed(thin, ONE_FILE)
     turns = itertools.count()
 
     async def once(subject: Subject) -> float:
@@ -151,6 +178,13 @@ async def visible(thin: Subject, stratum0: Stratum0, runs: int) -> list[Row]:
 
 async def build(regular: Sequence[Subject], directory: Path, runs: int) -> list[Row]:
     """Build an image in ten steps, by BuildKit and by the classic builder."""
+    return await build_rows("ten-step build", regular, directory, runs)
+
+
+async def build_rows(
+    name: str, regular: Sequence[Subject], directory: Path, runs: int, *, targets: tuple[Target, ...] = ()
+) -> list[Row]:
+    """Build an image in ten steps, by both builders; the directory gets what they build from."""
     context = directory / "context"
     context.mkdir()
     (context / "small").write_text("small\n")
@@ -167,6 +201,6 @@ async def build(regular: Sequence[Subject], directory: Path, runs: int) -> list[
         return once
 
     return [
-        await compare("ten-step build, BuildKit", bound(regular, building("1")), runs=runs),
-        await compare("ten-step build, classic", bound(regular, building("0")), runs=runs),
+        await compare(f"{name}, BuildKit", bound(regular, building("1")), runs=runs, targets=targets),
+        await compare(f"{name}, classic", bound(regular, building("0")), runs=runs, targets=targets),
     ]

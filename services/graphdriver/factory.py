@@ -15,6 +15,7 @@ from services.node.filling import LayerFiller
 from services.node.house_keeping import HouseKeeper
 from services.node.layers import LayerStore
 from services.node.lineages import Lineages
+from services.node.metrics import NodeMetrics
 from services.node.mounted_unions import MountedUnions
 from services.node.overlay_check import check_overlay
 from services.node.parts import NodeParts
@@ -48,6 +49,8 @@ class DriverFactory:
         self._limits = limits
         self._store = store
         self._io = RepositoryIo(timeout=settings.lookup_timeout)
+        self.metrics = NodeMetrics()
+        """What they count, one after the other."""
 
     def build(self, home: Path) -> Driver:
         """Build the driver for a home directory. Blocks.
@@ -67,6 +70,7 @@ class DriverFactory:
             store=self._store,
             repositories=repositories,
             io=self._io,
+            metrics=self.metrics,
         )
         builder = UnionBuilder(
             layers=layers, masks=node.masks, directories=node.directories, finder=node.finder, io=self._io
@@ -95,6 +99,7 @@ class DriverFactory:
                 finder=node.finder,
                 repositories=repositories,
                 features=features,
+                state=node.state,
             ),
             house=HouseKeeper(unions=builder, copies=node.copies, finder=node.finder, uses=node.uses),
         )

@@ -15,6 +15,7 @@ from services.graphdriver.plugin.server import serve
 from services.graphdriver.plugin.session import Session
 from services.graphdriver.settings import GraphDriverSettings
 from services.node.configuration import Configuration
+from services.node.monitoring import Monitoring
 from services.node.process import run_front_end
 
 __all__ = ["run"]
@@ -49,10 +50,12 @@ async def _serve(configuration: Configuration[GraphDriverSettings], stop: asynci
             store = await stack.enter_async_context(ObjectStore(settings=configuration.store))
         factory = DriverFactory(settings=settings, limits=configuration.limits, store=store)
         session = Session(state=settings.state, factory=factory)
+        monitoring = Monitoring(metrics=factory.metrics, state=session.state)
+        await stack.enter_async_context(monitoring.serve(settings.metrics, setting=settings.variable("metrics")))
         await session.restore()
         async with asyncio.TaskGroup() as tasks:
             house_keeping = tasks.create_task(session.keep_house(settings.copy_interval))
-            async with serve(build_app(session), settings.socket):
+            async with serve(build_app(session, factory.metrics), settings.socket):
                 _log.info("serving", socket=str(settings.socket), repositories=settings.repositories)
                 if not session.initialised:
                     _log.info("waiting_for_the_engine", hint=_WAITING)

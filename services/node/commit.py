@@ -22,6 +22,7 @@ from services.node.errors import CommitError
 from services.node.layers import Layer
 from services.node.lineage import Lineage
 from services.node.local_copies import LocalCopies, LocalCopy
+from services.node.metrics import NodeMetrics
 from services.node.removal import delete_leftovers
 
 __all__ = ["Committer"]
@@ -56,6 +57,8 @@ class Committer:
         Form of the paths that descriptors name.
     limits
         What a publisher would refuse is not committed: it would be found out when the container is gone.
+    metrics
+        Counts uploads.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class Committer:
         repository: RepositoryName | None,
         layout: LayerLayout,
         limits: ArchiveLimits,
+        metrics: NodeMetrics,
     ) -> None:
         self._copies = copies
         self._store = store
         self._repository = repository
         self._layout = layout
         self._limits = limits
+        self._metrics = metrics
 
     async def commit(self, layer: Layer, lineage: Lineage) -> ThinDescriptor:
         """Upload a container's changes and every local layer below them, base first.
@@ -114,7 +119,9 @@ class Committer:
             archive = await run_in_thread(write)
             url = LayerUrl.of(repository, archive.digest, self._layout)
             log = _log.bind(layer=part.layer.id, digest=archive.digest, repository=repository)
-            created = await self._store.upload(archive, repository=repository)
+            with self._metrics.uploads.one():
+                created = await self._store.upload(archive, repository=repository)
+            self._metrics.uploaded_bytes.inc(archive.size if created else 0)
             await run_in_thread(lambda: self._copies.keep(LocalCopy(archive, url)))
         except (SuiteError, OSError) as error:
             raise CommitError(f"layer {part.layer.id} was not committed: {error}") from error

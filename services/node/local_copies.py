@@ -52,6 +52,11 @@ class LocalCopy:
         """The extraction, if there is one yet."""
         return self.archive.path.with_name("tree")
 
+    @property
+    def record(self) -> Path:
+        """What is written down about it, when it is kept."""
+        return self.archive.path.with_name(_RECORD)
+
 
 class LocalCopies:
     """The local copies below one home directory.

@@ -15,7 +15,9 @@ from services.node.cvmfs.talk import ClientTalk
 from services.node.local_copies import LocalCopies
 from services.node.lower_directories import LowerDirectories
 from services.node.masks import MaskStore
+from services.node.metrics import NodeMetrics
 from services.node.settings import NodeSettings
+from services.node.state_reader import NodeStateReader
 from services.node.uses import Uses
 
 __all__ = ["NodeParts"]
@@ -34,6 +36,7 @@ class NodeParts:
     directories: LowerDirectories
     committer: Committer
     uses: Uses
+    state: NodeStateReader
 
     @classmethod
     def build(
@@ -45,6 +48,7 @@ class NodeParts:
         store: ObjectStore | None,
         repositories: Repositories,
         io: RepositoryIo,
+        metrics: NodeMetrics,
     ) -> Self:
         """Build them. Blocks.
 
@@ -62,6 +66,8 @@ class NodeParts:
             The repositories on this machine.
         io
             Threads for look-ups in them.
+        metrics
+            What is counted.
         """
         masks = MaskStore(home)
         copies = LocalCopies(home=home, limits=limits)
@@ -72,6 +78,7 @@ class NodeParts:
             masks=masks,
             io=io,
             talk=ClientTalk(command=settings.cvmfs_talk, state=_CLIENT_STATE, io=io),
+            metrics=metrics,
         )
         target = settings.upload_repository
         return cls(
@@ -85,6 +92,8 @@ class NodeParts:
                 repository=RepositoryName(target) if target is not None else None,
                 layout=settings.layout,
                 limits=limits,
+                metrics=metrics,
             ),
             uses=Uses(repositories=repositories, copies=copies),
+            state=NodeStateReader(copies=copies, finder=finder, repositories=repositories, io=io),
         )

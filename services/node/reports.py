@@ -11,6 +11,7 @@ from services.node.lineages import Lineages
 from services.node.local_copies import LocalCopies
 from services.node.mounted_unions import MountedUnions
 from services.node.overlay_check import OverlayFeatures
+from services.node.state_reader import NodeStateReader
 from services.node.tree_size import tree_size
 
 __all__ = ["HARD_LINKS", "HARD_LINKS_KEPT", "Reports"]
@@ -40,6 +41,8 @@ class Reports:
         Those that are in use.
     features
         What the kernel can do for unions.
+    state
+        Puts together how the node is, for programs.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Reports:
         finder: LayerFinder,
         repositories: Repositories,
         features: OverlayFeatures,
+        state: NodeStateReader,
     ) -> None:
         self._layers = layers
         self._lineages = lineages
@@ -60,6 +64,7 @@ class Reports:
         self._finder = finder
         self._repositories = repositories
         self._features = features
+        self.state = state
 
     async def metadata(self, layer_id: LayerId) -> dict[str, str]:
         """Return a layer's directories and what its union is made of, for people."""

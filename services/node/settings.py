@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from services.common.layout import LayerLayout
+from services.common.listen_address import ListenAddressField
 from services.common.logs import LogFormat, LogLevel
 from services.common.repository_name import RepositoryNameField
 from services.common.settings import CommaSeparated, Settings
@@ -34,6 +35,9 @@ class NodeSettings(Settings):
     copy_interval: Annotated[float, Field(gt=0)] = 30
     """How often it is looked for what can go, in seconds: local copies of committed layers that are published now, and
     what removed images needed."""
+    metrics: ListenAddressField | None = None
+    """Where `/metrics` and `/healthz` are served, nowhere by default: the absolute path of a socket, which root alone
+    can open, or an address and a port, such as 127.0.0.1:9478. Reading needs no token."""
     log_level: LogLevel = LogLevel.INFO
     """The least severe events that are logged."""
     log_format: LogFormat = LogFormat.AUTO

@@ -6,6 +6,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.common.settings import SettingsError, render_help
 from services.node.configuration import Configuration
+from services.snapshotter.kubernetes import kubernetes_snippet, kubernetes_snippet_with_commits
 from services.snapshotter.process import run
 from services.snapshotter.settings import SnapshotterSettings
 from services.snapshotter.snippets import CONTAINERD_VERSIONS, containerd_snippet, dockerd_snippet
@@ -20,8 +21,10 @@ _PURPOSE = (
 
 
 _USAGE = """\
-usage: python -m services.snapshotter config --containerd VERSION    config.toml of containerd ({versions})
-       python -m services.snapshotter config --dockerd               daemon.json of dockerd
+usage: python -m services.snapshotter config --dockerd
+           daemon.json of dockerd
+       python -m services.snapshotter config --containerd VERSION [--kubernetes [--commits]]
+           config.toml of containerd ({versions}): for Docker, or for nodes of Kubernetes, there without commits or with
 """
 
 
@@ -36,6 +39,10 @@ def main() -> int:
                 text = f"{render_help('python -m services.snapshotter', _PURPOSE, groups)}\n{_usage()}"
             case ["config", "--containerd", version] if version in CONTAINERD_VERSIONS:
                 text = containerd_snippet(SnapshotterSettings.load(), version)
+            case ["config", "--containerd", version, "--kubernetes"] if version in CONTAINERD_VERSIONS:
+                text = kubernetes_snippet(SnapshotterSettings.load(), version)
+            case ["config", "--containerd", version, "--kubernetes", "--commits"] if version in CONTAINERD_VERSIONS:
+                text = kubernetes_snippet_with_commits(SnapshotterSettings.load(), version)
             case ["config", "--dockerd"]:
                 text = dockerd_snippet()
             case arguments:

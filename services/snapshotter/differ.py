@@ -1,51 +1,46 @@
 """The differ: commits of thin containers become thin layers.
 
-What it does not know how to do better than containerd's own differ, which compares the trees that are mounted, it
-declines at once.
+What a container or a step of a build has changed on a thin image is uploaded, and the layer holds the new descriptor
+alone. A step that has a descriptor itself, be it a copied file of the build's, becomes a layer of the step's own files:
+what is mounted for it is the image that the descriptor stands for, and compared with what lies below, it would be all
+of that image. A container shows no such image, whatever it has at that place: it is committed with an ordinary file.
+
+What else there is, containerd's own differ does as well, which compares the trees that are mounted: it is declined at
+once.
 """
 
 import asyncio
-import gzip
-import hashlib
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from tempfile import TemporaryFile
 from typing import Final
 
 import structlog
 
-from services.common.archive.pack import has_changes
+from services.common.archive.pack import has_changes, pack
+from services.common.archive.tarwriter import Sink
 from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor
-from services.common.digest import Digest
-from services.node.lineage import Lineage, holds_descriptor
+from services.common.errors import SuiteError
+from services.common.streams import run_in_thread
+from services.node.errors import CommitError
+from services.node.lineage import holds_descriptor
+from services.snapshotter.blobs import DEFAULT_MEDIA_TYPE, MEDIA_TYPES, Blob, write_blob
 from services.snapshotter.content import ContentStore
 from services.snapshotter.errors import BadRequestError, DeclinedError
-from services.snapshotter.mounts import Mount, thin_number
+from services.snapshotter.mounts import Mount, read_only_paths, thin_number
 from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.store import SnapshotStore
 from services.snapshotter.unions import Unions
 from services.snapshotter.uploads import Uploads
 
-__all__ = ["Blob", "Differ"]
+__all__ = ["Differ"]
 
 _log = structlog.get_logger(__name__)
 
-_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
-_MEDIA_TYPES: Final = (_GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip")
 _UNCOMPRESSED: Final = "containerd.io/uncompressed"
-"""Label of a compressed blob: the digest of what is in it. Without it dockerd takes no layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A layer in containerd's content store."""
-
-    media_type: str
-    digest: Digest
-    size: int
-    diff_id: Digest
+"""Label of a blob: the digest of the tar in it. Without it dockerd takes no layer."""
 
 
 class Differ:
@@ -89,12 +84,12 @@ class Differ:
         labels: Mapping[str, str],
         namespace: str,
     ) -> Blob:
-        """Make a layer of what a snapshot on a thin image changes.
+        """Make a layer of what a snapshot on a thin image changes, or of one with a descriptor.
 
         Parameters
         ----------
         left
-            What is mounted for a view of its parent.
+            What is mounted for a view of its parent; nothing if it has none.
         right
             What is mounted for it, or for a view of it.
         media_type
@@ -107,58 +102,75 @@ class Differ:
         Returns
         -------
         Blob
-            A layer with the new descriptor alone; an empty one if nothing has been changed.
+            A layer with the new descriptor alone; an empty one if nothing has been changed. Of a snapshot with a
+            descriptor, a layer of its own files.
 
         Raises
         ------
         DeclinedError
-            It is no snapshot on a thin image, or something else is asked for.
+            It is neither, or something else is asked for.
         CommitError
-            What it changes could not be uploaded.
+            What it changes could not be uploaded, or not be packed.
         ContentError
             containerd does not take the layer.
         """
-        if media_type not in ("", *_MEDIA_TYPES):
+        media_type = media_type or DEFAULT_MEDIA_TYPE
+        if media_type not in MEDIA_TYPES:
             raise DeclinedError(f"layers of type {media_type} are not made here")
         view, chain = await self._thread.run(lambda: self._find(left, right))
-        lineage = await self._unions.lineage(chain[1:])
-        layer = self._store.layer(chain[0])
-        if lineage.thin is None or await asyncio.to_thread(holds_descriptor, layer):
-            raise DeclinedError(f"snapshot {chain[0].name} is no change of a thin image")
-        content = await self._layer(chain, lineage)
-        blob, data = await asyncio.to_thread(_compress, content, media_type or _GZIP)
-        await self._content.write(
-            data,
-            blob.digest,
-            {**labels, _UNCOMPRESSED: f"sha256:{blob.diff_id}"},
-            namespace=namespace or _namespace(view),
-        )
-        _log.info("thin_layer_made", snapshot=chain[0].name, digest=blob.digest, size=blob.size)
+        write = await self._content_of(chain)
+        labels = dict(labels)
+        with await asyncio.to_thread(lambda: TemporaryFile(dir=self._store.root)) as file:
+            try:
+                blob = await run_in_thread(lambda: write_blob(file, media_type, write))
+            except (SuiteError, OSError) as error:
+                raise CommitError(f"snapshot {chain[0].name} was not committed: {error}") from error
+            labels[_UNCOMPRESSED] = f"sha256:{blob.diff_id}"
+            await self._content.write(file, blob, labels, namespace=namespace or _namespace(view))
+        _log.info("layer_made", snapshot=chain[0].name, digest=blob.digest, size=blob.size)
         return blob
 
     def _find(self, left: Sequence[Mount], right: Sequence[Mount]) -> tuple[Snapshot, list[Snapshot]]:
         """Return what is mounted, and the snapshot whose changes are meant with all below it, top first."""
-        mounted, below = self._mounted(right), self._mounted(left)
+        mounted = self._mounted(right)
+        if mounted is None:
+            raise DeclinedError("not mounted for a snapshot of a thin image")
         chain = self._store.records.chain(mounted.number)
         if mounted.kind is Kind.VIEW:
             chain = chain[1:]
-        if below.kind is not Kind.VIEW or len(chain) < 2 or below.parent_number != chain[1].number:  # noqa: PLR2004
-            raise DeclinedError(f"{below.name} is no view of what lies below {mounted.name}")
+        if not chain or not self._shows(left, chain[1:]):
+            raise DeclinedError(f"compared with something else than what lies below {mounted.name}")
         return mounted, chain
 
-    def _mounted(self, mounts: Sequence[Mount]) -> Snapshot:
-        numbers = [thin_number(mount) for mount in mounts]
-        if len(numbers) != 1 or numbers[0] is None:
-            raise DeclinedError("not mounted for a snapshot of a thin image")
-        snapshot = self._store.records.get(numbers[0])
+    def _shows(self, mounts: Sequence[Mount], chain: Sequence[Snapshot]) -> bool:
+        """Return whether this is mounted for a view of the topmost snapshot of a chain; nothing is for an empty one."""
+        if not chain or not mounts:
+            return not chain and not mounts
+        snapshot = self._mounted(mounts)
+        if snapshot is not None:
+            return snapshot.kind is Kind.VIEW and snapshot.parent_number == chain[0].number
+        return [read_only_paths(mount) for mount in mounts] == [[str(self._store.diff(below)) for below in chain]]
+
+    def _mounted(self, mounts: Sequence[Mount]) -> Snapshot | None:
+        """Return the snapshot of a thin image that is mounted; None if none is."""
+        number = thin_number(mounts[0]) if len(mounts) == 1 else None
+        if number is None:
+            return None
+        snapshot = self._store.records.get(number)
         if snapshot is None:
-            raise DeclinedError(f"there is no snapshot {numbers[0]} any more")
+            raise DeclinedError(f"there is no snapshot {number} any more")
         return snapshot
 
-    async def _layer(self, chain: Sequence[Snapshot], lineage: Lineage) -> bytes:
-        if not await asyncio.to_thread(has_changes, self._store.layer(chain[0]).diff):
-            return _tar(None)
-        return _tar(await self._uploads.descriptor(chain, lineage))
+    async def _content_of(self, chain: Sequence[Snapshot]) -> Callable[[Sink], object]:
+        """Return what writes the tar of a snapshot's layer."""
+        own, lineage = self._store.layer(chain[0]), await self._unions.lineage(chain[1:])
+        if chain[0].kind is Kind.COMMITTED and await asyncio.to_thread(holds_descriptor, own):
+            return lambda sink: pack(own.diff, sink)
+        if lineage.thin is None:
+            raise DeclinedError(f"snapshot {chain[0].name} is no change of a thin image")
+        changed = await asyncio.to_thread(has_changes, own.diff)
+        tar = _tar(await self._uploads.descriptor(chain, lineage) if changed else None)
+        return lambda sink: sink.write(tar)
 
 
 def _namespace(snapshot: Snapshot) -> str:
@@ -179,9 +191,3 @@ def _tar(descriptor: ThinDescriptor | None) -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def _compress(content: bytes, media_type: str) -> tuple[Blob, bytes]:
-    data = gzip.compress(content, mtime=0)
-    digest, diff_id = (Digest(hashlib.sha256(part).hexdigest()) for part in (data, content))
-    return Blob(media_type, digest, len(data), diff_id), data

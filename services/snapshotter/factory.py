@@ -8,8 +8,10 @@ from services.common.repository_name import RepositoryName
 from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.house_keeping import HouseKeeper
+from services.node.metrics import NodeMetrics
 from services.node.overlay_check import check_overlay
 from services.node.parts import NodeParts
+from services.node.state_reader import NodeStateReader
 from services.snapshotter.content import ContentStore
 from services.snapshotter.differ import Differ
 from services.snapshotter.remote import RemoteLayers
@@ -31,6 +33,8 @@ class FrontEnd:
     """The snapshots; who builds them closes them."""
     snapshotter: Snapshotter
     differ: Differ
+    metrics: NodeMetrics
+    state: NodeStateReader
 
 
 def build(
@@ -58,6 +62,7 @@ def build(
     """
     snapshots = SnapshotStore(settings.state)
     check_overlay(settings.state)
+    metrics = NodeMetrics()
     io = RepositoryIo(timeout=settings.lookup_timeout)
     node = NodeParts.build(
         settings.state,
@@ -66,6 +71,7 @@ def build(
         store=store,
         repositories=HostRepositories(root=settings.cvmfs_root, io=io),
         io=io,
+        metrics=metrics,
     )
     unions = Unions(store=snapshots, thread=thread, directories=node.directories, io=io, masks=node.masks)
     house = HouseKeeper(unions=unions, copies=node.copies, finder=node.finder, uses=node.uses)
@@ -85,4 +91,6 @@ def build(
             uploads=Uploads(store=snapshots, thread=thread, committer=node.committer),
             content=ContentStore(settings.containerd),
         ),
+        metrics=metrics,
+        state=node.state,
     )

@@ -12,7 +12,7 @@ from typing import Final
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.store import SnapshotStore
 
-__all__ = ["Mount", "mount_for", "thin_number"]
+__all__ = ["Mount", "mount_for", "read_only_paths", "thin_number"]
 
 _OVERLAY_PARAMETERS: Final = Path("/sys/module/overlay/parameters")
 _THIN: Final = "thin-"
@@ -64,6 +64,14 @@ def thin_number(mount: Mount) -> int | None:
     number = mount.source.removeprefix(_THIN)
     is_thin = mount.type == "overlay" and number != mount.source and number.isascii() and number.isdigit()
     return int(number) if is_thin else None
+
+
+def read_only_paths(mount: Mount) -> list[str]:
+    """Return what a mount shows, top first, if nothing in it can be written; an empty list otherwise."""
+    options = dict(option.partition("=")[::2] for option in mount.options)
+    if mount.type == "bind":
+        return [mount.source] if "ro" in options else []
+    return options.get("lowerdir", "").split(":") if "upperdir" not in options else []
 
 
 def _known(*options: str) -> list[str]:

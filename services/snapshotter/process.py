@@ -13,6 +13,7 @@ from services.common.readiness import announce_ready
 from services.common.unix_socket import listen
 from services.node.configuration import Configuration
 from services.node.house_keeping import HouseKeeper
+from services.node.monitoring import Monitoring
 from services.node.process import run_front_end
 from services.snapshotter.factory import build
 from services.snapshotter.rpc.calls import Calls
@@ -54,7 +55,9 @@ async def _serve(configuration: Configuration[SnapshotterSettings], stop: asynci
         )
         stack.callback(front_end.store.close)
         await front_end.snapshotter.resume()
-        calls = Calls()
+        monitoring = Monitoring(metrics=front_end.metrics, state=front_end.state.read)
+        await stack.enter_async_context(monitoring.serve(settings.metrics, setting=settings.variable("metrics")))
+        calls = Calls(front_end.metrics)
         handlers = (
             SnapshotsHandlers(snapshotter=front_end.snapshotter, calls=calls),
             DiffHandlers(differ=front_end.differ, calls=calls),

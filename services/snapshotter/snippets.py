@@ -7,11 +7,14 @@ from services.snapshotter.settings import RemoteSnapshots, SnapshotterSettings
 
 __all__ = [
     "CONTAINERD_VERSIONS",
+    "LABELS",
     "NAME",
     "containerd_sections",
     "containerd_snippet",
     "cri_sections",
+    "differ_sections",
     "dockerd_snippet",
+    "snapshotter_section",
 ]
 
 NAME: Final = "cvmfs"
@@ -20,15 +23,17 @@ NAME: Final = "cvmfs"
 CONTAINERD_VERSIONS: Final = {"1.7": 2, "2": 3}
 """Version of the configuration by that of containerd."""
 
-# The differ's order holds for the whole node. One that declines is followed by the next; one that cannot be reached is
-# not, so that nothing is unpacked by any snapshotter while this one is down.
-_SECTIONS: Final = """\
+_SNAPSHOTTER: Final = """\
 [proxy_plugins.{name}]
   type = "snapshot"
   address = "{socket}"
   [proxy_plugins.{name}.exports]
-    root = "{state}"{annotations}
+    root = "{state}"
+"""
 
+# The differ's order holds for the whole node. One that declines is followed by the next; one that cannot be reached is
+# not, so that nothing is unpacked by any snapshotter while this one is down.
+_DIFFER: Final = """\
 [proxy_plugins.{name}-diff]
   type = "diff"
   address = "{socket}"
@@ -37,9 +42,9 @@ _SECTIONS: Final = """\
   default = ["{name}-diff", "walking"]
 """
 
-_ANNOTATIONS: Final = """
-    enable_remote_snapshot_annotations = "true\""""
-"""Has the transfer service (2.1 and later) name a layer's digest where it asks for a snapshot."""
+LABELS: Final = '    enable_remote_snapshot_annotations = "true"\n'
+"""The end of the snapshotter's section where layers of ordinary images are to be taken from repositories: pulls by the
+transfer service (2.1 and later) then name a layer's digest where they ask for a snapshot."""
 
 _CRI: Final = {
     "1.7": """\
@@ -60,18 +65,28 @@ _CRI: Final = {
   differ = "walking"
 """,
 }
-"""Has Kubernetes use the snapshotter, and name the digest of each layer, by version of containerd."""
+"""Has all pods of a node use the snapshotter, and pulls name the digest of each layer, by version of containerd."""
 
 
 def containerd_sections(settings: SnapshotterSettings) -> str:
     """Return the sections of containerd's config.toml that are the same for all versions that are known."""
-    annotations = _ANNOTATIONS if settings.remote is RemoteSnapshots.CRI else ""
-    return _SECTIONS.format(name=NAME, socket=settings.socket, state=settings.state, annotations=annotations)
+    labels = LABELS if settings.remote is RemoteSnapshots.CRI else ""
+    return f"{snapshotter_section(settings)}{labels}\n{differ_sections(settings)}"
 
 
 def cri_sections(version: str) -> str:
-    """Return the sections for Kubernetes, for a version of containerd."""
+    """Return the sections that have all of a node's pods use the snapshotter, for a version of containerd."""
     return _CRI[version].format(name=NAME)
+
+
+def snapshotter_section(settings: SnapshotterSettings) -> str:
+    """Return the section of the snapshotter alone, whose absence harms nobody who does not ask for it."""
+    return _SNAPSHOTTER.format(name=NAME, socket=settings.socket, state=settings.state)
+
+
+def differ_sections(settings: SnapshotterSettings) -> str:
+    """Return the sections of the differ, on which the whole node depends."""
+    return _DIFFER.format(name=NAME, socket=settings.socket)
 
 
 def containerd_snippet(settings: SnapshotterSettings, version: str) -> str:

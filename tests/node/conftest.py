@@ -22,6 +22,7 @@ from services.node.lineage import Lineage, trace
 from services.node.local_copies import LocalCopies
 from services.node.lower_directories import LowerDirectories
 from services.node.masks import MaskStore
+from services.node.metrics import NodeMetrics
 from services.node.mounted_unions import MountedUnions
 from services.node.union import UnionBuilder
 from tests.support.repositories import Repository, thin_json
@@ -43,6 +44,7 @@ class Core:
     wait: float = 0
     talk_command: str = "cvmfs_talk-that-is-not-installed"
     client_state: Path = Path("/nonexistent")
+    metrics: NodeMetrics = field(default_factory=NodeMetrics)
     layers: LayerStore = field(init=False)
     masks: MaskStore = field(init=False)
     copies: LocalCopies = field(init=False)
@@ -61,6 +63,7 @@ class Core:
             masks=self.masks,
             io=self.io,
             talk=ClientTalk(command=self.talk_command, state=self.client_state, io=self.io),
+            metrics=self.metrics,
         )
         self.builder = UnionBuilder(
             layers=self.layers,

@@ -31,6 +31,7 @@ from tests.common.object_store.conftest import impatient
 from tests.node.conftest import Core
 from tests.support.deep import deepen, removed_afterwards
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, stall
+from tests.support.metrics import counted, samples
 from tests.support.repositories import Repository
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -64,6 +65,7 @@ class Commits:
             repository=self.repository,
             layout=self.layout,
             limits=ArchiveLimits(ratio_free_size=ByteSize(8 << 20)),
+            metrics=self.core.metrics,
         )
 
     @asynccontextmanager
@@ -130,6 +132,9 @@ async def test_the_containers_changes_become_the_topmost_layer(
     # Kept until the repository shows it.
     [copy] = core.copies.all()
     assert copy.archive.digest == digests[2]
+    values = samples(core.metrics.render(None).decode())
+    assert counted(values, "thin_node_uploads_total") == {'{outcome="ok"}': 1}
+    assert values["thin_node_uploaded_bytes_total"] == copy.archive.size
     assert copy.url == descriptor.layers[2].url
     assert _spool(core) == []
 
@@ -259,6 +264,9 @@ async def test_a_store_that_is_down_fails_the_commit_and_loses_nothing(
     (port,) = free_ports(1)
     with pytest.raises(CommitError, match=f"layer c was not committed: .*127.0.0.1:{port}.*connection failed"):
         await commits.commit(layer, endpoint=f"http://127.0.0.1:{port}")
+    values = samples(core.metrics.render(None).decode())
+    assert counted(values, "thin_node_uploads_total") == {'{outcome="failed"}': 1}
+    assert values["thin_node_uploaded_bytes_total"] == 0
     assert _snapshot(layer) == before
     assert core.copies.all() == []
     assert _spool(core) == []

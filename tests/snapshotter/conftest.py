@@ -42,7 +42,7 @@ class Snapshotters:
             )
             stack.callback(self.front_end.store.close)
             await self.front_end.snapshotter.resume()
-            calls = Calls()
+            calls = Calls(self.front_end.metrics)
             handlers = (
                 SnapshotsHandlers(snapshotter=self.front_end.snapshotter, calls=calls),
                 DiffHandlers(differ=self.front_end.differ, calls=calls),

@@ -19,9 +19,11 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.common.settings import variables
 from services.snapshotter.__main__ import main
+from services.snapshotter.proto.types_pb2 import Mount
 from services.snapshotter.settings import SnapshotterSettings
 from tests.support.commands import run_module
 from tests.support.containerd import ContainerdClient
+from tests.support.metrics import ask, counted, shown
 from tests.support.repositories import Repository, thin_json
 
 _HANDED_OVER = """
@@ -77,6 +79,39 @@ async def test_its_socket_is_roots(process: Process) -> None:
     assert stat.S_IMODE(process.socket.stat().st_mode) == 0o600
     assert await process.daemon.stop() == 0
     assert not process.socket.exists()
+
+
+async def test_it_is_watched_by_a_socket_of_its_own(tmp_path: Path, cvmfs_root: Path) -> None:
+    repository = Repository(cvmfs_root)
+    place = Process(tmp_path).socket.with_name("metrics.sock")
+    process = Process(tmp_path, {"SNAPSHOTTER_METRICS": str(place), "SNAPSHOTTER_PUBLISH_WAIT": "0"})
+    await process.start()
+    async with ContainerdClient.connected(process.socket) as client:
+        await client.layer("thin", "", {"thin.json": thin_json(repository.url("missing"))})
+        for _ in range(2):
+            with pytest.raises(GRPCError, match="1 of 1 layers did not show"):
+                await client.prepare("moby/1/container", "thin")
+        with pytest.raises(GRPCError):
+            await client.stat("moby/1/container")
+        with pytest.raises(GRPCError):
+            await client.apply(Mount())
+        values = await shown(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    operations = counted(values, "thin_node_operations_total")
+    assert {key: operations[key] for key in operations if "List" not in key} == {
+        '{method="Prepare",outcome="ok"}': 1,
+        '{method="Commit",outcome="ok"}': 1,
+        '{method="Prepare",outcome="failed"}': 2,
+        '{method="Stat",outcome="refused"}': 1,
+        '{method="Apply",outcome="declined"}': 1,
+    }
+    assert counted(values, "thin_node_publication_waits_total") == {
+        '{outcome="failed",repository="test.example.org"}': 2
+    }
+    document = await ask(place, "/healthz")
+    assert (document["status"], list(document["repositories"])) == ("alive", ["test.example.org"])
+    assert await process.daemon.stop() == 0
+    assert not place.exists()
 
 
 async def test_what_it_has_answered_it_knows_after_a_kill(process: Process) -> None:
@@ -172,6 +207,7 @@ async def test_help_names_every_setting() -> None:
         (["serve"], {}, "unknown arguments serve"),
         (["config", "--containerd", "1.6"], {}, "unknown arguments config --containerd 1.6"),
         ([], {"SNAPSHOTTER_STATE": "relative"}, "SNAPSHOTTER_STATE: "),
+        ([], {"SNAPSHOTTER_METRICS": "0.0.0.0:9478"}, "SNAPSHOTTER_METRICS: "),
         ([], {"SNAPSHOTTER_REPOSITORY": "x"}, "SNAPSHOTTER_REPOSITORY is not a setting"),
     ],
 )

@@ -60,3 +60,44 @@ async def test_kubernetes_takes_layers_from_repositories(tmp_path: Path, version
         assert (unpacking["platform"], unpacking["snapshotter"], unpacking["differ"]) == ("linux", "cvmfs", "walking")
         cri = document["plugins"]["io.containerd.cri.v1.images"]
     assert (cri["snapshotter"], cri["disable_snapshot_annotations"]) == ("cvmfs", False)
+
+
+@pytest.mark.parametrize("commits", [(), ("--commits",)])
+async def test_nodes_of_kubernetes_get_a_runtime_and_a_differ_only_for_commits(
+    tmp_path: Path, commits: tuple[str, ...]
+) -> None:
+    written = await run_module("services.snapshotter", "config", "--containerd", "1.7", "--kubernetes", *commits)
+    assert (written.status, written.errors) == (0, "")
+    configuration = tmp_path / "config.toml"
+    configuration.write_bytes(written.out)
+    dumped = tomllib.loads((await run("containerd", "--config", str(configuration), "config", "dump")).text)
+    assert ("cvmfs-diff" in dumped["proxy_plugins"]) is bool(commits)
+    differs = dumped["plugins"]["io.containerd.service.v1.diff-service"]["default"]
+    assert differs == ["cvmfs-diff", "walking"] if commits else ["walking"]
+    assert dumped["proxy_plugins"]["cvmfs"]["exports"]["enable_remote_snapshot_annotations"] == "true"
+    containers = dumped["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]
+    # Who does not ask for the runtime has nothing to do with it.
+    assert (containers["snapshotter"], containers["default_runtime_name"]) == ("overlayfs", "runc")
+    assert not containers["disable_snapshot_annotations"]
+    ours, theirs = containers["runtimes"].pop("cvmfs"), containers["runtimes"].pop("runc")
+    assert (ours.pop("snapshotter"), theirs.pop("snapshotter")) == ("cvmfs", "")
+    assert ours["options"] == {"SystemdCgroup": True}
+    assert ours == theirs
+
+
+async def test_the_newer_form_has_the_same_in_other_places() -> None:
+    """No containerd 2 is here to read it: its sections are those that it was measured with."""
+    written = await run_module("services.snapshotter", "config", "--containerd", "2", "--kubernetes", "--commits")
+    document = tomllib.loads(written.out.decode())
+    assert document["version"] == 3
+    plugins = document["plugins"]
+    runtimes = plugins["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
+    assert runtimes.pop("cvmfs") == {**runtimes.pop("runc"), "snapshotter": "cvmfs"}
+    assert plugins["io.containerd.cri.v1.images"] == {"runtime_platforms": {"cvmfs": {"snapshotter": "cvmfs"}}}
+    # Else a pull for this snapshotter finds no platform to unpack, and all pulls depend on this differ.
+    unpacking = plugins["io.containerd.transfer.v1.local"]["unpack_config"]
+    assert {(entry["snapshotter"], entry["differ"]) for entry in unpacking} == {
+        ("overlayfs", "walking"),
+        ("cvmfs", "walking"),
+    }
+    assert plugins["io.containerd.service.v1.diff-service"]["default"] == ["cvmfs-diff", "walking"]

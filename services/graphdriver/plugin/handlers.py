@@ -29,14 +29,22 @@ from services.node.changes import Change
 from services.node.diffs import TreeDiff
 from services.node.errors import InterruptedWorkError, UnknownLayerError, UnsupportedError
 from services.node.layers import LayerId, LayerKind
+from services.node.metrics import NodeMetrics, Outcome
 
 __all__ = ["SESSION", "build_app"]
 
 SESSION: Final = web.AppKey("session", Session)
 """The session that the handlers serve."""
 
+_METRICS: Final = web.AppKey("metrics", NodeMetrics)
+
 _BODY_LIMIT: Final = 1 << 20
 """Largest JSON body, in bytes."""
+_DONE: Final = 200
+_FAULT: Final = 500
+"""Statuses: all as it should be; the fault is the plugin's or the node's."""
+_UNKNOWN: Final = "unknown"
+"""Name of all operations that the protocol does not have."""
 _PIECE: Final = 64 << 10
 """Bytes of a long answer that are sent together."""
 
@@ -46,10 +54,19 @@ _Message = TypeVar("_Message", bound=BaseModel)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_app(session: Session) -> web.Application:
-    """Build the application that serves the protocol."""
-    app = web.Application(client_max_size=_BODY_LIMIT, middlewares=[_errors])
+def build_app(session: Session, metrics: NodeMetrics) -> web.Application:
+    """Build the application that serves the protocol.
+
+    Parameters
+    ----------
+    session
+        Has the driver.
+    metrics
+        Counts what it is asked for.
+    """
+    app = web.Application(client_max_size=_BODY_LIMIT, middlewares=[_counted])
     app[SESSION] = session
+    app[_METRICS] = metrics
     app.router.add_post("/Plugin.Activate", _activate)
     for name, handler in {
         "Init": _init,
@@ -73,11 +90,34 @@ def build_app(session: Session) -> web.Application:
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _counted(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    route = request.match_info.route.resource
+    method = _UNKNOWN if route is None else route.canonical.rpartition(".")[2]
+    with request.app[_METRICS].operations.one(method) as course:
+        try:
+            response = await _answered(request, handler)
+        except BrokenReplyError as error:
+            if isinstance(error.__cause__, ConnectionError | StreamAbortedError):
+                course.outcome = Outcome.CANCELLED
+                _log.warning("diff_not_wanted", reason=str(error.__cause__))
+            else:
+                course.outcome = Outcome.FAILED
+                _log.exception("diff_broken_off")
+            return error.response
+        if response.status == _FAULT:
+            course.outcome = Outcome.FAILED
+        elif response.status != _DONE:
+            course.outcome = Outcome.REFUSED
+        return response
+
+
+async def _answered(request: web.Request, handler: _Handler) -> web.StreamResponse:
     # Not taken back: a request is served in a task, and so a context, of its own.
     structlog.contextvars.bind_contextvars(operation=request.path.rpartition("/")[2])
     try:
         return await handler(request)
+    except BrokenReplyError:
+        raise
     except web.HTTPException as error:
         return _failure(error.status, str(error))
     except web.RequestPayloadError as error:
@@ -85,16 +125,16 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         reason = " ".join(str(error).split())
         return _failure(400, f"{request.path}: the body of the request cannot be read: {reason}")
     except SuiteError as error:
-        status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
-        if status == 500:  # noqa: PLR2004 - as everybody knows it
+        status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), _FAULT)
+        if status == _FAULT:
             _log.error("operation_failed", error=str(error))
         return _failure(status, str(error))
     except OSError as error:
         _log.exception("operation_failed")
-        return _failure(500, str(error))
+        return _failure(_FAULT, str(error))
     except Exception as error:  # noqa: BLE001 - the engine shows its user what it is told, and nothing else
         _log.exception("operation_failed")
-        return _failure(500, f"a fault of the graphdriver, see its log: {error!r}")
+        return _failure(_FAULT, f"a fault of the graphdriver, see its log: {error!r}")
 
 
 _STATUSES: Final[Mapping[type[SuiteError], int]] = {
@@ -229,15 +269,8 @@ async def _stream_tree(request: web.Request, diff: TreeDiff) -> web.StreamRespon
         with diff.opened() as tree:
             pack(tree, sink)
 
-    try:
-        return await reply_with_tar(request, write)
-    except BrokenReplyError as error:
-        tree = os.fspath(diff.trees[-1])
-        if isinstance(error.__cause__, ConnectionError | StreamAbortedError):
-            _log.warning("diff_not_wanted", tree=tree, reason=str(error.__cause__))
-        else:
-            _log.exception("diff_broken_off", tree=tree)
-        return error.response
+    structlog.contextvars.bind_contextvars(tree=os.fspath(diff.trees[-1]))
+    return await reply_with_tar(request, write)
 
 
 async def _changes(request: web.Request) -> web.Response:

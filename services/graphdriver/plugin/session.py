@@ -16,6 +16,7 @@ from services.graphdriver.errors import GraphDriverError, NotInitialisedError
 from services.graphdriver.factory import DriverFactory
 from services.node.driver import Driver
 from services.node.errors import UnsupportedError
+from services.node.state import NodeState
 
 __all__ = ["Session"]
 
@@ -58,6 +59,10 @@ class Session:
     def initialised(self) -> bool:
         """Whether an engine has called Init, also of an earlier process."""
         return self._driver is not None
+
+    async def state(self) -> NodeState | None:
+        """Return how the node is; None as long as no engine has called Init."""
+        return None if self._driver is None else await self._driver.reports.state.read()
 
     async def restore(self) -> None:
         """Go on where an earlier process of this plugin stopped.

@@ -23,6 +23,7 @@ from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.cvmfs.talk import ClientTalk
 from services.node.errors import LayerNotPublishedError, RepositoryError
 from services.node.masks import MaskStore
+from services.node.metrics import NodeMetrics
 
 __all__ = ["Findings", "LayerFinder", "PublishedLayer"]
 
@@ -78,6 +79,8 @@ class LayerFinder:
         Threads for the look-ups.
     talk
         Asks clients to look for a new revision while a layer is waited for.
+    metrics
+        Counts looks and waits.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class LayerFinder:
         masks: MaskStore,
         io: RepositoryIo,
         talk: ClientTalk,
+        metrics: NodeMetrics,
     ) -> None:
         self._repositories = repositories
         self._allowed = frozenset(allowed)
@@ -96,6 +100,7 @@ class LayerFinder:
         self._masks = masks
         self._io = io
         self._talk = talk
+        self._metrics = metrics
         self._refreshed: dict[RepositoryName, float] = {}
         self._not_asked: set[RepositoryName] = set()
         """Repositories whose clients could not be asked the last time, as somebody has been warned."""
@@ -149,6 +154,12 @@ class LayerFinder:
                 f"repository {name} is not among those allowed here "
                 f"({', '.join(sorted(self._allowed)) or 'none'}): add it to {self._setting}"
             )
+        with self._metrics.looks.one(name):
+            await self._look_into(name, urls, findings, holder=holder)
+
+    async def _look_into(
+        self, name: RepositoryName, urls: Sequence[LayerUrl], findings: Findings, *, holder: str
+    ) -> None:
         root = await self._repositories.ensure(name, holder=holder)
         known = {url: self._found.pop(url, None) for url in urls}
 
@@ -192,17 +203,19 @@ class LayerFinder:
         found = await self._find_surely(urls, holder=holder)
         if len(found) == len(set(urls)):
             return found
-        async with self._refreshing({url.repository for url in urls if url not in found}):
-            while missing := [url for url in urls if url not in found]:
-                if loop.time() + pause > deadline:
-                    raise LayerNotPublishedError(
-                        f"{len(missing)} of {len(urls)} layers did not show within {timeout:g} s, the first one is "
-                        f"{missing[0]}: ask the publisher about it (GET /v1/layers/{missing[0].digest}), "
-                        "or try again when the CVMFS client has seen the new revision"
-                    )
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, 1.0)
-                found |= await self._find_surely(missing, holder=holder)
+        absent = sorted({url.repository for url in urls if url not in found})
+        with self._metrics.publication_waits.one(absent[0]):
+            async with self._refreshing(absent):
+                while missing := [url for url in urls if url not in found]:
+                    if loop.time() + pause > deadline:
+                        raise LayerNotPublishedError(
+                            f"{len(missing)} of {len(urls)} layers did not show within {timeout:g} s, the first one is "
+                            f"{missing[0]}: ask the publisher about it (GET /v1/layers/{missing[0].digest}), "
+                            "or try again when the CVMFS client has seen the new revision"
+                        )
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, 1.0)
+                    found |= await self._find_surely(missing, holder=holder)
         return found
 
     async def _find_surely(self, urls: Sequence[LayerUrl], *, holder: str) -> dict[LayerUrl, PublishedLayer]:

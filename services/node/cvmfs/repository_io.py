@@ -104,6 +104,10 @@ class RepositoryIo:
         self._count(repositories, 1)
         raise RepositoryError(f"repository {shown} does not answer within {self._timeout:g} s: the CVMFS client hangs")
 
+    def hung(self) -> dict[RepositoryName, int]:
+        """Return how many look-ups in each repository hang now."""
+        return dict(self._hung)
+
     async def _ended(self, future: asyncio.Future[_T], steps: Callable[[], int]) -> bool:
         """Wait for the end of work, and tell whether it came; it does not where no step has been made for too long."""
         seen = -1

@@ -11,6 +11,7 @@ from grpclib.server import Stream
 
 from services.common.errors import SuiteError
 from services.node.errors import NodeError
+from services.node.metrics import Course, NodeMetrics, Outcome
 from services.snapshotter.errors import (
     BadRequestError,
     DeclinedError,
@@ -38,9 +39,16 @@ _CODES: Final[Mapping[type[SuiteError], Status]] = {
 
 
 class Calls:
-    """The calls that are being served."""
+    """The calls that are being served.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    metrics
+        Counts them.
+    """
+
+    def __init__(self, metrics: NodeMetrics) -> None:
+        self._metrics = metrics
         self._served = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -57,17 +65,9 @@ class Calls:
         self._served += 1
         self._idle.clear()
         try:
-            yield
-        except SuiteError as error:
-            status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), Status.UNKNOWN)
-            if status is Status.UNKNOWN or isinstance(error, NodeError):
-                _log.warning("call_failed", method=name, reason=str(error))
-            raise GRPCError(status, str(error)) from error
-        except GRPCError:
-            raise
-        except Exception as error:
-            _log.exception("call_failed", method=name)
-            raise GRPCError(Status.INTERNAL, f"{name}: {error}") from error
+            with self._metrics.operations.one(name) as course:
+                async with _told(name, course):
+                    yield
         finally:
             self._served -= 1
             if not self._served:
@@ -80,6 +80,25 @@ class Calls:
                 await self._idle.wait()
         except TimeoutError:
             _log.warning("calls_given_up", calls=self._served)
+
+
+@asynccontextmanager
+async def _told(name: str, course: Course) -> AsyncIterator[None]:
+    """Make of what a call raises what containerd understands."""
+    try:
+        yield
+    except SuiteError as error:
+        status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), Status.UNKNOWN)
+        if status is Status.UNKNOWN or isinstance(error, NodeError):
+            _log.warning("call_failed", method=name, reason=str(error))
+        else:
+            course.outcome = Outcome.DECLINED if status is Status.UNIMPLEMENTED else Outcome.REFUSED
+        raise GRPCError(status, str(error)) from error
+    except GRPCError:
+        raise
+    except Exception as error:
+        _log.exception("call_failed", method=name)
+        raise GRPCError(Status.INTERNAL, f"{name}: {error}") from error
 
 
 async def received(stream: Stream[_Request, _Response]) -> _Request:

@@ -14,15 +14,27 @@ from services.graphdriver.plugin.handlers import build_app
 from services.graphdriver.plugin.server import serve
 from services.graphdriver.plugin.session import Session
 from services.graphdriver.settings import GraphDriverSettings
+from services.node.metrics import NodeMetrics, Outcome
 from tests.support.engine_client import EngineClient
+from tests.support.metrics import samples
 
 
 class Plugin:
     """One process's worth of the plugin."""
 
-    def __init__(self, session: Session, socket: Path) -> None:
+    def __init__(self, session: Session, socket: Path, metrics: NodeMetrics) -> None:
         self.session = session
         self.socket = socket
+        self._metrics = metrics
+
+    def counted(self, method: str) -> dict[str, float]:
+        """Return how often an operation has ended how."""
+        values = samples(self._metrics.render(None).decode())
+        found = {
+            outcome: values.get(f'thin_node_operations_total{{method="{method}",outcome="{outcome}"}}', 0)
+            for outcome in Outcome
+        }
+        return {outcome: count for outcome, count in found.items() if count}
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[EngineClient]:
@@ -53,8 +65,8 @@ class Plugins:
         session = Session(state=self._directory / "state", factory=self._factory)
         await session.restore()
         socket = self._directory / "cvmfs.sock"
-        async with serve(build_app(session), socket):
-            yield Plugin(session, socket)
+        async with serve(build_app(session, self._factory.metrics), socket):
+            yield Plugin(session, socket, self._factory.metrics)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.ports import free_ports
 from harness.processes import Daemon, DaemonError
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
@@ -22,6 +23,7 @@ from services.graphdriver.__main__ import main
 from services.graphdriver.settings import GraphDriverSettings
 from tests.support.engine_client import EngineClient
 from tests.support.fuse import served, stop
+from tests.support.metrics import ask, counted, shown
 from tests.support.mounts import mounts_below
 
 COMMAND = [sys.executable, "-m", "services.graphdriver"]
@@ -103,6 +105,7 @@ def test_help_documents_every_setting_and_needs_no_valid_ones() -> None:
         ({"GRAPHDRIVER_REPOSITORY_MOUNTS": "both"}, "GRAPHDRIVER_REPOSITORY_MOUNTS: "),
         ({"GRAPHDRIVER_PUBLISH_WAIT": "-1"}, "GRAPHDRIVER_PUBLISH_WAIT: "),
         ({"GRAPHDRIVER_LOOKUP_TIMEOUT": "0"}, "GRAPHDRIVER_LOOKUP_TIMEOUT: "),
+        ({"GRAPHDRIVER_METRICS": "localhost:9478"}, "GRAPHDRIVER_METRICS: "),
         ({"GRAPHDRIVER_LAYOUT": "deep"}, "GRAPHDRIVER_LAYOUT: "),
         ({"GRAPHDRIVER_UPLOAD_REPOSITORY": "UPPER"}, "GRAPHDRIVER_UPLOAD_REPOSITORY: "),
         ({"LAYER_STORE_ENDPOINT": "http://s3:9000"}, "SECRET_KEY is not set (nor LAYER_STORE_SECRET_KEY_FILE)"),
@@ -160,6 +163,39 @@ async def test_secrets_are_in_no_log(tmp_path: Path) -> None:
     assert '"serving"' in log
     assert "the-secret-key" not in log
     assert "the-access-key" not in log
+
+
+async def test_it_is_watched_at_a_port(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    place = f"127.0.0.1:{port}"
+    process = Process(tmp_path, {"GRAPHDRIVER_METRICS": place})
+    await process.start()
+    assert await ask(place, "/healthz") == {"status": "alive", "initialised": False}
+    async with EngineClient.connected(process.socket) as client:
+        assert (await client.call("/GraphDriver.Exists", {"ID": "x"})).status == 503
+        await client.call("/GraphDriver.Init", {"Home": str(process.home)})
+        assert (await client.call("/GraphDriver.Get", {"ID": "x"})).status == 404
+        assert (await client.call("/GraphDriver.Invented", {"ID": "x"})).status == 404
+        assert (await client.call("/GraphDriver.Create", {"ID": "base"})).status == 200
+        assert (await client.call("/GraphDriver.Exists", {"ID": "base"})).status == 200
+        assert (await client.call("/GraphDriver.Create", {"ID": "base"})).status == 500
+    values = await shown(place)
+    assert counted(values, "thin_node_operations_total") == {
+        f'{{method="{method}",outcome="{outcome}"}}': 1
+        for method, outcome in (
+            ("Activate", "ok"),
+            ("Exists", "refused"),
+            ("Init", "ok"),
+            ("Get", "refused"),
+            ("unknown", "refused"),
+            ("Create", "ok"),
+            ("Exists", "ok"),
+            ("Create", "failed"),
+        )
+    }
+    assert values['thin_node_repository_users{repository="test.example.org"}'] == 0
+    assert (await ask(place, "/healthz"))["initialised"] is True
+    assert await process.daemon.stop() == 0
 
 
 # The socket

@@ -268,6 +268,7 @@ async def test_a_diff_that_fails_on_its_way_has_no_end(plugin: Plugin, base: str
     assert end != b"0\r\n\r\n"
     await _no_threads_left()
     assert await plugin.call("Exists", ID="base") == {"Exists": True}
+    assert plugin.counted("Diff") == {"failed": 1}
 
 
 async def test_an_engine_that_goes_away_ends_the_work(plugin: Plugin, base: str, home: Path) -> None:
@@ -284,6 +285,7 @@ async def test_an_engine_that_goes_away_ends_the_work(plugin: Plugin, base: str,
             assert _threads()
         await _no_threads_left()
     assert [(event["log_level"], event["event"]) for event in logs] == [("warning", "diff_not_wanted")]
+    assert plugin.counted("Diff") == {"cancelled": 1}
 
 
 async def test_a_commit_feeds_its_diff_into_the_new_layer(plugin: Plugin, base: str, home: Path) -> None:

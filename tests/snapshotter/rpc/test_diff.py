@@ -35,6 +35,7 @@ from tests.support.repositories import DIFF_ID, Repository, thin_json
 
 CONTAINER = "9ff4d257da4b6bbba0007f9ba2a6785d39b76b0e5dc767cf9219c4f34dfadb96"
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+TAR = "application/vnd.oci.image.layer.v1.tar"
 UNCOMPRESSED = "containerd.io/uncompressed"
 
 
@@ -47,19 +48,21 @@ class Content(ContentBase):
         """Namespace, content and labels by digest."""
 
     async def Write(self, stream: Stream[WriteContentRequest, WriteContentResponse]) -> None:  # noqa: N802
-        request = await stream.recv_message()
         metadata = dict(stream.metadata or {})
-        assert request is not None
         assert metadata["containerd-lease"] in self._leases
-        assert request.action == WriteAction.COMMIT
-        assert len(request.data) == request.total
-        digest = f"sha256:{hashlib.sha256(request.data).hexdigest()}"
-        assert request.expected == digest
-        if digest in self.blobs:
-            raise GRPCError(Status.ALREADY_EXISTS, f"content {digest}: already exists")
-        self.blobs[digest] = str(metadata["containerd-namespace"]), request.data, dict(request.labels)
-        await stream.send_message(WriteContentResponse(action=WriteAction.WRITE, offset=request.total))
-        await stream.send_message(WriteContentResponse(action=WriteAction.COMMIT, digest=digest))
+        data = b""
+        async for request in stream:
+            if request.expected in self.blobs:
+                raise GRPCError(Status.ALREADY_EXISTS, f"content {request.expected}: already exists")
+            assert request.offset == len(data)
+            assert len(request.data) <= 1 << 20
+            data += request.data
+            await stream.send_message(WriteContentResponse(action=request.action, offset=len(data)))
+            if request.action == WriteAction.COMMIT:
+                break
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        assert (request.expected, request.total) == (digest, len(data))
+        self.blobs[digest] = str(metadata["containerd-namespace"]), data, dict(request.labels)
 
     async def Update(self, stream: Stream[UpdateRequest, UpdateResponse]) -> None:  # noqa: N802
         request = await stream.recv_message()
@@ -77,7 +80,7 @@ class Content(ContentBase):
     def files(self, digest: str) -> dict[str, bytes]:
         """Return what is in a layer."""
         _, content, labels = self.blobs[digest]
-        tar = gzip.decompress(content)
+        tar = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
         assert labels[UNCOMPRESSED] == f"sha256:{hashlib.sha256(tar).hexdigest()}"
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             return {member.name: (archive.extractfile(member) or io.BytesIO()).read() for member in archive}
@@ -267,9 +270,43 @@ async def test_what_is_declined(client: ContainerdClient, repository: Repository
         await client.diff([], [])
     await client.remove("moby/5/container")
     await _declined(client, thin, container)
-    # A descriptor stands for what is below it.
-    await client.layer("second", "thin", {"thin.json": thin_json(repository.publish("second", {"file": "z"}))})
-    await _declined(client, thin, await client.view("moby/6/second", "second"))
+    # A container of a regular image has an ordinary file there.
+    container = await client.prepare("moby/6/container", "regular")
+    _write(container, **{"thin.json": thin_json(repository.url("some")).decode()})
+    await _declined(client, regular, container)
+
+
+@pytest.mark.parametrize("parent", ["", "regular", "thin"])
+@pytest.mark.parametrize("media_type", ["", GZIP, TAR])
+async def test_a_step_with_a_descriptor_is_a_layer_of_its_own_files(
+    client: ContainerdClient,
+    repository: Repository,
+    thin: ThinDescriptor,
+    content: Content,
+    parent: str,
+    media_type: str,
+) -> None:
+    """What is mounted for it is the image that the descriptor stands for: compared, it would be all of it."""
+    assert thin.layers
+    await client.layer("regular", "", {"regular": "x"})
+    descriptor = thin_json(repository.publish("second", {"second": "x"}))
+    files = {"thin.json": descriptor, "beside": bytes(3 << 20)}
+    await client.layer("step", parent, files)
+    left = [await client.view("moby/1/view", parent)] if parent else []
+    layer = await client.diff(left, [await client.view("moby/2/view", "step")], media_type=media_type)
+    assert layer.media_type == (media_type or GZIP)
+    assert content.files(layer.digest) == files
+    assert len(content.blobs[layer.digest][1]) == layer.size
+
+
+async def test_a_container_with_a_descriptor_is_committed_with_an_ordinary_file(
+    client: ContainerdClient, repository: Repository, thin: ThinDescriptor, content: Content
+) -> None:
+    container = await client.container(CONTAINER, "thin")
+    _write(container, **{"thin.json": thin_json(repository.url("some")).decode()})
+    view = await client.view("moby/5/view", f"moby/3/{CONTAINER}-init")
+    descriptor = content.descriptor((await client.diff([view], [container])).digest)
+    assert descriptor.layers[:-1] == thin.layers
 
 
 async def test_failures_have_their_reasons(
