@@ -45,13 +45,24 @@ class Daemon:
         File that gets standard output and error, appended.
     env
         Environment variables added to this process's own.
+    descriptors
+        Descriptors that the child has as well, under the same numbers.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
         self.name = name
         self.argv = list(argv)
         self.log = log
         self.env = dict(env or {})
+        self._descriptors = tuple(descriptors)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -83,6 +94,7 @@ class Daemon:
                 stderr=log,
                 env={**os.environ, **self.env},
                 start_new_session=True,
+                pass_fds=self._descriptors,
             )
 
         async def ready_or_dead() -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 
 from services.registry.platform import Platform
 from services.snapshotter.settings import SnapshotterSettings
-from services.snapshotter.snippets import CONTAINERD_VERSIONS, LABELS, NAME, differ_sections, snapshotter_section
+from services.snapshotter.snippets import CONTAINERD_VERSIONS, NAME, differ_sections, snapshotter_section
 
 __all__ = ["RUNTIME", "kubernetes_snippet", "kubernetes_snippet_with_commits"]
 
@@ -68,8 +68,8 @@ def kubernetes_snippet(settings: SnapshotterSettings, version: str) -> str:
     }
     sections = (
         f"version = {CONTAINERD_VERSIONS[version]}\n",
-        # Without SNAPSHOTTER_REMOTE it does not look at the labels.
-        f"{snapshotter_section(settings)}{LABELS}",
+        # They say which layers it may have without their content; without SNAPSHOTTER_REMOTE it does not look at them.
+        snapshotter_section(settings, labels=True),
         _RUNTIMES.format(**names),
         _PULLS[version].format(**names),
     )

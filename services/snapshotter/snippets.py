@@ -7,7 +7,6 @@ from services.snapshotter.settings import RemoteSnapshots, SnapshotterSettings
 
 __all__ = [
     "CONTAINERD_VERSIONS",
-    "LABELS",
     "NAME",
     "containerd_sections",
     "containerd_snippet",
@@ -28,7 +27,7 @@ _SNAPSHOTTER: Final = """\
   type = "snapshot"
   address = "{socket}"
   [proxy_plugins.{name}.exports]
-    root = "{state}"
+    root = "{state}"{annotations}
 """
 
 # The differ's order holds for the whole node. One that declines is followed by the next; one that cannot be reached is
@@ -42,9 +41,9 @@ _DIFFER: Final = """\
   default = ["{name}-diff", "walking"]
 """
 
-LABELS: Final = '    enable_remote_snapshot_annotations = "true"\n'
-"""The end of the snapshotter's section where layers of ordinary images are to be taken from repositories: pulls by the
-transfer service (2.1 and later) then name a layer's digest where they ask for a snapshot."""
+_ANNOTATIONS: Final = """
+    enable_remote_snapshot_annotations = "true\""""
+"""Has the transfer service (2.1 and later) name a layer's digest where it asks for a snapshot."""
 
 _CRI: Final = {
     "1.7": """\
@@ -65,28 +64,37 @@ _CRI: Final = {
   differ = "walking"
 """,
 }
-"""Has all pods of a node use the snapshotter, and pulls name the digest of each layer, by version of containerd."""
+"""Has Kubernetes use the snapshotter, and name the digest of each layer, by version of containerd."""
 
 
 def containerd_sections(settings: SnapshotterSettings) -> str:
     """Return the sections of containerd's config.toml that are the same for all versions that are known."""
-    labels = LABELS if settings.remote is RemoteSnapshots.CRI else ""
-    return f"{snapshotter_section(settings)}{labels}\n{differ_sections(settings)}"
+    labels = settings.remote is RemoteSnapshots.CRI
+    return f"{snapshotter_section(settings, labels=labels)}\n{differ_sections(settings)}"
 
 
-def cri_sections(version: str) -> str:
-    """Return the sections that have all of a node's pods use the snapshotter, for a version of containerd."""
-    return _CRI[version].format(name=NAME)
+def snapshotter_section(settings: SnapshotterSettings, *, labels: bool) -> str:
+    """Return the section of the snapshotter alone, whose absence harms nobody who does not ask for it.
 
-
-def snapshotter_section(settings: SnapshotterSettings) -> str:
-    """Return the section of the snapshotter alone, whose absence harms nobody who does not ask for it."""
-    return _SNAPSHOTTER.format(name=NAME, socket=settings.socket, state=settings.state)
+    Parameters
+    ----------
+    settings
+        Those of the snapshotter.
+    labels
+        Whether it is told which layer a snapshot is for, also by the transfer service.
+    """
+    annotations = _ANNOTATIONS if labels else ""
+    return _SNAPSHOTTER.format(name=NAME, socket=settings.socket, state=settings.state, annotations=annotations)
 
 
 def differ_sections(settings: SnapshotterSettings) -> str:
     """Return the sections of the differ, on which the whole node depends."""
     return _DIFFER.format(name=NAME, socket=settings.socket)
+
+
+def cri_sections(version: str) -> str:
+    """Return the sections that have all of Kubernetes' containers made by it, for a version of containerd."""
+    return _CRI[version].format(name=NAME)
 
 
 def containerd_snippet(settings: SnapshotterSettings, version: str) -> str:
