@@ -5,6 +5,7 @@ import io
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ from tests.support.e2e import Images
 from tests.support.mounts import mounts_below
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+_NUMBERS = count()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class Kubernetes:
 
 async def _still(client: CriClient, pod: Pod, image: str) -> Container:
     """Start a container that does nothing."""
-    identity = await client.create(pod, "still", image, "sleep", "infinity")
+    identity = await client.create(pod, f"still-{next(_NUMBERS)}", image, "sleep", "infinity")
     await client.start(identity)
     return Container(id=identity, pid=await client.process(identity))
 
