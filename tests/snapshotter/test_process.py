@@ -144,7 +144,8 @@ async def handed_over(
     cvmfs_root: Path,  # noqa: ARG001 - is made
 ) -> AsyncIterator[Process]:
     """A process whose socket outlives it; it has not been started."""
-    with HandedOver(Process(tmp_path).socket) as listener:
+    with contextlib.closing(HandedOver(Process(tmp_path).socket)) as listener:
+        listener.listen()
         process = Process(tmp_path, handed_over=listener)
         yield process
         await process.daemon.kill()
@@ -175,7 +176,7 @@ async def test_no_call_is_lost_by_restarts(handed_over: Process) -> None:
                 return made > before + 10
 
             await wait_until(is_used, timeout=120, what="calls are made")
-            ends.append(await handed_over.daemon.stop())
+            ends.append(await handed_over.daemon.stop(timeout=60))
         await handed_over.start()
     assert ends == [0, 0]
     async with ContainerdClient.connected(handed_over.socket) as client:
@@ -193,7 +194,7 @@ async def test_a_call_that_has_begun_ends_while_others_wait_for_the_next_process
         begun = asyncio.create_task(client.prepare("moby/1/container", "thin"))
         # What comes later is answered later, unless it waits.
         assert await client.list() == ["thin"]
-        stopping = asyncio.create_task(handed_over.daemon.stop())
+        stopping = asyncio.create_task(handed_over.daemon.stop(timeout=60))
         await client.leaves()
         other = asyncio.create_task(client.prepare("moby/2/other"))
         repository.publish("late", {"file": "x"})
