@@ -239,6 +239,25 @@ async def test_the_snapshotter_is_replaced_under_running_containers(node: Node) 
     await node.engine.docker("rm", "--force", container.id)
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ((), "CVMFS_CLIENT_REPOSITORIES is not set"),
+        (("--env=CVMFS_CLIENT_REPOSITORIES=one.example.org,../two",), "no repository name: ../two"),
+        ((f"--env=CVMFS_CLIENT_REPOSITORIES={REPOSITORY}",), "/cvmfs is no shared mount"),
+        (
+            (f"--env=CVMFS_CLIENT_REPOSITORIES=one.example.org,{REPOSITORY}", "--volume={}:/cvmfs:rshared"),
+            f"{REPOSITORY} is mounted already",
+        ),
+    ],
+    ids=["none", "invalid", "private", "taken"],
+)
+async def test_a_client_that_can_do_nothing_says_why(node: Node, options: tuple[str, ...], reason: str) -> None:
+    given = [option.format(node.cvmfs) for option in options]
+    with pytest.raises(CommandError, match=re.escape(reason)):
+        await node.client.engine.docker("run", "--rm", "--network=none", *given, "cvmfs-thin/cvmfs-client")
+
+
 async def test_a_client_that_died_is_started_again(node: Node) -> None:
     await node.client.exec("sh", "-c", f"kill -9 $(cat {CLIENT_SOURCE}/{REPOSITORY}.pid)")
     with pytest.raises(CommandError, match=f"{REPOSITORY} does not answer"):
