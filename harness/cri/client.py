@@ -1,6 +1,7 @@
 """What a kubelet asks containerd for, in the terms of pods."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +76,10 @@ class CriClient:
             return False
         return all(condition.status for condition in status.conditions)
 
-    async def pull(self, image: str) -> str:
-        """Pull an image, and return its ID."""
-        response = await self._images.PullImage(PullImageRequest(image=ImageSpec(image=image)))
+    async def pull(self, image: str, pod: Pod | None = None) -> str:
+        """Pull an image, for a pod if there is one already, and return its ID."""
+        sandbox = None if pod is None else pod.config
+        response = await self._images.PullImage(PullImageRequest(image=ImageSpec(image=image), sandbox_config=sandbox))
         return response.image_ref
 
     async def images(self) -> list[Image]:
@@ -93,7 +95,9 @@ class CriClient:
         (file_system,) = (await self._images.ImageFsInfo(ImageFsInfoRequest())).image_filesystems
         return file_system
 
-    async def run_pod(self, name: str, *, logs: Path, cgroup: str) -> Pod:
+    async def run_pod(
+        self, name: str, *, logs: Path, cgroup: str, runtime: str = "", annotations: Mapping[str, str] | None = None
+    ) -> Pod:
         """Make a pod, with a network of its own.
 
         Parameters
@@ -104,14 +108,20 @@ class CriClient:
             Directory for what its containers write.
         cgroup
             Parent of its control groups.
+        runtime
+            Handler of its RuntimeClass; containerd's default if it is empty.
+        annotations
+            Of the pod.
         """
         config = PodSandboxConfig(
             metadata=PodSandboxMetadata(name=name, uid=f"uid-of-{name}", namespace="default"),
             hostname=name,
             log_directory=str(logs),
+            annotations=annotations,
             linux=LinuxPodSandboxConfig(cgroup_parent=cgroup),
         )
-        response = await self._runtime.RunPodSandbox(RunPodSandboxRequest(config=config))
+        request = RunPodSandboxRequest(config=config, runtime_handler=runtime)
+        response = await self._runtime.RunPodSandbox(request)
         return Pod(id=response.pod_sandbox_id, config=config)
 
     async def address(self, pod: Pod) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,10 @@ state = "{state}"
 {sections}"""
 
 
+def _sections_for_all(settings: SnapshotterSettings) -> str:
+    return containerd_sections(settings) + cri_sections("1.7")
+
+
 class CriNode:
     """One node in a sandbox.
 
@@ -54,10 +58,18 @@ class CriNode:
     snapshotter_env
         Settings of the snapshotter other than its sockets and its state, the root of the repositories among them; None
         for containerd's own snapshotter.
+    sections
+        Writes what containerd's configuration has for it; by default, what has all containers made by it.
     """
 
     def __init__(
-        self, *, name: str, directory: Path, pause: str, snapshotter_env: Mapping[str, str] | None = None
+        self,
+        *,
+        name: str,
+        directory: Path,
+        pause: str,
+        snapshotter_env: Mapping[str, str] | None = None,
+        sections: Callable[[SnapshotterSettings], str] = _sections_for_all,
     ) -> None:
         self.name = name
         self.directory = directory
@@ -70,6 +82,7 @@ class CriNode:
         self.logs = directory / "logs"
         """What pods write."""
         self._pause = pause
+        self._sections = sections
         self._containerd_socket = self._runtime / "containerd.sock"
         self.cgroup = f"{Sandbox.current().cgroup}/{name}"
         """Parent of the control groups of pods."""
@@ -138,7 +151,7 @@ class CriNode:
         sections = ""
         if self.snapshotter is not None:
             settings = SnapshotterSettings(socket=self.socket, state=self.state, remote=RemoteSnapshots.CRI)
-            sections = containerd_sections(settings) + cri_sections("1.7")
+            sections = self._sections(settings)
         self._config.write_text(
             _CONFIG.format(
                 root=self._root,

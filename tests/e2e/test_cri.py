@@ -1,7 +1,9 @@
 """What a kubelet asks for, of a node whose images are made of published layers: nothing of those is downloaded."""
 
 import asyncio
+import dataclasses
 import io
+import re
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from harness.processes import wait_until
 from harness.registry import Registry
 from harness.stratum0 import Stratum0
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
+from services.snapshotter.kubernetes import RUNTIME, kubernetes_snippet
+from services.snapshotter.settings import SnapshotterSettings
 from tests.support.commands import docker2cvmfs
 from tests.support.containerd import ContainerdClient
 from tests.support.e2e import Images
@@ -247,3 +251,80 @@ async def test_a_thin_image(kubernetes: Kubernetes, pod: Pod) -> None:
     done = await client.execute(container.id, "sh", "-c", "cat /etc/debian_version; ls /thin.json")
     assert done.stdout.startswith(b"13")
     assert b"No such file" in done.stderr
+
+
+def _sections_of_a_runtime(settings: SnapshotterSettings) -> str:
+    """Return what the nodes of deploy/kubernetes have; there is no systemd here."""
+    version, _, sections = kubernetes_snippet(settings, "1.7").partition("\n")
+    assert version == "version = 2"
+    return sections.replace("SystemdCgroup = true", "SystemdCgroup = false")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def choosing(
+    kubernetes: Kubernetes, stratum0: Stratum0, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Kubernetes]:
+    """A node on which pods ask for the snapshotter by a runtime, as its configuration for Kubernetes has it."""
+    directory = tmp_path_factory.mktemp("cri-runtime")
+    node = CriNode(
+        name="runtime",
+        directory=directory / "node",
+        pause=kubernetes.published,
+        snapshotter_env={
+            **stratum0.containerd_node_settings,
+            "SNAPSHOTTER_CVMFS_ROOT": str(stratum0.cvmfs_root),
+            "SNAPSHOTTER_COPY_INTERVAL": "0.3",
+        },
+        sections=_sections_of_a_runtime,
+    )
+    try:
+        await node.start()
+        yield dataclasses.replace(kubernetes, node=node)
+    finally:
+        await node.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def asking(choosing: Kubernetes) -> AsyncIterator[Pod]:
+    """A pod with RuntimeClass and annotation; all pods have their own container of the published image."""
+    node = choosing.node
+    names = {"io.containerd.cri.runtime-handler": RUNTIME}
+    pod = await node.client.run_pod("asking", logs=node.logs, cgroup=node.cgroup, runtime=RUNTIME, annotations=names)
+    yield pod
+    await node.client.remove_pod(pod)
+    await choosing.remove_all()
+
+
+async def test_pods_ask_by_a_runtime_and_an_annotation(choosing: Kubernetes, asking: Pod) -> None:
+    client, node = choosing.node.client, choosing.node
+    await client.pull(choosing.published, asking)
+    assert 0 < node.downloaded() < 8 << 10
+    container = await choosing.started(asking, choosing.published)
+    assert (await client.execute(container.id, "cat", "/srv/added")).stdout == b"added"
+    # What has not been downloaded, others cannot unpack.
+    with pytest.raises(GRPCError, match="not found"):
+        await client.run_pod("ordinary", logs=node.logs, cgroup=node.cgroup)
+
+
+async def test_a_thin_image_needs_no_annotation(choosing: Kubernetes, asking: Pod) -> None:
+    client = choosing.node.client
+    await client.pull(choosing.thin)
+    container = await choosing.started(asking, choosing.thin)
+    done = await client.execute(container.id, "sh", "-c", "cat /etc/debian_version; ls /thin.json")
+    assert done.stdout.startswith(b"13")
+    assert b"No such file" in done.stderr
+
+
+async def test_pods_that_do_not_ask_do_not_need_it(choosing: Kubernetes) -> None:
+    client, node = choosing.node.client, choosing.node
+    assert node.snapshotter is not None
+    await node.snapshotter.stop()
+    pod = await client.run_pod("ordinary", logs=node.logs, cgroup=node.cgroup)
+    await client.pull(choosing.founded, pod)
+    container = await choosing.started(pod, choosing.founded)
+    assert (await client.execute(container.id, "cat", "/srv/added")).stdout == b"added"
+    with pytest.raises(GRPCError, match=re.escape(str(node.socket))):
+        await client.run_pod("asking", logs=node.logs, cgroup=node.cgroup, runtime=RUNTIME)
+    await client.remove_pod(pod)
+    await node.start_snapshotter(node.snapshotter)
+    assert await choosing.snapshots() == {}
