@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -267,4 +268,18 @@ async def test_pods_of_another_runtime_need_the_content(kubernetes: Kubernetes) 
     await node.others.pull(kubernetes.published)
     assert node.downloaded() > 1 << 20
     await node.others.remove_pod(await node.others.run_pod("another", logs=node.logs, cgroup=node.cgroup))
+    await kubernetes.remove_all()
+
+
+async def test_pods_of_another_runtime_do_not_need_it(kubernetes: Kubernetes) -> None:
+    node = kubernetes.node
+    await node.snapshotter.stop()
+    await node.others.pull(kubernetes.founded)
+    pod = await node.others.run_pod("ordinary", logs=node.logs, cgroup=node.cgroup)
+    container = await _still(node.others, pod, kubernetes.founded)
+    assert (await node.others.execute(container.id, "cat", "/srv/added")).stdout == b"added"
+    with pytest.raises(GRPCError, match=re.escape(str(node.socket))):
+        await node.client.run_pod("asking", logs=node.logs, cgroup=node.cgroup)
+    await node.others.remove_pod(pod)
+    await node.start_snapshotter()
     await kubernetes.remove_all()
