@@ -182,7 +182,7 @@ async def test_a_commit_is_published_and_runs_elsewhere(
     async def gone() -> bool:
         return not list((containerd_node.state / "copies").iterdir())
 
-    await wait_until(gone, timeout=20, what="the local copy is dropped")
+    await wait_until(gone, what="the local copy is dropped")
     assert differences(before, await _read(engine, "test:committed")) == []
     await node.engine.docker("load", input=tmp_path / "saved.tar")
     assert differences(before, await _read(node.engine, "test:committed")) == []
@@ -286,7 +286,7 @@ async def test_containers_outlive_the_snapshotter(containerd_node: ContainerdNod
         except CommandError:
             return False
 
-    await wait_until(runs, timeout=20, what="a container runs after the restart")
+    await wait_until(runs, what="a container runs after the restart")
     await engine.docker("restart", container.id)
     assert (await engine.docker("exec", container.id, "cat", "/kept")).text == "kept"
     await engine.docker("commit", container.id, "test:kept")
@@ -307,4 +307,4 @@ async def test_what_is_removed_leaves_nothing(containerd_node: ContainerdNode) -
         left = {path.name for path in (containerd_node.state / "l").iterdir()}
         return left <= before and not list((containerd_node.state / "trash").iterdir())
 
-    await wait_until(gone, timeout=20, what="the snapshots are removed")
+    await wait_until(gone, what="the snapshots are removed")

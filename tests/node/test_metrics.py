@@ -95,7 +95,7 @@ async def test_looks_and_waits(core: Core, repository: Repository) -> None:
     async def waits() -> bool:
         return _counts(core, "thin_node_publication_waits_under_way") == {f"{{{REPOSITORY}}}": 1}
 
-    await wait_until(waits, timeout=30, what="the wait is counted")
+    await wait_until(waits, what="the wait is counted")
     repository.publish("missing")
     await waiting
     assert _counts(core, "thin_node_publication_waits_total") == {
