@@ -63,6 +63,11 @@ class Activity:
         self._seconds = Histogram(f"{name}_seconds", f"{what}: seconds.", labels, buckets=_SECONDS, registry=registry)
         self._under_way = Gauge(f"{name}_under_way", f"{what} that have not ended.", labels, registry=registry)
 
+    def expect(self, *kind: str) -> None:
+        """Show a kind of work before there is any: what first shows with a count of 1 has not increased."""
+        for outcome in Outcome:
+            self._total.labels(*kind, outcome)
+
     @contextmanager
     def one(self, *kind: str) -> Iterator[Course]:
         """Count what is done in the context, and how it ends.
@@ -110,6 +115,7 @@ class NodeMetrics:
             "thin_node_repository_looks", "Looks for layers in a repository", "repository", registry=self.registry
         )
         self.uploads = Activity("thin_node_uploads", "Uploads of committed layers", registry=self.registry)
+        self.uploads.expect()
         self.uploaded_bytes = Counter(
             "thin_node_uploaded_bytes", "Bytes of layer archives that the object store took.", registry=self.registry
         )
