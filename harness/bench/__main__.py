@@ -11,6 +11,7 @@ from harness.bench import containerd, memory, rows
 from harness.bench.calls import calls
 from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
+from harness.bench.cri import cri
 from harness.bench.measure import Row
 from harness.bench.native import native
 from harness.bench.queued import queued
@@ -38,6 +39,7 @@ _DOCKER_ROWS: Final = (
     "native",
     "queued",
     "calls",
+    "cri",
 )
 _ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS)
 
@@ -81,6 +83,7 @@ async def _docker_rows(directory: Path, only: Sequence[str], runs: int) -> list[
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
             "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
+            "cri": lambda: cri(directory / "cri", rig.stratum0, runs),
         }
         measured = await _measure(work, only)
         return [*measured, memory.peaks(rig, "peak memory, the whole run", None)]

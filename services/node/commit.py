@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from services.common.allocator import release_free_memory
 from services.common.archive.compression import write_archive
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
@@ -101,7 +102,11 @@ class Committer:
         if lineage.descriptor is None:
             raise CommitError(f"layer {layer.id} is no thin container")
         parts = await asyncio.to_thread(_parts, layer, lineage)
-        added = [await self._publish(part, lineage.descriptor) for part in parts]
+        try:
+            added = [await self._publish(part, lineage.descriptor) for part in parts]
+        finally:
+            # Compression has used a multiple of what a front end otherwise does, which may stay idle for days now.
+            await run_in_thread(release_free_memory)
         return lineage.descriptor.with_layers(*added)
 
     async def _publish(self, part: _Part, descriptor: ThinDescriptor) -> ThinLayer:

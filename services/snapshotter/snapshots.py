@@ -8,6 +8,7 @@ import structlog
 from services.common.errors import SuiteError
 from services.common.streams import run_in_thread
 from services.node.house_keeping import HouseKeeper
+from services.node.lineage import Lineage
 from services.node.locks import Locks
 from services.node.uses import Uses
 from services.snapshotter.errors import BadRequestError, ExistsError, NotFoundError, PreconditionError
@@ -17,7 +18,7 @@ from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.filters import parse_filters
 from services.snapshotter.store.model import Kind, Snapshot, Usage
 from services.snapshotter.store.store import SnapshotStore
-from services.snapshotter.unions import Unions
+from services.snapshotter.unions import Below, Unions
 from services.snapshotter.usage import measure
 
 __all__ = ["Snapshotter"]
@@ -74,23 +75,29 @@ class Snapshotter:
         RepositoryError
             A layer of a thin image below it cannot be had in time; no snapshot is made.
         """
+        asks_remote = self._remote is not None and kind is Kind.ACTIVE and REFERENCE in labels
 
-        def begin() -> tuple[int, list[Snapshot]]:
+        def begin() -> tuple[int, Snapshot | None, Mount | Below | Lineage]:
             found = self._store.records.parent_for(key, parent)
-            return self._store.reserve(), [] if found is None else self._store.records.chain(found.number)
+            number, seen = self._store.reserve(), self._unions.look(None if found is None else found.number)
+            return number, found, seen if asks_remote or isinstance(seen, Lineage) else make(number, seen)
 
-        number, chain = await self._thread.run(begin)
+        def make(number: int, below: Below) -> Mount:
+            snapshot = self._store.create(number, key, parent, kind, labels, below.attributes)
+            return mount_for(self._store, snapshot, below.directories, thin=below.thin)
+
+        # In one job where nothing can be slow: a short operation is mostly changes between threads.
+        number, found, done = await self._thread.run(begin)
+        if isinstance(done, Mount):
+            return done
         try:
-            if self._remote is not None and kind is Kind.ACTIVE:
-                await self._refuse_published(number, key, chain[0] if chain else None, labels, self._remote)
-            below = await self._unions.below(chain, holder=str(number))
-            snapshot = await self._thread.run(
-                lambda: self._store.create(number, key, parent, kind, labels, below.attributes)
-            )
+            if asks_remote and self._remote is not None:
+                await self._refuse_published(number, key, found, labels, self._remote)
+            below = done if isinstance(done, Below) else await self._unions.below(done, holder=str(number))
+            return await self._thread.run(lambda: make(number, below))
         except BaseException:
             self._uses.forget(str(number))
             raise
-        return await self._thread.run(lambda: mount_for(self._store, snapshot, below.lowers, thin=below.thin))
 
     async def _refuse_published(
         self, number: int, key: str, parent: Snapshot | None, labels: Mapping[str, str], remote: RemoteLayers
@@ -117,11 +124,22 @@ class Snapshotter:
         RepositoryError
             A layer of a thin image below it cannot be had in time.
         """
-        snapshot = await self.stat(key)
-        if snapshot.kind is Kind.COMMITTED:
-            raise PreconditionError(f"snapshot {key} is committed, and nothing is mounted for it")
-        below = await self._unions.below((await self._chain(snapshot))[1:], holder=str(snapshot.number))
-        return await self._thread.run(lambda: mount_for(self._store, snapshot, below.lowers, thin=below.thin))
+
+        def begin() -> tuple[Snapshot, Mount | Lineage]:
+            snapshot = self._store.records.find(key)
+            if snapshot.kind is Kind.COMMITTED:
+                raise PreconditionError(f"snapshot {key} is committed, and nothing is mounted for it")
+            seen = self._unions.look(snapshot.parent_number)
+            return snapshot, tell(snapshot, seen) if isinstance(seen, Below) else seen
+
+        def tell(snapshot: Snapshot, below: Below) -> Mount:
+            return mount_for(self._store, snapshot, below.directories, thin=below.thin)
+
+        snapshot, done = await self._thread.run(begin)
+        if isinstance(done, Mount):
+            return done
+        below = await self._unions.below(done, holder=str(snapshot.number))
+        return await self._thread.run(lambda: tell(snapshot, below))
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         """Make an active snapshot a committed one.
@@ -145,7 +163,13 @@ class Snapshotter:
         NotFoundError, PreconditionError
             As of the records.
         """
-        snapshot = await self._thread.run(lambda: self._store.remove(key))
+
+        def remove() -> Snapshot:
+            snapshot = self._store.remove(key)
+            self._unions.forget(snapshot)
+            return snapshot
+
+        snapshot = await self._thread.run(remove)
         self._uses.forget(str(snapshot.number))
         self.house.note_removal()
 

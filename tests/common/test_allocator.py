@@ -39,3 +39,27 @@ def _arenas(which: str) -> int:
 @pytest.mark.parametrize(("which", "expected"), [("limited", {1, 2}), ("unlimited", set(range(3, 10)))])
 def test_threads_share_arenas(which: str, expected: set[int]) -> None:
     assert _arenas(which) in expected
+
+
+_RELEASE = """
+import sys
+
+from services.common.allocator import release_free_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+# Too small to be mapped by themselves, and the last one, which stays, keeps the heap from shrinking at its end.
+pieces = [bytearray(50_000) for _ in range(1_000)]
+last = pieces.pop()
+del pieces
+before = resident()
+release_free_memory()
+print(before - resident())
+"""
+
+
+def test_free_memory_is_given_back() -> None:
+    ended = subprocess.run([sys.executable, "-c", _RELEASE], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) > 40_000_000

@@ -12,6 +12,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from services.common.object_store.body import Body, BodyPayload, checksum
+from services.common.object_store.client_data import client_data
 from services.common.object_store.errors import CLIENT_FAILURES, Place, StoreUnavailableError, translate
 from services.common.object_store.settings import StoreSettings
 
@@ -79,7 +80,9 @@ class Bucket:
             # Repetitions are decided here, not in two places.
             retries={"total_max_attempts": 1},
         )
-        async with AioSession(session_vars=_SESSION_VARIABLES).create_client(
+        session = AioSession(session_vars=_SESSION_VARIABLES)
+        session.register_component("data_loader", client_data())
+        async with session.create_client(
             "s3",
             endpoint_url=str(settings.endpoint).rstrip("/"),
             region_name=settings.region,
