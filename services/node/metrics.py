@@ -106,9 +106,7 @@ class NodeMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.operations = Activity(
-            "thin_node_operations", "operations", "method", registry=self.registry
-        )
+        self.operations = Activity("thin_node_operations", "operations", "method", registry=self.registry)
         self.publication_waits = Activity(
             "thin_node_publication_waits",
             "waits for layers that were not published yet",
