@@ -111,6 +111,13 @@ async def test_what_an_image_says_is_no_label(core: Core, cvmfs_root: Path) -> N
     assert "foreign" not in core.metrics.render(await _reader(core).read()).decode()
 
 
+async def test_what_has_never_failed_shows_so_that_the_first_failure_is_an_increase(core: Core) -> None:
+    values = await _shown(core)
+    assert values['thin_node_uploads_total{outcome="failed"}'] == 0
+    for series in ("repository_looks", "publication_waits"):
+        assert values[f'thin_node_{series}_total{{outcome="failed",{REPOSITORY}}}'] == 0
+
+
 async def test_repositories_that_are_allowed_show_before_they_are_used(core: Core, repository: Repository) -> None:
     await core.finder.wait([repository.publish("there")], holder="x", timeout=0)
     values = await _shown(core)
