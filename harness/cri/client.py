@@ -56,10 +56,15 @@ class CriClient:
     ----------
     socket
         containerd's, which need not be there yet.
+    runtime
+        Name of the runtime that pods are made by, and images pulled for; containerd's default where it is empty.
     """
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, runtime: str = "") -> None:
         self._channel = Channel(path=str(socket))
+        self._handler = runtime
+        # What a pod has to say besides: a pull happens before there is one.
+        self._annotations = {"io.containerd.cri.runtime-handler": runtime} if runtime else {}
         self._images = ImageServiceStub(self._channel)
         self._runtime = RuntimeServiceStub(self._channel)
 
@@ -77,7 +82,9 @@ class CriClient:
 
     async def pull(self, image: str) -> str:
         """Pull an image, and return its ID."""
-        response = await self._images.PullImage(PullImageRequest(image=ImageSpec(image=image)))
+        sandbox = PodSandboxConfig(annotations=self._annotations)
+        request = PullImageRequest(image=ImageSpec(image=image), sandbox_config=sandbox)
+        response = await self._images.PullImage(request)
         return response.image_ref
 
     async def images(self) -> list[Image]:
@@ -109,9 +116,11 @@ class CriClient:
             metadata=PodSandboxMetadata(name=name, uid=f"uid-of-{name}", namespace="default"),
             hostname=name,
             log_directory=str(logs),
+            annotations=self._annotations,
             linux=LinuxPodSandboxConfig(cgroup_parent=cgroup),
         )
-        response = await self._runtime.RunPodSandbox(RunPodSandboxRequest(config=config))
+        request = RunPodSandboxRequest(config=config, runtime_handler=self._handler)
+        response = await self._runtime.RunPodSandbox(request)
         return Pod(id=response.pod_sandbox_id, config=config)
 
     async def address(self, pod: Pod) -> str:
