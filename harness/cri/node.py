@@ -98,17 +98,21 @@ class CriNode:
         """Has them made as everybody else's."""
 
     async def start(self) -> None:
-        """Start the snapshotter and containerd, and wait until pods can be run.
-
-        Raises
-        ------
-        DaemonError
-            One of them ended, or did not get ready in time.
-        """
+        """Start the snapshotter and containerd; errors as of `start_containerd`."""
         for directory in (self.directory, self.logs, self._runtime):
             directory.mkdir(parents=True, exist_ok=True)
         await self._write_configuration()
         await self.start_snapshotter()
+        await self.start_containerd()
+
+    async def start_containerd(self) -> None:
+        """Start containerd, also beside pods that ran under an earlier one, and wait until pods can be run.
+
+        Raises
+        ------
+        DaemonError
+            It ended, or did not get ready in time.
+        """
         self._containerd_socket.unlink(missing_ok=True)
 
         async def ready() -> bool:

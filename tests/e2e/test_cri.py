@@ -198,7 +198,10 @@ async def test_a_pod(kubernetes: Kubernetes, pod: Pod) -> None:
     done = await client.execute(container, "sh", "-c", "cat /srv/added; ls /etc/issue; echo kept > /kept; hostname")
     assert (done.stdout, done.exit_code) == (b"addedpod\n", 0)
     assert b"/etc/issue" in done.stderr
-    # Under a running pod.
+    # Under a running pod, both end and start again.
+    await node.containerd.stop()
+    await node.start_containerd()
+    assert [list(image.repo_tags) for image in await client.images()] == [[kubernetes.published]]
     await node.snapshotter.kill()
     assert (await client.execute(container, "cat", "/kept")).stdout == b"kept\n"
     await node.start_snapshotter()
