@@ -12,7 +12,7 @@ from harness.cri.client import CriClient
 from harness.processes import Daemon
 from harness.sandbox import Sandbox
 from harness.sandbox.traces import kill_cgroup, unmount_below
-from services.snapshotter.kubernetes import RUNTIME, kubernetes_snippet_with_commits
+from services.snapshotter.kubernetes import RUNTIME, kubernetes_snippet
 from services.snapshotter.settings import RemoteSnapshots, SnapshotterSettings
 
 __all__ = ["CriNode"]
@@ -118,7 +118,7 @@ class CriNode:
         async def ready() -> bool:
             return self._containerd_socket.is_socket() and await self.client.is_ready()
 
-        await self.containerd.start(ready, timeout=60)
+        await self.containerd.start(ready)
 
     async def _write_configuration(self) -> None:
         networks = self.directory / "networks"
@@ -137,9 +137,7 @@ class CriNode:
         await run("mount", "--bind", cache, _CACHE)
         # As it is written for nodes of Kubernetes, but for systemd, which no sandbox has.
         settings = SnapshotterSettings(socket=self.socket, state=self.state)
-        sections = kubernetes_snippet_with_commits(settings, "1.7").replace(
-            "SystemdCgroup = true", "SystemdCgroup = false"
-        )
+        sections = kubernetes_snippet(settings, "1.7").replace("SystemdCgroup = true", "SystemdCgroup = false")
         self._config.write_text(
             _CONFIG.format(
                 root=self._root,

@@ -172,7 +172,7 @@ async def _node(directory: Path, capabilities: Sequence[str], bucket: S3Access) 
     with listen(runtime / "containerd.sock", setting="TEST") as listener:
         await containerd.start(sock=listener)
         try:
-            await snapshotter.start(answers)
+            await snapshotter.start(answers, timeout=120)
             async with ContainerdClient.connected(socket) as client:
                 yield Node(client=client, repository=repository, content=content, state=directory / "state")
         finally:

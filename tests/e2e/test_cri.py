@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Kubernetes:
         async def nothing() -> bool:
             return await self.snapshots() == {} and self.node.downloaded() == 0
 
-        await wait_until(nothing, timeout=60, what="nothing is left of the images")
+        await wait_until(nothing, what="nothing is left of the images")
 
 
 async def _still(client: CriClient, pod: Pod, image: str) -> Container:
@@ -194,7 +195,7 @@ async def test_a_pod(kubernetes: Kubernetes, pod: Pod) -> None:
     async def written() -> bool:
         return log.exists() and log.read_text().endswith(" stdout F started\n")
 
-    await wait_until(written, timeout=60, what="the container's output is in its log")
+    await wait_until(written, what="the container's output is in its log")
     done = await client.execute(container, "sh", "-c", "cat /srv/added; ls /etc/issue; echo kept > /kept; hostname")
     assert (done.stdout, done.exit_code) == (b"addedpod\n", 0)
     assert b"/etc/issue" in done.stderr
@@ -214,7 +215,7 @@ async def test_a_pod(kubernetes: Kubernetes, pod: Pod) -> None:
             return False
         return (await client.execute(other.id, "cat", "/srv/added")).stdout == b"added"
 
-    await wait_until(runs, timeout=60, what="a container runs after the restart")
+    await wait_until(runs, what="a container runs after the restart")
     await client.stop(container)
     await client.remove(container)
 
@@ -270,4 +271,18 @@ async def test_pods_of_another_runtime_need_the_content(kubernetes: Kubernetes) 
     await node.others.pull(kubernetes.published)
     assert node.downloaded() > 1 << 20
     await node.others.remove_pod(await node.others.run_pod("another", logs=node.logs, cgroup=node.cgroup))
+    await kubernetes.remove_all()
+
+
+async def test_pods_of_another_runtime_do_not_need_it(kubernetes: Kubernetes) -> None:
+    node = kubernetes.node
+    await node.snapshotter.stop()
+    await node.others.pull(kubernetes.founded)
+    pod = await node.others.run_pod("ordinary", logs=node.logs, cgroup=node.cgroup)
+    container = await _still(node.others, pod, kubernetes.founded)
+    assert (await node.others.execute(container.id, "cat", "/srv/added")).stdout == b"added"
+    with pytest.raises(GRPCError, match=re.escape(str(node.socket))):
+        await node.client.run_pod("asking", logs=node.logs, cgroup=node.cgroup)
+    await node.others.remove_pod(pod)
+    await node.start_snapshotter()
     await kubernetes.remove_all()

@@ -80,7 +80,7 @@ class Node:
                 return False
             return True
 
-        await wait_until(ready, timeout=60, what="the client answers")
+        await wait_until(ready, what="the client answers")
 
     async def until_healthy(self) -> None:
         """Wait until the snapshotter's pod is ready."""
@@ -93,7 +93,7 @@ class Node:
             except aiohttp.ClientError:
                 return False
 
-        await wait_until(healthy, timeout=60, what="the snapshotter is healthy")
+        await wait_until(healthy, what="the snapshotter is healthy")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -233,7 +233,7 @@ async def test_the_snapshotter_is_replaced_under_running_containers(node: Node) 
         except CommandError:
             return False
 
-    await wait_until(runs, timeout=60, what="a container runs by the new one")
+    await wait_until(runs, what="a container runs by the new one")
     await node.engine.docker("restart", container.id)
     assert (await node.engine.docker("exec", container.id, "cat", "/kept", "/etc/debian_version")).text
     await node.engine.docker("rm", "--force", container.id)
