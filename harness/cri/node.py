@@ -67,7 +67,8 @@ class CriNode:
         self.logs = directory / "logs"
         """What pods write."""
         self._pause = pause
-        self._containerd_socket = self._runtime / "containerd.sock"
+        self.containerd_socket = self._runtime / "containerd.sock"
+        """containerd's API."""
         self.cgroup = f"{Sandbox.current().cgroup}/{name}"
         """Parent of the control groups of pods."""
         self._config = directory / "containerd.toml"
@@ -87,14 +88,14 @@ class CriNode:
             env={
                 "SNAPSHOTTER_SOCKET": str(self.socket),
                 "SNAPSHOTTER_STATE": str(self.state),
-                "SNAPSHOTTER_CONTAINERD": str(self._containerd_socket),
+                "SNAPSHOTTER_CONTAINERD": str(self.containerd_socket),
                 "SNAPSHOTTER_REMOTE": RemoteSnapshots.CRI,
                 **snapshotter_env,
             },
         )
-        self.client = CriClient(self._containerd_socket, runtime=RUNTIME)
+        self.client = CriClient(self.containerd_socket, runtime=RUNTIME)
         """Has its pods made by the runtime that uses the snapshotter."""
-        self.others = CriClient(self._containerd_socket)
+        self.others = CriClient(self.containerd_socket)
         """Has them made as everybody else's."""
 
     async def start(self) -> None:
@@ -113,10 +114,10 @@ class CriNode:
         DaemonError
             It ended, or did not get ready in time.
         """
-        self._containerd_socket.unlink(missing_ok=True)
+        self.containerd_socket.unlink(missing_ok=True)
 
         async def ready() -> bool:
-            return self._containerd_socket.is_socket() and await self.client.is_ready()
+            return self.containerd_socket.is_socket() and await self.client.is_ready()
 
         await self.containerd.start(ready)
 
@@ -142,7 +143,7 @@ class CriNode:
             _CONFIG.format(
                 root=self._root,
                 state=self._runtime / "containerd",
-                socket=self._containerd_socket,
+                socket=self.containerd_socket,
                 pause=self._pause,
                 plugins=_PLUGINS,
                 networks=networks,
