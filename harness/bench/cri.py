@@ -56,7 +56,7 @@ async def _rows(node: CriNode, image: str, runs: int) -> list[Row]:
             seconds = time.perf_counter() - started
             kilobytes[name].append(node.downloaded() / 1e3)
             await client.remove_image(identity)
-            await wait_until(nothing_left, timeout=60, what="nothing is left of the image")
+            await wait_until(nothing_left, what="nothing is left of the image")
             return seconds
 
         return once

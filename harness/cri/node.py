@@ -114,7 +114,7 @@ class CriNode:
         async def ready() -> bool:
             return self._containerd_socket.is_socket() and await self.client.is_ready()
 
-        await self.containerd.start(ready, timeout=60)
+        await self.containerd.start(ready)
 
     async def _write_configuration(self) -> None:
         networks = self.directory / "networks"

@@ -60,7 +60,7 @@ class Kubernetes:
         async def nothing() -> bool:
             return await self.snapshots() == {} and self.node.downloaded() == 0
 
-        await wait_until(nothing, timeout=60, what="nothing is left of the images")
+        await wait_until(nothing, what="nothing is left of the images")
 
 
 async def _still(client: CriClient, pod: Pod, image: str) -> Container:
@@ -195,7 +195,7 @@ async def test_a_pod(kubernetes: Kubernetes, pod: Pod) -> None:
     async def written() -> bool:
         return log.exists() and log.read_text().endswith(" stdout F started\n")
 
-    await wait_until(written, timeout=60, what="the container's output is in its log")
+    await wait_until(written, what="the container's output is in its log")
     done = await client.execute(container, "sh", "-c", "cat /srv/added; ls /etc/issue; echo kept > /kept; hostname")
     assert (done.stdout, done.exit_code) == (b"addedpod\n", 0)
     assert b"/etc/issue" in done.stderr
@@ -212,7 +212,7 @@ async def test_a_pod(kubernetes: Kubernetes, pod: Pod) -> None:
             return False
         return (await client.execute(other.id, "cat", "/srv/added")).stdout == b"added"
 
-    await wait_until(runs, timeout=60, what="a container runs after the restart")
+    await wait_until(runs, what="a container runs after the restart")
     await client.stop(container)
     await client.remove(container)
 

@@ -71,7 +71,7 @@ async def test_containers_start_while_the_snapshotter_is_restarted(containerd_no
             async def more(before: int = before) -> bool:
                 return started > before
 
-            await wait_until(more, timeout=120, what="a container has run")
+            await wait_until(more, what="a container has run")
             stop(containerd_node.engine.containerd.pid)
             try:
                 assert await containerd_node.snapshotter.stop(timeout=60) == 0
@@ -105,7 +105,7 @@ async def test_containers_outlive_everybody_and_come_back(containerd_node: Conta
         return states == ["true", "true"]
 
     async def are_whole() -> None:
-        await wait_until(run, timeout=120, what="the containers run again")
+        await wait_until(run, what="the containers run again")
         for container in always:
             shown = (await engine.docker("exec", container, "cat", "/kept", "/etc/debian_version")).text
             assert shown.startswith("kept\n")

@@ -103,7 +103,7 @@ async def test_what_nobody_waits_for_is_not_there(
     ):
         await interrupted.at(step, call)
         # It would be the client's at the next try, and anybody else's never.
-        await wait_until(is_taken_back, timeout=60, what="it is taken back")
+        await wait_until(is_taken_back, what="it is taken back")
         await client.cleanup()
         assert _directories(state) == before
     await client.prepare("moby/1/key", parent)

@@ -90,7 +90,7 @@ class Snapshots(RuleBasedStateMachine):
         return self.runner.run(self._call(call))
 
     async def _call(self, call: Call[_T]) -> _T:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 if self.channel is None:
