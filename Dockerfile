@@ -170,17 +170,17 @@ ENTRYPOINT ["python", "-m", "services.snapshotter"]
 
 # --- Kubernetes nodes: the CVMFS client ------------------------------------------------------------------------------
 
-FROM ${BASE_IMAGE} AS cvmfs-client
+# On what the snapshotter stands, too: nodes have both.
+FROM python AS cvmfs-client
 ARG CVMFS_SOURCE
 ARG CVMFS_PACKAGES="cvmfs"
 COPY docker/install-cvmfs /usr/local/bin/
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
-    rm -f /etc/apt/apt.conf.d/docker-clean \
-    && apt-get update -q \
+    apt-get update -q \
     && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-       -o Dpkg::Options::=--force-unsafe-io ca-certificates fuse3 tini \
+       -o Dpkg::Options::=--force-unsafe-io fuse3 tini \
     && install-cvmfs "$CVMFS_SOURCE" $CVMFS_PACKAGES \
     && rm -rf /var/log/* /var/cache/debconf/* /var/lib/dpkg/*-old \
     # What is mounted there. The client reads a site's settings, and these where its keys are.

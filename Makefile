@@ -62,8 +62,10 @@ build-plugin:
 # Each worker has daemons of its own, which takes a while to start: for some tests it is not worth it.
 WORKERS = --tx '3*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
+# Tests start hundreds of processes, each of which compiles what it imports where PYTHONDONTWRITEBYTECODE is set.
 test: lint
 	@harness/bootstrap.sh test
+	@$(PYTHON) -m compileall -q -j 0 services harness tests
 	@$(if $(TESTS),$(NETWORKED_SANDBOX) $(PYTHON) -m pytest $(TESTS),exec $(PYTHON) -m pytest $(WORKERS))
 
 bench:

@@ -87,6 +87,7 @@ find_missing() {
     need procps pgrep
     need fuse3 fusermount3
     need bindfs bindfs
+    need containernetworking-plugins /usr/lib/cni/ptp
     need chromium chromium
     need kustomize kustomize
     need ceph-mon ceph-mon

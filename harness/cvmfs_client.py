@@ -1,5 +1,6 @@
 """The machine's CVMFS client, run by the drivers of several nodes side by side, and the server that it reads from."""
 
+import asyncio
 import shutil
 import sys
 from dataclasses import dataclass
@@ -9,11 +10,18 @@ from typing import Final, Self
 from harness.http import answers
 from harness.ports import free_ports
 from harness.processes import Daemon
+from services.common.repository_name import RepositoryName
+from services.node.cvmfs.program import run
 
-__all__ = ["CvmfsClient", "NoClientError", "RepositoryServer"]
+__all__ = ["CvmfsClient", "NoClientError", "RepositoryServer", "mount_repository"]
 
 _PROGRAM: Final = "cvmfs2"
 _FUSE: Final = Path("/dev/fuse")
+
+_OPTIONS: Final = "fsname=cvmfs2,allow_other,cvmfs_suid"
+"""As the client's own mount helper sets them."""
+_MOUNT_TIMEOUT: Final = 300
+"""Most seconds for a mount on a busy machine."""
 
 _CONFIGURATION: Final = """\
 CVMFS_SERVER_URL={url}
@@ -54,7 +62,18 @@ class CvmfsClient:
         return cls(Path(program).absolute())
 
     def driver_settings(self, directory: Path, *, url: str, key: Path) -> dict[str, str]:
-        """Configure the client for one node; return settings of a driver that mounts with it.
+        """Configure the client for one node; return settings of a graphdriver that mounts with it.
+
+        Parameters
+        ----------
+        directory, url, key
+            As of `configured`.
+        """
+        program = self.configured(directory, url=url, key=key)
+        return {"GRAPHDRIVER_REPOSITORY_MOUNTS": "driver", "GRAPHDRIVER_CVMFS2": str(program)}
+
+    def configured(self, directory: Path, *, url: str, key: Path) -> Path:
+        """Configure the client for one node; return the program that mounts so.
 
         Clients that share a cache or their sockets would take the second mount of a repository for the first one.
         The machine's own configuration is neither read nor changed.
@@ -76,7 +95,19 @@ class CvmfsClient:
         program = directory / _PROGRAM
         program.write_text(f'#!/bin/sh\nexec {self.program} -o config={configuration} "$@"\n')
         program.chmod(0o755)
-        return {"GRAPHDRIVER_REPOSITORY_MOUNTS": "driver", "GRAPHDRIVER_CVMFS2": str(program)}
+        return program
+
+
+async def mount_repository(program: Path, name: RepositoryName, point: Path) -> None:
+    """Mount a repository as a machine does, with a client that has been configured; it ends with the sandbox.
+
+    Raises
+    ------
+    RepositoryError
+        The client cannot.
+    """
+    await asyncio.to_thread(point.mkdir, parents=True)
+    await run(str(program), "-o", _OPTIONS, name, str(point), timeout=_MOUNT_TIMEOUT, what=f"mount of {name}")
 
 
 class RepositoryServer:

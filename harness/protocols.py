@@ -9,7 +9,8 @@ from typing import Final
 __all__ = ["SOURCES", "generate"]
 
 _ROOT: Final = Path(__file__).parents[1]
-SOURCES: Final = sorted((_ROOT / "services" / "snapshotter" / "proto").glob("*.proto"))
+_DIRECTORIES: Final = (_ROOT / "services" / "snapshotter" / "proto", _ROOT / "harness" / "cri")
+SOURCES: Final = sorted(source for directory in _DIRECTORIES for source in directory.glob("*.proto"))
 """What code is generated from."""
 
 

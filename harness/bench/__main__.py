@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from harness.bench import containerd, memory, rows
+from harness.bench.bucket import bucket
 from harness.bench.calls import calls
 from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
+from harness.bench.cri import cri
 from harness.bench.measure import Row
 from harness.bench.native import native
 from harness.bench.queued import queued
@@ -36,8 +38,10 @@ _DOCKER_ROWS: Final = (
     "visible",
     "conversion",
     "native",
+    "bucket",
     "queued",
     "calls",
+    "cri",
 )
 _ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS)
 
@@ -79,8 +83,10 @@ async def _docker_rows(directory: Path, only: Sequence[str], runs: int) -> list[
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
+            "bucket": lambda: bucket(directory / "bucket"),
             "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
+            "cri": lambda: cri(directory / "cri", rig.stratum0, runs),
         }
         measured = await _measure(work, only)
         return [*measured, memory.peaks(rig, "peak memory, the whole run", None)]

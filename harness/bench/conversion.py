@@ -1,14 +1,10 @@
 """Conversion of an image of more than a gigabyte, beside what its user would do first: copy it to a directory."""
 
 import asyncio
-import hashlib
-import io
 import itertools
 import json
-import secrets
 import shutil
 import sys
-import tarfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +12,12 @@ from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
+from harness.bench.large_image import image_layers, large_image
 from harness.bench.measure import Row, Target, compare
 from harness.commands import run
-from harness.registry import Registry
 from harness.s3 import S3Access, create_bucket, remove_bucket, s3_client
 from harness.stratum0 import Stratum0
 from services.common.archive.model import LayerArchive, MediaType
@@ -30,11 +26,7 @@ from services.common.object_store import ObjectStore
 
 __all__ = ["conversion"]
 
-_LAYERS: Final = 5
-_LAYER: Final = 240_000_000
-"""Bytes of a layer; they cannot be compressed, as those of a compressed layer cannot."""
 _BLOCK: Final = 1 << 20
-_OCI: Final = "application/vnd.oci.image"
 _LIMIT: Final = 1.3
 _PATIENCE: Final = 300
 """Seconds that the store may be silent."""
@@ -49,14 +41,8 @@ async def conversion(directory: Path, stratum0: Stratum0, runs: int) -> list[Row
     same layers, on disk already, sent to the object store without a look at them.
     """
     directory.mkdir()
-    async with _registry(directory) as registry:
-        await asyncio.to_thread(_write_image, directory / "image")
-        image = f"{registry.address}/large:1"
-        await run(
-            *("skopeo", "copy", "--quiet", "--dest-tls-verify=false", "--preserve-digests"),
-            *(f"oci:{directory / 'image'}:1", f"docker://{image}"),
-        )
-        layers = await asyncio.to_thread(_layers, directory / "image")
+    async with large_image(directory) as image:
+        layers = await asyncio.to_thread(image_layers, directory)
         return await _rows(directory, stratum0, image, layers, runs)
 
 
@@ -126,10 +112,6 @@ async def _rows(directory: Path, stratum0: Stratum0, image: str, layers: list[Pa
     return [row, Row(name="peak memory, conversion of 1.2 GB", unit="MB", samples=samples, targets=(target,))]
 
 
-def _layers(image: Path) -> list[Path]:
-    return [path for path in (image / "blobs/sha256").iterdir() if path.stat().st_size > _BLOCK]
-
-
 def _put(path: Path, url: str) -> None:
     """Send a file to a presigned URL (blocking)."""
     place = urlsplit(url)
@@ -151,56 +133,3 @@ def _archive(path: Path) -> LayerArchive:
     return LayerArchive(
         path=path, digest=digest, diff_id=digest, size=size, uncompressed_size=size, media_type=MediaType.TAR
     )
-
-
-@asynccontextmanager
-async def _registry(directory: Path) -> AsyncIterator[Registry]:
-    registry = Registry(directory / "registry")
-    await registry.start()
-    try:
-        yield registry
-    finally:
-        await registry.close()
-
-
-def _write_image(directory: Path) -> None:
-    blobs = directory / "blobs/sha256"
-    blobs.mkdir(parents=True)
-    layers = [_write_layer(blobs, number) for number in range(_LAYERS)]
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": f"{_OCI}.manifest.v1+json",
-        "config": _write_blob(blobs, config, f"{_OCI}.config.v1+json"),
-        "layers": layers,
-    }
-    top = _write_blob(blobs, manifest, f"{_OCI}.manifest.v1+json")
-    index = {"schemaVersion": 2, "manifests": [{**top, "annotations": {"org.opencontainers.image.ref.name": "1"}}]}
-    (directory / "index.json").write_text(json.dumps(index))
-    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-
-
-def _write_blob(blobs: Path, document: dict[str, Any], media_type: str) -> dict[str, Any]:
-    content = json.dumps(document).encode()
-    digest = hashlib.sha256(content).hexdigest()
-    (blobs / digest).write_bytes(content)
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
-
-
-def _write_layer(blobs: Path, number: int) -> dict[str, Any]:
-    partial = blobs / f"layer-{number}"
-    block = secrets.token_bytes(_BLOCK)
-    with tarfile.open(partial, "w") as archive:
-        for file in range(_LAYER // _BLOCK):
-            member = tarfile.TarInfo(f"layer-{number}/file-{file}")
-            member.size = _BLOCK
-            archive.addfile(member, io.BytesIO(block))
-    with partial.open("rb") as whole:
-        digest = hashlib.file_digest(whole, "sha256").hexdigest()
-    size = partial.stat().st_size
-    partial.rename(blobs / digest)
-    return {"mediaType": MediaType.TAR, "digest": f"sha256:{digest}", "size": size}

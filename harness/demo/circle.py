@@ -1,39 +1,52 @@
 """The steps of the demonstration."""
 
-import asyncio
 import json
-import statistics
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from harness.commands import run
-from harness.containers import Container, run_container, time_start
-from harness.cvmfs_client import RepositoryServer
-from harness.demo.comparison import COMMITTED, CONTAINER, ELSEWHERE, PLAIN_COMMITTED, PLAIN_CONTAINER, compare
+from harness.containerd_node import ContainerdNode
+from harness.cvmfs_client import RepositoryServer, mount_repository
 from harness.demo.image import BaseImage, flatten
 from harness.demo.narrator import Narrator
-from harness.demo.playground import CHANGES, write_playground
+from harness.demo.playground import write_playground
+from harness.demo.turn import Figures, Images, Place, Turn, size_text
 from harness.engine import Engine
 from harness.images import write_image
 from harness.node import Node
 from harness.registry import Registry
 from harness.stratum0 import Stratum0
 from harness.thin_images import read_descriptor
-from harness.trees import CONTAINER_EXCLUSIONS, Tree, read_directory
-from services.common.object_store import ObjectStore
 from services.node.reports import HARD_LINKS, HARD_LINKS_KEPT
 
-__all__ = ["Circle"]
+__all__ = ["Circle", "Mounted"]
 
-_REGULAR: Final = "demo:regular"
-_THIN: Final = "demo:thin"
-_COMMITTED: Final = "demo:committed"
+_IMAGES: Final = Images(regular="demo:regular", thin="demo:thin")
+_OF_SEVERAL: Final = (
+    "two files to programs: dockerd mounts the unions, and has files numbered as those of their own file systems"
+)
+"""What the snapshotter cannot tell by itself."""
 
-_STARTS: Final = 5
-"""Starts that make a median."""
+
+class Mounted:
+    """A repository that a machine has mounted by its own CVMFS client.
+
+    Parameters
+    ----------
+    client
+        The configured client.
+    root
+        Directory of the repositories, which is made.
+    """
+
+    def __init__(self, client: Path, root: Path) -> None:
+        self.root = root
+        self._client = client
+
+    async def mount(self, stratum0: Stratum0) -> None:
+        """Mount the repository, which has its first layers by now."""
+        await mount_repository(self._client, stratum0.repository, self.root / stratum0.repository)
 
 
 class Circle:
@@ -46,15 +59,19 @@ class Circle:
     server
         Where the nodes' CVMFS clients read; none where the nodes see the repository as it is.
     node_a
-        The node that changes the image and commits it.
+        A node with the graphdriver.
     node_b
-        The node that gets nothing but the descriptor.
+        A node with containerd and the snapshotter.
+    mounted
+        The repository of node B; none where it sees the repository as it is.
     plain
         The same Docker with overlay2.
     registry
         Where the ordinary image is.
     directory
         Existing directory for archives.
+    large
+        Size of the largest file that is written, in bytes.
     choice
         Of which kind the repository is, and why; for people.
     """
@@ -65,27 +82,30 @@ class Circle:
         stratum0: Stratum0,
         server: RepositoryServer | None,
         node_a: Node,
-        node_b: Node,
+        node_b: ContainerdNode,
+        mounted: Mounted | None,
         plain: Engine,
         registry: Registry,
         directory: Path,
+        large: int,
         narrator: Narrator,
         choice: str,
     ) -> None:
         self._stratum0 = stratum0
         self._server = server
-        self._a = node_a.engine
-        self._b = node_b.engine
+        self._a = node_a
+        self._b = node_b
+        self._mounted = mounted
         self._plain = plain
         self._registry = registry
-        self._nodes = (node_a, node_b)
         self._directory = directory
+        self._large = large
         self._narrator = narrator
         self._choice = choice
-        self._table: dict[str, str] = {}
+        self._figures: Figures = {}
 
     async def run(self, base: BaseImage | Path) -> None:
-        """Go through all steps; `base` is the image, or a docker archive of it.
+        """Go round once under each front end; `base` is the image, or a docker archive of it.
 
         Raises
         ------
@@ -94,10 +114,38 @@ class Circle:
         """
         await self._start()
         await self._publish(base)
-        trees = {**await self._change_and_commit(), **await self._run_elsewhere()}
-        self._narrator.step("Complete comparison of the file systems")
-        compare(trees, self._narrator, links_told=await self._links_told())
-        await self._close_with_table()
+        places = [
+            Place(
+                name=self._a.name,
+                front_end="graphdriver",
+                engine=self._a.engine,
+                hidden_links=await self._links_told(),
+            ),
+            Place(
+                name=self._b.name,
+                front_end="containerd snapshotter",
+                engine=self._b.engine,
+                hidden_links=None if self._mounted is None else _OF_SEVERAL,
+            ),
+        ]
+        found = [await self._turn(*places).run(), await self._turn(*reversed(places)).run()]
+        self._narrator.step("In figures")
+        self._show(self._figures)
+        for place, figures in zip(places, found, strict=True):
+            self._narrator.say(f"changed and committed under the {place.front_end}:")
+            self._show({f"  {what}": value for what, value in figures.items()})
+
+    def _turn(self, here: Place, there: Place) -> Turn:
+        return Turn(
+            here=here,
+            there=there,
+            plain=self._plain,
+            stratum0=self._stratum0,
+            images=_IMAGES,
+            directory=self._directory,
+            large=self._large,
+            narrator=self._narrator,
+        )
 
     async def _start(self) -> None:
         self._narrator.step("Private daemons: object store, publisher, two nodes, and a plain Docker to compare with")
@@ -107,9 +155,10 @@ class Circle:
         if self._server is not None:
             with self._narrator.timed(f"an HTTP server of the repository, {self._server.url}"):
                 await self._server.start()
-        for node in self._nodes:
-            with self._narrator.timed(f"node {node.name}: graphdriver, containerd, dockerd"):
-                await node.start()
+        with self._narrator.timed(f"node {self._a.name}: graphdriver, dockerd, which keeps the images"):
+            await self._a.start()
+        with self._narrator.timed(f"node {self._b.name}: snapshotter, containerd, which keeps the images, dockerd"):
+            await self._b.start()
         with self._narrator.timed("a registry"):
             await self._registry.start()
         with self._narrator.timed("plain: containerd, dockerd with overlay2"):
@@ -125,109 +174,44 @@ class Circle:
         playground = self._directory / "playground.tar"
         write_playground(playground)
         regular = self._directory / "regular.tar"
-        write_image(regular, name=_REGULAR, layers=[base.rootfs, playground], config=base.config)
-        image = f"{self._registry.address}/{_REGULAR}"
-        with self._narrator.timed(f"{_REGULAR}, an ordinary image, loaded on plain and pushed to the registry"):
+        write_image(regular, name=_IMAGES.regular, layers=[base.rootfs, playground], config=base.config)
+        image = f"{self._registry.address}/{_IMAGES.regular}"
+        with self._narrator.timed(f"{_IMAGES.regular}, an ordinary image, loaded on plain and pushed to the registry"):
             await self._plain.docker("load", input=regular)
-            await self._plain.docker("tag", _REGULAR, image)
+            await self._plain.docker("tag", _IMAGES.regular, image)
             await self._plain.docker("push", image)
         with self._narrator.timed(
-            f"docker2cvmfs make-thin: its layers published, {_THIN} loaded on node {self._a.name}"
+            f"docker2cvmfs make-thin: its layers published, {_IMAGES.thin} loaded on node {self._a.name}"
         ):
             converted = await run(
                 *(sys.executable, "-m", "services.docker2cvmfs", "make-thin", "--insecure", image),
-                *(self._stratum0.repository, "--publisher", self._stratum0.url, "--load", "--tag", _THIN),
-                env={**self._stratum0.store.environment, **self._a.docker_env},
-                timeout=600,
+                *(self._stratum0.repository, "--publisher", self._stratum0.url, "--load", "--tag", _IMAGES.thin),
+                env={**self._stratum0.store.environment, **self._a.engine.docker_env},
+                timeout=1200,
             )
         for line in converted.text.splitlines():
             self._narrator.say(f"  {line}")
-        descriptor = await read_descriptor(self._a, _THIN, self._directory)
-        inspected = await self._plain.docker("image", "inspect", "--format={{.Size}}", _REGULAR)
-        self._table["size of the ordinary image"] = _bytes(int(inspected.text))
-        self._table["size of the thin image's descriptor"] = _bytes(len(descriptor.encode()))
-
-    async def _change_and_commit(self) -> Mapping[str, Tree]:
-        self._narrator.step("Node A runs the thin image, changes it and commits")
-        with self._narrator.timed(f"container of {_THIN} on node A"):
-            container = await run_container(self._a, _THIN)
-        with self._narrator.timed("its process:"):
-            await _change(container)
-        for change in CHANGES:
-            self._narrator.say(f"  {change}")
-        with self._narrator.timed("the same changes in a container under overlay2"):
-            ordinary = await run_container(self._plain, _REGULAR)
-            await _change(ordinary)
-        with self._narrator.timed("both file systems read completely"):
-            trees = {CONTAINER: await _read(container), PLAIN_CONTAINER: await _read(ordinary)}
-        started = time.perf_counter()
-        appeared = asyncio.create_task(self._stratum0.next_layer())
-        await self._a.docker("commit", container.id, _COMMITTED)
-        self._narrator.say("docker commit on node A: packed, compressed, uploaded", time.perf_counter() - started)
-        with self._narrator.timed("node A runs the committed image at once"):
-            again = await run_container(self._a, _COMMITTED)
-        async with asyncio.timeout(120):
-            digest = await appeared
-        seconds = time.perf_counter() - started
-        self._narrator.say(f"layer {digest.short} visible in the repository, counted from the commit", seconds)
-        self._table["from docker commit to visible"] = f"{seconds:.2f} s"
-        with self._narrator.timed("docker commit under overlay2"):
-            await self._plain.docker("commit", ordinary.id, _COMMITTED)
-        with self._narrator.timed("file system of the committed image read completely"):
-            trees[COMMITTED] = await _read(again)
-        return trees
-
-    async def _run_elsewhere(self) -> Mapping[str, Tree]:
-        self._narrator.step("Node B, which has only the descriptor, runs the committed image")
-        archive = self._directory / "committed.tar"
-        with self._narrator.timed("docker save on A, docker load on B"):
-            await self._a.docker("save", _COMMITTED, output=archive)
-            await self._b.docker("load", input=archive)
-        self._narrator.say(f"the archive has {_bytes(archive.stat().st_size)}")
-        with self._narrator.timed(f"container of {_COMMITTED} on node B"):
-            container = await run_container(self._b, _COMMITTED)
-        ordinary = await run_container(self._plain, _COMMITTED)
-        with self._narrator.timed("file systems of B and of overlay2's committed image read completely"):
-            return {ELSEWHERE: await _read(container), PLAIN_COMMITTED: await _read(ordinary)}
+        thin = self._directory / "thin.tar"
+        with self._narrator.timed(f"{_IMAGES.thin} to node {self._b.name}, by docker save and docker load"):
+            await self._a.engine.docker("save", _IMAGES.thin, output=thin)
+            await self._b.engine.docker("load", input=thin)
+        if self._mounted is not None:
+            with self._narrator.timed(f"node {self._b.name} mounts the repository"):
+                await self._mounted.mount(self._stratum0)
+        descriptor = await read_descriptor(self._a.engine, _IMAGES.thin, self._directory)
+        inspected = await self._plain.docker("image", "inspect", "--format={{.Size}}", _IMAGES.regular)
+        self._figures["size of the ordinary image"] = size_text(int(inspected.text))
+        self._figures["size of the thin image's descriptor"] = size_text(len(descriptor.encode()))
 
     async def _links_told(self) -> str | None:
         """Return what node A says of hard links in its containers, where they may not look like what they are."""
         if self._server is None:
             # The repository is a directory, whose files the kernel follows as it does those of regular images.
             return None
-        status = dict(json.loads((await self._a.docker("info", "--format={{json .DriverStatus}}")).text))
+        status = dict(json.loads((await self._a.engine.docker("info", "--format={{json .DriverStatus}}")).text))
         told = str(status[HARD_LINKS])
         return None if told == HARD_LINKS_KEPT else told
 
-    async def _close_with_table(self) -> None:
-        self._narrator.step("In figures")
-        descriptor = await read_descriptor(self._a, _COMMITTED, self._directory)
-        self._table["size of the committed image's descriptor"] = _bytes(len(descriptor.encode()))
-        async with ObjectStore(settings=self._stratum0.store.access.settings) as store:
-            stored = [await store.head(layer.id) for layer in descriptor.layers]
-        sizes = [layer.size for layer in stored if layer is not None]
-        self._table["uploaded for the commit"] = _bytes(sizes[-1])
-        self._table["uploaded in all"] = _bytes(sum(sizes))
-        for what, engine, image in (
-            ("start of the thin image on B", self._b, _COMMITTED),
-            ("start of the ordinary image, overlay2", self._plain, _COMMITTED),
-        ):
-            seconds = [await time_start(engine, image) for _ in range(_STARTS)]
-            self._table[what] = f"{statistics.median(seconds) * 1000:.0f} ms"
-        for what, value in self._table.items():
-            self._narrator.say(f"{what:<42}{value:>12}")
-
-
-def _bytes(count: int) -> str:
-    """Write a size for people."""
-    units = ("bytes", "kB", "MB", "GB")
-    power = min((len(str(count)) - 1) // 3, len(units) - 1)
-    return f"{count} bytes" if power == 0 else f"{count / 1000**power:.1f} {units[power]}"
-
-
-async def _change(container: Container) -> None:
-    await run(sys.executable, "-m", "harness.demo.playground", str(container.pid))
-
-
-async def _read(container: Container) -> Tree:
-    return await asyncio.to_thread(read_directory, container.root, exclusions=CONTAINER_EXCLUSIONS)
+    def _show(self, figures: Figures) -> None:
+        for what, value in figures.items():
+            self._narrator.say(f"{what:<44}{value:>12}")

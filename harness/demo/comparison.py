@@ -17,13 +17,13 @@ __all__ = [
     "compare",
 ]
 
-CONTAINER: Final = "A's container"
+CONTAINER: Final = "the changed container"
 """The thin container that was changed."""
 
-COMMITTED: Final = "A's committed image"
+COMMITTED: Final = "the committed image"
 """The image made of it, on the node that made it."""
 
-ELSEWHERE: Final = "B's container"
+ELSEWHERE: Final = "the other node's container"
 """The same image on the other node."""
 
 PLAIN_CONTAINER: Final = "overlay2's container"

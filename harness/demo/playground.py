@@ -1,7 +1,8 @@
 """A small layer, published on top of the image, that has something of each kind to change; and the changes.
 
-`python -m harness.demo.playground PID` makes the changes in the file system of the container whose process is PID. It
-comes from outside, by chroot, so that any image will do, whatever programs it has.
+`python -m harness.demo.playground PID NOTE SIZE` makes the changes in the file system of the container whose process is
+PID, with a note in a new file, and a large file of so many bytes. It comes from outside, by chroot, so that any image
+will do, whatever programs it has.
 """
 
 import io
@@ -12,11 +13,12 @@ import struct
 import sys
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
 
-__all__ = ["CHANGES", "write_playground"]
+__all__ = ["changes", "make_changes", "write_playground"]
 
 _TOP: Final = "playground"
 
@@ -25,9 +27,6 @@ _BEFORE: Final = 1_600_000_000
 
 _AFTER: Final = 1_700_000_000_123_456_789
 """Modification time of what the changes touch, in ns: sub-second times are to be kept."""
-
-_LARGE: Final = 300_000_000
-"""Size of the large file, in bytes."""
 
 _FILES: Final = {
     "edited": 0o644,
@@ -69,8 +68,8 @@ def _write(name: str, content: bytes) -> None:
         file.write(content)
 
 
-def _add() -> None:
-    _write("added", b"new\n")
+def _add(note: str) -> None:
+    _write("added", f"{note}\n".encode())
     _write("empty", b"")
     os.makedirs("deep/" + "/".join("abcdefgh"))
     os.symlink("/playground/edited", "absolute-link")
@@ -174,16 +173,15 @@ def _times() -> None:
         os.utime(name, ns=(time, time))
 
 
-def _large() -> None:
+def _large(size: int) -> None:
     random = Random(300)  # noqa: S311 - content, not a secret
     half = 500_000
     with open("large", "wb") as file:
         # Half of it compresses away, as in a real file.
-        file.writelines(random.randbytes(half) + bytes(half) for _ in range(_LARGE // (2 * half)))
+        file.writelines(random.randbytes(half) + bytes(half) for _ in range(size // (2 * half)))
 
 
-CHANGES: Final[dict[str, Callable[[], None]]] = {
-    "adds files, directories, symbolic links": _add,
+_CHANGES: Final[dict[str, Callable[[], None]]] = {
     "edits a file": _edit,
     "deletes a file": _delete_file,
     "deletes a directory": _delete_directory,
@@ -199,10 +197,35 @@ CHANGES: Final[dict[str, Callable[[], None]]] = {
     "uses unicode, non-UTF-8 and long names": _names,
     "renames a file": _rename,
     "writes a sparse file": _sparse,
-    "writes a file of 300 MB": _large,
     "uses times before 1970 and after 2038": _times,
 }
-"""What is done in the container, in order."""
+
+
+def changes(*, note: str, large: int) -> dict[str, Callable[[], None]]:
+    """Return what is done in the container, in order, each by its name.
+
+    Parameters
+    ----------
+    note
+        What a new file says, so that layers of the same changes are not the same.
+    large
+        Size of the large file, in bytes; millions.
+    """
+    return {
+        "adds files, directories, symbolic links": partial(_add, note),
+        f"writes a file of {large // 1_000_000} MB": partial(_large, large),
+        **_CHANGES,
+    }
+
+
+def make_changes(pid: int, *, note: str, large: int) -> None:
+    """Enter the file system of the container whose process has this number, and make the changes."""
+    os.chroot(f"/proc/{pid}/root")
+    os.chdir(f"/{_TOP}")
+    os.umask(0o022)
+    for change in changes(note=note, large=large).values():
+        change()
+    _settle_times(frozenset({"./before-1970", "./after-2038"}))
 
 
 def _settle_times(untouched: frozenset[str]) -> None:
@@ -215,15 +238,5 @@ def _settle_times(untouched: frozenset[str]) -> None:
     os.utime(".", ns=(_AFTER, _AFTER))
 
 
-def main() -> None:
-    """Enter the container's file system and make the changes."""
-    os.chroot(f"/proc/{int(sys.argv[1])}/root")
-    os.chdir(f"/{_TOP}")
-    os.umask(0o022)
-    for change in CHANGES.values():
-        change()
-    _settle_times(frozenset({"./before-1970", "./after-2038"}))
-
-
 if __name__ == "__main__":
-    main()
+    make_changes(int(sys.argv[1]), note=sys.argv[2], large=int(sys.argv[3]))

@@ -9,6 +9,7 @@ Each class is an error code of containerd's, since clients act by the code. Tree
     ├── PreconditionError         the snapshot is not in a state in which that can be done
     ├── DeclinedError             somebody else is to do it: containerd asks the next differ
     ├── StateError                what is kept on disk is damaged, or of another version
+    ├── DiskFullError             there is no room for what is to be kept
     └── ContentError              containerd's content store or its leases refuse
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "BadRequestError",
     "ContentError",
     "DeclinedError",
+    "DiskFullError",
     "ExistsError",
     "NotFoundError",
     "PreconditionError",
@@ -52,6 +54,10 @@ class DeclinedError(SnapshotterError):
 
 class StateError(SnapshotterError):
     """What is kept on disk is damaged, or of another version."""
+
+
+class DiskFullError(SnapshotterError):
+    """There is no room for what is to be kept."""
 
 
 class ContentError(SnapshotterError):

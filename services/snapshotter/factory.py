@@ -61,6 +61,7 @@ def build(
         Containers cannot have their writable layers there.
     """
     snapshots = SnapshotStore(settings.state)
+    thread.finish_by(snapshots.records.sync)
     check_overlay(settings.state)
     metrics = NodeMetrics()
     io = RepositoryIo(timeout=settings.lookup_timeout)

@@ -15,10 +15,6 @@ __all__ = ["RUNTIME", "kubernetes_snippet", "kubernetes_snippet_with_commits"]
 RUNTIME: Final = NAME
 """Name of the runtime, which a RuntimeClass has as its handler."""
 
-# Labels of layers let the snapshotter know which ones it has without their content; without SNAPSHOTTER_REMOTE it does
-# not look at them.
-_LABELS: Final = '    enable_remote_snapshot_annotations = "true"\n'
-
 # Where one runtime is named, the default one is no longer there by itself.
 _RUNTIMES: Final = """\
 [plugins."{plugin}".containerd.runtimes.runc]
@@ -72,7 +68,8 @@ def kubernetes_snippet(settings: SnapshotterSettings, version: str) -> str:
     }
     sections = (
         f"version = {CONTAINERD_VERSIONS[version]}\n",
-        f"{snapshotter_section(settings)}{_LABELS}",
+        # They say which layers it may have without their content; without SNAPSHOTTER_REMOTE it does not look at them.
+        snapshotter_section(settings, labels=True),
         _RUNTIMES.format(**names),
         _PULLS[version].format(**names),
     )

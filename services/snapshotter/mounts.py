@@ -4,6 +4,7 @@ Nothing is mounted here: dockerd, containerd and its shims do it. BuildKit compa
 one path wherever it is below others; and it takes no options that it does not know.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ class Mount:
     options: Sequence[str]
 
 
-def mount_for(store: SnapshotStore, snapshot: Snapshot, lowers: Sequence[str], *, thin: bool) -> Mount:
-    """Return what is mounted for a snapshot.
+def mount_for(store: SnapshotStore, snapshot: Snapshot, directories: Sequence[Path], *, thin: bool) -> Mount:
+    """Return what is mounted for a snapshot; blocks, and is called by the store's thread.
 
     Parameters
     ----------
@@ -36,11 +37,12 @@ def mount_for(store: SnapshotStore, snapshot: Snapshot, lowers: Sequence[str], *
         Knows the directories.
     snapshot
         The snapshot, which is not committed.
-    lowers
-        Paths of what is below it, top first.
+    directories
+        What is below it, top first.
     thin
         Whether some of it is in repositories.
     """
+    lowers = [store.lower(directory) for directory in directories]
     view = snapshot.kind is Kind.VIEW
     if not lowers:
         return Mount("bind", str(store.diff(snapshot)), ("ro" if view else "rw", "rbind"))
@@ -76,4 +78,9 @@ def read_only_paths(mount: Mount) -> list[str]:
 
 def _known(*options: str) -> list[str]:
     """Return those that the kernel knows."""
-    return [option for option in options if (_OVERLAY_PARAMETERS / option.partition("=")[0]).exists()]
+    return [option for option in options if _knows(option.partition("=")[0])]
+
+
+@functools.cache
+def _knows(parameter: str) -> bool:
+    return (_OVERLAY_PARAMETERS / parameter).exists()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 
 import structlog
@@ -18,7 +17,8 @@ from services.node.process import run_front_end
 from services.snapshotter.factory import build
 from services.snapshotter.rpc.calls import Calls
 from services.snapshotter.rpc.diff import DiffHandlers
-from services.snapshotter.rpc.server import inherited_socket, serve
+from services.snapshotter.rpc.greeting import Greeter
+from services.snapshotter.rpc.server import serve
 from services.snapshotter.rpc.snapshots import SnapshotsHandlers
 from services.snapshotter.serial import SerialThread
 from services.snapshotter.settings import SnapshotterSettings
@@ -28,22 +28,25 @@ __all__ = ["run"]
 _log = structlog.get_logger(__name__)
 
 
-def run(configuration: Configuration[SnapshotterSettings]) -> int:
+def run(configuration: Configuration[SnapshotterSettings], inherited: Greeter | None = None) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status.
 
     Parameters
     ----------
     configuration
         All settings.
+    inherited
+        Has the socket that a service manager has handed over; the settings' own one is made where there is none.
     """
-    return run_front_end(configuration.settings, lambda stop: _serve(configuration, stop))
+    return run_front_end(configuration.settings, lambda stop: _serve(configuration, inherited, stop))
 
 
-async def _serve(configuration: Configuration[SnapshotterSettings], stop: asyncio.Event) -> None:
+async def _serve(
+    configuration: Configuration[SnapshotterSettings], inherited: Greeter | None, stop: asyncio.Event
+) -> None:
     settings = configuration.settings
     async with contextlib.AsyncExitStack() as stack:
-        # Before everything else: whoever connects meanwhile waits instead of being refused.
-        listener = stack.enter_context(_listener(settings))
+        greeter = inherited or stack.enter_context(_own_greeter(settings))
         stack.enter_context(only_process(settings.state, setting=settings.variable("state")))
         store = None
         if configuration.store is not None:
@@ -53,7 +56,7 @@ async def _serve(configuration: Configuration[SnapshotterSettings], stop: asynci
         front_end = await thread.run(
             lambda: build(settings=settings, limits=configuration.limits, store=store, thread=thread)
         )
-        stack.callback(front_end.store.close)
+        stack.push_async_callback(thread.run, front_end.store.close)
         await front_end.snapshotter.resume()
         monitoring = Monitoring(metrics=front_end.metrics, state=front_end.state.read)
         await stack.enter_async_context(monitoring.serve(settings.metrics, setting=settings.variable("metrics")))
@@ -64,8 +67,8 @@ async def _serve(configuration: Configuration[SnapshotterSettings], stop: asynci
         )
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(_keep(front_end.snapshotter.house, settings.copy_interval))
-            async with serve(handlers, calls, listener):
-                _log.info("serving", socket=listener.getsockname(), repositories=settings.repositories)
+            async with serve(handlers, greeter):
+                _log.info("serving", socket=greeter.listener.getsockname(), repositories=settings.repositories)
                 announce_ready()
                 await stop.wait()
             keeping.cancel()
@@ -73,15 +76,10 @@ async def _serve(configuration: Configuration[SnapshotterSettings], stop: asynci
 
 
 @contextlib.contextmanager
-def _listener(settings: SnapshotterSettings) -> Iterator[socket.socket]:
-    inherited = inherited_socket()
-    if inherited is not None:
-        with inherited:
-            yield inherited
-        return
-    with listen(settings.socket, setting=settings.variable("socket")) as own:
+def _own_greeter(settings: SnapshotterSettings) -> Iterator[Greeter]:
+    with contextlib.closing(Greeter(listen(settings.socket, setting=settings.variable("socket")))) as greeter:
         try:
-            yield own
+            yield greeter
         finally:
             with contextlib.suppress(FileNotFoundError):
                 settings.socket.unlink()

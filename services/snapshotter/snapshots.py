@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from services.common.errors import SuiteError
-from services.common.streams import run_in_thread
+from services.common.threads import to_end
+from services.common.work_threads import begin_in_thread
 from services.node.house_keeping import HouseKeeper
+from services.node.lineage import Lineage
 from services.node.locks import Locks
 from services.node.uses import Uses
 from services.snapshotter.errors import BadRequestError, ExistsError, NotFoundError, PreconditionError
@@ -17,7 +19,7 @@ from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.filters import parse_filters
 from services.snapshotter.store.model import Kind, Snapshot, Usage
 from services.snapshotter.store.store import SnapshotStore
-from services.snapshotter.unions import Unions
+from services.snapshotter.unions import Below, Unions
 from services.snapshotter.usage import measure
 
 __all__ = ["Snapshotter"]
@@ -62,6 +64,7 @@ class Snapshotter:
         self._remote = remote
         self._measuring = Locks[int]()
         self._cleaning = asyncio.Lock()
+        self._deletion: asyncio.Future[None] | None = None
 
     async def create(self, key: str, parent: str, kind: Kind, labels: Mapping[str, str]) -> Mount:
         """Make a snapshot, and return what is mounted for it.
@@ -74,23 +77,37 @@ class Snapshotter:
         RepositoryError
             A layer of a thin image below it cannot be had in time; no snapshot is made.
         """
+        asks_remote = self._remote is not None and kind is Kind.ACTIVE and REFERENCE in labels
 
-        def begin() -> tuple[int, list[Snapshot]]:
+        number = self._store.reserve()
+
+        def begin() -> tuple[Snapshot | None, Mount | Below | Lineage]:
             found = self._store.records.parent_for(key, parent)
-            return self._store.reserve(), [] if found is None else self._store.records.chain(found.number)
+            seen = self._unions.look(None if found is None else found.number)
+            return found, seen if asks_remote or isinstance(seen, Lineage) else make(seen)
 
-        number, chain = await self._thread.run(begin)
+        def make(below: Below) -> Mount:
+            snapshot = self._store.create(number, key, parent, kind, labels, below.attributes)
+            return mount_for(self._store, snapshot, below.directories, thin=below.thin)
+
         try:
-            if self._remote is not None and kind is Kind.ACTIVE:
-                await self._refuse_published(number, key, chain[0] if chain else None, labels, self._remote)
-            below = await self._unions.below(chain, holder=str(number))
-            snapshot = await self._thread.run(
-                lambda: self._store.create(number, key, parent, kind, labels, below.attributes)
-            )
-        except BaseException:
+            # In one job where nothing can be slow: a short operation is mostly changes between threads.
+            found, done = await self._thread.run(begin)
+            if isinstance(done, Mount):
+                return done
+            if asks_remote and self._remote is not None:
+                await self._refuse_published(number, key, found, labels, self._remote)
+            below = done if isinstance(done, Below) else await self._unions.below(done, holder=str(number))
+            return await self._thread.run(lambda: make(below))
+        except ExistsError:
+            # What exists stays, also where it stands for a published layer since just now.
             self._uses.forget(str(number))
             raise
-        return await self._thread.run(lambda: mount_for(self._store, snapshot, below.lowers, thin=below.thin))
+        except BaseException:
+            # The client is told that there is none, or has gone.
+            await self._thread.run(lambda: self._store.take_back(number))
+            self._uses.forget(str(number))
+            raise
 
     async def _refuse_published(
         self, number: int, key: str, parent: Snapshot | None, labels: Mapping[str, str], remote: RemoteLayers
@@ -117,11 +134,22 @@ class Snapshotter:
         RepositoryError
             A layer of a thin image below it cannot be had in time.
         """
-        snapshot = await self.stat(key)
-        if snapshot.kind is Kind.COMMITTED:
-            raise PreconditionError(f"snapshot {key} is committed, and nothing is mounted for it")
-        below = await self._unions.below((await self._chain(snapshot))[1:], holder=str(snapshot.number))
-        return await self._thread.run(lambda: mount_for(self._store, snapshot, below.lowers, thin=below.thin))
+
+        def begin() -> tuple[Snapshot, Mount | Lineage]:
+            snapshot = self._store.records.find(key)
+            if snapshot.kind is Kind.COMMITTED:
+                raise PreconditionError(f"snapshot {key} is committed, and nothing is mounted for it")
+            seen = self._unions.look(snapshot.parent_number)
+            return snapshot, tell(snapshot, seen) if isinstance(seen, Below) else seen
+
+        def tell(snapshot: Snapshot, below: Below) -> Mount:
+            return mount_for(self._store, snapshot, below.directories, thin=below.thin)
+
+        snapshot, done = await self._thread.run(begin)
+        if isinstance(done, Mount):
+            return done
+        below = await self._unions.below(done, holder=str(snapshot.number))
+        return await self._thread.run(lambda: tell(snapshot, below))
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         """Make an active snapshot a committed one.
@@ -133,9 +161,13 @@ class Snapshotter:
         ExistsError, NotFoundError, PreconditionError, BadRequestError
             As of the records.
         """
-        snapshot = await self._thread.run(lambda: self._store.records.commit(name, key, labels))
-        # Nothing is mounted for it any more.
-        self._uses.forget(str(snapshot.number))
+
+        async def commit() -> None:
+            snapshot = await self._thread.run(lambda: self._store.records.commit(name, key, labels))
+            # Nothing is mounted for it any more.
+            self._uses.forget(str(snapshot.number))
+
+        await to_end(commit())
 
     async def remove(self, key: str) -> None:
         """Remove a snapshot; its files go with the next clean-up.
@@ -145,14 +177,26 @@ class Snapshotter:
         NotFoundError, PreconditionError
             As of the records.
         """
-        snapshot = await self._thread.run(lambda: self._store.remove(key))
-        self._uses.forget(str(snapshot.number))
-        self.house.note_removal()
+
+        def forget() -> Snapshot:
+            snapshot = self._store.remove(key)
+            self._unions.forget(snapshot)
+            return snapshot
+
+        async def remove() -> None:
+            snapshot = await self._thread.run(forget)
+            self._uses.forget(str(snapshot.number))
+            self.house.note_removal()
+
+        await to_end(remove())
 
     async def clean_up(self) -> None:
-        """Delete the files of removed snapshots."""
+        """Delete the files of removed snapshots; that goes on if nobody waits, but keeps no program from ending."""
         async with self._cleaning:
-            await run_in_thread(self._store.empty_trash)
+            if self._deletion is not None:
+                await asyncio.wait((self._deletion,))
+            self._deletion = begin_in_thread(self._store.empty_trash)
+            await asyncio.shield(self._deletion)
 
     async def stat(self, key: str) -> Snapshot:
         """Return a snapshot.
@@ -220,7 +264,7 @@ class Snapshotter:
             if noted is not None:
                 return noted
             try:
-                usage = await run_in_thread(lambda: measure(self._store.diff(snapshot)))
+                usage = await begin_in_thread(lambda: measure(self._store.diff(snapshot)))
             except FileNotFoundError:
                 raise NotFoundError(f"snapshot {key} has been removed meanwhile") from None
             if snapshot.kind is Kind.COMMITTED:

@@ -1,6 +1,7 @@
 """What lies below a snapshot: the lower directories of its mount."""
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -33,8 +34,8 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 class Below:
     """What lies below a snapshot."""
 
-    lowers: Sequence[str]
-    """Paths for mount options, top first."""
+    directories: Sequence[Path]
+    """Top first."""
     thin: bool
     """Whether some of it is in repositories."""
     attributes: Attributes | None
@@ -94,33 +95,77 @@ class Unions:
         self._masks = masks
         self._gate = WorkGate()
         """Looks for lower directories that are under way."""
+        self._regular: dict[int, Below] = {}
+        """What stands on a committed snapshot of a regular image: it does not change, so it is looked for once."""
 
     async def lineage(self, chain: Sequence[Snapshot]) -> Lineage:
         """Return what a chain of snapshots, top first, stands for.
-
-        What is remote is so from the bottom on. It counts as a descriptor below everything local: one that somebody
-        has put into the image decides all the same, and none of the image's layers can delete it.
 
         Raises
         ------
         LineageError
             The descriptor that decides is unusable.
         """
+        return await asyncio.to_thread(self._trace, chain)
+
+    def _trace(self, chain: Sequence[Snapshot]) -> Lineage:
+        """Find what a chain of snapshots stands for.
+
+        What is remote is so from the bottom on. It counts as a descriptor below everything local: one that somebody
+        has put into the image decides all the same, and none of the image's layers can delete it.
+        """
         local = list(takewhile(lambda snapshot: snapshot.remote is None, chain))
-        lineage = await asyncio.to_thread(lambda: trace_below(layers_of(self._store, local)))
+        lineage = trace_below(layers_of(self._store, local))
         remote = [snapshot.remote for snapshot in chain if snapshot.remote is not None]
         if lineage.descriptor is not None or not remote:
             return lineage
         layers = [ThinLayer(digest=url.digest, url=url) for url in reversed(remote)]
         return replace(lineage, descriptor=ThinDescriptor.of(*layers))
 
-    async def below(self, chain: Sequence[Snapshot], *, holder: str) -> Below:
-        """Find the lower directories of what stands on a chain of snapshots.
+    def look(self, parent: int | None) -> "Below | Lineage":
+        """Find the lower directories of what stands on a committed snapshot, or what `below` needs for that.
+
+        Looks at local layers only. Blocks, and is called by the store's thread.
+
+        Raises
+        ------
+        LineageError
+            The descriptor that decides is unusable.
+        """
+        if parent is None:
+            return Below((), thin=False, attributes=None)
+        if (known := self._regular.get(parent)) is not None:
+            return known
+        chain = self._store.records.chain(parent)
+        if (found := self._look_regular(chain)) is None:
+            return self._trace(chain)
+        self._regular[parent] = found
+        return found
+
+    def _look_regular(self, chain: Sequence[Snapshot]) -> Below | None:
+        """Return what a chain is to what stands on it; None where something in it may be in repositories."""
+        directories: list[Path] = []
+        for snapshot in chain:
+            if (known := self._regular.get(snapshot.number)) is not None:
+                directories += known.directories
+                break
+            directory = self._store.diff(snapshot)
+            if snapshot.remote is not None or os.path.lexists(directory / DESCRIPTOR_NAME):
+                return None
+            directories.append(directory)
+        return Below(directories, thin=False, attributes=Attributes.of(directories[0]))
+
+    def forget(self, snapshot: Snapshot) -> None:
+        """Forget a snapshot that has been removed; called by the store's thread."""
+        self._regular.pop(snapshot.number, None)
+
+    async def below(self, lineage: Lineage, *, holder: str) -> Below:
+        """Find the lower directories of what stands on local layers and on those of a thin image's descriptor.
 
         Parameters
         ----------
-        chain
-            From the parent on, top first; may be empty.
+        lineage
+            What `look` has returned.
         holder
             Who is going to use them.
 
@@ -128,23 +173,12 @@ class Unions:
         ------
         RepositoryError
             A layer of a descriptor cannot be had in time.
-        LineageError
-            The descriptor that decides is unusable.
         """
-        if not chain:
-            return Below((), thin=False, attributes=None)
-        async with self._gate.working():
-            return await self._below(chain, holder=holder)
-
-    async def _below(self, chain: Sequence[Snapshot], *, holder: str) -> Below:
-        lineage = await self.lineage(chain)
         local = [layer.diff for layer in (*lineage.container, *lineage.local)]
-        directories = [*local, *await self._directories.below(lineage, holder=holder)]
-        return Below(
-            lowers=await self._thread.run(lambda: [self._store.lower(directory) for directory in directories]),
-            thin=lineage.descriptor is not None,
-            attributes=await self._attributes(directories, lineage),
-        )
+        async with self._gate.working():
+            directories = [*local, *await self._directories.below(lineage, holder=holder)]
+            attributes = await self._attributes(directories, lineage)
+        return Below(directories, thin=lineage.descriptor is not None, attributes=attributes)
 
     async def _attributes(self, directories: Sequence[Path], lineage: Lineage) -> Attributes | None:
         root = self._store.root

@@ -19,7 +19,7 @@ from services.snapshotter.snippets import CONTAINERD_VERSIONS, NAME
 from tests.support.kubernetes import EXAMPLES, Rendered, overlay, render
 
 _ROOT = Path(__file__).parents[2]
-_OLDEST = (1, 30)
+OLDEST = (1, 30)
 """The first version that knows profiles of AppArmor as fields."""
 VERSIONS = sorted(
     {tuple(map(int, version.split(".")[:2])) for version in map(str, all_versions()) if version[0].isdigit()}
@@ -44,7 +44,7 @@ def _validate(document: dict[str, Any], version: tuple[int, ...]) -> None:
     kubernetes_validate.validate(document, ".".join(map(str, version)), strict=True)
 
 
-@pytest.mark.parametrize("version", [version for version in VERSIONS if version >= _OLDEST], ids=str)
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version >= OLDEST], ids=str)
 def test_every_version_of_kubernetes_takes_it(whole: Rendered, version: tuple[int, ...]) -> None:
     for document in (*whole.objects, *(yaml.safe_load(example.read_text()) for example in EXAMPLES)):
         _validate(document, version)
@@ -62,7 +62,7 @@ def test_what_is_wrong_would_be_found(whole: Rendered) -> None:
         _validate(wrong, VERSIONS[-1])
     # And the oldest version is the oldest.
     with pytest.raises(kubernetes_validate.ValidationError):
-        _validate(whole.get("DaemonSet", "snapshotter"), (_OLDEST[0], _OLDEST[1] - 1))
+        _validate(whole.get("DaemonSet", "snapshotter"), (OLDEST[0], OLDEST[1] - 1))
 
 
 def test_images_are_targets_of_the_dockerfile(whole: Rendered) -> None:
@@ -92,7 +92,15 @@ def test_the_snapshotter_takes_its_settings(
     assert configuration.settings.repositories == ("images.example.org",)
     assert (configuration.store is not None) is commits
     known = {variable.name for group in (SnapshotterSettings, ObjectStoreSettings) for variable in variables(group)}
-    assert {name.removesuffix("_FILE") for name in environment} <= known
+    assert {name.removesuffix("_FILE") for name in environment} - {"POD_IP"} <= known
+
+
+def test_probes_ask_where_the_snapshotter_answers(whole: Rendered) -> None:
+    container = whole.container("snapshotter")
+    (port,) = container["ports"]
+    assert whole.environment("snapshotter")["SNAPSHOTTER_METRICS"].rpartition(":")[2] == str(port["containerPort"])
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
 
 
 def test_the_client_mounts_what_the_snapshotter_allows(whole: Rendered) -> None:
@@ -156,7 +164,7 @@ def test_only_commits_need_containerd_secrets_and_a_network(variant: tuple[Rende
     policy = rendered.get("NetworkPolicy", "snapshotter")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy.get("egress") == ([{}] if commits else None)
-    assert "ingress" not in policy
+    assert policy["ingress"] == [{"from": [{"namespaceSelector": {}}], "ports": [{"port": "metrics"}]}]
     # With containerd asking the differ, no image is unpacked while the snapshotter is down, its own included.
     strategy = rendered.get("DaemonSet", "snapshotter")["spec"]["updateStrategy"]["type"]
     assert strategy == ("OnDelete" if commits else "RollingUpdate")

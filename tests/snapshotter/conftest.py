@@ -13,6 +13,7 @@ from services.common.unix_socket import listen
 from services.snapshotter.factory import FrontEnd, build
 from services.snapshotter.rpc.calls import Calls
 from services.snapshotter.rpc.diff import DiffHandlers
+from services.snapshotter.rpc.greeting import Greeter
 from services.snapshotter.rpc.server import serve
 from services.snapshotter.rpc.snapshots import SnapshotsHandlers
 from services.snapshotter.serial import SerialThread
@@ -31,23 +32,24 @@ class Snapshotters:
         """The one that was started last."""
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ContainerdClient]:
-        """Run one, and connect to it."""
+    async def running(self, greeter: Greeter | None = None) -> AsyncIterator[ContainerdClient]:
+        """Run one, and connect to it; for those who have come already, if there are some."""
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(listen(self.settings.socket, setting="SNAPSHOTTER_SOCKET"))
+            greeter = greeter or Greeter(listen(self.settings.socket, setting="SNAPSHOTTER_SOCKET"))
+            stack.callback(greeter.close)
             thread = SerialThread()
             stack.callback(thread.close)
             self.front_end = await thread.run(
                 lambda: build(settings=self.settings, limits=ArchiveLimits(), store=self._store, thread=thread)
             )
-            stack.callback(self.front_end.store.close)
+            stack.push_async_callback(thread.run, self.front_end.store.close)
             await self.front_end.snapshotter.resume()
             calls = Calls(self.front_end.metrics)
             handlers = (
                 SnapshotsHandlers(snapshotter=self.front_end.snapshotter, calls=calls),
                 DiffHandlers(differ=self.front_end.differ, calls=calls),
             )
-            await stack.enter_async_context(serve(handlers, calls, listener))
+            await stack.enter_async_context(serve(handlers, greeter))
             yield await stack.enter_async_context(ContainerdClient.connected(self.settings.socket))
 
 

@@ -1,20 +1,22 @@
 """The snapshotter as a process: settings, its socket, signals, kills."""
 
 import asyncio
+import contextlib
 import os
-import socket
+import sqlite3
 import stat
-import subprocess
 import sys
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import grpc
 import pytest
 from grpclib import GRPCError
 from grpclib.exceptions import StreamTerminatedError
 
-from harness.processes import Daemon, DaemonError
+from harness.handed_over import HandedOver
+from harness.processes import Daemon, DaemonError, wait_until
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store import ObjectStoreSettings
 from services.common.settings import variables
@@ -23,34 +25,36 @@ from services.snapshotter.proto.types_pb2 import Mount
 from services.snapshotter.settings import SnapshotterSettings
 from tests.support.commands import run_module
 from tests.support.containerd import ContainerdClient
+from tests.support.core_client import CoreClient
+from tests.support.fuse import served, stop
 from tests.support.metrics import ask, counted, shown
 from tests.support.repositories import Repository, thin_json
-
-_HANDED_OVER = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-os.execv(sys.executable, [sys.executable, "-m", "services.snapshotter"])
-"""
-"""What a service manager does with a socket that it listens on."""
 
 
 class Process:
     """A process that keeps all it has below one directory."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str] | None = None, *, handed_over: HandedOver | None = None
+    ) -> None:
         # Paths of sockets are short, hence not below the directory of a test.
         self.socket = Path(f"/run/test-{zlib.crc32(os.fsencode(directory)):08x}/snapshotter.sock")
         environment = {
             "SNAPSHOTTER_SOCKET": str(self.socket),
             "SNAPSHOTTER_STATE": str(directory / "state"),
             "SNAPSHOTTER_CVMFS_ROOT": str(directory / "cvmfs"),
-            "SNAPSHOTTER_REPOSITORIES": "test.example.org",
+            "SNAPSHOTTER_REPOSITORIES": "test.example.org,hung.example.org",
             "SNAPSHOTTER_PUBLISH_WAIT": "30",
             **(settings or {}),
         }
-        command = [sys.executable, "-m", "services.snapshotter"]
-        self.daemon = Daemon("snapshotter", command, log=directory / "snapshotter.log", env=environment)
+        module = "services.snapshotter"
+        self.daemon = Daemon(
+            "snapshotter",
+            handed_over.command(module) if handed_over else [sys.executable, "-m", module],
+            log=directory / "snapshotter.log",
+            env=environment,
+            descriptors=[handed_over.descriptor] if handed_over else [],
+        )
 
     async def start(self) -> None:
         async def answers() -> bool:
@@ -61,7 +65,7 @@ class Process:
                 return False
             return True
 
-        await self.daemon.start(answers)
+        await self.daemon.start(answers, timeout=120)
 
 
 @pytest.fixture
@@ -124,19 +128,6 @@ async def test_what_it_has_answered_it_knows_after_a_kill(process: Process) -> N
         assert await client.mounts("moby/1/container") == mount
 
 
-async def test_a_call_ends_before_the_process_does(process: Process, cvmfs_root: Path) -> None:
-    repository = Repository(cvmfs_root)
-    async with ContainerdClient.connected(process.socket) as client:
-        await client.layer("thin", "", {"thin.json": thin_json(repository.url("late"))})
-        waiting = asyncio.create_task(client.prepare("moby/1/container", "thin"))
-        # What comes later is answered later, unless it waits.
-        await client.list()
-        stopping = asyncio.create_task(process.daemon.stop())
-        repository.publish("late", {"file": "x"})
-        assert (await waiting).type == "overlay"
-        assert await stopping == 0
-
-
 async def test_a_call_that_lasts_is_given_up(process: Process, cvmfs_root: Path) -> None:
     repository = Repository(cvmfs_root)
     async with ContainerdClient.connected(process.socket) as client:
@@ -149,30 +140,117 @@ async def test_a_call_that_lasts_is_given_up(process: Process, cvmfs_root: Path)
             await waiting
 
 
-async def test_a_socket_that_is_handed_over(tmp_path: Path, cvmfs_root: Path) -> None:
-    assert cvmfs_root.exists()
-    process = Process(tmp_path)
-    process.socket.parent.mkdir(exist_ok=True)
-    process.socket.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(process.socket))
+@pytest.fixture
+async def handed_over(
+    tmp_path: Path,
+    cvmfs_root: Path,  # noqa: ARG001 - is made
+) -> AsyncIterator[Process]:
+    """A process whose socket outlives it; it has not been started."""
+    with contextlib.closing(HandedOver(Process(tmp_path).socket)) as listener:
         listener.listen()
-        for number in range(2):
-            # Whoever comes before it waits for it.
-            async with ContainerdClient.connected(process.socket) as client:
-                asked = asyncio.create_task(client.prepare(f"moby/{number}/container"))
-                await asyncio.sleep(0)
-                started = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-c", _HANDED_OVER, str(listener.fileno())),
-                    env={**os.environ, **process.daemon.env},
-                    pass_fds=[listener.fileno()],
-                    stderr=subprocess.DEVNULL,
-                )
-                assert (await asked).type == "bind"
-                assert len(await client.list()) == number + 1
-                started.kill()
-                await started.wait()
-    process.socket.unlink()
+        process = Process(tmp_path, handed_over=listener)
+        yield process
+        await process.daemon.kill()
+        assert process.socket.exists()
+
+
+async def test_no_call_is_lost_by_restarts(handed_over: Process) -> None:
+    """Those that are on their way when it ends are made by the next process, and those that come before it as well."""
+    made = 0
+
+    async def work(number: int) -> None:
+        nonlocal made
+        async with CoreClient.connected(handed_over.socket) as client:
+            while len(ends) < 2:
+                await client.prepare(f"moby/{number}/{made}")
+                made += 1
+
+    ends: list[int] = []
+    async with asyncio.TaskGroup() as tasks:
+        # The first ones come before it is there.
+        for number in range(3):
+            tasks.create_task(work(number))
+        while len(ends) < 2:
+            before = made
+            await handed_over.start()
+
+            async def is_used(before: int = before) -> bool:
+                return made > before + 10
+
+            await wait_until(is_used, what="calls are made")
+            ends.append(await handed_over.daemon.stop())
+        await handed_over.start()
+    assert ends == [0, 0]
+    async with ContainerdClient.connected(handed_over.socket) as client:
+        assert len(await client.list()) == made
+
+
+async def test_a_call_that_has_begun_ends_while_others_wait_for_the_next_process(
+    handed_over: Process, cvmfs_root: Path
+) -> None:
+    repository = Repository(cvmfs_root)
+    await handed_over.start()
+    async with ContainerdClient.connected(handed_over.socket) as client:
+        await client.layer("thin", "", {"thin.json": thin_json(repository.url("late"))})
+    async with CoreClient.connected(handed_over.socket) as client:
+        begun = asyncio.create_task(client.prepare("moby/1/container", "thin"))
+        # What comes later is answered later, unless it waits.
+        assert await client.list() == ["thin"]
+        stopping = asyncio.create_task(handed_over.daemon.stop(timeout=60))
+        await client.leaves()
+        other = asyncio.create_task(client.prepare("moby/2/other"))
+        repository.publish("late", {"file": "x"})
+        assert (await begun).type == "overlay"
+        assert await stopping == 0
+        assert not other.done()
+        await handed_over.start()
+        assert (await other).type == "bind"
+        assert len(await client.list()) == 3
+
+
+async def test_whoever_comes_is_greeted_before_the_state_is_open(handed_over: Process, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "state/snapshots.sqlite", isolation_level=None)) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        starting = asyncio.create_task(handed_over.start())
+        async with CoreClient.connected(handed_over.socket) as client:
+            await client.ready()
+            asked = asyncio.create_task(client.list())
+            assert not starting.done()
+            held.execute("ROLLBACK")
+            assert await asked == []
+        await starting
+
+
+async def test_a_repository_that_hangs_holds_up_nobody(process: Process, tmp_path: Path, cvmfs_root: Path) -> None:
+    good, hung = Repository(cvmfs_root), cvmfs_root / "hung.example.org"
+    source = Repository(tmp_path / "source", hung.name)
+    url = source.publish("layer", {"file": "x"})
+    with served(source.root, hung) as server:
+        async with (
+            CoreClient.connected(process.socket) as waiting,
+            ContainerdClient.connected(process.socket) as client,
+        ):
+            await client.layer("hung", "", {"thin.json": thin_json(url)})
+            await client.layer("good", "", {"thin.json": thin_json(good.publish("layer", {"file": "y"}))})
+            await client.prepare("moby/1/runs", "hung")
+            stop(server.pid)
+            calls = [asyncio.create_task(waiting.prepare(f"moby/{number}/waits", "hung")) for number in range(30)]
+            # Whatever needs nothing of it is served, also what stands on it.
+            assert (await client.prepare("moby/1/good", "good")).type == "overlay"
+            await client.layer("other", "", {"file": "z"})
+            await client.remove("moby/1/good")
+            await client.usage("hung")
+            await client.commit("moby/1/committed", "moby/1/runs")
+            await client.remove("moby/1/committed")
+            await client.cleanup()
+            assert sorted(info.name for info in await client.list()) == ["good", "hung", "other"]
+            # All of them have begun.
+            await waiting.list()
+            assert not any(call.done() for call in calls)
+            assert await process.daemon.stop(timeout=60) == 0
+            await asyncio.wait(calls)
+            assert all(isinstance(call.exception(), grpc.aio.AioRpcError) for call in calls)
 
 
 async def test_one_process_for_one_state(process: Process, tmp_path: Path) -> None:

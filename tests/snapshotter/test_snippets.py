@@ -80,3 +80,24 @@ async def test_the_newer_form_has_the_same_in_other_places() -> None:
         ("cvmfs", "walking"),
     }
     assert plugins["io.containerd.service.v1.diff-service"]["default"] == ["cvmfs-diff", "walking"]
+
+
+@pytest.mark.parametrize("version", ["1.7", "2"])
+async def test_kubernetes_takes_layers_from_repositories(tmp_path: Path, version: str) -> None:
+    written = await run_module(
+        "services.snapshotter", "config", "--containerd", version, env={"SNAPSHOTTER_REMOTE": "cri"}
+    )
+    document = tomllib.loads(written.out.decode())
+    form = document["version"]
+    configuration = tmp_path / "config.toml"
+    configuration.write_bytes(written.out.replace(f"version = {form}".encode(), b"version = 2"))
+    dumped = tomllib.loads((await run("containerd", "--config", str(configuration), "config", "dump")).text)
+    assert dumped["proxy_plugins"]["cvmfs"]["exports"]["enable_remote_snapshot_annotations"] == "true"
+    if version == "1.7":
+        cri = dumped["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]
+    else:
+        # Debian's containerd has the transfer service already, and not CRI's images as a plugin of their own.
+        (unpacking,) = dumped["plugins"]["io.containerd.transfer.v1.local"]["unpack_config"]
+        assert (unpacking["platform"], unpacking["snapshotter"], unpacking["differ"]) == ("linux", "cvmfs", "walking")
+        cri = document["plugins"]["io.containerd.cri.v1.images"]
+    assert (cri["snapshotter"], cri["disable_snapshot_annotations"]) == ("cvmfs", False)

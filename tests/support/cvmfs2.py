@@ -4,9 +4,10 @@ Like the client it leaves a process behind that serves a FUSE mount, so a killed
 hung client gives: ENOTCONN, or no answer. Unlike the client's, its directories report a proper name length, so
 ENAMETOOLONG from a union of repository directories alone cannot be had here.
 
-The repositories are the directories below `--source`. `<repository>.behaviour` beside one makes it misbehave: `fail`,
-`hang` (before mounting), `elsewhere` (end well with nothing mounted, as where it is mounted already). Every call is
-appended to `calls.jsonl`, and `<repository>.pid` holds the number of the process that serves it.
+With `-f` it stays in the foreground. The repositories are the directories below `--source`.
+`<repository>.behaviour` beside one makes it misbehave: `fail`, `hang` (before mounting), `elsewhere` (end well with
+nothing mounted, as where it is mounted already). Every call is appended to `calls.jsonl`, and `<repository>.pid` holds
+the number of the process that serves it.
 """
 
 import argparse
@@ -51,16 +52,18 @@ def serving_process(source: Path, repository: str) -> int:
 
 @dataclass(frozen=True)
 class Call:
-    """What the client is asked for: `cvmfs2 -o OPTIONS REPOSITORY MOUNTPOINT`."""
+    """What the client is asked for: `cvmfs2 [-f] -o OPTIONS REPOSITORY MOUNTPOINT`."""
 
     repository: str
     point: Path
     options: dict[str, str]
+    foreground: bool
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Self:
         """Understand arguments as the client does, which ends at an option that it does not know."""
         parser = argparse.ArgumentParser(prog="cvmfs2")
+        parser.add_argument("-f", dest="foreground", action="store_true")
         parser.add_argument("-o", dest="options", action="append", default=[])
         parser.add_argument("repository")
         parser.add_argument("mountpoint", type=Path)
@@ -69,7 +72,7 @@ class Call:
         if unknown := options.keys() - _OPTIONS:
             say(f"fuse: unknown option(s): {' '.join(sorted(unknown))}")
             sys.exit(1)
-        return cls(parsed.repository, parsed.mountpoint, options)
+        return cls(parsed.repository, parsed.mountpoint, options, parsed.foreground)
 
 
 def say(text: str) -> None:
@@ -86,10 +89,11 @@ def main() -> int:
     with (source / "calls.jsonl").open("a") as log:
         log.write(json.dumps(theirs) + "\n")
     call = Call.parse(theirs)
-    return _mount(source, call.repository, call.point, call.options)
+    return _mount(source, call)
 
 
-def _mount(source: Path, repository: str, point: Path, options: dict[str, str]) -> int:
+def _mount(source: Path, call: Call) -> int:
+    repository, point = call.repository, call.point
     say("CernVM-FS: running in fuse mode")
     behaviour = source / f"{repository}.behaviour"
     match behaviour.read_text().strip() if behaviour.exists() else "":
@@ -111,25 +115,26 @@ def _mount(source: Path, repository: str, point: Path, options: dict[str, str]) 
         say("Failed to initialize loader socket")
         return 10
     say(f"CernVM-FS: loading Fuse module... done\nCernVM-FS: mounted cvmfs on {point}")
-    return _serve(source, repository, point, options)
+    return _serve(source, call)
 
 
-def _serve(source: Path, repository: str, point: Path, options: dict[str, str]) -> int:
-    fuse = ["ro", f"fsname={options.get('fsname', 'cvmfs2')}"]
-    if "cvmfs_suid" in options:
+def _serve(source: Path, call: Call) -> int:
+    repository, point = call.repository, call.point
+    fuse = ["ro", f"fsname={call.options.get('fsname', 'cvmfs2')}"]
+    if "cvmfs_suid" in call.options:
         fuse.append("suid")
     command = ["bindfs", "-f", "--xattr-ro", "-o", ",".join(fuse), str(source / repository), str(point)]
-    if "allow_other" not in options:
+    if "allow_other" not in call.options:
         command.insert(1, "--no-allow-other")
     # It keeps the output open, as the client does in the background.
     server = subprocess.Popen(command, start_new_session=True)
     (source / f"{repository}.pid").write_text(str(server.pid))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not os.path.ismount(point):
         if server.poll() is not None or time.monotonic() > deadline:
             return 1
         time.sleep(0.005)
-    return 0
+    return server.wait() if call.foreground else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What `kubectl apply --kustomize` would apply of deploy/kubernetes: rendered by kustomize, as a site has it."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ NODE: Final = Path(__file__).parents[2] / "deploy" / "kubernetes" / "node"
 """What is for nodes."""
 EXAMPLES: Final = sorted((NODE / "examples").iterdir())
 """Pods that use it."""
+_FIELDS: Final = {"status.podIP": "127.0.0.1"}
+"""What a pod is told of itself."""
 _STORE: Final = "LAYER_STORE_ENDPOINT=https://s3.example.org\n"
 
 
@@ -45,11 +48,14 @@ class Rendered:
         for source in container.get("envFrom", ()):
             variables |= self._settings(source["configMapRef"]["name"])
         for variable in container.get("env", ()):
+            name, source = variable["name"], variable.get("valueFrom", {})
             if "value" in variable:
-                variables[variable["name"]] = variable["value"]
+                variables[name] = re.sub(r"\$\((\w+)\)", lambda match: variables[match[1]], variable["value"])
+            elif "fieldRef" in source:
+                variables[name] = _FIELDS[source["fieldRef"]["fieldPath"]]
             else:
-                reference = variable["valueFrom"]["configMapKeyRef"]
-                variables[variable["name"]] = self._settings(reference["name"])[reference["key"]]
+                reference = source["configMapKeyRef"]
+                variables[name] = self._settings(reference["name"])[reference["key"]]
         return variables
 
     def _settings(self, name: str) -> Mapping[str, str]:
@@ -94,6 +100,6 @@ def _use(line: str) -> str:
 
 def render(site: Path) -> Rendered:
     """Run kustomize."""
-    built = subprocess.run(["kustomize", "build", str(site)], capture_output=True, text=True, check=True, timeout=60)
+    built = subprocess.run(["kustomize", "build", str(site)], capture_output=True, text=True, check=True, timeout=120)
     assert built.stderr == ""
     return Rendered(list(yaml.safe_load_all(built.stdout)))

@@ -1,13 +1,16 @@
 """A stand-in for `cvmfs2` that reads a native repository by HTTP: takes its arguments and its configuration.
 
-It believes what the repository's key has signed, shows the revision that is the newest when it mounts (the real client
-looks for another one minutes later), and fails where the real one does. Unlike that it fetches all files at once, into
-its cache (`tests/support/cvmfs_client.py`), and mounts that without FUSE, since bindfs shows no group above 2**31. Two
-that share a cache are taken for the same mount, as by the client.
+It believes what the repository's key has signed, leaves a process behind that shows new revisions as they come (the
+real client looks for one when it is told to, or minutes later), and fails where the real one does. Unlike that it
+fetches all files at once, into its cache (`tests/support/cvmfs_client.py`), and mounts that without FUSE, since bindfs
+shows no group above 2**31. Two that share a cache are taken for the same mount, as by the client.
 """
 
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +23,8 @@ from tests.support.cvmfs_client import ClientView
 __all__ = ["install"]
 
 _ROOT: Final = Path(__file__).parents[2]
+_POLL: Final = 0.2
+"""Seconds between two looks for a new revision."""
 _NEEDED: Final = tuple(
     f"CVMFS_{name}" for name in ("SERVER_URL", "PUBLIC_KEY", "HTTP_PROXY", "CACHE_BASE", "RELOAD_SOCKETS")
 )
@@ -51,20 +56,42 @@ def main() -> int:
     if tree.exists():
         say(f"CernVM-FS: repository {call.repository} already mounted on {call.point}")
         return 0
-    keys = [Path(settings["CVMFS_PUBLIC_KEY"]).read_bytes()]
-    source = HttpSource(settings["CVMFS_SERVER_URL"])
-    with RepositoryReader(source, name=RepositoryName(call.repository), master_keys=keys) as reader:
-        ClientView(reader, tree).update()
-    _mount(tree, call.point)
+    told, mounted = os.pipe()
+    if os.fork() == 0:
+        os.close(told)
+        os.setsid()
+        _serve(settings, call, tree, mounted)
+        return 0
+    os.close(mounted)
+    if not os.read(told, 1):
+        return 1
     say(f"CernVM-FS: loading Fuse module... done\nCernVM-FS: mounted cvmfs on {call.point}")
     return 0
 
 
-def _mount(tree: Path, point: Path) -> None:
-    """Mount a file system, as the mount of a client is one, with the tree in it."""
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(point)], check=True)
+def _serve(settings: Mapping[str, str], call: Call, tree: Path, mounted: int) -> None:
+    """Mount, tell so, and show every new revision until it is unmounted."""
+    keys = [Path(settings["CVMFS_PUBLIC_KEY"]).read_bytes()]
+    source = HttpSource(settings["CVMFS_SERVER_URL"])
+    with RepositoryReader(source, name=RepositoryName(call.repository), master_keys=keys) as reader:
+        view = ClientView(reader, tree)
+        view.update()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(call.point)], check=True)
+        _show(tree, call.point)
+        os.write(mounted, b"1")
+        os.close(mounted)
+        while os.path.ismount(call.point):
+            time.sleep(_POLL)
+            view.update()
+            _show(tree, call.point)
+
+
+def _show(tree: Path, point: Path) -> None:
+    """Have in a file system, as the mount of a client is one, what is in the tree."""
     for entry in tree.iterdir():
         place = point / entry.name
+        if os.path.lexists(place):
+            continue
         if entry.is_symlink():
             place.symlink_to(entry.readlink())
         else:

@@ -9,12 +9,14 @@ from harness.engine import Engine
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, read_directory
 from services.common.descriptor import ThinLayer
 
-__all__ = ["IMAGE", "THIN_IMAGE", "Playground", "read_image", "run_script", "tree"]
+__all__ = ["IMAGE", "METRICS", "THIN_IMAGE", "Playground", "read_image", "run_script", "tree"]
 
 IMAGE: Final = "test:playground"
 """A regular image of two layers."""
 THIN_IMAGE: Final = "test:thin-playground"
 """The same file system as a thin image."""
+METRICS: Final = Path("/run/containerd-metrics.sock")
+"""Socket of the node's metrics."""
 
 
 @dataclass(frozen=True)

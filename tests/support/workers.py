@@ -13,6 +13,7 @@ __all__ = ["ByModule", "pytest_configure", "pytest_xdist_make_scheduler"]
 
 _TOGETHER: Final = {
     "tests/e2e/test_compose": "the stack of docker-compose.yml",
+    "tests/e2e/test_kubernetes": "the stack of docker-compose.yml",  # what its images are built of, too
     "tests/e2e/test_managed_plugin": "the stack of docker-compose.yml",
     "tests/e2e/snapshotter/": "a node with containerd, and an engine to compare it with",
 }

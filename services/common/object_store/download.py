@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from services.common.object_store.errors import (
 )
 from services.common.object_store.lookup import read_description
 from services.common.object_store.model import StoredLayer, key_of
-from services.common.threads import run_to_end, to_end
+from services.common.threads import to_end
 from services.common.together import together
 
 __all__ = ["Downloader"]
@@ -213,5 +212,5 @@ class Downloader:
                     f"{self._bucket.place(key)} has the sha256 {sink.digest}: it was damaged or forged; "
                     "remove it and have the layer uploaded again"
                 )
-            await run_to_end(self._threads, partial(sink.publish, destination))
+            sink.path.replace(destination)
         return layer

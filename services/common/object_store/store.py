@@ -144,8 +144,9 @@ class ObjectStore:
         return await self._stream_uploader.upload(chunks, layer)
 
     async def download(self, digest: Digest, destination: Path) -> StoredLayer:
-        """Fetch a layer archive into a file, which appears when it is whole, verified and durable.
+        """Fetch a layer archive into a file, which appears when it is whole and verified.
 
+        It is not brought to the disk: whoever takes one that was there before a loss of power verifies it once more.
         Meanwhile it is in a hidden file beside it, whose name ends in `.part`; one that is left behind by a killed
         process can be removed.
 

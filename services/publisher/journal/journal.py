@@ -1,25 +1,20 @@
 """The journal: one SQLite file, one statement per change.
 
-Every change is a single statement in autocommit mode, so it is atomic, whatever is cancelled or killed around it, and
-it is on the disk (WAL, synchronous=FULL) when the call returns.
+A change is on the disk when the call returns, but for the states that a layer passes through on its way: whatever they
+are, a publisher that is started begins with such a layer anew. What became of a layer, and what was announced, lasts.
 """
 
 import json
-import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import aiosqlite
-
 from services.common.digest import Digest
-from services.publisher.errors import JournalError
+from services.publisher.journal.file import JournalFile
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
 from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
-from services.publisher.journal.schema import STEPS, VERSION
+from services.publisher.journal.schema import VERSION
 from services.repository.interface import OwnTransaction
 
 __all__ = ["Journal"]
@@ -42,9 +37,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stack = AsyncExitStack()
-        self._connection: aiosqlite.Connection
+        self._file = JournalFile(path)
 
     async def __aenter__(self) -> Self:
         """Open the file.
@@ -54,39 +47,14 @@ class Journal:
         JournalError
             The file is no journal, was written by a newer publisher, or cannot be opened.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            self._connection = await self._stack.enter_async_context(
-                aiosqlite.connect(self._path, isolation_level=None, timeout=30)
-            )
-            await self._prepare()
-        except sqlite3.Error as error:
-            await self._stack.aclose()
-            raise JournalError(f"the journal {self._path} cannot be opened: {error}") from error
-        except JournalError:
-            await self._stack.aclose()
-            raise
+        await self._file.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
-        await self._stack.aclose()
-
-    async def _prepare(self) -> None:
-        connection = self._connection
-        connection.row_factory = sqlite3.Row
-        await connection.execute_fetchall("PRAGMA journal_mode = WAL")
-        await connection.execute_fetchall("PRAGMA synchronous = FULL")
-        ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
-        if version > VERSION:
-            raise JournalError(
-                f"the journal {self._path} has version {version}, this publisher reads up to {VERSION}: "
-                "use the publisher that wrote it, or move the file away (a sweep of the bucket fills a new one)"
-            )
-        for step in STEPS[version:]:
-            await connection.executescript(step)
+        await self._file.__aexit__(kind, error, trace)
 
     async def announce(self, digests: Iterable[Digest]) -> int:
         """Record layers as announced: new ones, and failed ones once more. Others stay what they are.
@@ -103,7 +71,7 @@ class Journal:
         return await self._announce(digests, again="layers.state = 'failed' AND layers.retryable")
 
     async def _announce(self, digests: Iterable[Digest], *, again: str) -> int:
-        changed = await self._run(
+        changed = await self._file.run(
             f"""
             INSERT INTO layers (digest, state, announced_at, updated_at)
             SELECT DISTINCT value, 'announced', :now, :now FROM json_each(:digests) WHERE true
@@ -117,7 +85,7 @@ class Journal:
 
     async def restart(self, digest: Digest) -> LayerRecord | None:
         """Record that somebody asks to try a failed or published layer again; return it as it is now."""
-        await self._run(
+        await self._file.run(
             """
             UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now,
                 announced_at = CASE state WHEN 'published' THEN :now ELSE announced_at END
@@ -129,7 +97,7 @@ class Journal:
 
     async def restart_failed(self) -> int:
         """Record that somebody asks to try every failed layer again; return how many there are."""
-        restarted = await self._run(
+        restarted = await self._file.run(
             """
             UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now
             WHERE state = 'failed' RETURNING 1
@@ -139,7 +107,7 @@ class Journal:
 
     async def claim(self) -> LayerRecord | None:
         """Take the layer that has waited longest of those that are due, and make it `fetching`."""
-        rows = await self._run(
+        rows = await self._file.run_passing(
             f"""
             UPDATE layers SET state = 'fetching', retryable = 0, updated_at = :now WHERE digest = (
                 SELECT digest FROM layers WHERE {_WAITING} AND due <= :now ORDER BY announced_at, digest LIMIT 1
@@ -150,12 +118,12 @@ class Journal:
 
     async def next_due(self) -> float | None:
         """Return when the next layer can be claimed, in seconds since the epoch; nothing if none waits."""
-        (row,) = await self._run(f"SELECT min(due) FROM layers WHERE {_WAITING}")  # noqa: S608 - as above
+        (row,) = await self._file.run(f"SELECT min(due) FROM layers WHERE {_WAITING}")  # noqa: S608 - as above
         return None if row[0] is None else float(row[0])
 
     async def advance(self, digests: Iterable[Digest], state: LayerState) -> None:
-        """Move layers to a state that they pass through."""
-        await self._run(
+        """Move layers to a state that they pass through; after a loss of power it may be the one before."""
+        await self._file.run_passing(
             f"UPDATE layers SET state = :state, updated_at = :now WHERE {_GIVEN} RETURNING digest",  # noqa: S608
             digests=json.dumps(list(digests)),
             state=state,
@@ -163,7 +131,7 @@ class Journal:
 
     async def verified(self, digest: Digest, *, archive_size: int) -> None:
         """Record that a layer's archive, of so many bytes, is in the spool."""
-        await self._run(
+        await self._file.run_passing(
             """
             UPDATE layers SET state = 'verified', archive_size = :archive_size, updated_at = :now
             WHERE digest = :digest RETURNING digest
@@ -193,7 +161,7 @@ class Journal:
         notes
             What of them could not be kept; of each the first few are recorded.
         """
-        await self._run(
+        await self._file.run(
             f"""
             UPDATE layers SET state = 'published', revision = :revision, reason = NULL, attempts = 0, share = NULL,
                 retryable = 0, due = 0, updated_at = :now,
@@ -209,11 +177,13 @@ class Journal:
 
     async def widen(self) -> None:
         """Let waiting layers be part of batches twice as large: one that failed has just been published."""
-        await self._run("UPDATE layers SET share = share * 2 WHERE state = 'failed' AND share < 1024 RETURNING digest")
+        await self._file.run(
+            "UPDATE layers SET share = share * 2 WHERE state = 'failed' AND share < 1024 RETURNING digest"
+        )
 
     async def refused(self, digest: Digest, reason: str, *, elsewhere: bool = False) -> None:
         """Record that a layer cannot be published, maybe as it belongs elsewhere, and is not tried again by itself."""
-        await self._run(
+        await self._file.run(
             """
             UPDATE layers SET state = 'failed', retryable = 0, reason = :reason, attempts = attempts + 1,
                 elsewhere = :elsewhere, updated_at = :now WHERE digest = :digest RETURNING digest
@@ -225,7 +195,7 @@ class Journal:
 
     async def failed(self, digest: Digest, reason: str, *, due: float) -> None:
         """Record that a layer failed alone, and when it is tried again."""
-        await self._run(
+        await self._file.run(
             """
             UPDATE layers SET state = 'failed', retryable = 1, reason = :reason, attempts = attempts + 1, due = :due,
                 updated_at = :now WHERE digest = :digest RETURNING digest
@@ -237,7 +207,7 @@ class Journal:
 
     async def failed_together(self, digests: Iterable[Digest], reason: str, *, due: float, share: int) -> None:
         """Record that a batch failed, nobody knows by which layer: its layers are tried again in smaller batches."""
-        await self._run(
+        await self._file.run(
             f"""
             UPDATE layers SET state = 'failed', retryable = 1, reason = :reason, due = :due, share = :share,
                 updated_at = :now WHERE {_GIVEN} RETURNING digest
@@ -250,8 +220,8 @@ class Journal:
 
     async def interrupted(self) -> tuple[Digest, ...]:
         """Make what an earlier publisher was working on `announced` again; return which of it was verified."""
-        rows = await self._run("SELECT digest FROM layers WHERE state IN ('verified', 'publishing')")
-        await self._run(
+        rows = await self._file.run("SELECT digest FROM layers WHERE state IN ('verified', 'publishing')")
+        await self._file.run(
             """
             UPDATE layers SET state = 'announced', due = 0, updated_at = :now
             WHERE state IN ('fetching', 'verified', 'publishing') RETURNING digest
@@ -261,7 +231,7 @@ class Journal:
 
     async def get(self, digest: Digest) -> LayerRecord | None:
         """Look up one layer."""
-        rows = await self._run(f"SELECT {COLUMNS} FROM layers WHERE digest = :digest", digest=digest)  # noqa: S608
+        rows = await self._file.run(f"SELECT {COLUMNS} FROM layers WHERE digest = :digest", digest=digest)  # noqa: S608
         return record_of(rows[0]) if rows else None
 
     async def page(self, selection: Selection, *, after: str, limit: int) -> list[LayerRecord]:
@@ -282,19 +252,19 @@ class Journal:
     async def _select(self, selection: Selection, rest: str, **parameters: object) -> list[LayerRecord]:
         condition, chosen = condition_of(selection)
         statement = f"SELECT {COLUMNS} FROM layers WHERE {condition} AND {rest}"  # noqa: S608 - values are parameters
-        return [record_of(row) for row in await self._run(statement, **chosen, **parameters)]
+        return [record_of(row) for row in await self._file.run(statement, **chosen, **parameters)]
 
     async def summary(self) -> Summary:
         """Count the layers in each state, and find the one that has waited longest."""
-        rows = await self._run("SELECT state, retryable, count(*), min(announced_at) FROM layers GROUP BY 1, 2")
-        ((elsewhere,),) = await self._run(
+        rows = await self._file.run("SELECT state, retryable, count(*), min(announced_at) FROM layers GROUP BY 1, 2")
+        ((elsewhere,),) = await self._file.run(
             "SELECT count(*) FROM layers WHERE elsewhere AND state = 'failed' AND NOT retryable"
         )
         return summary_of((tuple(row) for row in rows), elsewhere=elsewhere)
 
     async def pause(self, reason: str) -> None:
         """Record that nothing new is to be published; of a pause that is there already only the reason changes."""
-        await self._run(
+        await self._file.run(
             """
             INSERT INTO pause (id, since, reason) VALUES (1, :now, :reason)
             ON CONFLICT (id) DO UPDATE SET reason = :reason RETURNING id
@@ -304,28 +274,28 @@ class Journal:
 
     async def resume(self) -> None:
         """Record that publishing goes on."""
-        await self._run("DELETE FROM pause RETURNING id")
+        await self._file.run("DELETE FROM pause RETURNING id")
 
     async def paused(self) -> Pause | None:
         """Return the pause that is in force."""
-        rows = await self._run("SELECT since, reason FROM pause")
+        rows = await self._file.run("SELECT since, reason FROM pause")
         return Pause(since=rows[0]["since"], reason=rows[0]["reason"]) if rows else None
 
     async def begin(self, token: str) -> None:
         """Record that a transaction is about to be opened."""
-        await self._run("INSERT INTO transactions (token) VALUES (:token) RETURNING 1", token=token)
+        await self._file.run("INSERT INTO transactions (token) VALUES (:token) RETURNING 1", token=token)
 
     async def works_on(self, process: str | None) -> None:
-        """Record which program works on a transaction, or that none does."""
-        await self._run("UPDATE transactions SET process = :process RETURNING 1", process=process)
+        """Record which program works on a transaction, or that none does; with the power they all end."""
+        await self._file.run_passing("UPDATE transactions SET process = :process RETURNING 1", process=process)
 
     async def none_open(self) -> None:
         """Record that no transaction of the publisher's is open."""
-        await self._run("DELETE FROM transactions RETURNING 1")
+        await self._file.run("DELETE FROM transactions RETURNING 1")
 
     async def transactions(self) -> tuple[OwnTransaction, ...]:
         """Return the transactions that have been begun and of which nobody has seen the end."""
-        rows = await self._run("SELECT token, process FROM transactions")
+        rows = await self._file.run("SELECT token, process FROM transactions")
         return tuple(OwnTransaction(token=row["token"], process=row["process"]) for row in rows)
 
     async def check(self) -> None:
@@ -337,11 +307,4 @@ class Journal:
             It cannot.
         """
         # Writing the number that is there already writes a page, and fails as any other write would.
-        await self._run(f"PRAGMA user_version = {VERSION}")
-
-    async def _run(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
-        # One trip to the connection's thread: a cancelled caller never leaves a statement half done.
-        try:
-            return list(await self._connection.execute_fetchall(statement, {"now": time.time(), **parameters}))
-        except sqlite3.Error as error:
-            raise JournalError(f"the journal {self._path} failed: {error}") from error
+        await self._file.run(f"PRAGMA user_version = {VERSION}")

@@ -27,9 +27,9 @@ __all__ = ["BatchPublisher"]
 _log = structlog.get_logger(__name__)
 
 _LINGER: Final = 0.3
-"""Seconds that an open transaction waits for one layer that is on its way."""
+"""Seconds that an open transaction waits at least for one layer that is on its way."""
 _OPEN: Final = 10
-"""Seconds from its opening in which it waits for any."""
+"""Seconds in which it waits for any, once it holds what it was opened for."""
 
 Join = Callable[[Sequence[ReadyLayer], float], Awaitable[list[ReadyLayer]]]
 
@@ -50,7 +50,7 @@ class BatchPublisher:
         """Publish a batch; layers that fail are recorded as failed.
 
         The transaction is opened at once. What gets ready while it is open goes with the batch, and what is on its way
-        is waited for a little: a further transaction would take longer.
+        is waited for as long as the opening took: a further transaction would take longer.
 
         Parameters
         ----------
@@ -82,12 +82,14 @@ class BatchPublisher:
         await self._journal.advance([layer.digest for layer in batch], LayerState.PUBLISHING)
         added: list[ReadyLayer] = []
         revision = None
+        begun = time.monotonic()
         try:
             async with self._repository.transaction(token) as transaction:
+                patience = max(_LINGER, time.monotonic() - begun)
                 progress.stage = Stage.ADDING
                 await self._add(batch, transaction, progress, added)
                 until = time.monotonic() + _OPEN
-                while joined := await join(batch, _LINGER if time.monotonic() < until else 0):
+                while joined := await join(batch, max(0, min(patience, until - time.monotonic()))):
                     await self._journal.advance([layer.digest for layer in joined], LayerState.PUBLISHING)
                     batch += joined
                     progress.join([layer.digest for layer in joined], sum(layer.size for layer in joined))

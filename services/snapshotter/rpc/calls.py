@@ -1,6 +1,5 @@
 """Calls as containerd makes them: counted, and their errors in its codes."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -39,7 +38,7 @@ _CODES: Final[Mapping[type[SuiteError], Status]] = {
 
 
 class Calls:
-    """The calls that are being served.
+    """Serves calls one by one.
 
     Parameters
     ----------
@@ -49,9 +48,6 @@ class Calls:
 
     def __init__(self, metrics: NodeMetrics) -> None:
         self._metrics = metrics
-        self._served = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @asynccontextmanager
     async def one(self, name: str) -> AsyncIterator[None]:
@@ -62,24 +58,9 @@ class Calls:
         name
             Of the method, for the log.
         """
-        self._served += 1
-        self._idle.clear()
-        try:
-            with self._metrics.operations.one(name) as course:
-                async with _told(name, course):
-                    yield
-        finally:
-            self._served -= 1
-            if not self._served:
-                self._idle.set()
-
-    async def end(self, *, timeout: float) -> None:  # noqa: ASYNC109 - what is late is given up
-        """Wait until no call is being served, or for the time."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError:
-            _log.warning("calls_given_up", calls=self._served)
+        with self._metrics.operations.one(name) as course:
+            async with _told(name, course):
+                yield
 
 
 @asynccontextmanager

@@ -1,52 +1,64 @@
 """The server on the unix socket."""
 
-import os
-import socket
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from grpclib.server import Server
+import structlog
 
-from services.snapshotter.rpc.calls import Calls
+from services.snapshotter.rpc.connections import CallServer
+from services.snapshotter.rpc.greeting import Greeter
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable
 
-__all__ = ["inherited_socket", "serve"]
+__all__ = ["CALLS_TIMEOUT", "END_TIMEOUT", "serve"]
 
-_FIRST_INHERITED: Final = 3
-"""Number of the first descriptor that a service manager hands over (sd_listen_fds(3))."""
+_log = structlog.get_logger(__name__)
 
-_SHUTDOWN_TIMEOUT: Final = 5
+CALLS_TIMEOUT: Final = 5
 """Seconds for calls to end when the program does."""
 
-
-def inherited_socket() -> socket.socket | None:
-    """Return the listening socket that a service manager has handed over, if there is one."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
-        return None
-    return socket.socket(fileno=_FIRST_INHERITED)
+END_TIMEOUT: Final = 5
+"""Seconds for those that were given up to clean up, and for connections to be closed."""
 
 
 @asynccontextmanager
-async def serve(services: Sequence["IServable"], calls: Calls, listener: socket.socket) -> AsyncIterator[None]:
+async def serve(services: Sequence["IServable"], greeter: Greeter) -> AsyncIterator[None]:
     """Serve on a socket for as long as the context lasts, and then end what is being served.
+
+    Whoever connects later finds a socket that nobody accepts from; whoever is connected is told to go there.
 
     Parameters
     ----------
     services
         What is served.
-    calls
-        Counts what is being served.
-    listener
-        Where.
+    greeter
+        Has the socket, and those who have come already.
     """
-    server = Server(services)
-    await server.start(sock=listener)
+    server = CallServer(services)
+    for connection in greeter.take_over():
+        await server.take_over(connection)
+    await server.start(sock=greeter.listener)
     try:
         yield
     finally:
-        await calls.end(timeout=_SHUTDOWN_TIMEOUT)
-        # Not waited for: containerd keeps its connection open for ever.
         server.close()
+        await _end(server)
+
+
+async def _end(server: CallServer) -> None:
+    for client in server.clients:
+        client.part()
+    calls = set(server.calls)
+    if calls:
+        _, late = await asyncio.wait(calls, timeout=CALLS_TIMEOUT)
+        if late:
+            _log.warning("calls_given_up", calls=len(late))
+    for client in set(server.clients):
+        client.end()
+    # What was given up still uses what is closed after this.
+    ending = [*server.calls, *(asyncio.create_task(client.closed.wait()) for client in server.clients)]
+    if ending:
+        await asyncio.wait(ending, timeout=END_TIMEOUT)

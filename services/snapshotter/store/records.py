@@ -1,20 +1,25 @@
 """What is known of the snapshots: one SQLite database, one transaction for an operation.
 
-A transaction is on the disk when its call returns: containerd believes what it is told, and a snapshot that is lost is
-missed for ever. The database is used by one thread at a time.
+containerd believes what it is told, and a snapshot that is lost is missed for ever. So nothing is told before `sync`
+has brought it to the disk: once for all transactions before it, since SQLite's log is one file, of which counts what
+comes before the first damage. The database is used by one thread at a time.
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from services.common.descriptor import LayerUrl
+from services.common.durable import sync_directory
 from services.snapshotter.errors import (
     BadRequestError,
+    DiskFullError,
     ExistsError,
     NotFoundError,
     PreconditionError,
@@ -47,6 +52,9 @@ CREATE TABLE links (
 """
 _FROM_FIRST: Final = "ALTER TABLE snapshots ADD COLUMN remote TEXT;"
 """Makes the tables of version 1 those of version 2."""
+
+_LOG_SIZE: Final = 1000 * (4096 + 24) + 32
+"""Bytes of SQLite's log when it goes to the database: a header, and a thousand pages with one each."""
 
 _SELECT: Final = """
 SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
@@ -82,10 +90,16 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._changed = False
+        """Whether there is a transaction that may not be on the disk."""
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
             self._connection.row_factory = sqlite3.Row
             self._prepare()
+            # SQLite makes it with the first look, and does not remove or replace it before the database is closed.
+            self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+            _lengthen(self._log)
+            sync_directory(path.parent)
         except sqlite3.Error as error:
             raise StateError(
                 f"{path} cannot be used: {error}: restore it, or remove the whole directory and all containers and "
@@ -93,8 +107,8 @@ class Records:
             ) from error
 
     def _prepare(self) -> None:
-        # FULL: a transaction is on the disk when it ends, not at the next checkpoint.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        # NORMAL: no transaction waits for the disk, but the log is there before what it says goes anywhere else.
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version in (0, 1):
@@ -105,17 +119,35 @@ class Records:
 
     def close(self) -> None:
         """Close the database."""
+        os.close(self._log)
         self._connection.close()
+
+    def sync(self) -> None:
+        """Bring to the disk what has been changed.
+
+        Raises
+        ------
+        OSError
+            The disk has failed.
+        """
+        if self._changed:
+            os.fdatasync(self._log)
+            self._changed = False
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._connection.execute("COMMIT")
+            self._changed = True
+        except BaseException as error:
+            # Where the disk is full, SQLite may have rolled back already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise DiskFullError(f"the disk of {self._path} is full: remove containers or images") from error
             raise
-        self._connection.execute("COMMIT")
 
     def find(self, name: str) -> Snapshot:
         """Return the snapshot of a key or name.
@@ -174,22 +206,16 @@ class Records:
         row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'").fetchone()
         return 1 if row is None else int(row["seq"]) + 1
 
-    def create(self, number: int, key: str, parent: str, kind: Kind, labels: Mapping[str, str]) -> Snapshot:
-        """Add a snapshot that is not committed.
-
-        Raises
-        ------
-        ExistsError, NotFoundError, BadRequestError
-            As `parent_for`.
-        """
+    def create(self, number: int, key: str, below: Snapshot | None, kind: Kind, labels: Mapping[str, str]) -> Snapshot:
+        """Add a snapshot that is not committed, and stands on what `parent_for` has returned in the same job."""
+        now, kept = time.time_ns(), _kept(labels)
+        on, parent = (None, "") if below is None else (below.number, below.name)
         with self._transaction() as connection:
-            below = self.parent_for(key, parent)
-            now = time.time_ns()
             connection.execute(
                 "INSERT INTO snapshots (number, name, parent, kind, created, updated, labels) VALUES (?,?,?,?,?,?,?)",
-                (number, key, below and below.number, kind, now, now, _encode(labels)),
+                (number, key, on, kind, now, now, _encode(kept)),
             )
-            return self.find(key)
+        return Snapshot(number, key, on, parent, kind, now, now, kept, remote=None)
 
     def create_remote(
         self, number: int, key: str, parent: str, labels: Mapping[str, str], *, reference: str, url: LayerUrl
@@ -220,7 +246,7 @@ class Records:
             connection.execute(
                 "INSERT INTO snapshots (number, name, parent, kind, created, updated, labels, remote)"
                 " VALUES (?,?,?,?,?,?,?,?)",
-                (number, key, under, Kind.COMMITTED, now, now, _encode(labels), url),
+                (number, key, under, Kind.COMMITTED, now, now, _encode(_kept(labels)), url),
             )
             return self.find(key)
 
@@ -245,13 +271,13 @@ class Records:
             active = self.find(key)
             if active.kind is not Kind.ACTIVE:
                 raise PreconditionError(f"snapshot {key} is not active")
-            now = time.time_ns()
             # Labels of the active one are not inherited.
+            now, kept = time.time_ns(), _kept(labels)
             connection.execute(
                 "UPDATE snapshots SET name = ?, kind = ?, created = ?, updated = ?, labels = ? WHERE number = ?",
-                (name, Kind.COMMITTED, now, now, _encode(labels), active.number),
+                (name, Kind.COMMITTED, now, now, _encode(kept), active.number),
             )
-            return self.find(name)
+        return replace(active, name=name, kind=Kind.COMMITTED, created=now, updated=now, labels=kept)
 
     def remove(self, key: str) -> Snapshot:
         """Forget a snapshot, and return what it was.
@@ -279,11 +305,12 @@ class Records:
             There is no such snapshot.
         """
         with self._transaction() as connection:
-            labels = change(self.find(name).labels)
+            found, now = self.find(name), time.time_ns()
+            kept = _kept(change(found.labels))
             connection.execute(
-                "UPDATE snapshots SET labels = ?, updated = ? WHERE name = ?", (_encode(labels), time.time_ns(), name)
+                "UPDATE snapshots SET labels = ?, updated = ? WHERE number = ?", (_encode(kept), now, found.number)
             )
-            return self.find(name)
+        return replace(found, updated=now, labels=kept)
 
     def usage(self, number: int) -> Usage | None:
         """Return what has been noted of a committed snapshot's usage."""
@@ -324,6 +351,19 @@ class Records:
             connection.execute("DELETE FROM links WHERE number = ?", (number,))
 
 
+def _lengthen(log: int) -> None:
+    """Give the log the size that it will have, and bring it to the disk.
+
+    SQLite writes it from the beginning again and again, and reads it up to the first page that has no checksum; zeros
+    have none. In a file that grows, each sync would have the file system write what it knows of the file as well, and
+    with it all else that has happened to any directory.
+    """
+    size = os.fstat(log).st_size
+    if size < _LOG_SIZE:
+        os.pwrite(log, bytes(_LOG_SIZE - size), size)
+    os.fsync(log)
+
+
 def _snapshot(row: sqlite3.Row) -> Snapshot:
     return Snapshot(
         number=row["number"],
@@ -338,5 +378,9 @@ def _snapshot(row: sqlite3.Row) -> Snapshot:
     )
 
 
+def _kept(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if value}
+
+
 def _encode(labels: Mapping[str, str]) -> str:
-    return json.dumps({key: value for key, value in labels.items() if value}, sort_keys=True)
+    return json.dumps(labels, sort_keys=True)

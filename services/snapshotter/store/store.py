@@ -7,28 +7,38 @@ On disk, below the directory::
     l/_<number>         short link to a lower directory that is no snapshot's
     work/<number>/      overlay work directory of a snapshot that is not a view
     trash/              what has been removed, until Cleanup
+    reserve             room for the next removal
 
 All lower directories are in one with short names, to which containerd changes when it mounts many: one page of options
 has to hold 499 of them. Those of snapshots are no links: BuildKit would find nothing in what it does not mount.
 
-Directories are there before a record and go after it, so those without one are what a kill left.
+Directories are there before a record and go after it, so those without one are what a kill left. Directories are not
+brought to the disk, which would take longer than all else: where power fails, a snapshot that has been made in the last
+seconds may have lost its own, as it may have lost its files. It gets an empty one, and can be mounted and removed.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
-from services.common.durable import sync_directory
+import structlog
+
 from services.node.layers import Layer, LayerId, LayerKind
 from services.node.removal import delete_leftovers
+from services.snapshotter.errors import DiskFullError
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.records import Records
+from services.snapshotter.store.reserve import Reserve
 
 __all__ = ["Attributes", "SnapshotStore"]
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -81,16 +91,30 @@ class SnapshotStore:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.records = Records(root / "snapshots.sqlite")
         self._next = self.records.next_number()
+        self._reserve = Reserve(root / "reserve")
+        self._reserve.fill()
+        self._prefix = f"{self._lowers}/"
         self._linked: set[Path] = set()
         """Links that this process has seen to be there."""
         self._finish_interrupted()
 
     def _finish_interrupted(self) -> None:
-        known = {snapshot.number for snapshot in self.records.all()}
+        snapshots = self.records.all()
+        known = {snapshot.number for snapshot in snapshots}
+        links = {f"_{_name(number)}": target for target, number in self.records.links().items()}
         for directory in (*self._lowers.iterdir(), *self._work.iterdir()):
             number = _number(directory.name)
             if number is not None and number not in known:
                 self._discard(directory)
+            elif directory.is_symlink() and str(directory.readlink()) != links.get(directory.name):
+                # Its record was lost with the power, and its number is given to another one.
+                directory.unlink()
+        for snapshot in snapshots:
+            if snapshot.remote is None and not self.diff(snapshot).exists():
+                _log.warning("snapshot_has_lost_its_files", snapshot=snapshot.name, number=snapshot.number)
+                self.diff(snapshot).mkdir()
+            if snapshot.kind is Kind.ACTIVE:
+                self.work(snapshot).mkdir(mode=0o700, exist_ok=True)
 
     def close(self) -> None:
         """Close the database."""
@@ -124,10 +148,10 @@ class SnapshotStore:
         ExistsError, NotFoundError, BadRequestError
             As of the records.
         """
-        self.records.parent_for(key, parent)
+        below = self.records.parent_for(key, parent)
         try:
             self._make(number, kind, attributes or Attributes(0o755, 0, 0))
-            return self.records.create(number, key, parent, kind, labels)
+            return self.records.create(number, key, below, kind, labels)
         except BaseException:
             self._discard_both(number)
             raise
@@ -138,10 +162,8 @@ class SnapshotStore:
         os.chown(diff, attributes.owner, attributes.group)
         # After the owner, a change of which takes bits of the mode away.
         diff.chmod(attributes.mode)
-        sync_directory(self._lowers)
         if kind is not Kind.VIEW:
             (self._work / _name(number)).mkdir(mode=0o700)
-            sync_directory(self._work)
 
     def remove(self, key: str) -> Snapshot:
         """Forget a snapshot and move its directory aside.
@@ -151,9 +173,25 @@ class SnapshotStore:
         NotFoundError, PreconditionError
             As of the records.
         """
-        snapshot = self.records.remove(key)
-        self._discard_both(snapshot.number)
+        snapshot = self._with_room(lambda: self.records.remove(key))
+        self._with_room(lambda: self._discard_both(snapshot.number))
         return snapshot
+
+    def take_back(self, number: int) -> None:
+        """Remove a snapshot that nobody has been told of, if it has been made."""
+        snapshot = self.records.get(number)
+        if snapshot is not None:
+            self.remove(snapshot.name)
+
+    def _with_room(self, change: Callable[[], _T]) -> _T:
+        """Make a change that makes room, also on a full disk."""
+        try:
+            return change()
+        except (DiskFullError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._reserve.release()
+            return change()
 
     def _discard_both(self, number: int) -> None:
         for directory in (self._lowers, self._work):
@@ -167,6 +205,7 @@ class SnapshotStore:
     def empty_trash(self) -> None:
         """Delete what has been moved aside, beside everything else; what cannot be deleted is logged, and stays."""
         delete_leftovers(list(self._trash.iterdir()))
+        self._reserve.fill()
 
     def diff(self, snapshot: Snapshot) -> Path:
         """Return the directory of a snapshot's own files."""
@@ -189,7 +228,7 @@ class SnapshotStore:
 
     def lower(self, directory: Path) -> str:
         """Return the path of a directory for mount options."""
-        if directory.parent == self._lowers:
+        if str(directory).startswith(self._prefix):
             return str(directory)
         place = self._lowers / f"_{_name(self.records.link(str(directory)))}"
         if place not in self._linked:

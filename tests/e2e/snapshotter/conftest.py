@@ -13,7 +13,7 @@ from harness.registry import Registry
 from harness.stratum0 import Stratum0
 from tests.support.e2e import Images
 from tests.support.mounts import mounts_below
-from tests.support.playground import IMAGE, THIN_IMAGE, Playground
+from tests.support.playground import IMAGE, METRICS, THIN_IMAGE, Playground
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -42,6 +42,7 @@ async def containerd_node(
             "LAYER_STORE_RETRY_SECONDS": "1",
             "SNAPSHOTTER_COPY_INTERVAL": "0.3",
             "SNAPSHOTTER_PUBLISH_WAIT": "30",
+            "SNAPSHOTTER_METRICS": str(METRICS),
         },
     )
     try:

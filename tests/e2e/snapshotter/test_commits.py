@@ -23,8 +23,9 @@ from harness.stratum0 import Stratum0
 from harness.thin_images import read_descriptor
 from services.common.descriptor import ThinDescriptor
 from tests.support.containerd import ContainerdClient
-from tests.support.e2e import BASE, THIN, Images
-from tests.support.playground import Playground, run_script
+from tests.support.e2e import BASE, REPOSITORY, THIN, Images
+from tests.support.metrics import ask, shown
+from tests.support.playground import METRICS, Playground, run_script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -116,6 +117,26 @@ async def test_a_commit_holds_what_the_container_has_changed(containerd_node: Co
     assert counts == [2, 2]
     assert await run_script(engine, "test:unchanged", "cat /one; ls /etc/issue /thin.json 2>&1 | wc -l") == "1\n2"
     await engine.docker("rmi", "test:one", "test:again", "test:unchanged")
+
+
+async def test_what_is_done_for_containerd_is_counted(containerd_node: ContainerdNode) -> None:
+    before = await shown(METRICS)
+    container = await run_container(containerd_node.engine, THIN)
+    during = await shown(METRICS)
+    await containerd_node.engine.docker("exec", container.id, "sh", "-c", "echo counted >/counted")
+    await containerd_node.engine.docker("commit", container.id, "test:counted")
+    await containerd_node.engine.docker("rm", "--force", container.id)
+    after = await shown(METRICS)
+    await containerd_node.engine.docker("rmi", "test:counted")
+    users = f'thin_node_repository_users{{repository="{REPOSITORY}"}}'
+    assert during[users] > before.get(users, 0)
+    diffs = 'thin_node_operations_total{method="Diff",outcome="ok"}'
+    assert after[diffs] == before.get(diffs, 0) + 1
+    for name in ('thin_node_operations_total{method="Prepare",outcome="ok"}', 'thin_node_uploads_total{outcome="ok"}'):
+        assert after[name] > before.get(name, 0)
+    # It is containerd's own differ that unpacks layers.
+    assert after['thin_node_operations_total{method="Apply",outcome="declined"}'] > 0
+    assert (await ask(METRICS, "/healthz"))["repositories"][REPOSITORY]["hung_lookups"] == 0
 
 
 async def test_commits_at_the_same_time(containerd_node: ContainerdNode, tmp_path: Path) -> None:
@@ -294,7 +315,7 @@ async def _runs(engine: Engine) -> None:
         except CommandError:
             return False
 
-    await wait_until(runs, timeout=60, what="a container runs after the restart")
+    await wait_until(runs, what="a container runs after the restart")
 
 
 async def test_a_kill_in_the_middle_of_a_commit(containerd_node: ContainerdNode, stratum0: Stratum0) -> None:
@@ -306,7 +327,7 @@ async def test_a_kill_in_the_middle_of_a_commit(containerd_node: ContainerdNode,
 
     with _hanging(stratum0.store.pid):
         commit = asyncio.create_task(engine.docker("commit", "killed", "test:lost"))
-        await wait_until(packed, timeout=60, what="the layer is packed")
+        await wait_until(packed, what="the layer is packed")
         await containerd_node.snapshotter.kill()
         with pytest.raises(CommandError):
             await commit
@@ -347,4 +368,4 @@ async def test_what_is_removed_leaves_nothing(containerd_node: ContainerdNode) -
         left = {path.name for path in (containerd_node.state / "l").iterdir()}
         return left <= before and not list((containerd_node.state / "trash").iterdir())
 
-    await wait_until(gone, timeout=60, what="the snapshots are removed")
+    await wait_until(gone, what="the snapshots are removed")

@@ -275,3 +275,7 @@ async def test_info_says_what_keeps_the_images(containerd_node: ContainerdNode) 
     info = json.loads((await containerd_node.engine.docker("info", "--format={{json .}}")).text)
     assert info["Driver"] == "cvmfs"
     assert ["driver-type", "io.containerd.snapshotter.v1"] in info["DriverStatus"]
+    listed = [line.split() for line in (await containerd_node.ctr("plugins", "ls")).text.splitlines()]
+    states = {(kind, name): state for kind, name, _platform, state in listed}
+    assert states["io.containerd.snapshotter.v1", "cvmfs"] == "ok"
+    assert states["io.containerd.differ.v1", "cvmfs-diff"] == "ok"

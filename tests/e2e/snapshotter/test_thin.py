@@ -75,7 +75,7 @@ async def test_a_commit_is_published_and_runs_elsewhere(
     async def gone() -> bool:
         return not list((containerd_node.state / "copies").iterdir())
 
-    await wait_until(gone, timeout=60, what="the local copy is dropped")
+    await wait_until(gone, what="the local copy is dropped")
     # Nothing but descriptors goes over the wire.
     blobs = _blobs(registry)
     await engine.docker("push", name)

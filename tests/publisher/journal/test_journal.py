@@ -15,7 +15,7 @@ from services.publisher.journal.model import LayerState, Pause, Selection
 from services.publisher.journal.schema import STEPS
 from services.repository.interface import OwnTransaction
 from tests.support.journal import numbered, recorded
-from tests.support.mounts import mount, unmount_all_below
+from tests.support.mounts import disk, mount, unmount_all_below
 
 
 @pytest.fixture
@@ -296,3 +296,30 @@ async def _check_many_times(journal: Journal) -> None:
 async def test_the_file_is_for_its_owner_only(journal: Journal, tmp_path: Path) -> None:
     await journal.check()
     assert (tmp_path / "state").stat().st_mode & 0o077 == 0
+
+
+async def test_a_power_cut_takes_only_what_is_found_out_again(tmp_path: Path) -> None:
+    with disk(tmp_path / "before") as cut_power:
+        async with Journal(tmp_path / "before" / "journal.sqlite") as journal:
+            await journal.announce(map(numbered, range(1, 4)))
+            await journal.claim()
+            await journal.published([numbered(1)], 7)
+            await journal.refused(numbered(2), "forged")
+            await journal.begin("token")
+            await journal.announce([numbered(4)])
+            for digest in (numbered(3), numbered(4)):
+                await journal.claim()
+                await journal.verified(digest, archive_size=1)
+                await journal.advance([digest], LayerState.PUBLISHING)
+            await journal.works_on("a process")
+            cut_power(tmp_path / "after")
+        async with Journal(tmp_path / "after" / "journal.sqlite") as journal:
+            assert [own.token for own in await journal.transactions()] == ["token"]
+            await journal.interrupted()
+            records = [await recorded(journal, numbered(number)) for number in range(1, 5)]
+    assert [(record.state, record.revision, record.reason) for record in records] == [
+        (LayerState.PUBLISHED, 7, None),
+        (LayerState.FAILED, None, "forged"),
+        (LayerState.ANNOUNCED, None, None),
+        (LayerState.ANNOUNCED, None, None),
+    ]

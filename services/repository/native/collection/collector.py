@@ -48,6 +48,8 @@ Forget = Callable[[Sequence[bytes]], None]
 _STATUS: Final = ".cvmfs_status.json"
 _BATCH: Final = 1000
 """Objects that are deleted at a time: as many as a bucket takes in one request."""
+_FORGOTTEN: Final = 16 * _BATCH
+"""Objects that others are told of at a time, who may have to look through all that they know. Some of them may stay."""
 _TURN: Final = 20.0
 """Seconds for which publishing waits at a time."""
 _BREATH: Final = 0.2
@@ -229,16 +231,18 @@ class Collector:
         """Delete for a while; yield what has been."""
         end = time.monotonic() + _TURN
         rank = 0
-        while batch := ledger.take(_BATCH):
-            if batch[0].rank > rank:
-                rank = batch[0].rank
+        while doomed := ledger.take(_FORGOTTEN):
+            if doomed[0].rank > rank:
+                rank = doomed[0].rank
                 self._storage.flush()
-            self._forget([gone.digest for gone in batch if gone.digest is not None])
-            self._storage.delete([gone.path for gone in batch])
-            ledger.drop(batch)
-            yield from batch
-            if time.monotonic() >= end:
-                return
+            self._forget([gone.digest for gone in doomed if gone.digest is not None])
+            for start in range(0, len(doomed), _BATCH):
+                batch = doomed[start : start + _BATCH]
+                self._storage.delete([gone.path for gone in batch])
+                ledger.drop(batch)
+                yield from batch
+                if time.monotonic() >= end:
+                    return
 
     def _note_time(self) -> None:
         """Write down when it was, where the stock tools do."""

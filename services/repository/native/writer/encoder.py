@@ -1,5 +1,6 @@
 """From content to an object: known content is found, other content is compressed, named and written."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from services.repository.native.records import ObjectKind, object_path
@@ -43,25 +44,46 @@ class Encoder:
         self._check = check
         self._recent: dict[tuple[bytes, ObjectKind], bytes] = {}
 
-    def encode(self, content: Buffer, kind: ObjectKind) -> Encoded:
-        """Make sure that there is an object that holds some content.
+    def encode(self, pieces: Sequence[tuple[Buffer, ObjectKind]]) -> Sequence[Encoded]:
+        """Make sure that there are objects that hold some contents.
+
+        They are hashed, looked for, compressed and written by the step and not by the piece: most are small, and going
+        from one library to the next costs more than many of them do.
 
         Raises
         ------
         OSError
-            It could not be written.
+            One could not be written.
+        StorageError
+            The index is damaged, and cannot be started anew.
         """
-        key = content_key(content)
+        keys = [content_key(content) for content, _ in pieces]
         # First in the index: what has got there meanwhile need not be written to it with every layer that has it again.
-        found = self._index.find(key, kind)
-        digest = found or self._recent.get((key, kind))
-        if digest is not None and self._is_there(digest, kind):
-            return Encoded(key, digest, known=found is not None)
-        stored = self._compressor.compress(content)
-        digest = self._algorithm.digest(stored)
-        self._files.write(object_path(digest, kind, self._algorithm), stored)
-        self._remember(key, kind, digest)
-        return Encoded(key, digest, known=False)
+        found = self._index.find(keys)
+        objects: dict[tuple[bytes, ObjectKind], Encoded] = {}
+        new: dict[tuple[bytes, ObjectKind], Buffer] = {}
+        for key, (content, kind) in zip(keys, pieces, strict=True):
+            place = key, kind
+            if place in objects or place in new:
+                continue
+            known = found.get(place)
+            digest = known or self._recent.get(place)
+            if digest is not None and self._is_there(digest, kind):
+                objects[place] = Encoded(key, digest, known=known is not None)
+            else:
+                new[place] = content
+        for (key, kind), digest in zip(new, self._write(new), strict=True):
+            objects[key, kind] = Encoded(key, digest, known=False)
+            self._remember(key, kind, digest)
+        return [objects[key, kind] for key, (_, kind) in zip(keys, pieces, strict=True)]
+
+    def _write(self, new: Mapping[tuple[bytes, ObjectKind], Buffer]) -> Sequence[bytes]:
+        """Make objects, and return their digests."""
+        stored = [self._compressor.compress(content) for content in new.values()]
+        digests = [self._algorithm.digest(one) for one in stored]
+        for (_, kind), digest, content in zip(new, digests, stored, strict=True):
+            self._files.write(object_path(digest, kind, self._algorithm), content)
+        return digests
 
     def _is_there(self, digest: bytes, kind: ObjectKind) -> bool:
         """Tell whether an object has not been collected since it got to be known."""

@@ -78,15 +78,16 @@ def main() -> None:
 def _answer(request: bytes, content: memoryview, index: ContentIndex, encoder: Encoder) -> bytes:
     places = array(PLACE)
     places.frombytes(request)
-    answer = [DONE]
+    pieces = [
+        (content[offset : offset + size], KINDS[kind])
+        for kind, offset, size in zip(places[::3], places[1::3], places[2::3], strict=True)
+    ]
     try:
         index.refresh()
-        for kind, offset, size in zip(places[::3], places[1::3], places[2::3], strict=True):
-            encoded = encoder.encode(content[offset : offset + size], KINDS[kind])
-            answer.append(ANSWER.pack(encoded.known, encoded.key, encoded.digest))
+        encoded = encoder.encode(pieces)
     except (OSError, NativeError) as error:
         return FAILED + str(error).encode(errors="backslashreplace")
-    return b"".join(answer)
+    return DONE + b"".join(ANSWER.pack(one.known, one.key, one.digest) for one in encoded)
 
 
 if __name__ == "__main__":

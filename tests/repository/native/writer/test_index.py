@@ -8,12 +8,11 @@ from typing import Final
 import pytest
 
 from services.repository.native.errors import StorageError
-from services.repository.native.records import DIGEST_SIZE, ObjectKind
 from services.repository.native.writer.index import ContentIndex, content_key
 
 _PAGE: Final = 4096
-_ROWS: Final = [(content_key(b"%d" % number), "", bytes([number]) * DIGEST_SIZE) for number in range(250)]
-"""So many that they take several pages."""
+_ROWS: Final = [(content_key(b"%d" % number), "", (number + 1).to_bytes(2, "big") * 10) for number in range(300)]
+"""So many that they take several pages, and more than one statement to find."""
 
 
 class Opened:
@@ -28,9 +27,10 @@ class Opened:
 
     def known(self) -> int:
         """Return how many rows are found, all of which are right."""
-        found = [(self.index.find(key, ObjectKind.FILE), digest) for key, _, digest in _ROWS]
-        assert all(one in (None, digest) for one, digest in found)
-        return sum(one is not None for one, _ in found)
+        found = self.index.find(key for key, _, _ in _ROWS)
+        rows = {(key, kind): digest for key, kind, digest in _ROWS}
+        assert all(rows[place] == digest for place, digest in found.items())
+        return len(found)
 
 
 @pytest.fixture

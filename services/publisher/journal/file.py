@@ -1,0 +1,106 @@
+"""The journal's SQLite file, written in two ways.
+
+Every statement is one change in autocommit mode, so it is atomic, whatever is cancelled or killed around it, and the
+end of this process takes none back. A loss of power may take the last ones back, unless they have been brought to the
+disk. That takes milliseconds, so it is done only where something would be lost. Whatever has been brought there takes
+everything before it along: the file's log (WAL) is written from one end.
+"""
+
+import sqlite3
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiosqlite
+
+from services.publisher.errors import JournalError
+from services.publisher.journal.schema import STEPS, VERSION
+
+__all__ = ["JournalFile"]
+
+
+class JournalFile:
+    """The file, open.
+
+    Parameters
+    ----------
+    path
+        It and its directory are made where they do not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stack = AsyncExitStack()
+        self._lasting: aiosqlite.Connection
+        self._passing: aiosqlite.Connection
+
+    async def __aenter__(self) -> Self:
+        """Open it, and make its tables those of this version.
+
+        Raises
+        ------
+        JournalError
+            The file is no journal, was written by a newer publisher, or cannot be opened.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._lasting = await self._connect("FULL")
+            await self._prepare()
+            self._passing = await self._connect("NORMAL")
+        except sqlite3.Error as error:
+            await self._stack.aclose()
+            raise JournalError(f"the journal {self._path} cannot be opened: {error}") from error
+        except JournalError:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self._stack.aclose()
+
+    async def _connect(self, synchronous: str) -> aiosqlite.Connection:
+        connection = await self._stack.enter_async_context(
+            aiosqlite.connect(self._path, isolation_level=None, timeout=30)
+        )
+        connection.row_factory = sqlite3.Row
+        await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        await connection.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
+        return connection
+
+    async def _prepare(self) -> None:
+        ((version,),) = await self._lasting.execute_fetchall("PRAGMA user_version")
+        if version > VERSION:
+            raise JournalError(
+                f"the journal {self._path} has version {version}, this publisher reads up to {VERSION}: "
+                "use the publisher that wrote it, or move the file away (a sweep of the bucket fills a new one)"
+            )
+        for step in STEPS[version:]:
+            await self._lasting.executescript(step)
+
+    async def run(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
+        """Run a statement; what it changes is on the disk when this returns. `:now` is the present time.
+
+        Raises
+        ------
+        JournalError
+            It failed.
+        """
+        return await self._run(self._lasting, statement, parameters)
+
+    async def run_passing(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
+        """Run a statement that changes what a publisher finds out again after a loss of power; else as `run`."""
+        return await self._run(self._passing, statement, parameters)
+
+    async def _run(
+        self, connection: aiosqlite.Connection, statement: str, parameters: dict[str, object]
+    ) -> list[sqlite3.Row]:
+        # One trip to the connection's thread: a cancelled caller never leaves a statement half done.
+        try:
+            return list(await connection.execute_fetchall(statement, {"now": time.time(), **parameters}))
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal {self._path} failed: {error}") from error
