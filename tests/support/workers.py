@@ -15,6 +15,7 @@ _TOGETHER: Final = {
     "tests/e2e/test_compose": "the stack of docker-compose.yml",
     "tests/e2e/test_kubernetes": "the stack of docker-compose.yml",  # what its images are built of, too
     "tests/e2e/test_managed_plugin": "the stack of docker-compose.yml",
+    "tests/e2e/snapshotter/": "a node with containerd, and an engine to compare it with",
 }
 """What modules share that takes minutes to make, by how their paths begin."""
 
