@@ -114,7 +114,7 @@ class CephRGW:
                 async def bucket_made() -> bool:
                     return await create_bucket(client, _BUCKET) and await accepts_objects(client, _BUCKET)
 
-                await wait_until(bucket_made, timeout=30, what="the gateway takes objects")
+                await wait_until(bucket_made, what="the gateway takes objects")
             await self.persistent_topic(_NOBODY)
         except BaseException:
             await self.kill()
@@ -214,7 +214,7 @@ class CephRGW:
             writer.close()
             return True
 
-        await wait_until(answers, timeout=30, what="the gateway listens")
+        await wait_until(answers, what="the gateway listens")
 
     def _configure(self, fsid: str) -> None:
         (self._directory / "keyring").touch()

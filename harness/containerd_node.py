@@ -6,11 +6,14 @@ from pathlib import Path
 
 from harness.commands import Completed, run
 from harness.engine import Engine
+from harness.handed_over import HandedOver
 from harness.processes import Daemon
 from services.snapshotter.settings import SnapshotterSettings
 from services.snapshotter.snippets import NAME, containerd_sections
 
 __all__ = ["ContainerdNode"]
+
+_MODULE = "services.snapshotter"
 
 
 class ContainerdNode:
@@ -26,9 +29,19 @@ class ContainerdNode:
         Directory that holds the mounted repositories, as `/cvmfs` does; several nodes may share one.
     snapshotter_env
         Settings of the snapshotter other than its sockets, its state and the root of the repositories.
+    handed_over
+        Whether the snapshotter's socket is the node's and outlives it, as one of a service manager does.
     """
 
-    def __init__(self, *, name: str, directory: Path, cvmfs_root: Path, snapshotter_env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        directory: Path,
+        cvmfs_root: Path,
+        snapshotter_env: Mapping[str, str],
+        handed_over: bool = False,
+    ) -> None:
         self.name = name
         self.directory = directory
         settings = SnapshotterSettings(socket=Path(f"/run/{name}/snapshotter.sock"), state=directory / "snapshotter")
@@ -41,9 +54,10 @@ class ContainerdNode:
             storage_driver=NAME,
             snapshotter=containerd_sections(settings),
         )
+        self._listener = HandedOver(self.socket) if handed_over else None
         self.snapshotter = Daemon(
             f"snapshotter of {name}",
-            [sys.executable, "-m", "services.snapshotter"],
+            self._listener.command(_MODULE) if self._listener else [sys.executable, "-m", _MODULE],
             log=directory / "snapshotter.log",
             env={
                 "SNAPSHOTTER_SOCKET": str(self.socket),
@@ -52,6 +66,7 @@ class ContainerdNode:
                 "SNAPSHOTTER_CVMFS_ROOT": str(cvmfs_root),
                 **snapshotter_env,
             },
+            descriptors=[self._listener.descriptor] if self._listener else [],
         )
 
     async def start(self) -> None:
@@ -63,11 +78,16 @@ class ContainerdNode:
             One of them ended, or did not get ready in time.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self._listener is not None:
+            self._listener.listen()
         await self.start_snapshotter()
         await self.engine.start()
 
     async def start_snapshotter(self) -> None:
-        """Start the snapshotter, also under a running engine, and wait until its socket listens."""
+        """Start the snapshotter, also under a running engine, and wait until whoever connects waits for its answers."""
+        if self._listener is not None:
+            await self.snapshotter.start(self._listener.is_served)
+            return
         # A socket that a killed one left is no sign of readiness.
         self.socket.unlink(missing_ok=True)
 
@@ -84,3 +104,5 @@ class ContainerdNode:
         """End everything, whatever state it is in."""
         await self.engine.close()
         await self.snapshotter.stop()
+        if self._listener is not None:
+            self._listener.close()

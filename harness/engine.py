@@ -144,7 +144,7 @@ class Engine:
         """Environment for docker, buildx and compose that leads to this engine."""
         return {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.directory / "config")}
 
-    async def start(self, *, timeout: float = 60) -> None:  # noqa: ASYNC109 - a time-out is the point
+    async def start(self, *, timeout: float = 180) -> None:  # noqa: ASYNC109 - a time-out is the point
         """Start containerd, if it does not run, and dockerd, and wait until the API answers.
 
         Raises
@@ -208,7 +208,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Stop dockerd, which stops its containers."""
-        await self.dockerd.stop(timeout=60)
+        await self.dockerd.stop(timeout=180)
 
     async def kill(self) -> None:
         """End dockerd with SIGKILL; containerd, the shims and the containers go on, as after a crash."""

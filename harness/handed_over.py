@@ -1,10 +1,10 @@
 """A listening socket that outlives those who serve on it, as a service manager keeps one."""
 
+import asyncio
 import sys
 from pathlib import Path
 from socket import AF_UNIX, socket
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 __all__ = ["HandedOver"]
 
@@ -18,29 +18,39 @@ os.execv(sys.executable, [sys.executable, "-m", sys.argv[2]])
 
 
 class HandedOver:
-    """Listens on a unix socket for as long as the context lasts.
+    """A unix socket.
 
     Parameters
     ----------
     path
-        Where.
+        Where it listens.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._listener = socket(AF_UNIX)
 
-    def __enter__(self) -> Self:
+    def listen(self) -> None:
+        """Listen: whoever connects waits for somebody to accept."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._listener.bind(str(self._path))
         self._listener.listen(128)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Listen no more."""
         self._listener.close()
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)
+
+    async def is_served(self) -> bool:
+        """Tell whether somebody accepts, and says a first word."""
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            async with asyncio.timeout(1):
+                return bool(await reader.read(1))
+        except TimeoutError:
+            return False
+        finally:
+            writer.close()
 
     @property
     def descriptor(self) -> int:

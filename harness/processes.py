@@ -14,8 +14,22 @@ class DaemonError(Exception):
     """A daemon did not start, or ended too early; the text ends with the tail of its log."""
 
 
-async def wait_until(condition: Callable[[], Awaitable[bool]], *, timeout: float, what: str) -> None:  # noqa: ASYNC109 - a time-out is the point
+async def wait_until(
+    condition: Callable[[], Awaitable[bool]],
+    *,
+    what: str,
+    timeout: float = 300,  # noqa: ASYNC109 - a time-out is the point
+) -> None:
     """Poll a condition, quickly first and then slower, until it holds.
+
+    Parameters
+    ----------
+    condition
+        What is polled.
+    what
+        What it means that it holds, for the error.
+    timeout
+        Seconds; by default what a machine that is very busy may need for what takes moments.
 
     Raises
     ------
@@ -77,7 +91,7 @@ class Daemon:
         """Whether the child has been started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, ready: Callable[[], Awaitable[bool]], *, timeout: float = 30) -> None:  # noqa: ASYNC109
+    async def start(self, ready: Callable[[], Awaitable[bool]], *, timeout: float = 120) -> None:  # noqa: ASYNC109
         """Start the child and wait until it is ready.
 
         Raises
@@ -108,7 +122,7 @@ class Daemon:
         if not self.running:
             raise DaemonError(f"{self.name} ended with status {self._process.returncode}\n{self.tail()}")
 
-    async def stop(self, *, timeout: float = 20) -> int:  # noqa: ASYNC109
+    async def stop(self, *, timeout: float = 60) -> int:  # noqa: ASYNC109
         """End the child with SIGTERM, after `timeout` seconds with SIGKILL; return its exit status."""
         if self._process is None:
             return 0

@@ -95,7 +95,7 @@ class SeaweedFS:
         Raises
         ------
         DaemonError
-            It is not installed, or did not get ready within 60 seconds.
+            It is not installed, or did not get ready in time.
         """
         (self._directory / "data").mkdir(parents=True, exist_ok=True)
         daemon = Daemon(
@@ -110,7 +110,7 @@ class SeaweedFS:
             async def ready() -> bool:
                 return await accepts_objects(client, _BUCKET)
 
-            await daemon.start(ready, timeout=60)
+            await daemon.start(ready)
 
     async def stop(self) -> None:
         """End the server orderly; it takes some four seconds."""

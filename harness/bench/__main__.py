@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.bench import containerd, memory, rows
+from harness.bench.bucket import bucket
 from harness.bench.calls import calls
 from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
@@ -37,6 +38,7 @@ _DOCKER_ROWS: Final = (
     "visible",
     "conversion",
     "native",
+    "bucket",
     "queued",
     "calls",
     "cri",
@@ -81,6 +83,7 @@ async def _docker_rows(directory: Path, only: Sequence[str], runs: int) -> list[
             "visible": lambda: rows.visible(rig.thin, rig.stratum0, runs),
             "conversion": lambda: conversion(directory / "conversion", rig.stratum0, runs),
             "native": lambda: native(directory / "native", runs, rootfs=_ROOTFS),
+            "bucket": lambda: bucket(directory / "bucket"),
             "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
             "cri": lambda: cri(directory / "cri", rig.stratum0, runs),

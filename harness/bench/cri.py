@@ -1,4 +1,4 @@
-"""A large image as Kubernetes pulls it, its layers published: beside a node that has to download it."""
+"""A large image as Kubernetes pulls it, its layers published: for pods that use the snapshotter, and for others."""
 
 import sys
 import time
@@ -9,6 +9,7 @@ from typing import Final
 from harness.bench.large_image import large_image
 from harness.bench.measure import Row, Target, compare
 from harness.commands import run
+from harness.cri.client import CriClient
 from harness.cri.node import CriNode
 from harness.processes import wait_until
 from harness.stratum0 import Stratum0
@@ -33,33 +34,29 @@ async def cri(directory: Path, stratum0: Stratum0, runs: int) -> list[Row]:
             timeout=600,
         )
         settings = {**stratum0.containerd_node_settings, "SNAPSHOTTER_CVMFS_ROOT": str(stratum0.cvmfs_root)}
-        nodes = {
-            _THEIRS: CriNode(name="theirs", directory=directory / "theirs", pause=image),
-            _OURS: CriNode(name="ours", directory=directory / "ours", pause=image, snapshotter_env=settings),
-        }
+        node = CriNode(name="kubernetes", directory=directory / "node", pause=image, snapshotter_env=settings)
         try:
-            for node in nodes.values():
-                await node.start()
-            return await _rows(nodes, image, runs)
+            await node.start()
+            return await _rows(node, image, runs)
         finally:
-            for node in nodes.values():
-                await node.close()
+            await node.close()
 
 
-async def _rows(nodes: dict[str, CriNode], image: str, runs: int) -> list[Row]:
-    kilobytes: dict[str, list[float]] = {name: [] for name in nodes}
+async def _rows(node: CriNode, image: str, runs: int) -> list[Row]:
+    clients = {_THEIRS: node.others, _OURS: node.client}
+    kilobytes: dict[str, list[float]] = {name: [] for name in clients}
 
-    def pulling(name: str, node: CriNode) -> Callable[[], Awaitable[float]]:
-        async def nothing_left() -> bool:
-            return node.downloaded() == 0
+    async def nothing_left() -> bool:
+        return node.downloaded() == 0
 
+    def pulling(name: str, client: CriClient) -> Callable[[], Awaitable[float]]:
         async def once() -> float:
             started = time.perf_counter()
-            identity = await node.client.pull(image)
+            identity = await client.pull(image)
             seconds = time.perf_counter() - started
             kilobytes[name].append(node.downloaded() / 1e3)
-            await node.client.remove_image(identity)
-            await wait_until(nothing_left, timeout=60, what="nothing is left of the image")
+            await client.remove_image(identity)
+            await wait_until(nothing_left, what="nothing is left of the image")
             return seconds
 
         return once
@@ -67,7 +64,7 @@ async def _rows(nodes: dict[str, CriNode], image: str, runs: int) -> list[Row]:
     return [
         await compare(
             "pull of 1.2 GB by CRI",
-            {name: pulling(name, node) for name, node in nodes.items()},
+            {name: pulling(name, client) for name, client in clients.items()},
             runs=runs,
             targets=(Target(subject=_OURS, limit=_SECONDS),),
         ),

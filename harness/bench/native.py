@@ -4,28 +4,24 @@ And what clients transfer of its catalogs, whatever the number of files.
 """
 
 import asyncio
-import hashlib
-import io
 import itertools
 import os
 import random
 import shutil
 import tarfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from harness.bench.measure import Row, Target, compare
+from harness.bench.publishing import add_file, publish_timed, verified_layer
 from harness.commands import run
-from services.common.archive.limits import ArchiveLimits
 from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
-from services.repository.interface import PreparedLayer
-from services.repository.layer import VerifiedLayer
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.footprint import START, footprint
@@ -93,14 +89,14 @@ class _Bench:
             for number in range(_SMALL_FILES):
                 size = chance.randint(1024, 8192)
                 begin = chance.randint(0, len(content) - size)
-                _add(tar, f"{number // 100}/{number}", content[begin : begin + size])
+                add_file(tar, f"{number // 100}/{number}", content[begin : begin + size])
 
     async def row(self, name: str, archive: Path, runs: int, *, limit: float) -> Row:
         """Publish an archive into an empty repository."""
 
         async def publish() -> float:
             async with self._opened() as repository:
-                return await _timed(repository, [_layer(archive)])
+                return await publish_timed(repository, [verified_layer(archive)])
 
         return await compare(
             name,
@@ -112,11 +108,11 @@ class _Bench:
     async def known(self, runs: int) -> Row:
         """Publish the large archive's files in other layers, when they are known."""
         async with self._opened() as repository:
-            await _timed(repository, [_layer(self.large)])
+            await publish_timed(repository, [verified_layer(self.large)])
 
             async def publish() -> float:
                 archive = await asyncio.to_thread(self._variant)
-                return await _timed(repository, [_layer(archive)])
+                return await publish_timed(repository, [verified_layer(archive)])
 
             return await compare(
                 "native, the same content again",
@@ -153,9 +149,9 @@ class _Bench:
         samples = {}
         for more in _MORE_FILES:
             archive = await asyncio.to_thread(self._grown, rootfs, more)
-            layer, place = _layer(archive), self._place()
+            layer, place = verified_layer(archive), self._place()
             async with self._opened(place) as repository:
-                await _timed(repository, [layer])
+                await publish_timed(repository, [layer])
             samples[f"Debian + {more}"] = [await asyncio.to_thread(self._transferred, place, layer.digest) / 1000]
         smallest, *_, largest = samples
         return Row(
@@ -178,7 +174,7 @@ class _Bench:
                 size = min(more, int(20 * chance.paretovariate(1.1)))
                 for number in range(size):
                     name = f"./usr/lib/python3/dist-packages/p{more}/{number // 30}/{number}.py"
-                    _add(tar, name, f"{number % 1000}".encode())
+                    add_file(tar, name, f"{number % 1000}".encode())
                 more -= size
         return archive
 
@@ -190,13 +186,13 @@ class _Bench:
 
     async def _publish_tiny(self, repository: NativeRepository, count: int) -> float:
         archives = await asyncio.to_thread(lambda: [self._tiny() for _ in range(count)])
-        return await _timed(repository, [_layer(archive) for archive in archives])
+        return await publish_timed(repository, [verified_layer(archive) for archive in archives])
 
     def _tiny(self) -> Path:
         archive = self._place()
         with tarfile.open(archive, "w") as tar:
             for number in range(3):
-                _add(tar, f"etc/{number}", f"{archive.name} {number}\n".encode())
+                add_file(tar, f"etc/{number}", f"{archive.name} {number}\n".encode())
         return archive
 
     def _variant(self) -> Path:
@@ -204,7 +200,7 @@ class _Bench:
         archive = self._place()
         archive.write_bytes(self.large.read_bytes())
         with tarfile.open(archive, "a") as tar:
-            _add(tar, "variant", archive.name.encode())
+            add_file(tar, "variant", archive.name.encode())
         return archive
 
     async def _unpack(self, archive: Path) -> float:
@@ -237,42 +233,3 @@ class _Bench:
                 await repository.recover(())
                 await self._publish_tiny(repository, 2 * (os.cpu_count() or 1))
                 yield repository
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
-
-
-def _layer(archive: Path) -> VerifiedLayer:
-    with archive.open("rb") as file:
-        digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
-    return VerifiedLayer(
-        path=archive,
-        digest=digest,
-        diff_id=digest,
-        size=archive.stat().st_size,
-        uncompressed_size=None,
-        limits=ArchiveLimits(),
-    )
-
-
-async def _timed(repository: NativeRepository, layers: Sequence[VerifiedLayer]) -> float:
-    """Publish layers as one revision, as the publisher does, four being prepared at a time; return the seconds."""
-    turn = asyncio.Semaphore(4)
-
-    async def prepare(layer: VerifiedLayer) -> PreparedLayer:
-        async with turn:
-            return await repository.prepare(layer)
-
-    started = time.perf_counter()
-    prepared = await asyncio.gather(*map(prepare, layers))
-    async with repository.transaction("bench") as transaction:
-        for layer in prepared:
-            await transaction.add(layer)
-        await transaction.publish()
-    seconds = time.perf_counter() - started
-    for layer in prepared:
-        await repository.discard(layer)
-    return seconds

@@ -1,7 +1,6 @@
 """What a kubelet asks containerd for, in the terms of pods."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +56,15 @@ class CriClient:
     ----------
     socket
         containerd's, which need not be there yet.
+    runtime
+        Name of the runtime that pods are made by, and images pulled for; containerd's default where it is empty.
     """
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, runtime: str = "") -> None:
         self._channel = Channel(path=str(socket))
+        self._handler = runtime
+        # What a pod has to say besides: a pull happens before there is one.
+        self._annotations = {"io.containerd.cri.runtime-handler": runtime} if runtime else {}
         self._images = ImageServiceStub(self._channel)
         self._runtime = RuntimeServiceStub(self._channel)
 
@@ -76,10 +80,11 @@ class CriClient:
             return False
         return all(condition.status for condition in status.conditions)
 
-    async def pull(self, image: str, pod: Pod | None = None) -> str:
-        """Pull an image, for a pod if there is one already, and return its ID."""
-        sandbox = None if pod is None else pod.config
-        response = await self._images.PullImage(PullImageRequest(image=ImageSpec(image=image), sandbox_config=sandbox))
+    async def pull(self, image: str) -> str:
+        """Pull an image, and return its ID."""
+        sandbox = PodSandboxConfig(annotations=self._annotations)
+        request = PullImageRequest(image=ImageSpec(image=image), sandbox_config=sandbox)
+        response = await self._images.PullImage(request)
         return response.image_ref
 
     async def images(self) -> list[Image]:
@@ -95,9 +100,7 @@ class CriClient:
         (file_system,) = (await self._images.ImageFsInfo(ImageFsInfoRequest())).image_filesystems
         return file_system
 
-    async def run_pod(
-        self, name: str, *, logs: Path, cgroup: str, runtime: str = "", annotations: Mapping[str, str] | None = None
-    ) -> Pod:
+    async def run_pod(self, name: str, *, logs: Path, cgroup: str) -> Pod:
         """Make a pod, with a network of its own.
 
         Parameters
@@ -108,19 +111,15 @@ class CriClient:
             Directory for what its containers write.
         cgroup
             Parent of its control groups.
-        runtime
-            Handler of its RuntimeClass; containerd's default if it is empty.
-        annotations
-            Of the pod.
         """
         config = PodSandboxConfig(
             metadata=PodSandboxMetadata(name=name, uid=f"uid-of-{name}", namespace="default"),
             hostname=name,
             log_directory=str(logs),
-            annotations=annotations,
+            annotations=self._annotations,
             linux=LinuxPodSandboxConfig(cgroup_parent=cgroup),
         )
-        request = RunPodSandboxRequest(config=config, runtime_handler=runtime)
+        request = RunPodSandboxRequest(config=config, runtime_handler=self._handler)
         response = await self._runtime.RunPodSandbox(request)
         return Pod(id=response.pod_sandbox_id, config=config)
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +12,8 @@ from harness.cri.client import CriClient
 from harness.processes import Daemon
 from harness.sandbox import Sandbox
 from harness.sandbox.traces import kill_cgroup, unmount_below
+from services.snapshotter.kubernetes import RUNTIME, kubernetes_snippet
 from services.snapshotter.settings import RemoteSnapshots, SnapshotterSettings
-from services.snapshotter.snippets import containerd_sections, cri_sections
 
 __all__ = ["CriNode"]
 
@@ -24,9 +24,9 @@ _CACHE: Final = Path("/var/lib/cni")
 """Where every user of these plugins on a machine keeps what it knows of networks; it cannot be told another place."""
 
 _CONFIG: Final = """\
-version = 2
 root = "{root}"
 state = "{state}"
+{sections}
 [grpc]
   address = "{socket}"
 [plugins."io.containerd.internal.v1.opt"]
@@ -37,11 +37,7 @@ state = "{state}"
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{plugins}"
   conf_dir = "{networks}"
-{sections}"""
-
-
-def _sections_for_all(settings: SnapshotterSettings) -> str:
-    return containerd_sections(settings) + cri_sections("1.7")
+"""
 
 
 class CriNode:
@@ -56,21 +52,10 @@ class CriNode:
     pause
         Image that every pod has a container of, in a registry on the loopback interface.
     snapshotter_env
-        Settings of the snapshotter other than its sockets and its state, the root of the repositories among them; None
-        for containerd's own snapshotter.
-    sections
-        Writes what containerd's configuration has for it; by default, what has all containers made by it.
+        Settings of the snapshotter other than its sockets and its state, the root of the repositories among them.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        directory: Path,
-        pause: str,
-        snapshotter_env: Mapping[str, str] | None = None,
-        sections: Callable[[SnapshotterSettings], str] = _sections_for_all,
-    ) -> None:
+    def __init__(self, *, name: str, directory: Path, pause: str, snapshotter_env: Mapping[str, str]) -> None:
         self.name = name
         self.directory = directory
         # Paths of unix sockets are short, hence not below the workspace.
@@ -82,7 +67,6 @@ class CriNode:
         self.logs = directory / "logs"
         """What pods write."""
         self._pause = pause
-        self._sections = sections
         self._containerd_socket = self._runtime / "containerd.sock"
         self.cgroup = f"{Sandbox.current().cgroup}/{name}"
         """Parent of the control groups of pods."""
@@ -96,22 +80,22 @@ class CriNode:
             ],
             log=directory / "containerd.log",
         )
-        self.snapshotter: Daemon | None = None
-        """None where containerd's own is used."""
-        if snapshotter_env is not None:
-            self.snapshotter = Daemon(
-                f"snapshotter of {name}",
-                [sys.executable, "-m", "services.snapshotter"],
-                log=directory / "snapshotter.log",
-                env={
-                    "SNAPSHOTTER_SOCKET": str(self.socket),
-                    "SNAPSHOTTER_STATE": str(self.state),
-                    "SNAPSHOTTER_CONTAINERD": str(self._containerd_socket),
-                    "SNAPSHOTTER_REMOTE": RemoteSnapshots.CRI,
-                    **snapshotter_env,
-                },
-            )
-        self.client = CriClient(self._containerd_socket)
+        self.snapshotter = Daemon(
+            f"snapshotter of {name}",
+            [sys.executable, "-m", "services.snapshotter"],
+            log=directory / "snapshotter.log",
+            env={
+                "SNAPSHOTTER_SOCKET": str(self.socket),
+                "SNAPSHOTTER_STATE": str(self.state),
+                "SNAPSHOTTER_CONTAINERD": str(self._containerd_socket),
+                "SNAPSHOTTER_REMOTE": RemoteSnapshots.CRI,
+                **snapshotter_env,
+            },
+        )
+        self.client = CriClient(self._containerd_socket, runtime=RUNTIME)
+        """Has its pods made by the runtime that uses the snapshotter."""
+        self.others = CriClient(self._containerd_socket)
+        """Has them made as everybody else's."""
 
     async def start(self) -> None:
         """Start the snapshotter and containerd, and wait until pods can be run.
@@ -124,14 +108,13 @@ class CriNode:
         for directory in (self.directory, self.logs, self._runtime):
             directory.mkdir(parents=True, exist_ok=True)
         await self._write_configuration()
-        if self.snapshotter is not None:
-            await self.start_snapshotter(self.snapshotter)
+        await self.start_snapshotter()
         self._containerd_socket.unlink(missing_ok=True)
 
         async def ready() -> bool:
             return self._containerd_socket.is_socket() and await self.client.is_ready()
 
-        await self.containerd.start(ready, timeout=60)
+        await self.containerd.start(ready)
 
     async def _write_configuration(self) -> None:
         networks = self.directory / "networks"
@@ -148,10 +131,9 @@ class CriNode:
         cache.mkdir(exist_ok=True)
         _CACHE.mkdir(exist_ok=True)
         await run("mount", "--bind", cache, _CACHE)
-        sections = ""
-        if self.snapshotter is not None:
-            settings = SnapshotterSettings(socket=self.socket, state=self.state, remote=RemoteSnapshots.CRI)
-            sections = self._sections(settings)
+        # As it is written for nodes of Kubernetes, but for systemd, which no sandbox has.
+        settings = SnapshotterSettings(socket=self.socket, state=self.state)
+        sections = kubernetes_snippet(settings, "1.7").replace("SystemdCgroup = true", "SystemdCgroup = false")
         self._config.write_text(
             _CONFIG.format(
                 root=self._root,
@@ -164,7 +146,7 @@ class CriNode:
             )
         )
 
-    async def start_snapshotter(self, snapshotter: Daemon) -> None:
+    async def start_snapshotter(self) -> None:
         """Start the snapshotter, also under a running containerd, and wait until its socket listens."""
         # A socket that a killed one left is no sign of readiness.
         self.socket.unlink(missing_ok=True)
@@ -172,7 +154,7 @@ class CriNode:
         async def listens() -> bool:
             return self.socket.is_socket()
 
-        await snapshotter.start(listens)
+        await self.snapshotter.start(listens)
 
     def downloaded(self) -> int:
         """Return the bytes of all documents and layers that have been downloaded and are still there."""
@@ -182,9 +164,9 @@ class CriNode:
     async def close(self) -> None:
         """End everything, whatever state it is in."""
         self.client.close()
+        self.others.close()
         await self.containerd.stop()
-        if self.snapshotter is not None:
-            await self.snapshotter.stop()
+        await self.snapshotter.stop()
         await asyncio.to_thread(kill_cgroup, self.cgroup)
         for directory in (self.directory, self._runtime):
             unmount_below(directory)

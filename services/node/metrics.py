@@ -51,7 +51,7 @@ class Activity:
     name
         Of the series, a plural.
     what
-        For people.
+        For people, in the plural.
     labels
         What it is told apart by.
     registry
@@ -59,9 +59,18 @@ class Activity:
     """
 
     def __init__(self, name: str, what: str, *labels: str, registry: CollectorRegistry) -> None:
-        self._total = Counter(name, f"{what}, by how they ended.", [*labels, "outcome"], registry=registry)
-        self._seconds = Histogram(f"{name}_seconds", f"{what}: seconds.", labels, buckets=_SECONDS, registry=registry)
-        self._under_way = Gauge(f"{name}_under_way", f"{what} that have not ended.", labels, registry=registry)
+        self._total = Counter(name, f"Number of {what}, by how they ended.", [*labels, "outcome"], registry=registry)
+        self._seconds = Histogram(
+            f"{name}_seconds", f"Seconds that {what} took.", labels, buckets=_SECONDS, registry=registry
+        )
+        self._under_way = Gauge(
+            f"{name}_under_way", f"Number of {what} that have not ended.", labels, registry=registry
+        )
+
+    def expect(self, *kind: str) -> None:
+        """Show a kind of work before there is any: what first shows with a count of 1 has not increased."""
+        for outcome in Outcome:
+            self._total.labels(*kind, outcome)
 
     @contextmanager
     def one(self, *kind: str) -> Iterator[Course]:
@@ -97,19 +106,18 @@ class NodeMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.operations = Activity(
-            "thin_node_operations", "Operations that were asked for", "method", registry=self.registry
-        )
+        self.operations = Activity("thin_node_operations", "operations", "method", registry=self.registry)
         self.publication_waits = Activity(
             "thin_node_publication_waits",
-            "Waits for layers that were not published yet",
+            "waits for layers that were not published yet",
             "repository",
             registry=self.registry,
         )
         self.looks = Activity(
-            "thin_node_repository_looks", "Looks for layers in a repository", "repository", registry=self.registry
+            "thin_node_repository_looks", "looks for layers in a repository", "repository", registry=self.registry
         )
-        self.uploads = Activity("thin_node_uploads", "Uploads of committed layers", registry=self.registry)
+        self.uploads = Activity("thin_node_uploads", "uploads of committed layers", registry=self.registry)
+        self.uploads.expect()
         self.uploaded_bytes = Counter(
             "thin_node_uploaded_bytes", "Bytes of layer archives that the object store took.", registry=self.registry
         )

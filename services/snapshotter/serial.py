@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from services.common.threads import to_end
+
 __all__ = ["SerialThread"]
 
 _T = TypeVar("_T")
@@ -33,6 +35,7 @@ class SerialThread:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._finish: Callable[[], None] = _nothing
+        self._closed = False
         self._thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
         self._thread.start()
 
@@ -44,14 +47,23 @@ class SerialThread:
         self._finish = finish
 
     async def run(self, job: Callable[[], _T]) -> _T:
-        """Run a job. One that has begun ends, also if nobody waits for it any more."""
+        """Run a job. If the caller is cancelled, it goes on when the job has ended, and can say what becomes of it.
+
+        Raises
+        ------
+        RuntimeError
+            The thread has been closed.
+        """
+        if self._closed:
+            raise RuntimeError("nothing is done here any more: the program ends")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         self._jobs.put(_Job(job, future, loop))
-        return await future
+        return await to_end(future)
 
     def close(self) -> None:
         """Wait until the last job has ended."""
+        self._closed = True
         self._jobs.put(None)
         self._thread.join()
 
@@ -65,7 +77,7 @@ class SerialThread:
                 return
 
     def _do(self, jobs: Sequence[_Job]) -> None:
-        outcomes = [(job, _outcome(job)) for job in jobs if not job.future.cancelled()]
+        outcomes = [(job, _outcome(job)) for job in jobs]
         try:
             self._finish()
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait

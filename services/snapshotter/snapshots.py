@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from services.common.errors import SuiteError
-from services.common.streams import run_in_thread
+from services.common.threads import to_end
+from services.common.work_threads import begin_in_thread
 from services.node.house_keeping import HouseKeeper
 from services.node.lineage import Lineage
 from services.node.locks import Locks
@@ -63,6 +64,7 @@ class Snapshotter:
         self._remote = remote
         self._measuring = Locks[int]()
         self._cleaning = asyncio.Lock()
+        self._deletion: asyncio.Future[None] | None = None
 
     async def create(self, key: str, parent: str, kind: Kind, labels: Mapping[str, str]) -> Mount:
         """Make a snapshot, and return what is mounted for it.
@@ -77,25 +79,33 @@ class Snapshotter:
         """
         asks_remote = self._remote is not None and kind is Kind.ACTIVE and REFERENCE in labels
 
-        def begin() -> tuple[int, Snapshot | None, Mount | Below | Lineage]:
-            found = self._store.records.parent_for(key, parent)
-            number, seen = self._store.reserve(), self._unions.look(None if found is None else found.number)
-            return number, found, seen if asks_remote or isinstance(seen, Lineage) else make(number, seen)
+        number = self._store.reserve()
 
-        def make(number: int, below: Below) -> Mount:
+        def begin() -> tuple[Snapshot | None, Mount | Below | Lineage]:
+            found = self._store.records.parent_for(key, parent)
+            seen = self._unions.look(None if found is None else found.number)
+            return found, seen if asks_remote or isinstance(seen, Lineage) else make(seen)
+
+        def make(below: Below) -> Mount:
             snapshot = self._store.create(number, key, parent, kind, labels, below.attributes)
             return mount_for(self._store, snapshot, below.directories, thin=below.thin)
 
-        # In one job where nothing can be slow: a short operation is mostly changes between threads.
-        number, found, done = await self._thread.run(begin)
-        if isinstance(done, Mount):
-            return done
         try:
+            # In one job where nothing can be slow: a short operation is mostly changes between threads.
+            found, done = await self._thread.run(begin)
+            if isinstance(done, Mount):
+                return done
             if asks_remote and self._remote is not None:
                 await self._refuse_published(number, key, found, labels, self._remote)
             below = done if isinstance(done, Below) else await self._unions.below(done, holder=str(number))
-            return await self._thread.run(lambda: make(number, below))
+            return await self._thread.run(lambda: make(below))
+        except ExistsError:
+            # What exists stays, also where it stands for a published layer since just now.
+            self._uses.forget(str(number))
+            raise
         except BaseException:
+            # The client is told that there is none, or has gone.
+            await self._thread.run(lambda: self._store.take_back(number))
             self._uses.forget(str(number))
             raise
 
@@ -151,9 +161,13 @@ class Snapshotter:
         ExistsError, NotFoundError, PreconditionError, BadRequestError
             As of the records.
         """
-        snapshot = await self._thread.run(lambda: self._store.records.commit(name, key, labels))
-        # Nothing is mounted for it any more.
-        self._uses.forget(str(snapshot.number))
+
+        async def commit() -> None:
+            snapshot = await self._thread.run(lambda: self._store.records.commit(name, key, labels))
+            # Nothing is mounted for it any more.
+            self._uses.forget(str(snapshot.number))
+
+        await to_end(commit())
 
     async def remove(self, key: str) -> None:
         """Remove a snapshot; its files go with the next clean-up.
@@ -164,19 +178,25 @@ class Snapshotter:
             As of the records.
         """
 
-        def remove() -> Snapshot:
+        def forget() -> Snapshot:
             snapshot = self._store.remove(key)
             self._unions.forget(snapshot)
             return snapshot
 
-        snapshot = await self._thread.run(remove)
-        self._uses.forget(str(snapshot.number))
-        self.house.note_removal()
+        async def remove() -> None:
+            snapshot = await self._thread.run(forget)
+            self._uses.forget(str(snapshot.number))
+            self.house.note_removal()
+
+        await to_end(remove())
 
     async def clean_up(self) -> None:
-        """Delete the files of removed snapshots."""
+        """Delete the files of removed snapshots; that goes on if nobody waits, but keeps no program from ending."""
         async with self._cleaning:
-            await run_in_thread(self._store.empty_trash)
+            if self._deletion is not None:
+                await asyncio.wait((self._deletion,))
+            self._deletion = begin_in_thread(self._store.empty_trash)
+            await asyncio.shield(self._deletion)
 
     async def stat(self, key: str) -> Snapshot:
         """Return a snapshot.
@@ -244,7 +264,7 @@ class Snapshotter:
             if noted is not None:
                 return noted
             try:
-                usage = await run_in_thread(lambda: measure(self._store.diff(snapshot)))
+                usage = await begin_in_thread(lambda: measure(self._store.diff(snapshot)))
             except FileNotFoundError:
                 raise NotFoundError(f"snapshot {key} has been removed meanwhile") from None
             if snapshot.kind is Kind.COMMITTED:

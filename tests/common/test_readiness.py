@@ -12,7 +12,7 @@ def test_the_service_manager_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     name = f"/tmp/{tmp_path.parent.parent.name}-{tmp_path.name[-40:]}"  # noqa: S108 - unique, as the directory is
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{name}" if abstract else name)
-        manager.settimeout(5)
+        manager.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if abstract else name)
         announce_ready()
         assert manager.recv(100) == b"READY=1"

@@ -70,7 +70,7 @@ async def test_threads_without_work_end_and_new_ones_come(workers: Workers) -> N
     barrier = threading.Barrier(20)
     await asyncio.gather(*(begin_in_thread(barrier.wait) for _ in range(20)))
     for thread in workers():
-        await asyncio.to_thread(thread.join, 5)
+        await asyncio.to_thread(thread.join, 60)
         assert not thread.is_alive()
     assert await begin_in_thread(lambda: 5) == 5
 
@@ -79,7 +79,7 @@ async def test_work_that_comes_as_threads_end_is_done(monkeypatch: pytest.Monkey
     """Whichever is first, a thread that ends is not given any."""
     monkeypatch.setattr(work_threads, "_KEPT", 0.001)
     for number in range(300):
-        assert await asyncio.wait_for(begin_in_thread(partial(int, number)), 10) == number
+        assert await asyncio.wait_for(begin_in_thread(partial(int, number)), 60) == number
         await asyncio.sleep(number % 3 / 1000)
 
 
@@ -108,7 +108,7 @@ def test_a_loop_that_has_been_closed_harms_nobody() -> None:
 
 def test_a_copy_of_the_process_has_threads_of_its_own() -> None:
     async def five() -> int:
-        return await asyncio.wait_for(begin_in_thread(lambda: 5), 5)
+        return await asyncio.wait_for(begin_in_thread(lambda: 5), 60)
 
     assert asyncio.run(five()) == 5
     child = os.fork()

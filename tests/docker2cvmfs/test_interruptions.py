@@ -57,7 +57,7 @@ async def test_a_publication_that_is_ended_leaves_nothing(site: Site, number: si
                 return len(listed.get("Parts", [])) == 2
             return False
 
-        await wait_until(has_parts, timeout=60, what="two parts are uploaded")
+        await wait_until(has_parts, what="two parts are uploaded")
         program.send_signal(number)
         _, errors = await program.communicate()
 
@@ -112,7 +112,7 @@ async def test_a_terminal_is_left_as_it_was(site: Site, number: signal.Signals) 
             async def transfers() -> bool:
                 return bool(proxy.seen(f"GET .*/blobs/sha256:{DIGEST}"))
 
-            await wait_until(transfers, timeout=60, what="the layer is asked for")
+            await wait_until(transfers, what="the layer is asked for")
             program.send_signal(number)
             await program.communicate()
             text = await shown

@@ -47,7 +47,7 @@ async def test_a_killed_download_is_gone_on_with(site: Site, tmp_path: Path) -> 
             async def arrives() -> bool:
                 return partial.exists() and partial.stat().st_size >= 1 << 20
 
-            await wait_until(arrives, timeout=60, what="a megabyte arrives")
+            await wait_until(arrives, what="a megabyte arrives")
             program.kill()
             await program.wait()
         received = partial.stat().st_size

@@ -110,7 +110,12 @@ async def test_a_newcomer_gets_a_committed_thin_image(image: str, tmp_path: Path
             timeout=1200,
         )
         lines = said.text.splitlines()
-        assert lines[0] == "cvmfs"
+        plugins = [line.split() for line in lines[:2]]
+        assert [(kind, name, state) for kind, name, _, state in plugins] == [
+            ("io.containerd.snapshotter.v1", "cvmfs", "ok"),
+            ("io.containerd.differ.v1", "cvmfs-diff", "ok"),
+        ]
+        assert lines[2] == "cvmfs"
         assert "thin image: debian:thin" in said.text
         assert "changed" in lines
         assert 0 < int(lines[-1]) < 50_000

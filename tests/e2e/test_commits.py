@@ -125,7 +125,7 @@ async def _no_copies(node: Node) -> None:
     async def gone() -> bool:
         return not _copies(node)
 
-    await wait_until(gone, timeout=20, what="the local copies are dropped")
+    await wait_until(gone, what="the local copies are dropped")
 
 
 async def test_the_whole_circle(
@@ -304,7 +304,7 @@ async def test_a_driver_killed_during_the_upload_loses_nothing(
     async def uploading() -> bool:
         return any(line.startswith("PUT ") for line in proxy.requests[asked:])
 
-    await wait_until(uploading, timeout=20, what="the upload begins")
+    await wait_until(uploading, what="the upload begins")
     await committing.driver.kill()
     proxy.faults = []
     await committing.start_driver()

@@ -262,7 +262,7 @@ async def test_a_publisher_that_starts_before_its_store_waits(
             return False
         return status == 503 and answer["checks"]["store"] != "ok"
 
-    await wait_until(listens, timeout=60, what="the publisher says that it has no store")
+    await wait_until(listens, what="the publisher says that it has no store")
     (container,) = await compose_stack.inspect("publisher")
     assert (container["State"]["Status"], container["RestartCount"]) == ("running", 0)
     await compose_stack.compose("up", "--detach", "--no-deps", "seaweedfs")
@@ -270,7 +270,7 @@ async def test_a_publisher_that_starts_before_its_store_waits(
     async def is_ready() -> bool:
         return (await compose_stack.ready())[0] == 200
 
-    await wait_until(is_ready, timeout=60, what="the publisher finds its store")
+    await wait_until(is_ready, what="the publisher finds its store")
     (same,) = await compose_stack.inspect("publisher")
     assert (same["Id"], same["RestartCount"]) == (container["Id"], 0)
     await compose_stack.upload(layers[2])

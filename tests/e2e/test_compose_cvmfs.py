@@ -98,7 +98,7 @@ async def test_nothing_is_left_of_processes_that_have_ended(stack: ComposeStack)
         top = await stack.engine.docker("top", container["Id"], "-eo", "pid,stat,args")
         return "sleep" not in top.text
 
-    await wait_until(collected, timeout=10, what="the process has been collected")
+    await wait_until(collected, what="the process has been collected")
 
 
 async def test_the_publisher_has_the_capabilities_that_are_named_and_no_other(stack: ComposeStack) -> None:

@@ -82,7 +82,7 @@ def image(tmp_path: Path) -> Path:
 async def _filling(node: Node, count: int) -> None:
     """Wait until the driver has begun to fill so many layers that have a file `marker`."""
     home = driver_home(node)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(300):
         # More often than `wait_until` looks: 64 MB are soon written.
         while len(list(home.glob("layers/*/incoming/marker"))) != count:  # noqa: ASYNC110 - another process makes them
             await asyncio.sleep(0.002)
@@ -162,7 +162,7 @@ async def _kill_driver_during_load_import_and_upload(
     proxy.faults.append(Fault("^PUT ", request=held))
     commit = asyncio.create_task(node.engine.docker("commit", container, "killed:commit"))
     async with HeldImport.of(node.engine, "killed:import") as running:
-        await asyncio.wait_for(held.arrived.wait(), 30)
+        await asyncio.wait_for(held.arrived.wait(), 300)
         await running.feed(_BEGINNING)
         await _filling(node, 1)
         load = asyncio.create_task(node.engine.docker("load", input=image))
@@ -185,7 +185,7 @@ async def test_the_engine_while_the_driver_fills_one_layer_and_uploads_another(
     proxy.faults.append(Fault("^PUT ", request=held))
     commit = asyncio.create_task(node.engine.docker("commit", container, "killed:commit"))
     async with HeldImport.of(node.engine, "killed:import") as running:
-        await asyncio.wait_for(held.arrived.wait(), 30)
+        await asyncio.wait_for(held.arrived.wait(), 300)
         await running.feed(_BEGINNING)
         await _filling(node, 1)
         await node.engine.kill()
@@ -221,7 +221,7 @@ async def _publisher_killed_while_it_fetches(
             held = HeldRequest()
             slow.faults.append(Fault("^GET .*sha256/", response=held))
             await commit()
-            await asyncio.wait_for(held.arrived.wait(), 30)
+            await asyncio.wait_for(held.arrived.wait(), 300)
             await stratum0.publisher.kill()
         yield
     finally:
@@ -252,7 +252,7 @@ async def test_the_publisher_between_announcement_and_publication(
         await node.engine.docker("save", "killed:commit", output=tmp_path / "image.tar")
         await elsewhere.engine.docker("load", input=tmp_path / "image.tar")
         waiting = asyncio.create_task(elsewhere.engine.docker("run", *script))
-        await wait_until(lambda: asyncio.sleep(0, asked.exists()), timeout=30, what="the layer is waited for")
+        await wait_until(lambda: asyncio.sleep(0, asked.exists()), what="the layer is waited for")
         assert not stratum0.home(layer).exists()
         assert not waiting.done()
     assert (await waiting).text == marker

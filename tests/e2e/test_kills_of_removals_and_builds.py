@@ -76,7 +76,7 @@ async def test_while_an_image_is_removed(node: Node, image: Path, victims: str) 
     async def removing() -> bool:
         return any(layers.glob("*-removing"))
 
-    await wait_until(removing, timeout=20, what="the engine asks for the layer's removal")
+    await wait_until(removing, what="the engine asks for the layer's removal")
     await _kill(node, victims)
     # Where only the driver died, the engine repeats its request, but the body is used up.
     with pytest.raises(CommandError, match="try again" if victims == "driver" else "error during connect"):
@@ -115,7 +115,7 @@ class Build:
             async def runs() -> bool:
                 return build.done() or bool(cls._steps(node) - earlier)
 
-            await wait_until(runs, timeout=60, what="the second step is being run")
+            await wait_until(runs, what="the second step is being run")
             (root,) = cls._steps(node) - earlier
             yield cls(node, build, root)
         finally:
@@ -129,7 +129,7 @@ class Build:
     async def finish(self) -> None:
         """Let the step end, and look at what the build gives."""
         (self.root / "go").touch()
-        await asyncio.wait_for(self.ends, 60)
+        await asyncio.wait_for(self.ends, 300)
         script = 'test "$(cat /first)" = first; test "$(cat /second)" = second; test ! -e /step; test ! -e /etc/issue'
         await self.node.engine.docker("run", "--rm", "--network=none", "killed:build", "sh", "-ec", script)
         await self.node.engine.docker("rmi", "killed:build")

@@ -198,4 +198,4 @@ async def _engine_retries(node: Node, *, since: int) -> None:
             log.seek(since)
             return b"retrying in" in log.read()
 
-    await wait_until(retries, timeout=20, what="the engine tries again to reach its driver")
+    await wait_until(retries, what="the engine tries again to reach its driver")

@@ -21,14 +21,16 @@ from harness.registry import Registry
 from harness.stratum0 import Stratum0
 from harness.thin_images import read_descriptor
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
-from tests.support.e2e import BASE, THIN, Images
+from tests.support.e2e import BASE, REPOSITORY, THIN, Images
 from tests.support.edits import make_edits
+from tests.support.metrics import ask, shown
 from tests.support.mounts import mounts_below
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 IMAGE = "test:playground"
 THIN_IMAGE = "test:thin-playground"
+METRICS = Path("/run/containerd-metrics.sock")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -46,6 +48,7 @@ async def containerd_node(
             "LAYER_STORE_RETRY_SECONDS": "1",
             "SNAPSHOTTER_COPY_INTERVAL": "0.3",
             "SNAPSHOTTER_PUBLISH_WAIT": "2",
+            "SNAPSHOTTER_METRICS": str(METRICS),
         },
     )
     write_playground(directory / "playground.tar")
@@ -107,6 +110,29 @@ async def test_info_says_what_keeps_the_images(containerd_node: ContainerdNode) 
     info = json.loads((await containerd_node.engine.docker("info", "--format={{json .}}")).text)
     assert info["Driver"] == "cvmfs"
     assert ["driver-type", "io.containerd.snapshotter.v1"] in info["DriverStatus"]
+    listed = [line.split() for line in (await containerd_node.ctr("plugins", "ls")).text.splitlines()]
+    states = {(kind, name): state for kind, name, _platform, state in listed}
+    assert states["io.containerd.snapshotter.v1", "cvmfs"] == "ok"
+    assert states["io.containerd.differ.v1", "cvmfs-diff"] == "ok"
+
+
+async def test_what_is_done_for_containerd_is_counted(containerd_node: ContainerdNode) -> None:
+    before = await shown(METRICS)
+    container = await run_container(containerd_node.engine, THIN)
+    during = await shown(METRICS)
+    await containerd_node.engine.docker("exec", container.id, "sh", "-c", "echo counted >/counted")
+    await containerd_node.engine.docker("commit", container.id, "test:counted")
+    await containerd_node.engine.docker("rm", "--force", container.id)
+    after = await shown(METRICS)
+    users = f'thin_node_repository_users{{repository="{REPOSITORY}"}}'
+    assert during[users] > before[users]
+    diffs = 'thin_node_operations_total{method="Diff",outcome="ok"}'
+    assert after[diffs] == before.get(diffs, 0) + 1
+    for name in ('thin_node_operations_total{method="Prepare",outcome="ok"}', 'thin_node_uploads_total{outcome="ok"}'):
+        assert after[name] > before.get(name, 0)
+    # It is containerd's own differ that unpacks layers.
+    assert after['thin_node_operations_total{method="Apply",outcome="declined"}'] > 0
+    assert (await ask(METRICS, "/healthz"))["repositories"][REPOSITORY]["hung_lookups"] == 0
 
 
 async def test_regular_images_are_as_under_overlayfs(engines: tuple[Engine, Engine], tmp_path: Path) -> None:
@@ -182,7 +208,7 @@ async def test_a_commit_is_published_and_runs_elsewhere(
     async def gone() -> bool:
         return not list((containerd_node.state / "copies").iterdir())
 
-    await wait_until(gone, timeout=20, what="the local copy is dropped")
+    await wait_until(gone, what="the local copy is dropped")
     assert differences(before, await _read(engine, "test:committed")) == []
     await node.engine.docker("load", input=tmp_path / "saved.tar")
     assert differences(before, await _read(node.engine, "test:committed")) == []
@@ -286,7 +312,7 @@ async def test_containers_outlive_the_snapshotter(containerd_node: ContainerdNod
         except CommandError:
             return False
 
-    await wait_until(runs, timeout=20, what="a container runs after the restart")
+    await wait_until(runs, what="a container runs after the restart")
     await engine.docker("restart", container.id)
     assert (await engine.docker("exec", container.id, "cat", "/kept")).text == "kept"
     await engine.docker("commit", container.id, "test:kept")
@@ -307,4 +333,4 @@ async def test_what_is_removed_leaves_nothing(containerd_node: ContainerdNode) -
         left = {path.name for path in (containerd_node.state / "l").iterdir()}
         return left <= before and not list((containerd_node.state / "trash").iterdir())
 
-    await wait_until(gone, timeout=20, what="the snapshots are removed")
+    await wait_until(gone, what="the snapshots are removed")

@@ -55,7 +55,7 @@ def test_a_nodes_client_is_found_by_its_own_configuration(tmp_path: Path) -> Non
         with contextlib.chdir(tmp_path / "a/cache/shared"):
             listener.bind(f"cvmfs_io.{name}")
         os.setxattr(root, "user.pid", str(client.pid).encode())
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while (found := find_client(root, name)) is None or found.socket is None:
             # The shell has not become the client yet.
             assert time.monotonic() < deadline

@@ -361,7 +361,7 @@ async def test_a_cancelled_commit_leaves_nothing(commits: Commits, core: Core, r
     async def spooled() -> bool:
         return bool(_spool(core))
 
-    await wait_until(spooled, timeout=10, what="the archive is written")
+    await wait_until(spooled, what="the archive is written")
     committing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await committing

@@ -192,7 +192,7 @@ async def test_a_layer_that_is_being_filled_can_be_removed(driver: Driver) -> No
     filling = asyncio.create_task(driver.apply(layer, stalled()))
     queued = asyncio.create_task(driver.apply(layer, stalled()))
     await begun.wait()
-    await asyncio.wait_for(driver.remove(layer), 10)
+    await asyncio.wait_for(driver.remove(layer), 120)
     for task in (filling, queued):
         with pytest.raises(InterruptedWorkError, match="layer a was removed while it was being filled"):
             await task
@@ -511,7 +511,7 @@ async def test_changes_are_not_waited_for_on_a_client_that_hangs(
 
         monkeypatch.setattr("services.node.diffs.changes", hang_and_compare)
         with pytest.raises(RepositoryError, match="does not answer within 2 s: the CVMFS client hangs"):
-            await asyncio.wait_for(driver.diffs.changes(container, LayerId("c-init")), 10)
+            await asyncio.wait_for(driver.diffs.changes(container, LayerId("c-init")), 120)
         assert mounts_below(driver.home) == [str(directory)]
         await driver.remove(container)
         assert mounts_below(driver.home) == []

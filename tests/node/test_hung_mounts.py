@@ -39,7 +39,7 @@ class Hung:
             state = Path(f"/proc/{self.client}/stat").read_text().rpartition(")")[2].split()[0]
             return state == "T" and not self.core.builder.quiet
 
-        await wait_until(hangs, timeout=5, what="the mount hangs")
+        await wait_until(hangs, what="the mount hangs")
         return mounting
 
     async def give_up(self) -> None:
@@ -57,7 +57,7 @@ class Hung:
         async def ended() -> bool:
             return self.core.builder.quiet
 
-        await wait_until(ended, timeout=10, what="every mount has ended")
+        await wait_until(ended, what="every mount has ended")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ async def test_no_mount_on_another_repository_waits_for_it(
     assert time.monotonic() - start < LOOKUP_TIMEOUT
     with pytest.raises(RepositoryError, match=r"layer h cannot be mounted: repository test\.example\.org does not"):
         await mounting
-    assert time.monotonic() - start < LOOKUP_TIMEOUT + 1
+    assert time.monotonic() - start < 30
     assert hung.layer.id not in core.unions
     await hung.recover()
 

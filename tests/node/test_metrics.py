@@ -95,7 +95,7 @@ async def test_looks_and_waits(core: Core, repository: Repository) -> None:
     async def waits() -> bool:
         return _counts(core, "thin_node_publication_waits_under_way") == {f"{{{REPOSITORY}}}": 1}
 
-    await wait_until(waits, timeout=30, what="the wait is counted")
+    await wait_until(waits, what="the wait is counted")
     repository.publish("missing")
     await waiting
     assert _counts(core, "thin_node_publication_waits_total") == {
@@ -109,6 +109,13 @@ async def test_what_an_image_says_is_no_label(core: Core, cvmfs_root: Path) -> N
     with pytest.raises(RepositoryError, match="not among those allowed"):
         await core.finder.wait([foreign.publish("x")], holder="x", timeout=0)
     assert "foreign" not in core.metrics.render(await _reader(core).read()).decode()
+
+
+async def test_what_has_never_failed_shows_so_that_the_first_failure_is_an_increase(core: Core) -> None:
+    values = await _shown(core)
+    assert values['thin_node_uploads_total{outcome="failed"}'] == 0
+    for series in ("repository_looks", "publication_waits"):
+        assert values[f'thin_node_{series}_total{{outcome="failed",{REPOSITORY}}}'] == 0
 
 
 async def test_repositories_that_are_allowed_show_before_they_are_used(core: Core, repository: Repository) -> None:

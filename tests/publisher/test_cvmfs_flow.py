@@ -40,7 +40,7 @@ async def test_a_foreign_transaction_is_waited_for(bucket: S3Access, standin: St
         async def waiting() -> bool:
             return (await publisher.metrics())["publisher_foreign_transaction_seconds"] > 0.3
 
-        await wait_until(waiting, timeout=20, what="the publisher waits")
+        await wait_until(waiting, what="the publisher waits")
         ready = await publisher.get("/readyz")
         assert ready["waiting_for"] == "somebody else has a transaction of test.cern.ch open"
         assert (await publisher.layer(one.digest))["state"] == "verified"
@@ -70,7 +70,7 @@ async def test_the_end_of_a_foreign_transaction_is_seen_at_once(
             return (await publisher.get("/readyz"))["waiting_for"] is not None
 
         await publisher.becomes(archive.digest, "verified")
-        await wait_until(waiting, timeout=20, what="the publisher waits")
+        await wait_until(waiting, what="the publisher waits")
         assert (await publisher.get("/v1/status"))["disks"].keys() == {"spool", "state", "cvmfs_spool", "storage"}
         standin.run("abort", "-f", REPOSITORY)
         await publisher.published(archive)
@@ -90,7 +90,7 @@ async def test_what_gets_ready_while_a_transaction_is_open_goes_along(
             states = (await publisher.get("/v1/status"))["layers"]
             return bool(states["verified"] + states["publishing"] == len(archives))
 
-        await wait_until(ready, timeout=30, what="all are ready")
+        await wait_until(ready, what="all are ready")
         standin.no_longer("hang.transaction.opened")
         assert set(await publisher.published(*archives)) == {2}
     assert _names(standin, *archives) == [*map(str, range(40))]
@@ -210,9 +210,7 @@ async def test_a_publisher_that_is_told_to_stop_lets_a_publish_end(
         await publisher.start()
         await standin.reached("publish.sync")
         stopping = asyncio.create_task(publisher.daemon.stop())
-        await wait_until(
-            lambda: asyncio.sleep(0, '"stopping"' in publisher.daemon.tail()), timeout=10, what="the publisher stops"
-        )
+        await wait_until(lambda: asyncio.sleep(0, '"stopping"' in publisher.daemon.tail()), what="the publisher stops")
         standin.no_longer("hang.publish.sync")
         assert await stopping == 0
         assert _names(standin, archive) == ["one"]

@@ -41,7 +41,7 @@ async def test_a_paused_publisher_begins_nothing_and_a_restart_does_not_change_t
             status = await publisher.get("/v1/status")
             return bool(status["sweep"]["ended"]) and status["waiting_for"] == "publishing is paused: a new disk"
 
-        await wait_until(swept, timeout=20, what="the publisher is up")
+        await wait_until(swept, what="the publisher is up")
         assert (await publisher.layer(archive.digest))["state"] == "announced"
         assert (await publisher.metrics())["publisher_paused"] == 1
         await _post(publisher, "/v1/publishing/resume")
@@ -74,7 +74,7 @@ async def test_what_is_in_a_transaction_is_finished_and_what_is_ready_waits(
         async def idle() -> bool:
             return (await publisher.get("/v1/status"))["transaction"] is None
 
-        await wait_until(idle, timeout=20, what="the transaction has ended")
+        await wait_until(idle, what="the transaction has ended")
         assert (await publisher.layer(second.digest))["state"] == "verified"
         assert standin.revision == 2
         await _post(publisher, "/v1/publishing/resume")
@@ -90,11 +90,11 @@ async def test_a_sweep_that_is_asked_for_begins_at_once(bucket: S3Access, tmp_pa
         async def ended(number: object) -> bool:
             return bool((await publisher.get("/v1/status"))["sweep"]["ended"] == number)
 
-        await wait_until(lambda: ended(1), timeout=20, what="the first sweep has ended")
+        await wait_until(lambda: ended(1), what="the first sweep has ended")
         await upload(bucket, archive)
         number = (await _post(publisher, "/v1/sweep"))["sweep"]
         assert number == 2
-        await wait_until(lambda: ended(number), timeout=20, what="the sweep has ended")
+        await wait_until(lambda: ended(number), what="the sweep has ended")
         sweep = (await publisher.get("/v1/status"))["sweep"]
         assert (sweep["begun"], sweep["found"], sweep["error"]) == (2, 1, None)
         await publisher.published(archive)
@@ -109,7 +109,7 @@ async def test_a_whitelist_that_expires_is_told(bucket: S3Access, standin: Stand
         async def known() -> bool:
             return metric in await publisher.metrics()
 
-        await wait_until(known, timeout=20, what="the whitelist is known")
+        await wait_until(known, what="the whitelist is known")
         days = ((await publisher.metrics())[metric] - time.time()) / 86400
         assert 2.9 < days <= 3
         until = datetime.fromisoformat((await publisher.get("/v1/status"))["trusted_until"])

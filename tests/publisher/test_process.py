@@ -46,7 +46,7 @@ async def test_sweeps_abort_uploads_that_were_abandoned(bucket: S3Access, tmp_pa
             async def aborted() -> bool:
                 return (await publisher.metrics())["publisher_uploads_aborted_total"] == 1
 
-            await wait_until(aborted, timeout=20, what="the upload is aborted")
+            await wait_until(aborted, what="the upload is aborted")
             assert (await client.list_multipart_uploads(Bucket=bucket.bucket)).get("Uploads", ()) == ()
             assert (await publisher.metrics())['publisher_failures_total{reason="abandoned uploads"}'] == 1
 

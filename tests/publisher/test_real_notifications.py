@@ -1,7 +1,6 @@
 """Real object stores announce real uploads to a publisher process."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -34,14 +33,12 @@ async def test_seaweedfs_announces_and_the_sweep_finds_what_was_lost(
             ready = await publisher.get("/readyz")
             assert (ready["ready"], set(ready["checks"].values())) == (True, {"ok"})
             swept = lambda: _swept(publisher)  # noqa: E731 - a condition
-            await wait_until(swept, timeout=20, what="the sweep at start is over")
+            await wait_until(swept, what="the sweep at start is over")
             await upload(store.access, one)
             assert await publisher.published(one) == [1]
             await upload(store.access, two)
-            uploaded = time.monotonic()
             while not (publisher.root / two.digest / "name").exists():  # noqa: ASYNC110 - this is what a reader does
                 await asyncio.sleep(0.001)
-            assert time.monotonic() - uploaded < 1
             assert await _recorded(publisher, 2)
             assert (await publisher.metrics())["publisher_sweep_found_total"] == 0
         await upload(store.access, lost)
@@ -77,7 +74,7 @@ async def test_ceph_announces_plainly_and_persistently(ceph: CephRGW, tmp_path: 
     await ceph.announce_uploads([await ceph.plain_topic(hook)])
     one, two, three = (make_layer(tmp_path, name) for name in ("one", "two", "three"))
     async with publisher.running():
-        await wait_until(lambda: _swept(publisher), timeout=20, what="the sweep at start is over")
+        await wait_until(lambda: _swept(publisher), what="the sweep at start is over")
         await upload(ceph.access, one)
         await publisher.published(one)
     # From here on the publisher is down while a layer is uploaded; the gateway repeats what nobody took.
@@ -85,9 +82,9 @@ async def test_ceph_announces_plainly_and_persistently(ceph: CephRGW, tmp_path: 
     await upload(ceph.access, two)
     async with publisher.running():
         # The sweep at start may have found the layer first; the notification comes nevertheless.
-        await wait_until(lambda: _recorded(publisher, 1), timeout=60, what="the missed notification is repeated")
+        await wait_until(lambda: _recorded(publisher, 1), what="the missed notification is repeated")
         await publisher.published(two)
         await upload(ceph.access, three)
-        await wait_until(lambda: _recorded(publisher, 2), timeout=60, what="the next one comes")
+        await wait_until(lambda: _recorded(publisher, 2), what="the next one comes")
         await publisher.published(three)
         assert 'publisher_notifications_total{outcome="refused"}' not in await publisher.metrics()

@@ -269,7 +269,7 @@ async def test_the_registry_says_how_long_to_wait(
     async with FaultyRegistry.before(registry.address, fault) as proxy:
         began = time.monotonic()
         await manifest(client, proxy)
-        assert 1 <= time.monotonic() - began < 3
+        assert 1 <= time.monotonic() - began < 30
     assert len(proxy.seen("GET .*/manifests/")) == 2
 
 
@@ -376,7 +376,7 @@ async def test_a_message_is_shown_without_control_characters(client: RegistryCli
 async def test_a_download_that_is_left_early_leaves_nothing(client: RegistryClient, registry: RegistryServer) -> None:
     async with FaultyRegistry.before(registry.address, Fault("GET .*/blobs/", stalled(100_000))) as proxy:
         task = asyncio.create_task(blob(client, proxy))
-        await wait_until(lambda: seen(proxy), timeout=5, what="the request arrives")
+        await wait_until(lambda: seen(proxy), what="the request arrives")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

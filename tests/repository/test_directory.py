@@ -219,7 +219,7 @@ async def test_a_reader_never_sees_a_part_of_a_batch(
     try:
         await _publish(repository, *archives)
         seen = len(passes)
-        await wait_until(lambda: asyncio.sleep(0, len(passes) > seen + 1), timeout=10, what="two more passes")
+        await wait_until(lambda: asyncio.sleep(0, len(passes) > seen + 1), what="two more passes")
     finally:
         stopped.set()
         reader.join()
@@ -287,7 +287,7 @@ async def test_a_cancelled_preparation_leaves_nothing(
     layer = verified(make_layer(tmp_path, "large", {"large": os.urandom(64 << 20)}))
     preparing = asyncio.create_task(repository.prepare(layer))
     unpacked = root / ".batches" / f".prepared-{layer.digest}" / "layerfs" / "large"
-    await wait_until(lambda: asyncio.sleep(0, unpacked.exists()), timeout=10, what="unpacking begins")
+    await wait_until(lambda: asyncio.sleep(0, unpacked.exists()), what="unpacking begins")
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await preparing

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.snapshotter.proto.snapshots_pb2 import Info, Kind
 from tests.support.containerd import ContainerdClient
+from tests.support.repositories import DIFF_ID, Repository
 
 _T = TypeVar("_T")
 
@@ -28,6 +30,12 @@ NAMES = st.sampled_from(["moby/1/extract-1 sha256:a", "moby/2/b-init-key", "moby
 LABELS = st.dictionaries(
     st.sampled_from(["containerd.io/snapshot.ref", "containerd.io/snapshot/x"]), st.sampled_from("12")
 )
+REF = "containerd.io/snapshot.ref"
+PUBLISHED = st.sampled_from(
+    ["k8s.io/5/extract-1 sha256:f", "k8s.io/6/extract-2 sha256:f", "k8s.io/7/extract-3 sha256:g"]
+)
+CHAINS = (f"sha256:{DIFF_ID}", f"sha256:{sha256(f'sha256:{DIFF_ID} sha256:{DIFF_ID}'.encode()).hexdigest()}")
+"""Chain IDs of two layers in a repository, the second on the first."""
 Call = Callable[[ContainerdClient], Awaitable[_T]]
 
 
@@ -38,6 +46,7 @@ class Expected:
     kind: int
     parent: str
     labels: dict[str, str] = field(default_factory=dict)
+    remote: bool = False
 
 
 class Snapshots(RuleBasedStateMachine):
@@ -48,6 +57,8 @@ class Snapshots(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="snapshots-", dir=os.environ["SNAPSHOTS_DIRECTORY"]))
         self.runtime = Path(tempfile.mkdtemp(prefix="snapshots-", dir="/run"))
         self.socket = self.runtime / "socket"
+        repository = Repository(self.directory / "cvmfs")
+        self.layers = [repository.publish(name, {name: "x"}).digest for name in ("lower", "upper")]
         self.runner = asyncio.Runner()
         self.expected: dict[str, Expected] = {}
         self.starter = subprocess.Popen(
@@ -60,6 +71,9 @@ class Snapshots(RuleBasedStateMachine):
                 **os.environ,
                 "SNAPSHOTTER_STATE": str(self.directory / "state"),
                 "SNAPSHOTTER_SOCKET": str(self.socket),
+                "SNAPSHOTTER_REMOTE": "cri",
+                "SNAPSHOTTER_REPOSITORIES": repository.name,
+                "SNAPSHOTTER_CVMFS_ROOT": str(self.directory / "cvmfs"),
             },
         )
         self.start()
@@ -76,7 +90,7 @@ class Snapshots(RuleBasedStateMachine):
         return self.runner.run(self._call(call))
 
     async def _call(self, call: Call[_T]) -> _T:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 if self.channel is None:
@@ -115,14 +129,38 @@ class Snapshots(RuleBasedStateMachine):
             return Status.INVALID_ARGUMENT
         return None
 
-    @rule(key=NAMES, parent=NAMES | st.just(""), labels=LABELS)
+    @rule(key=NAMES, parent=NAMES | PUBLISHED | st.just(""), labels=LABELS)
     def prepare(self, key: str, parent: str, labels: dict[str, str]) -> None:
         outcome = self._create_outcome(key, parent)
         assert self.outcome(lambda client: client.prepare(key, parent, labels)) == outcome
         if outcome is None:
             self.expected[key] = Expected(Kind.ACTIVE, parent, labels)
 
-    @rule(key=NAMES, parent=NAMES)
+    @rule(key=PUBLISHED, parent=NAMES | PUBLISHED | st.just(""), place=st.sampled_from([0, 1]))
+    def prepare_published(self, key: str, parent: str, place: int) -> None:
+        labels = {REF: CHAINS[place], "containerd.io/snapshot/cri.layer-digest": f"sha256:{self.layers[place]}"}
+        outcome = self._create_outcome(key, parent)
+        below = self.expected.get(parent)
+        fits = place == 0 if below is None else place == 1 and below.remote and below.labels[REF] == CHAINS[0]
+        found = self.outcome(lambda client: client.prepare(key, parent, labels))
+        if outcome is not None:
+            assert found is outcome
+        elif not fits:
+            assert found is None
+            self.expected[key] = Expected(Kind.ACTIVE, parent, labels)
+        else:
+            assert found is Status.ALREADY_EXISTS
+            alike = (one for one in self.expected.values() if one.remote and one.parent == parent)
+            if all(one.labels[REF] != CHAINS[place] for one in alike):
+                self.expected[key] = Expected(Kind.COMMITTED, parent, labels, remote=True)
+
+    @rule(key=PUBLISHED, data=st.data())
+    def prepare_what_fits(self, key: str, data: st.DataObject) -> None:
+        lower = sorted(name for name, one in self.expected.items() if one.remote and one.labels[REF] == CHAINS[0])
+        parent = data.draw(st.sampled_from(["", *lower]))
+        self.prepare_published(key, parent, 1 if parent else 0)
+
+    @rule(key=NAMES, parent=NAMES | PUBLISHED)
     def view(self, key: str, parent: str) -> None:
         outcome = self._create_outcome(key, parent)
         assert self.outcome(lambda client: client.view(key, parent)) == outcome
@@ -148,7 +186,7 @@ class Snapshots(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(key for key, one in self.expected.items() if one.kind == Kind.ACTIVE)))
         self.commit(data.draw(NAMES), key, {})
 
-    @rule(key=NAMES)
+    @rule(key=NAMES | PUBLISHED)
     def remove(self, key: str) -> None:
         outcome = self.outcome(lambda client: client.remove(key))
         if key not in self.expected:
@@ -167,8 +205,7 @@ class Snapshots(RuleBasedStateMachine):
             return
         assert outcome is None
         if paths and paths != ("labels",):
-            label = "containerd.io/snapshot.ref"
-            labels = {**self.expected[name].labels, label: labels.get(label, "")}
+            labels = {**self.expected[name].labels, REF: labels.get(REF, "")}
         self.expected[name].labels = {label: value for label, value in labels.items() if value}
 
     @rule(name=NAMES)
@@ -181,7 +218,9 @@ class Snapshots(RuleBasedStateMachine):
     @rule()
     def clean_up(self) -> None:
         self.call(lambda client: client.cleanup())
-        assert len(list((self.directory / "state/l").iterdir())) == len(self.expected)
+        # Beside the links to published layers.
+        trees = [path for path in (self.directory / "state/l").iterdir() if not path.is_symlink()]
+        assert len(trees) == sum(not one.remote for one in self.expected.values())
         assert list((self.directory / "state/trash").iterdir()) == []
 
     @rule()

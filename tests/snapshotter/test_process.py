@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import grpc
 import pytest
 from grpclib import GRPCError
 from grpclib.exceptions import StreamTerminatedError
@@ -25,6 +26,7 @@ from services.snapshotter.settings import SnapshotterSettings
 from tests.support.commands import run_module
 from tests.support.containerd import ContainerdClient
 from tests.support.core_client import CoreClient
+from tests.support.fuse import served, stop
 from tests.support.metrics import ask, counted, shown
 from tests.support.repositories import Repository, thin_json
 
@@ -41,7 +43,7 @@ class Process:
             "SNAPSHOTTER_SOCKET": str(self.socket),
             "SNAPSHOTTER_STATE": str(directory / "state"),
             "SNAPSHOTTER_CVMFS_ROOT": str(directory / "cvmfs"),
-            "SNAPSHOTTER_REPOSITORIES": "test.example.org",
+            "SNAPSHOTTER_REPOSITORIES": "test.example.org,hung.example.org",
             "SNAPSHOTTER_PUBLISH_WAIT": "30",
             **(settings or {}),
         }
@@ -144,7 +146,8 @@ async def handed_over(
     cvmfs_root: Path,  # noqa: ARG001 - is made
 ) -> AsyncIterator[Process]:
     """A process whose socket outlives it; it has not been started."""
-    with HandedOver(Process(tmp_path).socket) as listener:
+    with contextlib.closing(HandedOver(Process(tmp_path).socket)) as listener:
+        listener.listen()
         process = Process(tmp_path, handed_over=listener)
         yield process
         await process.daemon.kill()
@@ -174,7 +177,7 @@ async def test_no_call_is_lost_by_restarts(handed_over: Process) -> None:
             async def is_used(before: int = before) -> bool:
                 return made > before + 10
 
-            await wait_until(is_used, timeout=120, what="calls are made")
+            await wait_until(is_used, what="calls are made")
             ends.append(await handed_over.daemon.stop())
         await handed_over.start()
     assert ends == [0, 0]
@@ -193,7 +196,7 @@ async def test_a_call_that_has_begun_ends_while_others_wait_for_the_next_process
         begun = asyncio.create_task(client.prepare("moby/1/container", "thin"))
         # What comes later is answered later, unless it waits.
         assert await client.list() == ["thin"]
-        stopping = asyncio.create_task(handed_over.daemon.stop())
+        stopping = asyncio.create_task(handed_over.daemon.stop(timeout=60))
         await client.leaves()
         other = asyncio.create_task(client.prepare("moby/2/other"))
         repository.publish("late", {"file": "x"})
@@ -217,6 +220,37 @@ async def test_whoever_comes_is_greeted_before_the_state_is_open(handed_over: Pr
             held.execute("ROLLBACK")
             assert await asked == []
         await starting
+
+
+async def test_a_repository_that_hangs_holds_up_nobody(process: Process, tmp_path: Path, cvmfs_root: Path) -> None:
+    good, hung = Repository(cvmfs_root), cvmfs_root / "hung.example.org"
+    source = Repository(tmp_path / "source", hung.name)
+    url = source.publish("layer", {"file": "x"})
+    with served(source.root, hung) as server:
+        async with (
+            CoreClient.connected(process.socket) as waiting,
+            ContainerdClient.connected(process.socket) as client,
+        ):
+            await client.layer("hung", "", {"thin.json": thin_json(url)})
+            await client.layer("good", "", {"thin.json": thin_json(good.publish("layer", {"file": "y"}))})
+            await client.prepare("moby/1/runs", "hung")
+            stop(server.pid)
+            calls = [asyncio.create_task(waiting.prepare(f"moby/{number}/waits", "hung")) for number in range(30)]
+            # Whatever needs nothing of it is served, also what stands on it.
+            assert (await client.prepare("moby/1/good", "good")).type == "overlay"
+            await client.layer("other", "", {"file": "z"})
+            await client.remove("moby/1/good")
+            await client.usage("hung")
+            await client.commit("moby/1/committed", "moby/1/runs")
+            await client.remove("moby/1/committed")
+            await client.cleanup()
+            assert sorted(info.name for info in await client.list()) == ["good", "hung", "other"]
+            # All of them have begun.
+            await waiting.list()
+            assert not any(call.done() for call in calls)
+            assert await process.daemon.stop(timeout=60) == 0
+            await asyncio.wait(calls)
+            assert all(isinstance(call.exception(), grpc.aio.AioRpcError) for call in calls)
 
 
 async def test_one_process_for_one_state(process: Process, tmp_path: Path) -> None:

@@ -380,14 +380,15 @@ async def test_a_repository_that_hangs_holds_up_nobody_else(
 async def test_a_repository_that_hangs_is_given_up(
     snapshotters: Snapshotters, image: Repository, tmp_path: Path
 ) -> None:
-    async with hanging(snapshotters, image, tmp_path, lookup_timeout=3) as (client, hung, _):
+    async with hanging(snapshotters, image, tmp_path, lookup_timeout=6) as (client, hung, _):
         puller = Puller(client)
+        starting = asyncio.create_task(puller.container(hung))
         with capture_logs() as logs:
             # It is asked once, in vain: after that, the repository that has the layer below is asked first.
             assert await puller.pull("a", "b", "c")
         vain = [event["url"].repository for event in logs if event["event"] == "layer_not_looked_up"]
         assert vain == ["hung.example.org"]
-        with pytest.raises(GRPCError, match=r"hung\.example\.org does not answer within 3 s") as error:
-            await puller.container(hung)
+        with pytest.raises(GRPCError, match=r"hung\.example\.org does not answer within 6 s") as error:
+            await starting
         assert error.value.status is Status.FAILED_PRECONDITION
         await client.remove(hung)

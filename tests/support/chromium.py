@@ -124,7 +124,7 @@ class Chromium:
             return port.exists() and bool(port.read_text())
 
         try:
-            await self._daemon.start(listens, timeout=60)
+            await self._daemon.start(listens)
             self._address = f"http://127.0.0.1:{port.read_text().split()[0]}"
             yield self
         finally:

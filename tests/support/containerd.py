@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from grpclib.client import Channel
+from grpclib.events import SendRequest, listen
 
 from services.snapshotter.proto.diff_grpc import DiffStub
 from services.snapshotter.proto.diff_pb2 import ApplyRequest, DiffRequest
@@ -42,9 +43,15 @@ class ContainerdClient:
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, socket: Path) -> AsyncIterator[Self]:
-        """Connect."""
+    async def connected(cls, socket: Path, *, namespace: str | None = None) -> AsyncIterator[Self]:
+        """Connect; containerd sends a namespace with every call, Debian's does not."""
         channel = Channel(path=str(socket))
+        if namespace is not None:
+
+            async def add(request: SendRequest) -> None:
+                request.metadata["containerd-namespace"] = namespace
+
+            listen(channel, SendRequest, add)
         try:
             yield cls(channel)
         finally:

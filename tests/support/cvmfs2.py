@@ -129,7 +129,7 @@ def _serve(source: Path, call: Call) -> int:
     # It keeps the output open, as the client does in the background.
     server = subprocess.Popen(command, start_new_session=True)
     (source / f"{repository}.pid").write_text(str(server.pid))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not os.path.ismount(point):
         if server.poll() is not None or time.monotonic() > deadline:
             return 1

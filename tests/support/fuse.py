@@ -17,7 +17,7 @@ def served(source: Path, point: Path) -> Iterator[subprocess.Popen[bytes]]:
     point.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(["bindfs", "-f", "-o", "ro", str(source), str(point)]) as server:
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 120
             while not os.path.ismount(point):
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
@@ -33,7 +33,7 @@ def stop(server: int) -> None:
     One that does might take a request yet, and who waits for a request that has been taken cannot be killed.
     """
     os.kill(server, signal.SIGSTOP)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while any(
         status.read_text().rpartition(")")[2].split()[0] != "T"
         for status in Path("/proc").glob(f"{server}/task/*/stat")

@@ -83,7 +83,7 @@ class ComposeSite:
         async def shows() -> bool:
             return sidecar.exists()
 
-        await wait_until(shows, timeout=30, what=f"the client shows layer {digest}")
+        await wait_until(shows, what=f"the client shows layer {digest}")
 
 
 class Worker:
@@ -146,7 +146,7 @@ class Worker:
             except FileNotFoundError:
                 return False
 
-        await wait_until(runs_again, timeout=30, what=f"the engine starts {name} again")
+        await wait_until(runs_again, what=f"the engine starts {name} again")
         # A dockerd that ends before it has connected makes the next one panic.
         await self.engine.docker("info")
 

@@ -58,7 +58,7 @@ class NodeTraces:
                 return False  # something went while it was looked at
 
         try:
-            await wait_until(settled, timeout=20, what="nothing more is kept")
+            await wait_until(settled, what="nothing more is kept")
         except TimeoutError as error:
             raise AssertionError(f"{error}: {cls.of(node).since(before)}") from None
 

@@ -16,6 +16,6 @@ def runs(process: int) -> bool:
 
 async def ended(process: int) -> None:
     """Wait until a process has ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while runs(process):  # noqa: ASYNC110 - it ends by itself
             await asyncio.sleep(0.005)

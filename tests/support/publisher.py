@@ -173,7 +173,7 @@ class PublisherProcess:
         """What the publisher says of a layer."""
         return await self.get(f"/v1/layers/{digest}")
 
-    async def becomes(self, digest: Digest, *states: str, timeout: float = 30) -> Any:  # noqa: ANN401, ASYNC109
+    async def becomes(self, digest: Digest, *states: str, timeout: float = 300) -> Any:  # noqa: ANN401, ASYNC109
         """Wait until a layer is in one of the states; return what the publisher says of it then."""
 
         async def there() -> bool:
@@ -185,7 +185,7 @@ class PublisherProcess:
             raise AssertionError(f"{error}; it is {await self.layer(digest)}\n{self.daemon.tail()}") from None
         return await self.layer(digest)
 
-    async def published(self, *archives: LayerArchive, timeout: float = 30) -> list[int | None]:  # noqa: ASYNC109
+    async def published(self, *archives: LayerArchive, timeout: float = 300) -> list[int | None]:  # noqa: ASYNC109
         """Wait until layers are published; return their revisions."""
         shown = await asyncio.gather(*(self.becomes(item.digest, "published", timeout=timeout) for item in archives))
         return [layer["revision"] for layer in shown]

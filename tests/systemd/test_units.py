@@ -12,6 +12,7 @@ from services.common.object_store import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
+from services.snapshotter.rpc.server import CALLS_TIMEOUT, END_TIMEOUT
 from services.snapshotter.settings import SnapshotterSettings
 
 _UNITS: Final = Path(__file__).parents[2] / "systemd"
@@ -89,6 +90,15 @@ def test_docker_starts_after_the_driver(root: Path) -> None:
         assert ("Before", "containerd.service docker.service") in _options(name)
     for name in ("containerd.service", "docker.service"):
         assert (root / "usr/lib/systemd/system" / name).exists()
+
+
+def test_the_snapshotter_is_back_before_its_clients_give_up() -> None:
+    options = dict(_options("cvmfs-snapshotter.service"))
+    assert (options["Restart"], options["RestartSec"], options["StartLimitIntervalSec"]) == ("always", "100ms", "0")
+    # While nobody serves it, its socket is there.
+    assert options["Requires"] == "cvmfs-snapshotter.socket"
+    # More than its calls get to end, and what was given up to clean up.
+    assert int(options["TimeoutStopSec"]) > CALLS_TIMEOUT + END_TIMEOUT
 
 
 def test_the_socket_is_that_of_the_settings() -> None:

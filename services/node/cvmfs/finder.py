@@ -101,6 +101,9 @@ class LayerFinder:
         self._io = io
         self._talk = talk
         self._metrics = metrics
+        for name in self._allowed:
+            metrics.looks.expect(name)
+            metrics.publication_waits.expect(name)
         self._refreshed: dict[RepositoryName, float] = {}
         self._not_asked: set[RepositoryName] = set()
         """Repositories whose clients could not be asked the last time, as somebody has been warned."""

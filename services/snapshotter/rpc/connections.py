@@ -19,6 +19,8 @@ from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
+from services.snapshotter.rpc.gathering import GatheringTransport
+
 if TYPE_CHECKING:
     from grpclib._typing import IServable
 
@@ -128,7 +130,7 @@ class Client(H2Protocol):
         )
         h2.initiate_connection()
         h2.increment_flow_control_window(self.config.http2_connection_window_size - h2.inbound_flow_control_window)
-        self.connection = _Connection(h2, cast("Transport", transport), config=self.config)
+        self.connection = _Connection(h2, GatheringTransport(cast("Transport", transport)), config=self.config)
         self.connection.flush()
         self.connection.initialize()
         self.processor = EventsProcessor(self.handler, self.connection)

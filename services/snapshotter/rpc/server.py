@@ -13,14 +13,14 @@ from services.snapshotter.rpc.greeting import Greeter
 if TYPE_CHECKING:
     from grpclib._typing import IServable
 
-__all__ = ["serve"]
+__all__ = ["CALLS_TIMEOUT", "END_TIMEOUT", "serve"]
 
 _log = structlog.get_logger(__name__)
 
-_CALLS_TIMEOUT: Final = 5
+CALLS_TIMEOUT: Final = 5
 """Seconds for calls to end when the program does."""
 
-_END_TIMEOUT: Final = 5
+END_TIMEOUT: Final = 5
 """Seconds for those that were given up to clean up, and for connections to be closed."""
 
 
@@ -53,7 +53,7 @@ async def _end(server: CallServer) -> None:
         client.part()
     calls = set(server.calls)
     if calls:
-        _, late = await asyncio.wait(calls, timeout=_CALLS_TIMEOUT)
+        _, late = await asyncio.wait(calls, timeout=CALLS_TIMEOUT)
         if late:
             _log.warning("calls_given_up", calls=len(late))
     for client in set(server.clients):
@@ -61,4 +61,4 @@ async def _end(server: CallServer) -> None:
     # What was given up still uses what is closed after this.
     ending = [*server.calls, *(asyncio.create_task(client.closed.wait()) for client in server.clients)]
     if ending:
-        await asyncio.wait(ending, timeout=_END_TIMEOUT)
+        await asyncio.wait(ending, timeout=END_TIMEOUT)

@@ -53,6 +53,9 @@ CREATE TABLE links (
 _FROM_FIRST: Final = "ALTER TABLE snapshots ADD COLUMN remote TEXT;"
 """Makes the tables of version 1 those of version 2."""
 
+_LOG_SIZE: Final = 1000 * (4096 + 24) + 32
+"""Bytes of SQLite's log when it goes to the database: a header, and a thousand pages with one each."""
+
 _SELECT: Final = """
 SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
     s.kind, s.created, s.updated, s.labels, s.remote
@@ -87,7 +90,7 @@ class Records:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._changed = True
+        self._changed = False
         """Whether there is a transaction that may not be on the disk."""
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
@@ -95,7 +98,7 @@ class Records:
             self._prepare()
             # SQLite makes it with the first look, and does not remove or replace it before the database is closed.
             self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
-            self.sync()
+            _lengthen(self._log)
             sync_directory(path.parent)
         except sqlite3.Error as error:
             raise StateError(
@@ -346,6 +349,19 @@ class Records:
         """Forget a link."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM links WHERE number = ?", (number,))
+
+
+def _lengthen(log: int) -> None:
+    """Give the log the size that it will have, and bring it to the disk.
+
+    SQLite writes it from the beginning again and again, and reads it up to the first page that has no checksum; zeros
+    have none. In a file that grows, each sync would have the file system write what it knows of the file as well, and
+    with it all else that has happened to any directory.
+    """
+    size = os.fstat(log).st_size
+    if size < _LOG_SIZE:
+        os.pwrite(log, bytes(_LOG_SIZE - size), size)
+    os.fsync(log)
 
 
 def _snapshot(row: sqlite3.Row) -> Snapshot:

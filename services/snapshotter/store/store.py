@@ -177,6 +177,12 @@ class SnapshotStore:
         self._with_room(lambda: self._discard_both(snapshot.number))
         return snapshot
 
+    def take_back(self, number: int) -> None:
+        """Remove a snapshot that nobody has been told of, if it has been made."""
+        snapshot = self.records.get(number)
+        if snapshot is not None:
+            self.remove(snapshot.name)
+
     def _with_room(self, change: Callable[[], _T]) -> _T:
         """Make a change that makes room, also on a full disk."""
         try:

@@ -22,7 +22,7 @@ async def kept(plugin: Plugin) -> AsyncIterator[Plugin]:
 
 
 async def _gone(link: Path) -> None:
-    await wait_until(lambda: asyncio.sleep(0, not link.is_symlink()), timeout=10, what=f"{link} is removed")
+    await wait_until(lambda: asyncio.sleep(0, not link.is_symlink()), what=f"{link} is removed")
 
 
 async def test_what_no_union_needs_goes(kept: Plugin, home: Path) -> None:
@@ -42,7 +42,7 @@ async def test_a_fault_ends_nothing(plugin: Plugin, home: Path) -> None:
         async def failed_again() -> bool:
             return [entry["event"] for entry in logs].count("house_keeping_failed") > 1
 
-        await wait_until(failed_again, timeout=10, what="house-keeping fails again")
+        await wait_until(failed_again, what="house-keeping fails again")
         assert not keeping.done()
         keeping.cancel()
         await asyncio.wait([keeping])

@@ -43,7 +43,7 @@ async def _no_threads_left() -> None:
     async def none() -> bool:
         return not _threads()
 
-    await wait_until(none, timeout=10, what="the threads of the streams have ended")
+    await wait_until(none, what="the threads of the streams have ended")
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_a_broken_body_is_one_line_in_the_log(plugin: Plugin, base: str, c
         async def logged() -> bool:
             return bool(logs)
 
-        await wait_until(logged, timeout=5, what="the cut is logged")
+        await wait_until(logged, what="the cut is logged")
         await _no_threads_left()
     (event,) = logs
     assert (event["log_level"], event["event"], event["layer"]) == ("warning", "body_broken_off", base)
@@ -153,8 +153,8 @@ async def test_a_layer_that_is_being_filled_is_removed_at_once(plugin: Plugin, b
         async def begun() -> bool:
             return (_diff_directory(home, base).parent / "incoming").exists()
 
-        await wait_until(begun, timeout=10, what="the layer is being filled")
-        await asyncio.wait_for(plugin.call("Remove", ID=base), 10)
+        await wait_until(begun, what="the layer is being filled")
+        await asyncio.wait_for(plugin.call("Remove", ID=base), 120)
         answer = await client.answer()
     assert answer.status == 409
     assert answer.error == f"layer {base} was removed while it was being filled"
@@ -261,7 +261,7 @@ async def test_a_diff_that_fails_on_its_way_has_no_end(plugin: Plugin, base: str
         os.truncate(large, 1 << 20)
         received, end = 0, b""
         with contextlib.suppress(ConnectionError):
-            while piece := await asyncio.wait_for(client.reader.read(1 << 20), 20):
+            while piece := await asyncio.wait_for(client.reader.read(1 << 20), 120):
                 received += len(piece)
                 end = (end + piece)[-5:]
     assert 1 << 20 < received < 64 << 20

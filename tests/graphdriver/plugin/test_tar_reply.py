@@ -111,10 +111,10 @@ async def test_the_program_ends_while_nobody_reads(plugins: Plugins, home: Path)
                 await _ask(client)
                 await client.head()
                 started = time.monotonic()
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 60
             # What came of it has no end.
             received = b""
             with contextlib.suppress(ConnectionError):
-                received = await asyncio.wait_for(client.reader.read(-1), 10)
+                received = await asyncio.wait_for(client.reader.read(-1), 120)
             assert not received.endswith(b"\r\n0\r\n\r\n")
     assert not [log for log in logs if log["log_level"] == "error"]

@@ -85,7 +85,7 @@ async def _gone(point: Path) -> None:
     async def gone() -> bool:
         return str(point) not in mounts_below(point.parent)
 
-    await wait_until(gone, timeout=10, what=f"{point} is unmounted")
+    await wait_until(gone, what=f"{point} is unmounted")
 
 
 async def test_a_repository_is_mounted_as_the_clients_own_helper_mounts_it(
@@ -122,7 +122,7 @@ async def test_a_client_ends_with_its_mount_wherever_that_has_leaked_to(
         await _gone(directory / TEST)
         server = cvmfs2.serving_process(source, TEST)
         # Until then a client that is started anew would wait for it.
-        await wait_until(lambda: asyncio.sleep(0, not runs(server)), timeout=5, what="the client ends")
+        await wait_until(lambda: asyncio.sleep(0, not runs(server)), what="the client ends")
         assert (await repositories.ensure(TEST, holder="b") / "content").read_text() == TEST
     finally:
         other.kill()
@@ -184,7 +184,7 @@ async def test_a_user_who_came_before_the_unmount_keeps_the_mount(new: New, sour
     async def called() -> bool:
         return bool(cvmfs2.calls(source))
 
-    await wait_until(called, timeout=10, what="the client is called")
+    await wait_until(called, what="the client is called")
     second = asyncio.create_task(repositories.ensure(TEST, holder="b"))
     await asyncio.sleep(0)
     repositories.release(holder="a")
@@ -212,7 +212,7 @@ async def test_a_mount_whose_client_ended_is_replaced(
             return True
         return not os.path.ismount(point)
 
-    await wait_until(dead, timeout=5, what="the mount is dead")
+    await wait_until(dead, what="the mount is dead")
     assert await repositories.ensure(TEST, holder="b") == point
     assert (point / "content").read_text() == TEST
     assert mounts_below(directory) == [str(point)]
@@ -267,7 +267,7 @@ async def test_a_cancelled_mount_leaves_no_process(new: New, source: Path) -> No
     async def called() -> bool:
         return bool(cvmfs2.calls(source))
 
-    await wait_until(called, timeout=10, what="the client is called")
+    await wait_until(called, what="the client is called")
     mounting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await mounting

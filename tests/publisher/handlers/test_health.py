@@ -76,7 +76,7 @@ async def test_a_whitelist_that_will_expire_is_told_before(tmp_path: Path) -> No
     )
     async with build_publisher(settings, UNREACHABLE, ArchiveLimits()) as publisher:
         keeper = asyncio.ensure_future(publisher.services[-1]())
-        async with asyncio.timeout(20), TestClient(TestServer(publisher.app)) as client:
+        async with asyncio.timeout(300), TestClient(TestServer(publisher.app)) as client:
             document: dict[str, Any] = {"warnings": {}}
             while not document["warnings"]:
                 document = await (await client.get("/readyz")).json()

@@ -164,14 +164,14 @@ async def test_the_page_keeps_itself_up_to_date_and_says_when_it_cannot(tmp_path
             text = await tab.text()
             return "Publishing has been paused" in text and "a new disk" in text and "aaaaaaaaaaaa" in text
 
-        await wait_until(shown, timeout=20, what="the page shows what is new")
+        await wait_until(shown, what="the page shows what is new")
         assert await tab.value("document.querySelector('.flow .announced b').innerText") == "1"
         assert await tab.text("#freshness") == "Live"
 
     async def stale() -> bool:
         return (await tab.text("#freshness")).startswith("No answer from the publisher for ")
 
-    await wait_until(stale, timeout=20, what="the page says that it is stale")
+    await wait_until(stale, what="the page says that it is stale")
     assert "a new disk" in await tab.text()
     assert await tab.value("window.loadedOnce") is True
 
@@ -189,14 +189,14 @@ async def test_what_is_being_selected_stays(empty: Client, tab: Tab) -> None:
     async def asked() -> bool:
         return bool(await tab.value("window.answers") >= 2)
 
-    await wait_until(asked, timeout=20, what="the page has asked twice")
+    await wait_until(asked, what="the page has asked twice")
     assert await tab.value("window.before === document.getElementById('overview')") is True
     await tab.value("document.getSelection().removeAllRanges()")
 
     async def replaced() -> bool:
         return bool(await tab.value("window.before !== document.getElementById('overview')"))
 
-    await wait_until(replaced, timeout=20, what="the page goes on")
+    await wait_until(replaced, what="the page goes on")
 
 
 async def test_layers_are_filtered_by_a_form_without_scripts(full: Client, tab: Tab) -> None:

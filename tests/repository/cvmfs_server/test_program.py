@@ -32,9 +32,9 @@ async def test_a_program_that_hangs_is_killed_with_what_it_has_started() -> None
     process, identity = await _start("import os, time; os.fork(); time.sleep(1000)")
     started = time.monotonic()
     await outlive(identity, 0.2)
-    assert 0.2 <= time.monotonic() - started < 10
+    assert 0.2 <= time.monotonic() - started < 60
     assert await process.wait() == -15
-    await wait_until(lambda: asyncio.sleep(0, not _group_exists(process.pid)), timeout=5, what="its child is gone")
+    await wait_until(lambda: asyncio.sleep(0, not _group_exists(process.pid)), what="its child is gone")
 
 
 @pytest.mark.parametrize("waited_for", [True, False])
@@ -52,7 +52,7 @@ time.sleep(1000)
     if waited_for:
         process, identity = await _start(code)
         noted = lambda: asyncio.sleep(0, note.exists() and bool(note.read_text()))  # noqa: E731 - a condition
-        await wait_until(noted, timeout=10, what="all have started")
+        await wait_until(noted, what="all have started")
         await outlive(identity, 0)
         await process.wait()
     else:
@@ -105,14 +105,14 @@ async def test_a_program_that_hangs_is_killed_with_its_children() -> None:
 
 
 async def _gone(pid: int) -> None:
-    await wait_until(lambda: asyncio.sleep(0, process_identity(pid) is None), timeout=5, what=f"{pid} is gone")
+    await wait_until(lambda: asyncio.sleep(0, process_identity(pid) is None), what=f"{pid} is gone")
 
 
 async def test_a_daemon_that_a_program_leaves_is_not_waited_for() -> None:
     started = time.monotonic()
-    ended = await _run("import os, time; print('done', flush=True); os.fork() or time.sleep(3)")
+    ended = await _run("import os, time; print('done', flush=True); os.fork() or time.sleep(60)")
     assert ended == Ended(0, "done\n")
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 30
 
 
 async def test_a_program_can_write_on_when_its_publisher_has_been_killed(tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ async def test_a_program_can_write_on_when_its_publisher_has_been_killed(tmp_pat
         program,
         str(tmp_path),
     )
-    await wait_until(lambda: asyncio.sleep(0, (tmp_path / "begun").exists()), timeout=20, what="the program begins")
+    await wait_until(lambda: asyncio.sleep(0, (tmp_path / "begun").exists()), what="the program begins")
     publisher.kill()
     await publisher.wait()
     (tmp_path / "go-on").touch()
-    await wait_until(lambda: asyncio.sleep(0, (tmp_path / "done").exists()), timeout=20, what="the program ends")
+    await wait_until(lambda: asyncio.sleep(0, (tmp_path / "done").exists()), what="the program ends")
 
 
 _ASKED = """
@@ -165,7 +165,7 @@ async def test_a_program_goes_on_for_a_while_when_nobody_waits_for_it_any_more(
     running = asyncio.create_task(
         run_program([sys.executable, "-c", code, str(tmp_path)], timeout=60, patience=3, started=forget)
     )
-    await wait_until(lambda: asyncio.sleep(0, (tmp_path / "begun").exists()), timeout=20, what="the program begins")
+    await wait_until(lambda: asyncio.sleep(0, (tmp_path / "begun").exists()), what="the program begins")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -178,7 +178,7 @@ async def test_a_program_that_does_not_end_when_it_is_asked_to_is_killed_with_al
     code = _ASKED.format(handler="signal.SIG_IGN", seconds=1000, name='"" if os.fork() else os.setsid() or "2"')
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(tmp_path), start_new_session=True)
     begun = lambda: asyncio.sleep(0, len(os.listdir(tmp_path)) == 2)  # noqa: E731 - a condition
-    await wait_until(begun, timeout=20, what="both have begun")
+    await wait_until(begun, what="both have begun")
     await end_tree(process.pid, grace=0.3)
     assert await process.wait() == -9
 

@@ -676,7 +676,7 @@ async def test_the_lock_is_left_alone_while_a_program_works_on_the_repository(
     named = lambda: asyncio.sleep(  # noqa: E731 - a condition
         0, REPOSITORY.encode() in Path(f"/proc/{program.pid}/cmdline").read_bytes()
     )
-    await wait_until(named, timeout=10, what="it has begun")
+    await wait_until(named, what="it has begun")
     try:
         await build().check()  # nobody can tell what it is about to do
         assert standin.publishing_lock.exists()
@@ -753,7 +753,7 @@ async def test_a_second_mount_that_comes_while_something_is_published_is_named(
         return False
 
     try:
-        await wait_until(named, timeout=20, what="it is named")
+        await wait_until(named, what="it is named")
         assert not publishing.done()
     finally:
         await second.__aexit__(None, None, None)
@@ -777,7 +777,7 @@ async def test_a_publish_that_hangs_without_mounts_is_named(
     async with _hanging(standin, "publish.unmounted"):
         publishing = asyncio.create_task(_publish(repository, make_layer(tmp_path, "one")))
         await standin.reached("publish.unmounted")
-        await wait_until(named, timeout=30, what="it is named")
+        await wait_until(named, what="it is named")
     assert await publishing == 2
     await repository.check()
 

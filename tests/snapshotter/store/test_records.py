@@ -1,5 +1,6 @@
 """The database of the snapshots: what an earlier version of the program has left in it."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from services.common.descriptor import LayerUrl
 from services.snapshotter.errors import StateError
-from services.snapshotter.store.model import Kind
+from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.records import Records
 
 _FIRST = """
@@ -57,3 +58,37 @@ def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = _database(tmp_path / "snapshots.sqlite", "PRAGMA user_version = 99;")
     with pytest.raises(StateError, match="is of version 99, this program knows 2: upgrade it"):
         Records(path)
+
+
+def test_what_is_synced_a_power_failure_leaves(tmp_path: Path) -> None:
+    records = Records(tmp_path / "snapshots.sqlite")
+    for number in range(1, 301):
+        # Enough for the log to begin again at its beginning.
+        records.create(number, f"moby/{number}/container", None, Kind.ACTIVE, {"label": "x" * 5000})
+        records.sync()
+        if number % 20 == 0:
+            found = _after_power_failure(tmp_path, tmp_path / f"copy-{number}")
+            assert [snapshot.number for snapshot in found] == list(range(1, number + 1))
+    records.close()
+
+
+def _after_power_failure(directory: Path, copy: Path) -> list[Snapshot]:
+    """Read what is on the disk, and nothing of what is in memory only."""
+    copy.mkdir()
+    for name in ("snapshots.sqlite", "snapshots.sqlite-wal"):
+        shutil.copyfile(directory / name, copy / name)
+    records = Records(copy / "snapshots.sqlite")
+    try:
+        return records.all()
+    finally:
+        records.close()
+
+
+def test_the_log_does_not_grow(tmp_path: Path) -> None:
+    records = Records(tmp_path / "snapshots.sqlite")
+    log = tmp_path / "snapshots.sqlite-wal"
+    before = log.stat().st_size
+    for number in range(1, 301):
+        records.create(number, f"moby/{number}/container", None, Kind.ACTIVE, {"label": "x" * 5000})
+    assert log.stat().st_size < before * 1.1
+    records.close()

@@ -42,7 +42,7 @@ async def second_mount(
                 os.readlink(f"/proc/{process.pid}/ns/mnt") != own
                 and Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n",
             )
-            await wait_until(unshared, timeout=10, what="it has a mount namespace of its own")
+            await wait_until(unshared, what="it has a mount namespace of its own")
             yield f"for process {process.pid} (sleep)"
         finally:
             process.kill()

@@ -151,7 +151,7 @@ class StandIn:
         for process in running:
             os.kill(int(process.name), signal.SIGKILL)
         gone = lambda: asyncio.sleep(0, not any(map(self._is_program, running)))  # noqa: E731 - a condition
-        await wait_until(gone, timeout=10, what="the programs are gone")
+        await wait_until(gone, what="the programs are gone")
 
     def _is_program(self, process: Path) -> bool:
         try:
@@ -164,5 +164,5 @@ class StandIn:
     async def reached(self, point: str) -> None:
         """Wait until the program hangs at a point."""
         reached = self._area.control / f"reached.{point}"
-        await wait_until(lambda: asyncio.sleep(0, reached.exists()), timeout=20, what=f"{point} is reached")
+        await wait_until(lambda: asyncio.sleep(0, reached.exists()), what=f"{point} is reached")
         reached.unlink()
