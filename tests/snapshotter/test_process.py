@@ -113,7 +113,8 @@ async def test_it_is_watched_by_a_socket_of_its_own(tmp_path: Path, cvmfs_root: 
         '{outcome="failed",repository="test.example.org"}': 2
     }
     document = await ask(place, "/healthz")
-    assert (document["status"], list(document["repositories"])) == ("alive", ["test.example.org"])
+    assert document["status"] == "alive"
+    assert "test.example.org" in document["repositories"]
     assert await process.daemon.stop() == 0
     assert not place.exists()
 
