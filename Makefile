@@ -17,7 +17,8 @@ PLUGIN_DIRECTORY = .cache/plugin
 .DEFAULT_GOAL = help
 
 help:
-	@echo 'make demo    run the whole circle on this machine: run a thin image, commit it, run the result elsewhere'
+	@echo 'make demo    run the whole circle on this machine, once under each front end: run a thin image, commit it,'
+	@echo '             run the result elsewhere, compare everything'
 	@echo '             IMAGE=FILE|REFERENCE starts from a docker archive or from an image of a registry instead of Debian'
 	@echo 'make test    lint, then every test, with real daemons (needs root)'
 	@echo '             TESTS="tests/common -k sidecar" runs some of them'

@@ -21,7 +21,8 @@ class Registry:
 
     def __init__(self, directory: Path) -> None:
         (self._port,) = free_ports(1)
-        self._directory = directory
+        self.directory = directory
+        """What it keeps."""
         configuration = directory / "config.json"
         self._daemon = Daemon(
             "registry", ["docker-registry", "serve", str(configuration)], log=directory / "registry.log"
@@ -41,7 +42,7 @@ class Registry:
 
     async def start(self) -> None:
         """Start it and wait until it answers."""
-        self._directory.mkdir(parents=True)
+        self.directory.mkdir(parents=True)
         self._configuration.write_text(json.dumps(self._settings))
         await self._daemon.start(self._answers)
 

@@ -67,7 +67,8 @@ class CriNode:
         self.logs = directory / "logs"
         """What pods write."""
         self._pause = pause
-        self._containerd_socket = self._runtime / "containerd.sock"
+        self.containerd_socket = self._runtime / "containerd.sock"
+        """containerd's API."""
         self.cgroup = f"{Sandbox.current().cgroup}/{name}"
         """Parent of the control groups of pods."""
         self._config = directory / "containerd.toml"
@@ -87,32 +88,36 @@ class CriNode:
             env={
                 "SNAPSHOTTER_SOCKET": str(self.socket),
                 "SNAPSHOTTER_STATE": str(self.state),
-                "SNAPSHOTTER_CONTAINERD": str(self._containerd_socket),
+                "SNAPSHOTTER_CONTAINERD": str(self.containerd_socket),
                 "SNAPSHOTTER_REMOTE": RemoteSnapshots.CRI,
                 **snapshotter_env,
             },
         )
-        self.client = CriClient(self._containerd_socket, runtime=RUNTIME)
+        self.client = CriClient(self.containerd_socket, runtime=RUNTIME)
         """Has its pods made by the runtime that uses the snapshotter."""
-        self.others = CriClient(self._containerd_socket)
+        self.others = CriClient(self.containerd_socket)
         """Has them made as everybody else's."""
 
     async def start(self) -> None:
-        """Start the snapshotter and containerd, and wait until pods can be run.
-
-        Raises
-        ------
-        DaemonError
-            One of them ended, or did not get ready in time.
-        """
+        """Start the snapshotter and containerd; errors as of `start_containerd`."""
         for directory in (self.directory, self.logs, self._runtime):
             directory.mkdir(parents=True, exist_ok=True)
         await self._write_configuration()
         await self.start_snapshotter()
-        self._containerd_socket.unlink(missing_ok=True)
+        await self.start_containerd()
+
+    async def start_containerd(self) -> None:
+        """Start containerd, also beside pods that ran under an earlier one, and wait until pods can be run.
+
+        Raises
+        ------
+        DaemonError
+            It ended, or did not get ready in time.
+        """
+        self.containerd_socket.unlink(missing_ok=True)
 
         async def ready() -> bool:
-            return self._containerd_socket.is_socket() and await self.client.is_ready()
+            return self.containerd_socket.is_socket() and await self.client.is_ready()
 
         await self.containerd.start(ready)
 
@@ -138,7 +143,7 @@ class CriNode:
             _CONFIG.format(
                 root=self._root,
                 state=self._runtime / "containerd",
-                socket=self._containerd_socket,
+                socket=self.containerd_socket,
                 pause=self._pause,
                 plugins=_PLUGINS,
                 networks=networks,

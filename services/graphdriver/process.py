@@ -50,8 +50,9 @@ async def _serve(configuration: Configuration[GraphDriverSettings], stop: asynci
             store = await stack.enter_async_context(ObjectStore(settings=configuration.store))
         factory = DriverFactory(settings=settings, limits=configuration.limits, store=store)
         session = Session(state=settings.state, factory=factory)
-        monitoring = Monitoring(metrics=factory.metrics, state=session.state)
-        await stack.enter_async_context(monitoring.serve(settings.metrics, setting=settings.variable("metrics")))
+        if settings.metrics is not None:
+            monitoring = Monitoring(metrics=factory.metrics, state=session.state)
+            await stack.enter_async_context(monitoring.serve(settings.metrics, setting=settings.variable("metrics")))
         await session.restore()
         async with asyncio.TaskGroup() as tasks:
             house_keeping = tasks.create_task(session.keep_house(settings.copy_interval))

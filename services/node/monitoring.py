@@ -36,13 +36,13 @@ class Monitoring:
         self._state = state
 
     @asynccontextmanager
-    async def serve(self, address: str | None, *, setting: str) -> AsyncIterator[None]:
+    async def serve(self, address: str, *, setting: str) -> AsyncIterator[None]:
         """Answer for as long as the context lasts.
 
         Parameters
         ----------
         address
-            Where, as of `ListenAddress`; nowhere if it is None.
+            Where, as of `ListenAddress`.
         setting
             The setting that says so, for messages.
 
@@ -51,9 +51,6 @@ class Monitoring:
         SocketError
             Another process listens there, or it cannot be done.
         """
-        if address is None:
-            yield
-            return
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/metrics", self._show_metrics)

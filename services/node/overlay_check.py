@@ -10,9 +10,12 @@ from typing import Final
 
 from services.node.errors import MountError
 from services.node.mounts import OverlaySource, has_xino, mount_overlay, unmount
+from services.node.removal import delete_leftovers
 
 __all__ = ["OverlayFeatures", "check_overlay"]
 
+_PLACE: Final = ".check-"
+"""How the names of the directories begin in which it is tried."""
 _ROOM: Final = 32
 """Blocks, and files, that an overlay surely finds room in."""
 _ORIGIN: Final = "trusted.overlay.origin"
@@ -41,8 +44,10 @@ def check_overlay(directory: Path) -> OverlayFeatures:
     MountError
         The kernel has no overlay, or the directory's file system cannot hold an upper directory.
     """
+    # What a kill left in the middle of one, which is mounted yet.
+    delete_leftovers(list(directory.glob(f"{_PLACE}*")))
     try:
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".check-") as name:
+        with tempfile.TemporaryDirectory(dir=directory, prefix=_PLACE) as name:
             whiteout, origin = _try_overlay(Path(name))
     except (MountError, OSError) as error:
         if _is_full(directory, error):

@@ -143,13 +143,16 @@ class Differ:
         return mounted, chain
 
     def _shows(self, mounts: Sequence[Mount], chain: Sequence[Snapshot]) -> bool:
-        """Return whether this is mounted for a view of the topmost snapshot of a chain; nothing is for an empty one."""
-        if not chain or not mounts:
-            return not chain and not mounts
+        """Return whether this is mounted for a view of the topmost snapshot of a chain, or for none of an empty one."""
         snapshot = self._mounted(mounts)
         if snapshot is not None:
-            return snapshot.kind is Kind.VIEW and snapshot.parent_number == chain[0].number
-        return [read_only_paths(mount) for mount in mounts] == [[str(self._store.diff(below)) for below in chain]]
+            return snapshot.kind is Kind.VIEW and bool(chain) and snapshot.parent_number == chain[0].number
+        shown = [path for mount in mounts for path in read_only_paths(mount)]
+        if not chain and shown:
+            # A view that stands on nothing shows the nothing that is in its own directory.
+            view = self._store.at(shown[0]) if len(shown) == 1 else None
+            return view is not None and view.kind is Kind.VIEW and view.parent_number is None
+        return len(mounts) <= 1 and shown == [str(self._store.diff(below)) for below in chain]
 
     def _mounted(self, mounts: Sequence[Mount]) -> Snapshot | None:
         """Return the snapshot of a thin image that is mounted; None if none is."""

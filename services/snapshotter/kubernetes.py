@@ -30,9 +30,9 @@ _RUNTIMES: Final = """\
     SystemdCgroup = true
 """
 
-# A pull unpacks with the snapshotter of the pod's runtime if the pod's annotation io.containerd.cri.runtime-handler
-# names it: from then on by what is below `images`. All images are unpacked by containerd's own differ, whatever the
-# order of differs is.
+# A pull for a pod whose annotation io.containerd.cri.runtime-handler names the runtime goes by what is below `images`.
+# The transfer service, which pulls from 2.1 on, unpacks for no snapshotter that it is not told of, and is told a differ
+# beside: containerd's own, whatever the order of differs is.
 _VERSION_2: Final = """\
 [plugins."io.containerd.cri.v1.images".runtime_platforms.{runtime}]
   snapshotter = "{name}"

@@ -12,7 +12,6 @@ from services.common.readiness import announce_ready
 from services.common.unix_socket import listen
 from services.node.configuration import Configuration
 from services.node.house_keeping import HouseKeeper
-from services.node.monitoring import Monitoring
 from services.node.process import run_front_end
 from services.snapshotter.factory import build
 from services.snapshotter.rpc.calls import Calls
@@ -58,8 +57,12 @@ async def _serve(
         )
         stack.push_async_callback(thread.run, front_end.store.close)
         await front_end.snapshotter.resume()
-        monitoring = Monitoring(metrics=front_end.metrics, state=front_end.state.read)
-        await stack.enter_async_context(monitoring.serve(settings.metrics, setting=settings.variable("metrics")))
+        if settings.metrics is not None:
+            # A server of HTTP takes memory on every node, and nothing else here needs one.
+            from services.node.monitoring import Monitoring  # noqa: PLC0415
+
+            monitoring = Monitoring(metrics=front_end.metrics, state=front_end.state.read)
+            await stack.enter_async_context(monitoring.serve(settings.metrics, setting=settings.variable("metrics")))
         calls = Calls(front_end.metrics)
         handlers = (
             SnapshotsHandlers(snapshotter=front_end.snapshotter, calls=calls),

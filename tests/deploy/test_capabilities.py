@@ -18,8 +18,8 @@ from grpclib.server import Server
 from harness.processes import Daemon, DaemonError
 from harness.s3 import S3Access
 from services.common.unix_socket import listen
-from tests.snapshotter.rpc.test_diff import Content, Leases
 from tests.support.containerd import ContainerdClient, lowers, mounted, option
+from tests.support.content_store import Content, Leases
 from tests.support.kubernetes import overlay, render
 from tests.support.repositories import Repository, thin_json
 

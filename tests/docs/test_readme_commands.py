@@ -63,6 +63,13 @@ python3() {
 END
     chmod +x "$3/bin/pip"
 }
+# It makes sockets in /tmp, which is the machine's own here.
+weed() {
+    mkdir -p "$root/own/tmp"
+    unshare --mount --propagation private -- \
+        sh -c 'exec 3<"$1" && mount --bind "$2" /tmp && shift 2 && exec /proc/self/fd/3 "$@"' \
+        sh "$environment/bin/weed" "$root/own/tmp" "$@"
+}
 systemctl() {
     "$python" -m tests.support.service_manager "$cgroup" "$@"
 }

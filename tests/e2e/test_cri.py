@@ -22,6 +22,7 @@ from harness.processes import wait_until
 from harness.registry import Registry
 from harness.stratum0 import Stratum0
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
+from services.snapshotter.snippets import NAME
 from tests.support.commands import docker2cvmfs
 from tests.support.containerd import ContainerdClient
 from tests.support.e2e import Images
@@ -199,7 +200,10 @@ async def test_a_pod(kubernetes: Kubernetes, pod: Pod) -> None:
     done = await client.execute(container, "sh", "-c", "cat /srv/added; ls /etc/issue; echo kept > /kept; hostname")
     assert (done.stdout, done.exit_code) == (b"addedpod\n", 0)
     assert b"/etc/issue" in done.stderr
-    # Under a running pod.
+    # Under a running pod, both end and start again.
+    await node.containerd.stop()
+    await node.start_containerd()
+    assert [list(image.repo_tags) for image in await client.images()] == [[kubernetes.published]]
     await node.snapshotter.kill()
     assert (await client.execute(container, "cat", "/kept")).stdout == b"kept\n"
     await node.start_snapshotter()
@@ -230,6 +234,23 @@ async def test_the_same_files_as_downloaded(kubernetes: Kubernetes) -> None:
         await kubernetes.remove_all()
     assert len(trees[0]) > 500
     assert differences(trees[0], trees[1], names=("published", "downloaded")) == []
+
+
+async def test_changes_are_an_ordinary_layer(kubernetes: Kubernetes, pod: Pod, tmp_path: Path) -> None:
+    """As of every image that is not thin: containerd's own differ finds them."""
+    client, node = kubernetes.node.client, kubernetes.node
+    await client.pull(kubernetes.published)
+    container = await _still(client, pod, kubernetes.published)
+    await client.execute(container.id, "sh", "-c", "echo kept > /kept; rm /srv/added")
+    options = ("--address", node.containerd_socket, "--namespace=k8s.io")
+    await run(
+        *("ctr", *options, "snapshots", f"--snapshotter={NAME}", "diff", container.id), output=tmp_path / "layer.tar"
+    )
+    with tarfile.open(tmp_path / "layer.tar") as layer:
+        names = layer.getnames()
+    assert {"kept", "srv/.wh.added"} <= set(names)
+    # Beside these there are mount points.
+    assert {name.partition("/")[0] for name in names} <= {"kept", "srv", "etc", "dev", "proc", "sys"}
 
 
 async def test_a_layer_that_is_not_published_is_downloaded(kubernetes: Kubernetes, pod: Pod) -> None:

@@ -70,8 +70,7 @@ async def plugin(builder: Engine, registry: Registry, tmp_path_factory: pytest.T
     async with serve_client_package(tmp_path_factory.mktemp("packages") / "packages", _BRIDGE) as source:
         options = f"--secret id=ca_bundle,src={_CERTIFICATES} --build-arg 'CVMFS_SOURCE={source}'"
         make = ("make", "-C", _ROOT, f"BUILD_OPTIONS={options}")
-        await run(*make, "plugin", env=builder.docker_env, timeout=600)
-        await run(*make, "plugin-push", f"REGISTRY={registry.address}", env=builder.docker_env, timeout=300)
+        await run(*make, "plugin", "plugin-push", f"REGISTRY={registry.address}", env=builder.docker_env, timeout=900)
     return f"{registry.address}/{NAME}"
 
 

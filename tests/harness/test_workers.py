@@ -27,16 +27,24 @@ def test_each_worker_has_a_sandbox_and_whole_modules(tmp_path: Path) -> None:
     seen.mkdir()
     for name in ("one", "two"):
         (tmp_path / f"test_{name}.py").write_text(_MODULE)
+    (tmp_path / "tests" / "e2e").mkdir(parents=True)
+    for name in ("compose", "managed_plugin"):
+        (tmp_path / "tests" / "e2e" / f"test_{name}.py").write_text(_MODULE)
     program = _ROOT / "harness/sandboxed-python"
-    spread = ["--tx", f"2*popen//python={program}", "--dist", "loadscope", "--max-worker-restart", "0"]
+    spread = ["--tx", f"2*popen//python={program}", "--dist", "loadscope", "--no-loadscope-reorder"]
     plugin = ["-p", "tests.support.workers", f"--rootdir={tmp_path}"]
     command = [sys.executable, "-m", "pytest", *spread, *plugin, str(tmp_path)]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(_ROOT), "SEEN": str(seen)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     workspaces = {path.name: path.read_text() for path in seen.iterdir()}
-    assert len(workspaces) == 6
-    of_one, of_two = ({workspaces[f"test_{name}-{number}"] for number in range(3)} for name in ("one", "two"))
-    assert len(of_one) == len(of_two) == 1
-    assert of_one != of_two
-    assert Sandbox.current().workspace.name not in of_one | of_two
+    names = ("one", "two", "compose", "managed_plugin")
+    workers = {name: {workspaces[f"test_{name}-{number}"] for number in range(3)} for name in names}
+    assert {len(used) for used in workers.values()} == {1}
+    assert len(set(workspaces.values())) == 2
+    assert Sandbox.current().workspace.name not in workspaces.values()
+    # What shares something that takes minutes to make goes to one worker, which does it first.
+    assert workers["compose"] == workers["managed_plugin"]
+    (worker,) = workers["compose"]
+    began = {path.name: path.stat().st_mtime_ns for path in seen.iterdir() if workspaces[path.name] == worker}
+    assert min(began, key=began.__getitem__) == "test_compose-0"

@@ -37,3 +37,12 @@ def test_a_home_on_an_overlay_is_refused(tmp_path: Path) -> None:
             check_overlay(tmp_path / "home")
     finally:
         unmount_all_below(tmp_path)
+
+
+def test_what_a_kill_has_left_mounted_goes(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    merged = home / ".check-killed/merged"
+    merged.mkdir(parents=True)
+    mount("-t", "tmpfs", "tmpfs", merged)
+    check_overlay(home)
+    assert os.listdir(home) == []

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +16,14 @@ from typing import TypeVar
 import pytest
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
+from grpclib.exceptions import StreamTerminatedError
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from services.snapshotter.proto.snapshots_pb2 import Info, Kind
+from services.snapshotter.proto.snapshots_pb2 import Info, Kind, UsageResponse
 from tests.support.containerd import ContainerdClient
+from tests.support.mounts import unmount_all_below
 from tests.support.repositories import DIFF_ID, Repository
 
 _T = TypeVar("_T")
@@ -39,7 +41,11 @@ CHAINS = (f"sha256:{DIFF_ID}", f"sha256:{sha256(f'sha256:{DIFF_ID} sha256:{DIFF_
 Call = Callable[[ContainerdClient], Awaitable[_T]]
 
 
-@dataclass
+class KilledError(Exception):
+    """The snapshotter has killed itself."""
+
+
+@dataclass(frozen=True)
 class Expected:
     """What a snapshot ought to be."""
 
@@ -78,16 +84,22 @@ class Snapshots(RuleBasedStateMachine):
         )
         self.start()
 
-    def start(self) -> None:
+    def start(self, last: int = 0) -> None:
+        """Kill it, and start it again; it kills itself at a change of a file, if one is given."""
         assert self.starter.stdin is not None
         assert self.starter.stdout is not None
-        self.starter.stdin.write("\n")
+        self.starter.stdin.write(f"{last}\n")
         self.starter.stdin.flush()
-        assert self.starter.stdout.readline() == "started\n"
+        self.process = int(self.starter.stdout.readline())
         self.channel: Channel | None = None
 
     def call(self, call: Call[_T]) -> _T:
-        return self.runner.run(self._call(call))
+        """Make a call that can be made again where it is killed on the way."""
+        try:
+            return self.runner.run(self._call(call))
+        except KilledError:
+            self.start()
+            return self.runner.run(self._call(call))
 
     async def _call(self, call: Call[_T]) -> _T:
         deadline = time.monotonic() + 120
@@ -97,18 +109,46 @@ class Snapshots(RuleBasedStateMachine):
                     self.channel = Channel(path=str(self.socket))
                     await self.channel.__connect__()
                 return await call(ContainerdClient(self.channel))
-            except (FileNotFoundError, ConnectionRefusedError):
-                # It has just been started.
+            except (OSError, StreamTerminatedError) as error:
+                # It has just been started, or it has killed itself and is about to be seen dead.
+                if self.channel is not None:
+                    self.channel.close()
+                begun = isinstance(error, StreamTerminatedError)
                 self.channel = None
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.01)
+                while not self._has_ended():
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.01)
+                    if not begun:
+                        break
+                else:
+                    raise KilledError from None
 
-    def outcome(self, call: Call[object]) -> Status | None:
+    def _has_ended(self) -> bool:
+        return Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def change(self, call: Call[object], outcome: Status | None, after: dict[str, Expected]) -> None:
+        """Make a call that changes something; where it is killed on the way, all of it is there or nothing."""
+
+        async def status(client: ContainerdClient) -> Status | None:
+            try:
+                await call(client)
+            except GRPCError as error:
+                return error.status
+            return None
+
         try:
-            self.call(call)
-        except GRPCError as error:
-            return error.status
-        return None
+            assert self.runner.run(self._call(status)) is outcome
+        except KilledError:
+            self.start()
+            listed = self._listed()
+            assert listed in (_visible(self.expected), _visible(after))
+            if listed == _visible(self.expected):
+                return
+        self.expected = after
+
+    def _listed(self) -> dict[str, tuple[int, str, dict[str, str]]]:
+        infos = self.call(lambda client: client.list())
+        return {info.name: (info.kind, info.parent, dict(info.labels)) for info in infos}
 
     def teardown(self) -> None:
         try:
@@ -117,6 +157,8 @@ class Snapshots(RuleBasedStateMachine):
             self.starter.communicate()
             self.runner.close()
         finally:
+            # The last one may have tried whether it can mount there.
+            unmount_all_below(self.directory)
             shutil.rmtree(self.directory)
             shutil.rmtree(self.runtime)
 
@@ -129,12 +171,14 @@ class Snapshots(RuleBasedStateMachine):
             return Status.INVALID_ARGUMENT
         return None
 
+    def _with(self, outcome: Status | None, key: str, new: Expected) -> dict[str, Expected]:
+        return self.expected if outcome else {**self.expected, key: new}
+
     @rule(key=NAMES, parent=NAMES | PUBLISHED | st.just(""), labels=LABELS)
     def prepare(self, key: str, parent: str, labels: dict[str, str]) -> None:
         outcome = self._create_outcome(key, parent)
-        assert self.outcome(lambda client: client.prepare(key, parent, labels)) == outcome
-        if outcome is None:
-            self.expected[key] = Expected(Kind.ACTIVE, parent, labels)
+        after = self._with(outcome, key, Expected(Kind.ACTIVE, parent, labels))
+        self.change(lambda client: client.prepare(key, parent, labels), outcome, after)
 
     @rule(key=PUBLISHED, parent=NAMES | PUBLISHED | st.just(""), place=st.sampled_from([0, 1]))
     def prepare_published(self, key: str, parent: str, place: int) -> None:
@@ -142,17 +186,15 @@ class Snapshots(RuleBasedStateMachine):
         outcome = self._create_outcome(key, parent)
         below = self.expected.get(parent)
         fits = place == 0 if below is None else place == 1 and below.remote and below.labels[REF] == CHAINS[0]
-        found = self.outcome(lambda client: client.prepare(key, parent, labels))
-        if outcome is not None:
-            assert found is outcome
-        elif not fits:
-            assert found is None
-            self.expected[key] = Expected(Kind.ACTIVE, parent, labels)
-        else:
-            assert found is Status.ALREADY_EXISTS
-            alike = (one for one in self.expected.values() if one.remote and one.parent == parent)
-            if all(one.labels[REF] != CHAINS[place] for one in alike):
-                self.expected[key] = Expected(Kind.COMMITTED, parent, labels, remote=True)
+        after = self._with(outcome, key, Expected(Kind.ACTIVE, parent, labels))
+        if outcome is None and fits:
+            outcome = Status.ALREADY_EXISTS
+            alike = [one for one in self.expected.values() if one.remote and one.parent == parent]
+            if any(one.labels[REF] == CHAINS[place] for one in alike):
+                after = self.expected
+            else:
+                after = {**self.expected, key: Expected(Kind.COMMITTED, parent, labels, remote=True)}
+        self.change(lambda client: client.prepare(key, parent, labels), outcome, after)
 
     @rule(key=PUBLISHED, data=st.data())
     def prepare_what_fits(self, key: str, data: st.DataObject) -> None:
@@ -163,22 +205,21 @@ class Snapshots(RuleBasedStateMachine):
     @rule(key=NAMES, parent=NAMES | PUBLISHED)
     def view(self, key: str, parent: str) -> None:
         outcome = self._create_outcome(key, parent)
-        assert self.outcome(lambda client: client.view(key, parent)) == outcome
-        if outcome is None:
-            self.expected[key] = Expected(Kind.VIEW, parent)
+        after = self._with(outcome, key, Expected(Kind.VIEW, parent))
+        self.change(lambda client: client.view(key, parent), outcome, after)
 
     @rule(name=NAMES, key=NAMES, labels=LABELS)
     def commit(self, name: str, key: str, labels: dict[str, str]) -> None:
-        outcome = self.outcome(lambda client: client.commit(name, key, labels))
+        outcome, after = None, dict(self.expected)
         if name in self.expected:
-            assert outcome is Status.ALREADY_EXISTS
+            outcome = Status.ALREADY_EXISTS
         elif key not in self.expected:
-            assert outcome is Status.NOT_FOUND
+            outcome = Status.NOT_FOUND
         elif self.expected[key].kind != Kind.ACTIVE:
-            assert outcome is Status.FAILED_PRECONDITION
+            outcome = Status.FAILED_PRECONDITION
         else:
-            assert outcome is None
-            self.expected[name] = Expected(Kind.COMMITTED, self.expected.pop(key).parent, labels)
+            after[name] = Expected(Kind.COMMITTED, after.pop(key).parent, labels)
+        self.change(lambda client: client.commit(name, key, labels), outcome, after)
 
     @rule(data=st.data())
     @precondition(lambda self: any(one.kind == Kind.ACTIVE for one in self.expected.values()))
@@ -188,32 +229,46 @@ class Snapshots(RuleBasedStateMachine):
 
     @rule(key=NAMES | PUBLISHED)
     def remove(self, key: str) -> None:
-        outcome = self.outcome(lambda client: client.remove(key))
+        outcome, after = None, dict(self.expected)
         if key not in self.expected:
-            assert outcome is Status.NOT_FOUND
+            outcome = Status.NOT_FOUND
         elif any(one.parent == key for one in self.expected.values()):
-            assert outcome is Status.FAILED_PRECONDITION
+            outcome = Status.FAILED_PRECONDITION
         else:
-            assert outcome is None
-            del self.expected[key]
+            del after[key]
+        self.change(lambda client: client.remove(key), outcome, after)
 
     @rule(name=NAMES, labels=LABELS, paths=st.sampled_from([(), ("labels",), ("labels.containerd.io/snapshot.ref",)]))
     def update(self, name: str, labels: dict[str, str], paths: tuple[str, ...]) -> None:
-        outcome = self.outcome(lambda client: client.update(name, labels, *paths))
-        if name not in self.expected:
-            assert outcome is Status.NOT_FOUND
-            return
-        assert outcome is None
-        if paths and paths != ("labels",):
-            labels = {**self.expected[name].labels, REF: labels.get(REF, "")}
-        self.expected[name].labels = {label: value for label, value in labels.items() if value}
+        outcome: Status | None = Status.NOT_FOUND
+        after = self.expected
+        if (old := self.expected.get(name)) is not None:
+            new = {**old.labels, REF: labels.get(REF, "")} if paths and paths != ("labels",) else labels
+            changed = replace(old, labels={label: value for label, value in new.items() if value})
+            outcome, after = None, {**self.expected, name: changed}
+        self.change(lambda client: client.update(name, labels, *paths), outcome, after)
 
     @rule(name=NAMES)
-    def stat(self, name: str) -> None:
-        if name in self.expected:
-            self._compare(self.call(lambda client: client.stat(name)))
-        else:
-            assert self.outcome(lambda client: client.stat(name)) is Status.NOT_FOUND
+    def look(self, name: str) -> None:
+        async def ask(client: ContainerdClient) -> tuple[Info, UsageResponse, bool] | Status:
+            try:
+                info, usage = await client.stat(name), await client.usage(name)
+            except GRPCError as error:
+                return error.status
+            try:
+                return info, usage, bool(await client.mounts(name))
+            except GRPCError as error:
+                return info, usage, error.status is not Status.FAILED_PRECONDITION
+
+        answer = self.call(ask)
+        if isinstance(answer, Status):
+            assert answer is Status.NOT_FOUND
+            assert name not in self.expected
+            return
+        info, usage, is_mounted = answer
+        assert (info.kind, info.parent, dict(info.labels)) == _visible(self.expected)[name]
+        assert usage.inodes == (0 if info.kind == Kind.VIEW else 1)
+        assert is_mounted == (info.kind != Kind.COMMITTED)
 
     @rule()
     def clean_up(self) -> None:
@@ -229,16 +284,20 @@ class Snapshots(RuleBasedStateMachine):
             self.channel.close()
         self.start()
 
+    @rule(last=st.integers(10, 60))
+    def kill_later(self, last: int) -> None:
+        """Have it kill itself as it starts, or within one of the next operations."""
+        if self.channel is not None:
+            self.channel.close()
+        self.start(last)
+
     @invariant()
     def all_are_listed(self) -> None:
-        infos = self.call(lambda client: client.list())
-        assert sorted(info.name for info in infos) == sorted(self.expected)
-        for info in infos:
-            self._compare(info)
+        assert self._listed() == _visible(self.expected)
 
-    def _compare(self, info: Info) -> None:
-        expected = self.expected[info.name]
-        assert (info.kind, info.parent, dict(info.labels)) == (expected.kind, expected.parent, expected.labels)
+
+def _visible(expected: dict[str, Expected]) -> dict[str, tuple[int, str, dict[str, str]]]:
+    return {name: (int(one.kind), one.parent, one.labels) for name, one in expected.items()}
 
 
 def test_the_snapshots_are_those_that_were_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ class Process:
             "SNAPSHOTTER_SOCKET": str(self.socket),
             "SNAPSHOTTER_STATE": str(directory / "state"),
             "SNAPSHOTTER_CVMFS_ROOT": str(directory / "cvmfs"),
-            "SNAPSHOTTER_REPOSITORIES": "test.example.org,hung.example.org",
+            "SNAPSHOTTER_REPOSITORIES": "test.example.org",
             "SNAPSHOTTER_PUBLISH_WAIT": "30",
             **(settings or {}),
         }
@@ -113,7 +113,8 @@ async def test_it_is_watched_by_a_socket_of_its_own(tmp_path: Path, cvmfs_root: 
         '{outcome="failed",repository="test.example.org"}': 2
     }
     document = await ask(place, "/healthz")
-    assert (document["status"], list(document["repositories"])) == ("alive", ["test.example.org"])
+    assert document["status"] == "alive"
+    assert "test.example.org" in document["repositories"]
     assert await process.daemon.stop() == 0
     assert not place.exists()
 
@@ -222,8 +223,10 @@ async def test_whoever_comes_is_greeted_before_the_state_is_open(handed_over: Pr
         await starting
 
 
-async def test_a_repository_that_hangs_holds_up_nobody(process: Process, tmp_path: Path, cvmfs_root: Path) -> None:
+async def test_a_repository_that_hangs_holds_up_nobody(tmp_path: Path, cvmfs_root: Path) -> None:
     good, hung = Repository(cvmfs_root), cvmfs_root / "hung.example.org"
+    process = Process(tmp_path, {"SNAPSHOTTER_REPOSITORIES": f"{good.name},{hung.name}"})
+    await process.start()
     source = Repository(tmp_path / "source", hung.name)
     url = source.publish("layer", {"file": "x"})
     with served(source.root, hung) as server:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +63,7 @@ def _start(name: str, cgroup: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, (_STATE / f"{name}.log").open("ab") as log:
         address = f"@service-manager-{os.getpid()}-{name}"
         manager.bind(f"\0{address[1:]}")
-        manager.settimeout(_PATIENCE)
+        manager.settimeout(1)
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.sandbox.cgroup", cgroup, *command],
             env=_own_environment() | environment | {"NOTIFY_SOCKET": address},
@@ -71,9 +72,18 @@ def _start(name: str, cgroup: str) -> None:
             stderr=log,
             start_new_session=True,
         )
-        while b"READY=1" not in manager.recv(4096).split(b"\n"):
-            pass
-    (_STATE / name).write_text(str(process.pid))
+        deadline = time.monotonic() + _PATIENCE
+        while not _says_ready(manager):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = Path(log.name).read_text(errors="replace")
+                sys.exit(f"{name} did not get ready, status {process.returncode}:\n{said[-4000:]}")
+
+
+def _says_ready(manager: socket.socket) -> bool:
+    try:
+        return b"READY=1" in manager.recv(4096).split(b"\n")
+    except TimeoutError:
+        return False
 
 
 def _own_environment() -> dict[str, str]:

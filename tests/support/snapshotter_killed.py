@@ -1,7 +1,7 @@
 """Snapshotters that are killed and started again, quickly: `python -m tests.support.snapshotter_killed`.
 
-A line on standard input has one killed, and the next one started, which is said by a line. They are forked from a
-process that has loaded the programs.
+A line on standard input has one killed, and the next one started, whose number is written. The line says at which
+change of a file it is to kill itself; 0 for none. They are forked from a process that has loaded the programs.
 """
 
 import os
@@ -11,18 +11,20 @@ import sys
 from services.node.configuration import Configuration
 from services.snapshotter.process import run
 from services.snapshotter.settings import SnapshotterSettings
+from tests.support.killed import Steps
 
 
 def main() -> None:
     """Start one for each line, and none at the end."""
     configuration = Configuration.load(SnapshotterSettings)
     child = None
-    for _ in sys.stdin:
+    for line in sys.stdin:
         _kill(child)
         child = os.fork()
         if child == 0:
+            Steps(int(line), more=("os.mkdir", "os.chmod")).armed = True
             os._exit(run(configuration))
-        sys.stdout.write("started\n")
+        sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
     _kill(child)
 

@@ -9,12 +9,13 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-__all__ = ["ByModule", "pytest_configure", "pytest_xdist_make_scheduler"]
+__all__ = ["ByModule", "pytest_collection_modifyitems", "pytest_configure", "pytest_xdist_make_scheduler"]
 
 _TOGETHER: Final = {
     "tests/e2e/test_compose": "the stack of docker-compose.yml",
     "tests/e2e/test_kubernetes": "the stack of docker-compose.yml",  # what its images are built of, too
     "tests/e2e/test_managed_plugin": "the stack of docker-compose.yml",
+    "tests/e2e/snapshotter/": "a node with containerd, and an engine to compare it with",
 }
 """What modules share that takes minutes to make, by how their paths begin."""
 
@@ -24,12 +25,24 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
 
     def _split_scope(self, nodeid: str) -> str:
         module, _, _ = nodeid.partition("::")
-        return next((shared for beginning, shared in _TOGETHER.items() if module.startswith(beginning)), module)
+        return _shared(nodeid) or module
+
+
+def _shared(nodeid: str) -> str | None:
+    """Return what a test's module shares with others."""
+    return next((shared for beginning, shared in _TOGETHER.items() if nodeid.startswith(beginning)), None)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
     """Answer to pytest-xdist."""
     return ByModule(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have workers begin with what one of them does for longest: begun late, all would wait for it in the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _shared(item.nodeid) is None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from services.common.errors import InvalidValueError
 from services.common.repository_name import RepositoryName
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import (
@@ -89,8 +90,8 @@ def adopt_repository(
 
 def _format_of(algorithm: HashAlgorithm) -> RepositoryFormat:
     try:
-        return RepositoryFormat.model_validate({"compressor": "zlib", "hash": algorithm.label})
-    except ValueError:
+        return RepositoryFormat.of({"compressor": "zlib", "hash": algorithm.label})
+    except InvalidValueError:
         raise BrokenRepositoryError(f"objects named by {algorithm.label} cannot be continued") from None
 
 

@@ -2,12 +2,16 @@
 
 Objects are named by their stored bytes, so another compressor would give all content new names, and nothing would be
 found to be there already. The choice is therefore kept in the repository's root, in a file that clients never ask for.
+
+Plain Python, since the processes that make objects start with it.
 """
 
-from typing import Final, Literal, Self
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final, Literal, Self, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from services.common.errors import InvalidValueError
 from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.records import HashAlgorithm
 
@@ -17,10 +21,9 @@ FORMAT_FILE: Final = ".cvmfs_thin_format.json"
 """Relative to the root of the repository."""
 
 
-class RepositoryFormat(BaseModel):
-    """The choices of one repository."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryFormat:
+    """The choices of one repository; `of` checks them."""
 
     version: Literal["1"] = "1"
     """Version of this document."""
@@ -29,6 +32,23 @@ class RepositoryFormat(BaseModel):
     hash: Literal["sha1", "shake128"] = "sha1"
     """Algorithm of content hashes."""
 
+    @classmethod
+    def of(cls, choices: Mapping[str, object]) -> Self:
+        """Take choices as texts, by their names; what is not there is as ever.
+
+        Raises
+        ------
+        InvalidValueError
+            There is no such choice.
+        """
+        for name, choice in choices.items():
+            possible = _POSSIBLE.get(name)
+            if possible is None:
+                raise InvalidValueError(f"{name!r:.80} is nothing that can be chosen")
+            if choice not in possible:
+                raise InvalidValueError(f"{name} is {choice!r:.80}, not {' or '.join(possible)}")
+        return cls(**choices)  # type: ignore[arg-type] # they are what has just been looked for
+
     @property
     def algorithm(self) -> HashAlgorithm:
         """Algorithm of content hashes."""
@@ -36,7 +56,7 @@ class RepositoryFormat(BaseModel):
 
     def encode(self) -> bytes:
         """Write the document."""
-        return self.model_dump_json(indent=1).encode() + b"\n"
+        return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
@@ -48,7 +68,15 @@ class RepositoryFormat(BaseModel):
             It is not one of a known version.
         """
         try:
-            return cls.model_validate_json(content)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise BrokenRepositoryError(f"{FORMAT_FILE}: {first['loc']}: {first['msg']}") from None
+            choices = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BrokenRepositoryError(f"{FORMAT_FILE} is no JSON: {error}") from None
+        if not isinstance(choices, dict):
+            raise BrokenRepositoryError(f"{FORMAT_FILE} is no JSON object")
+        try:
+            return cls.of(choices)
+        except InvalidValueError as error:
+            raise BrokenRepositoryError(f"{FORMAT_FILE}: {error}") from None
+
+
+_POSSIBLE: Final = {name: get_args(choice) for name, choice in get_type_hints(RepositoryFormat).items()}

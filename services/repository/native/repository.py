@@ -144,7 +144,9 @@ class NativeRepository:
                     workers=self._workers,
                 )
             )
-            catalogs = CatalogFiles(storage=self._storage, compressor=self._access.compressor, temporary=temporary)
+            catalogs = CatalogFiles(
+                storage=self._storage, compressor=self._access.compressor, pool=pool, temporary=temporary
+            )
             self._ingest = LayerIngest(pool=pool, catalogs=catalogs)
             stack.callback(self._release_all)
             self._stack = stack.pop_all()

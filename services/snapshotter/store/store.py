@@ -211,6 +211,12 @@ class SnapshotStore:
         """Return the directory of a snapshot's own files."""
         return self._lowers / _name(snapshot.number)
 
+    def at(self, path: str) -> Snapshot | None:
+        """Return the snapshot whose own files are in a directory; None if none's are."""
+        place = Path(path)
+        number = _number(place.name) if place.parent == self._lowers else None
+        return None if number is None else self.records.get(number)
+
     def work(self, snapshot: Snapshot) -> Path:
         """Return a snapshot's overlay work directory."""
         return self._work / _name(snapshot.number)

@@ -2,6 +2,9 @@
 
 import multiprocessing
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.repository.native.trust.keyring import KeyFiles
+from tests.support.mounts import mount, unmount_all_below
 from tests.support.native import NATIVE_NAME, NativeSite
 
 NAME = NATIVE_NAME
@@ -44,3 +48,26 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.support.native_killed"])
     return context
+
+
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory in memory, for tests of kills: what one leaves is the same on a disk, which would be waited for."""
+    above = tmp_path_factory.mktemp("memory")
+    directory = above / "disk"
+    directory.mkdir()
+    mount("-t", "tmpfs", "tmpfs", directory)
+    try:
+        yield directory
+    finally:
+        unmount_all_below(above)
+
+
+@contextmanager
+def place_in(memory: Path) -> Iterator[Path]:
+    """Have a directory there for a while."""
+    place = Path(tempfile.mkdtemp(dir=memory))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)

@@ -4,19 +4,29 @@ import asyncio
 import dataclasses
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import pytest
+
 from services.common.archive.model import LayerArchive
 from services.repository.native.records import MANIFEST, REFLOG
 from services.repository.native.trust.keyring import KeyFiles
+from tests.repository.native.conftest import place_in
 from tests.support.killed import run_until
 from tests.support.native import NativeSite, layer_entries, publish
 from tests.support.native_killed import create_until, publish_until
 from tests.support.publisher import make_layer
 from tests.support.stock_rules import faults_of_reflog
+
+
+@pytest.fixture
+def tmp_path(memory: Path) -> Iterator[Path]:
+    """In memory."""
+    with place_in(memory) as place:
+        yield place
 
 
 def _copy(site: NativeSite, to: Path) -> NativeSite:

@@ -76,7 +76,7 @@ def create(
             name=site.name,
             storage=site.storage,
             keys=site.keys,
-            chosen=RepositoryFormat.model_validate({"compressor": compressor, "hash": hash_}),
+            chosen=RepositoryFormat.of({"compressor": compressor, "hash": hash_}),
             meta=_read_meta(meta),
             whitelist=None if whitelist is None else whitelist.read_bytes(),
             replicable=not no_replicas,

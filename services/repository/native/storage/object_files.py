@@ -7,7 +7,6 @@ open, since a path costs the kernel more than a name. Not safe for several threa
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,7 +33,7 @@ class ObjectFiles:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._open: dict[str, int] = {}
-        self._prefix = secrets.token_hex(8)
+        self._prefix = os.urandom(8).hex()
         self._count = 0
 
     def __enter__(self) -> Self:

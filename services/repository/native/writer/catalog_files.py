@@ -1,57 +1,61 @@
-"""From an empty database to a catalog in the storage: however many entries it has, memory is bounded."""
+"""From rows to a catalog in the storage: however many entries it has, memory is bounded."""
 
 import secrets
 import sqlite3
-from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from services.repository.native.records import ContentHash, ObjectKind
-from services.repository.native.storage.interface import NewObject, Storage
-from services.repository.native.writer.catalog import create_schema
+from services.repository.native.records import ObjectKind
+from services.repository.native.storage.interface import Storage
+from services.repository.native.writer.catalog_rows import CatalogRows, empty_catalog, fill_catalog
 from services.repository.native.writer.compressor import Compressor
+from services.repository.native.writer.pool import StoredCatalog, WorkerPool
 
 __all__ = ["CatalogFiles"]
 
 _IN_MEMORY: Final = 20_000
-"""Largest number of entries of catalogs that are made in memory: some 4 MB, and that again for a copy."""
+"""Largest number of entries of catalogs that are made in memory: some 4 MB, and that again for their rows."""
 _CACHE_KIB: Final = 8192
 
 
 class CatalogFiles:
-    """Writes nested catalogs; blocking, safe for several threads.
+    """Writes catalogs of layers; blocking, safe for several threads.
 
     Parameters
     ----------
     storage
         Gets them.
+    pool
+        Makes those that are not large.
     temporary
         A directory for files that nothing needs after a kill.
     """
 
-    def __init__(self, *, storage: Storage, compressor: Compressor, temporary: Path) -> None:
+    def __init__(self, *, storage: Storage, compressor: Compressor, pool: WorkerPool, temporary: Path) -> None:
         self._storage = storage
         self._compressor = compressor
+        self._pool = pool
         self._temporary = temporary
         self.algorithm = compressor.algorithm
         """Algorithm of content hashes."""
-        # Making the tables takes longer than filling those of a small catalog.
-        self._empty = _empty(ContentHash.null(self.algorithm))
+        self._empty = empty_catalog(self.algorithm)
 
-    def store(
-        self, path: bytes, fill: Callable[[sqlite3.Connection], None], *, entries: int
-    ) -> tuple[ContentHash, int]:
-        """Write a catalog, and put it into the storage; return its name, and its size uncompressed, in bytes.
+    def store(self, rows: CatalogRows, *, entries: int) -> "Future[StoredCatalog]":
+        """Write a catalog, and put it into the storage, whose staged files are the pool's.
 
         Parameters
         ----------
-        path
-            Where it begins; a text in UTF-8.
-        fill
-            Adds its rows, the root's first; tables of entries, of what they consist of, and of counters are empty.
+        rows
+            What is in it; all of it has been taken when this returns.
         entries
-            How many there will be, about.
+            How many entries there will be, about.
+
+        Returns
+        -------
+        Future
+            Its name, and its size uncompressed, in bytes; or StorageError, where it cannot be stored.
 
         Raises
         ------
@@ -60,18 +64,13 @@ class CatalogFiles:
         OSError
             It cannot be written.
         """
-        if entries > _IN_MEMORY:
-            return self._store_large(path, fill)
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-            connection.deserialize(self._empty)
-            _fill(connection, path, fill)
-            content = connection.serialize()
-        stored = self._compressor.compress(content)
-        name = self._compressor.name(stored)
-        self._storage.put([NewObject(name.path(ObjectKind.CATALOG), stored)])
-        return name, len(content)
+        if entries <= _IN_MEMORY:
+            return self._pool.store_catalog(rows)
+        done: Future[StoredCatalog] = Future()
+        done.set_result(self._store_large(rows))
+        return done
 
-    def _store_large(self, path: bytes, fill: Callable[[sqlite3.Connection], None]) -> tuple[ContentHash, int]:
+    def _store_large(self, rows: CatalogRows) -> StoredCatalog:
         plain = self._temporary / secrets.token_hex(8)
         stored = plain.with_suffix(".z")
         try:
@@ -80,27 +79,11 @@ class CatalogFiles:
                 connection.execute("PRAGMA journal_mode = OFF")
                 connection.execute("PRAGMA synchronous = OFF")
                 connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-                _fill(connection, path, fill)
+                fill_catalog(connection, rows)
             with plain.open("rb", buffering=0) as source, stored.open("xb", buffering=0) as sink:
                 name = self._compressor.compress_stream(source, sink)
             self._storage.put_file(name.path(ObjectKind.CATALOG), stored)
-            return name, plain.stat().st_size
+            return StoredCatalog(name, plain.stat().st_size)
         finally:
             plain.unlink(missing_ok=True)
             stored.unlink(missing_ok=True)
-
-
-def _fill(connection: sqlite3.Connection, path: bytes, fill: Callable[[sqlite3.Connection], None]) -> None:
-    connection.execute("BEGIN")
-    fill(connection)
-    connection.execute("INSERT INTO properties VALUES ('root_prefix', ?)", (path.decode(),))
-    connection.execute("COMMIT")
-
-
-def _empty(previous: ContentHash) -> bytes:
-    """Return a catalog without entries and counters. Nothing in it is of the present: a layer alone decides its own."""
-    properties = {"revision": "1", "last_modified": "0", "previous_revision": str(previous)}
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        create_schema(connection, properties)
-        connection.execute("DELETE FROM statistics")
-        return bytes(connection.serialize())

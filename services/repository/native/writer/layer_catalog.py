@@ -1,9 +1,9 @@
 """From a layer's tree to its catalogs: the one of its home, and those below it."""
 
-import sqlite3
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,10 +17,12 @@ from services.repository.native.records import (
     EntryFlag,
     path_hash,
 )
-from services.repository.native.writer.catalog import DirectoryRow, NestedCatalog, Row, insert_rows
+from services.repository.native.writer.catalog import DirectoryRow, NestedCatalog, Row
 from services.repository.native.writer.catalog_files import CatalogFiles
+from services.repository.native.writer.catalog_rows import CatalogRows
 from services.repository.native.writer.cuts import choose_cuts
 from services.repository.native.writer.layer_tree import CatalogTree, SettledDirectory
+from services.repository.native.writer.pool import StoredCatalog
 
 __all__ = ["HOME", "LayerCatalogs"]
 
@@ -37,6 +39,27 @@ _SPECIAL: Final = (EntryFlag.FILE | EntryFlag.SPECIAL).value
 _HIDDEN: Final = EntryFlag.HIDDEN.value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """A catalog that is being made."""
+
+    path: bytes
+    root: DirectoryRow
+    counters: Mapping[str, int]
+    stored: Future[StoredCatalog]
+
+    def nested(self) -> NestedCatalog:
+        """Wait until it has been stored.
+
+        Raises
+        ------
+        StorageError
+            It cannot be.
+        """
+        name, size = self.stored.result()
+        return NestedCatalog(path=self.path, name=name, size=size, root=self.root, counters=self.counters)
+
+
 @dataclass(slots=True)
 class _Contents:
     """What the rows of one catalog are about, known when all of them have been given."""
@@ -45,7 +68,7 @@ class _Contents:
     """By `COUNTER_NAMES`, of itself."""
     chunked: list[tuple[tuple[int, int], int]] = field(default_factory=list)
     """Path hash and number of each file that has chunks."""
-    nested: list[NestedCatalog] = field(default_factory=list)
+    nested: list[_Written] = field(default_factory=list)
     """Catalogs directly below."""
 
     def counters(self) -> Iterator[tuple[str, int]]:
@@ -53,6 +76,12 @@ class _Contents:
         for name in COUNTER_NAMES:
             yield f"self_{name}", self.counts[name]
             yield f"subtree_{name}", sum(below.counters[name] for below in self.nested)
+
+    def references(self) -> Iterator[tuple[bytes, str, int]]:
+        """Give path, name and size of the catalogs directly below, when they have been stored."""
+        for below in self.nested:
+            name, size = below.stored.result()
+            yield below.path, str(name), size
 
     def totals(self) -> Mapping[str, int]:
         """Return what is counted of the catalog and of everything below it."""
@@ -83,7 +112,7 @@ class LayerCatalogs:
         self._marker = marker
         self._sidecar = sidecar
         self._hash_flags = files.algorithm.number << HASH_SHIFT
-        self._stored: dict[bytes, NestedCatalog] = {}
+        self._written: dict[bytes, _Written] = {}
         """Catalogs of directories of the layer, by their absolute paths."""
 
     def store(self) -> NestedCatalog:
@@ -105,13 +134,13 @@ class LayerCatalogs:
             settled: SettledDirectory = directory.attributes
             contents = _Contents()
             rows = self._split_off(directory, path, contents)
-            self._stored[path] = self._store(path, settled.row, rows, contents, entries=cuts[cut])
+            self._written[path] = self._write(path, settled.row, rows, contents, entries=cuts[cut])
         contents = _Contents()
-        return self._store(self._home, HOME, self._of_home(contents), contents, entries=of_home)
+        return self._write(self._home, HOME, self._of_home(contents), contents, entries=of_home).nested()
 
-    def _store(
+    def _write(
         self, path: bytes, root: DirectoryRow, rows: Iterable[Row], contents: _Contents, *, entries: int
-    ) -> NestedCatalog:
+    ) -> _Written:
         """Write one catalog.
 
         Parameters
@@ -125,18 +154,9 @@ class LayerCatalogs:
         entries
             How many there are, about.
         """
-
-        def fill(connection: sqlite3.Connection) -> None:
-            insert_rows(connection, rows)
-            connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", self._chunk_rows(contents))
-            connection.executemany(
-                "INSERT INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)",
-                [(below.path, str(below.name), below.size) for below in contents.nested],
-            )
-            connection.executemany("INSERT INTO statistics VALUES (?, ?)", contents.counters())
-
-        name, size = self._files.store(path, fill, entries=entries)
-        return NestedCatalog(path=path, name=name, size=size, root=root, counters=contents.totals())
+        made = CatalogRows(path, rows, self._chunk_rows(contents), contents.references(), contents.counters())
+        stored = self._files.store(made, entries=entries)
+        return _Written(path=path, root=root, counters=contents.totals(), stored=stored)
 
     def _of_home(self, contents: _Contents) -> Iterator[Row]:
         """Give the rows of the catalog of the layer's home."""
@@ -174,7 +194,7 @@ class LayerCatalogs:
             else:
                 yield self._leaf(name, node, path_hash(place), here, links.get(node, 1), contents)
         for place, node in inner:
-            below = self._stored.get(place)
+            below = self._written.get(place)
             if below is None:
                 yield from self._directory(node, place, _DIRECTORY, contents)
             else:

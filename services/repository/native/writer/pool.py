@@ -1,4 +1,4 @@
-"""The worker processes, and the shared memory that content goes to them in.
+"""The worker processes, and the shared memory that content goes to them in; catalogs go as their rows.
 
 The memory is a fixed number of *trays*. Whoever has content takes an empty tray, waiting while there is none, fills it,
 and hands it to a worker; so memory is bounded whatever the size and the number of layers.
@@ -10,28 +10,41 @@ import queue
 import socket
 import subprocess
 import sys
+import threading
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from services.repository.native.errors import StorageError
 from services.repository.native.format import RepositoryFormat
-from services.repository.native.records import ObjectKind
+from services.repository.native.records import ContentHash, ObjectKind
+from services.repository.native.writer.catalog_rows import CatalogRows
 from services.repository.native.writer.encoder import Encoded
-from services.repository.native.writer.worker import ANSWER, FAILED, KINDS, PLACE, WorkerOrder
+from services.repository.native.writer.frames import receive, send
+from services.repository.native.writer.worker import ANSWER, CATALOG, CONTENT, FAILED, KINDS, PLACE, STORED, WorkerOrder
 
-__all__ = ["TRAY_SIZE", "Tray", "WorkerPool"]
+__all__ = ["TRAY_SIZE", "StoredCatalog", "Tray", "WorkerPool"]
 
 TRAY_SIZE: Final = 4 << 20
 """Size of a tray, in bytes; the largest piece of content that is one object."""
 
+_MORE_CATALOGS: Final = 2
+"""Catalogs besides the one that each worker makes, whose rows wait."""
+
 _MORE_TRAYS: Final = 3
 """Trays besides the one that each worker works on: so many are being filled or wait."""
+
+
+class StoredCatalog(NamedTuple):
+    """A catalog that has been put into the storage."""
+
+    name: ContentHash
+    size: int
+    """Size of the uncompressed catalog, in bytes."""
 
 
 class Tray:
@@ -84,6 +97,7 @@ class WorkerPool:
         self._check = check
         self._workers = workers or len(os.sched_getaffinity(0))
         self._trays: queue.SimpleQueue[Tray] = queue.SimpleQueue()
+        self._catalogs = threading.BoundedSemaphore(self._workers + _MORE_CATALOGS)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -132,13 +146,37 @@ class WorkerPool:
         """
         return self._threads.submit(self._encode, tray)
 
+    def store_catalog(self, rows: CatalogRows) -> "Future[StoredCatalog]":
+        """Make a catalog in memory and store it; waits while too many are waiting.
+
+        Returns
+        -------
+        Future
+            The catalog; or StorageError.
+        """
+        request = CATALOG + rows.pack()
+        self._catalogs.acquire()
+        try:
+            return self._threads.submit(self._store_catalog, request)
+        except BaseException:
+            self._catalogs.release()
+            raise
+
     def _encode(self, tray: Tray) -> Sequence[Encoded]:
         try:
-            return _decode(self._ask(tray.places.tobytes()))
+            answer = self._ask(CONTENT + tray.places.tobytes())
         finally:
             self.return_tray(tray)
+        return [Encoded(key, digest, known) for known, key, digest in ANSWER.iter_unpack(answer)]
 
-    def _ask(self, request: bytes) -> bytes:
+    def _store_catalog(self, request: bytes) -> StoredCatalog:
+        try:
+            digest, size = STORED.unpack(self._ask(request))
+        finally:
+            self._catalogs.release()
+        return StoredCatalog(ContentHash(digest, self._chosen.algorithm), size)
+
+    def _ask(self, request: bytes) -> memoryview:
         worker = self._processes.get()
         try:
             answer = worker.ask(request)
@@ -150,7 +188,9 @@ class WorkerPool:
             ) from error
         finally:
             self._processes.put(worker)
-        return answer
+        if answer[:1] == FAILED:
+            raise StorageError(f"an object cannot be written: {answer[1:].decode()}")
+        return memoryview(answer)[1:]
 
     def _start(self) -> "_Worker":
         ours, theirs = socket.socketpair()
@@ -164,11 +204,11 @@ class WorkerPool:
                 check=self._check,
             )
             process = subprocess.Popen(
-                [sys.executable, "-m", WorkerOrder.__module__, order.model_dump_json()],
+                [sys.executable, "-m", WorkerOrder.__module__, order.encode()],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(order.connection, order.memory),
             )
-        return _Worker(process, Connection(ours.detach()))
+        return _Worker(process, ours)
 
     def _end_workers(self) -> None:
         for _ in range(self._workers):
@@ -178,21 +218,15 @@ class WorkerPool:
 class _Worker:
     """One process; used by one thread at a time."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", connection: Connection) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", connection: socket.socket) -> None:
         self._process = process
         self._connection = connection
 
-    def ask(self, request: bytes) -> bytes:
-        self._connection.send_bytes(request)
-        return self._connection.recv_bytes()
+    def ask(self, request: bytes) -> bytearray:
+        send(self._connection, request)
+        return receive(self._connection)
 
     def end(self) -> int:
         """Let the process end, which it does when its socket is closed, and return its status."""
         self._connection.close()
         return self._process.wait()
-
-
-def _decode(answer: bytes) -> Sequence[Encoded]:
-    if answer[:1] == FAILED:
-        raise StorageError(f"an object cannot be written: {answer[1:].decode()}")
-    return [Encoded(key, digest, known) for known, key, digest in ANSWER.iter_unpack(memoryview(answer)[1:])]

@@ -1,45 +1,55 @@
-"""A process that makes objects of content which lies in shared memory.
+"""A process that makes objects: of content that lies in shared memory, and of the rows of catalogs.
 
 Python runs one thread at a time, and making an object of a small file is a dozen short calls: processes use all cores
 where threads would hand one lock back and forth. A worker reads requests from a socket, answers in their order, and
 ends when the socket does, so that it never outlives the publisher.
 
-A request is numbers, three for each piece of content: its kind, and offset and size in the shared memory. An answer is
-a status byte, then one record for each piece: whether it was known, its key, its digest. Where something failed, the
-answer is a text.
+The first byte of a request says what it is about. Content is numbers, three for each piece: its kind, and offset and
+size in the shared memory; a catalog is its packed rows. An answer is a status byte, then one record for each piece:
+whether it was known, its key, its digest; or the digest and the size of the catalog. Where something failed, the answer
+is a text.
+
+It imports as little as it can: of what a publisher spends on a few small layers, starting the processes is a good part.
 """
 
 import json
 import mmap
+import socket
+import sqlite3
 import struct
 import sys
 from array import array
-from multiprocessing.connection import Connection
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
-
-from pydantic import BaseModel
+from typing import Final, Self
 
 from services.repository.native.errors import NativeError
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.records import DIGEST_SIZE, ObjectKind
 from services.repository.native.storage.object_files import ObjectFiles
+from services.repository.native.writer.catalog_rows import CatalogRows, empty_catalog, make_catalog
 from services.repository.native.writer.compressor import Compressor
 from services.repository.native.writer.encoder import Encoder
+from services.repository.native.writer.frames import receive, send
 from services.repository.native.writer.index import CONTENT_KEY_SIZE, ContentIndex
 
-__all__ = ["ANSWER", "DONE", "FAILED", "KINDS", "PLACE", "WorkerOrder"]
+__all__ = ["ANSWER", "CATALOG", "CONTENT", "DONE", "FAILED", "KINDS", "PLACE", "STORED", "WorkerOrder"]
 
 KINDS: Final = (ObjectKind.FILE, ObjectKind.CHUNK)
 """What the number of a kind is an index into."""
+CONTENT: Final = b"\0"
+CATALOG: Final = b"\1"
 PLACE: Final = "Q"
 """Type of the numbers of a request."""
 ANSWER: Final = struct.Struct(f"?{CONTENT_KEY_SIZE}s{DIGEST_SIZE}s")
+STORED: Final = struct.Struct(f"{DIGEST_SIZE}sQ")
 DONE: Final = b"\0"
 FAILED: Final = b"\1"
 
 
-class WorkerOrder(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOrder:
     """What a worker is started with, as its only argument."""
 
     connection: int
@@ -53,41 +63,79 @@ class WorkerOrder(BaseModel):
     check: bool
     """Whether the index is believed only where the object's file is there."""
 
+    def encode(self) -> str:
+        """Write it as a text."""
+        return json.dumps({**asdict(self), "files": str(self.files), "index": str(self.index)})
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `encode` has written."""
+        order = json.loads(text)
+        order["chosen"] = RepositoryFormat.of(order["chosen"])
+        order["files"], order["index"] = Path(order["files"]), Path(order["index"])
+        return cls(**order)
+
+
+class _Worker:
+    """Answers requests.
+
+    Parameters
+    ----------
+    content
+        The shared memory.
+    """
+
+    def __init__(self, order: WorkerOrder, *, content: memoryview, index: ContentIndex, files: ObjectFiles) -> None:
+        self._content = content
+        self._index = index
+        self._files = files
+        self._compressor = Compressor(order.chosen)
+        self._encoder = Encoder(compressor=self._compressor, index=index, files=files, check=order.check)
+        self._empty = empty_catalog(self._compressor.algorithm)
+
+    def answer(self, request: bytearray) -> bytes:
+        """Do what is asked for."""
+        work = self._store_catalog if request.startswith(CATALOG) else self._encode
+        try:
+            return DONE + work(memoryview(request)[1:])
+        except (OSError, sqlite3.Error, NativeError) as error:
+            return FAILED + str(error).encode(errors="backslashreplace")
+
+    def _encode(self, request: memoryview) -> bytes:
+        places = array(PLACE)
+        places.frombytes(request)
+        pieces = [
+            (self._content[offset : offset + size], KINDS[kind])
+            for kind, offset, size in zip(places[::3], places[1::3], places[2::3], strict=True)
+        ]
+        self._index.refresh()
+        return b"".join(ANSWER.pack(one.known, one.key, one.digest) for one in self._encoder.encode(pieces))
+
+    def _store_catalog(self, request: memoryview) -> bytes:
+        plain = make_catalog(self._empty, CatalogRows.unpack(request))
+        stored = self._compressor.compress(plain)
+        name = self._compressor.name(stored)
+        self._files.write(name.path(ObjectKind.CATALOG), stored)
+        return STORED.pack(name.digest, len(plain))
+
 
 def main() -> None:
     """Work until the socket ends."""
-    order = WorkerOrder.model_validate(json.loads(sys.argv[1]))
-    index = ContentIndex(order.index)
+    order = WorkerOrder.parse(sys.argv[1])
     with (
-        Connection(order.connection) as requests,
+        closing(ContentIndex(order.index)) as index,
+        socket.socket(fileno=order.connection) as requests,
         mmap.mmap(order.memory, 0) as memory,
+        memoryview(memory) as content,
         ObjectFiles(order.files) as files,
     ):
-        encoder = Encoder(compressor=Compressor(order.chosen), index=index, files=files, check=order.check)
-        content = memoryview(memory)
+        worker = _Worker(order, content=content, index=index, files=files)
         while True:
             try:
-                request = requests.recv_bytes()
+                request = receive(requests)
             except EOFError:
                 break
-            requests.send_bytes(_answer(request, content, index, encoder))
-        content.release()
-    index.close()
-
-
-def _answer(request: bytes, content: memoryview, index: ContentIndex, encoder: Encoder) -> bytes:
-    places = array(PLACE)
-    places.frombytes(request)
-    pieces = [
-        (content[offset : offset + size], KINDS[kind])
-        for kind, offset, size in zip(places[::3], places[1::3], places[2::3], strict=True)
-    ]
-    try:
-        index.refresh()
-        encoded = encoder.encode(pieces)
-    except (OSError, NativeError) as error:
-        return FAILED + str(error).encode(errors="backslashreplace")
-    return DONE + b"".join(ANSWER.pack(one.known, one.key, one.digest) for one in encoded)
+            send(requests, worker.answer(request))
 
 
 if __name__ == "__main__":

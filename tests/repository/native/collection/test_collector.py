@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -29,7 +29,7 @@ from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.writer.history import TagName
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.reflog import ReferenceLog
-from tests.repository.native.conftest import NAME
+from tests.repository.native.conftest import NAME, place_in
 from tests.support.killed import run_until
 from tests.support.native import NativeSite
 from tests.support.native_killed import collect_until
@@ -42,6 +42,13 @@ HOUR = 3600.0
 def clock() -> Clock:
     # Long after the real time, so that every file is old to the collector.
     return Clock(time.time() + 365 * 24 * HOUR)
+
+
+@pytest.fixture
+def tmp_path(memory: Path) -> Iterator[Path]:
+    """In memory."""
+    with place_in(memory) as place:
+        yield place
 
 
 @pytest.fixture
