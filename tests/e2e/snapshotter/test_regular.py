@@ -159,7 +159,7 @@ async def test_builds(engines: Engines, tmp_path: Path, builder: str) -> None:
         env = {"DOCKER_BUILDKIT": builder}
         await engine.docker("build", "--network=none", "--tag=test:built", tmp_path, env=env)
         again = await engine.docker("build", "--network=none", "--tag=test:built", tmp_path, env=env)
-        reports = again.stdout.decode() + again.stderr.decode()
+        said = again.stdout.decode() + again.stderr.decode()
         assert said.count("CACHED" if builder == "1" else "Using cache") >= 5
     _same([without_new_times(await read_image(engine, "test:built"), started) for engine in engines])
     saved = [await _saved(engine, "test:built", tmp_path, since=started) for engine in engines]
