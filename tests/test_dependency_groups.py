@@ -46,7 +46,7 @@ def _with_what_they_need(names: list[str]) -> set[str]:
 
 @pytest.mark.parametrize(
     ("group", "module"),
-    [("graphdriver", "services.graphdriver.managed.__main__"), ("snapshotter", "services.snapshotter.__main__")],
+    [("graphdriver", "services.graphdriver.managed.__main__"), ("snapshotter", "services.snapshotter.command")],
 )
 def test_a_group_has_all_that_is_imported(group: str, module: str) -> None:
     there = _with_what_they_need(list(_GROUPS[group])) | {"cvmfs-thin-images"}

@@ -1,6 +1,8 @@
 """Short calls of the plugin protocol, by the socket and as the engine makes them, beside what the socket itself takes.
 
 The other subject is a server of the same library on a socket of its own that does nothing but read requests and answer.
+Each row comes twice: as the time that the caller waits, and as processor time of the server, in which the other one's
+share is the socket's and the rest the suite's, the kernel's work for it included.
 """
 
 import asyncio
@@ -42,8 +44,14 @@ async def calls(directory: Path, runs: int) -> list[Row]:
 class _Client:
     """The engine's end of a connection."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, server: int) -> None:
         self._session = session
+        self._server = server
+
+    def cpu(self) -> float:
+        """Return the processor time that the server has used, in seconds, but for that of threads that have ended."""
+        tasks = Path(f"/proc/{self._server}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
     async def call(self, operation: str, **fields: str) -> None:
         """Call an operation, which must succeed, and read its answer."""
@@ -83,7 +91,7 @@ async def _started(module: str, directory: Path) -> AsyncIterator[_Client]:
         await daemon.start(listens)
         connector = aiohttp.UnixConnector(path=str(socket))
         async with aiohttp.ClientSession(connector=connector, read_bufsize=1 << 20) as session:
-            yield _Client(session)
+            yield _Client(session, daemon.pid)
     finally:
         await daemon.kill()
 
@@ -101,29 +109,40 @@ class _Calls:
         for layer, parent, content in (("base", "", small), ("one", "base", small), ("large", "", large)):
             await self._plugin.call("Create", ID=layer, Parent=parent)
             await self._plugin.fill(layer, content)
-        return [
-            await self._row("Exists", lambda client: client.call("Exists", ID="base"), times=_MANY),
-            await self._row("Get + Put, empty layer", _get_and_put, times=_MANY),
-            await self._row("container create to remove", self._cycle, times=_MANY // 10),
-            await self._row(
+        rows = [
+            await self._rows("Exists", lambda client: client.call("Exists", ID="base"), times=_MANY),
+            await self._rows("Get + Put, empty layer", _get_and_put, times=_MANY),
+            await self._rows("container create to remove", self._cycle, times=_MANY // 10),
+            await self._rows(
                 "Diff of one file", lambda client: client.call("Diff", ID="one", Parent="base"), times=_MANY
             ),
-            await self._row("Diff of 128 MB", lambda client: client.call("Diff", ID="large", Parent="")),
-            await self._row("ApplyDiff of 128 MB", lambda client: self._fill(client, large)),
+            await self._rows("Diff of 128 MB", lambda client: client.call("Diff", ID="large", Parent="")),
+            await self._rows("ApplyDiff of 128 MB", lambda client: self._fill(client, large)),
         ]
+        return [row for pair in rows for row in pair]
 
-    async def _row(self, name: str, work: Callable[[_Client], Awaitable[None]], *, times: int = 1) -> Row:
-        def measured(client: _Client) -> Callable[[], Awaitable[float]]:
+    async def _rows(self, name: str, work: Callable[[_Client], Awaitable[None]], *, times: int = 1) -> tuple[Row, Row]:
+        used: dict[str, list[float]] = {}
+
+        def measured(subject: str, client: _Client) -> Callable[[], Awaitable[float]]:
+            used[subject] = []
+
             async def once() -> float:
-                started = time.perf_counter()
+                before, started = client.cpu(), time.perf_counter()
                 for _ in range(times):
                     await work(client)
-                return (time.perf_counter() - started) / times
+                seconds = time.perf_counter() - started
+                used[subject].append((client.cpu() - before) / times * 1e6)
+                return seconds / times
 
             return once
 
-        subjects = {"socket alone": measured(self._nothing), "suite": measured(self._plugin)}
-        return await compare(f"plugin, {name}", subjects, runs=self._runs)
+        subjects = {"socket alone": self._nothing, "suite": self._plugin}
+        work_of = {subject: measured(subject, client) for subject, client in subjects.items()}
+        row = await compare(f"plugin, {name}", work_of, runs=self._runs)
+        # Without the first one, which warms up.
+        samples = {subject: figures[1:] for subject, figures in used.items()}
+        return row, Row(name=f"CPU of {name}", unit="µs", samples=samples)
 
     async def _cycle(self, client: _Client) -> None:
         layer = f"container-{next(self._numbers)}"

@@ -93,7 +93,7 @@ class OverlaySource:
                 ("redirect_dir", "redirect_dir=nofollow"),
                 ("metacopy", "metacopy=off"),
             )
-            if (_OVERLAY_PARAMETERS / parameter).exists()
+            if _knows(parameter)
         ]
         if self.mixed and has_xino():
             # Else each file has the device number of its own file system, another one than its directory, and the
@@ -110,7 +110,11 @@ class OverlaySource:
 
 def has_xino() -> bool:
     """Return whether the kernel can number the files of a union over several file systems as one does (Linux 4.17)."""
-    return (_OVERLAY_PARAMETERS / "xino_auto").exists()
+    return _knows("xino_auto")
+
+
+def _knows(parameter: str) -> bool:
+    return os.path.exists(f"{_OVERLAY_PARAMETERS}/{parameter}")
 
 
 def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None:
@@ -130,7 +134,7 @@ def mount_overlay(source: OverlaySource, point: str, *, directory: Path) -> None
             f"{len(source.lowers)} layers, those that carry deletions included, are more than one overlay mount takes "
             f"(the kernel's limit is {_LOWERS_LIMIT}): flatten the image"
         )
-    if not source.fits:
+    if len(options) > _OPTIONS_LIMIT:
         raise MountError(
             f"{len(source.lowers)} layers are more than one overlay mount takes "
             f"({len(options)} bytes of options, the kernel's limit is {_OPTIONS_LIMIT}): flatten the image"

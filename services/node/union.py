@@ -84,7 +84,8 @@ class UnionBuilder:
         """
         local = [layer.link for layer in (*lineage.container, *lineage.local)]
         directories = await self._directories.below(lineage, holder=holder)
-        return local + await asyncio.to_thread(self._link, directories)
+        # A regular image has none: a short operation is mostly changes between threads.
+        return local + (await asyncio.to_thread(self._link, directories) if directories else [])
 
     def _link(self, directories: Sequence[Path]) -> list[str]:
         links = [short_link(str(directory)) for directory in directories]

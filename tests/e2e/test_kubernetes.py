@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from harness.commands import CommandError
+from harness.commands import CommandError, run
 from harness.containers import run_container
 from harness.engine import Engine
 from harness.processes import wait_until
@@ -82,8 +82,8 @@ class Node:
 
         await wait_until(ready, what="the client answers")
 
-    async def until_healthy(self) -> None:
-        """Wait until the snapshotter's pod is ready."""
+    async def until_ready(self) -> None:
+        """Wait until the snapshotter's pod is ready, and containerd has found it."""
         place = self.snapshotter.rendered.environment("snapshotter")["SNAPSHOTTER_METRICS"]
 
         async def healthy() -> bool:
@@ -94,6 +94,14 @@ class Node:
                 return False
 
         await wait_until(healthy, what="the snapshotter is healthy")
+
+        async def reached() -> bool:
+            # containerd, which has tried before, tries again after a second, or some.
+            words = ("ctr", "--address", self.engine.containerd_socket, "snapshots", f"--snapshotter={NAME}")
+            prepared = await run(*words, "prepare", "probe", accept=(0, 1))
+            return prepared.returncode == 0 and (await run(*words, "remove", "probe")).returncode == 0
+
+        await wait_until(reached, what="containerd reaches the snapshotter")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -156,7 +164,7 @@ async def node(
         await node.client.start()
         await node.snapshotter.start()
         await node.until_mounted()
-        await node.until_healthy()
+        await node.until_ready()
         await images.load_thin(engine)
         yield node
     finally:
@@ -224,27 +232,44 @@ async def test_the_snapshotter_is_replaced_under_running_containers(node: Node) 
     with pytest.raises(CommandError):
         await _run(node.engine, THIN, "true")
     await node.snapshotter.start()
-    await node.until_healthy()
-
-    async def runs() -> bool:
-        # containerd connects again after a second, or two.
-        try:
-            return await _run(node.engine, THIN, "echo runs") == "runs"
-        except CommandError:
-            return False
-
-    await wait_until(runs, what="a container runs by the new one")
+    await node.until_ready()
+    assert await _run(node.engine, THIN, "echo runs") == "runs"
     await node.engine.docker("restart", container.id)
     assert (await node.engine.docker("exec", container.id, "cat", "/kept", "/etc/debian_version")).text
     await node.engine.docker("rm", "--force", container.id)
 
 
+@pytest.mark.parametrize(
+    ("repositories", "command", "reason"),
+    [
+        ("", "", "CVMFS_CLIENT_REPOSITORIES is not set"),
+        ("one.example.org,../two", "", "no repository name: ../two"),
+        (f"one.example.org,{REPOSITORY}", "", f"{REPOSITORY} is mounted already"),
+        (f"{REPOSITORY},one.example.org", "check", "one.example.org does not answer at /cvmfs/one.example.org"),
+        (REPOSITORY, "mount", "unknown argument mount"),
+    ],
+)
+async def test_a_client_that_can_do_nothing_says_why(node: Node, repositories: str, command: str, reason: str) -> None:
+    options = (f"--volume={node.cvmfs}:/cvmfs:rshared", f"--env=CVMFS_CLIENT_REPOSITORIES={repositories}")
+    arguments = ("run", "--rm", "--network=none", *options, "cvmfs-thin/cvmfs-client", *command.split())
+    with pytest.raises(CommandError, match=re.escape(reason)):
+        await node.client.engine.docker(*arguments)
+
+
+async def test_a_client_whose_mounts_nobody_would_see_says_so(node: Node) -> None:
+    options = ("--network=none", f"--env=CVMFS_CLIENT_REPOSITORIES={REPOSITORY}")
+    with pytest.raises(CommandError, match="/cvmfs is no shared mount"):
+        await node.client.engine.docker("run", "--rm", *options, "cvmfs-thin/cvmfs-client")
+
+
 async def test_a_client_that_died_is_started_again(node: Node) -> None:
     await node.client.exec("sh", "-c", f"kill -9 $(cat {CLIENT_SOURCE}/{REPOSITORY}.pid)")
-    with pytest.raises(CommandError, match=f"{REPOSITORY} does not answer"):
-        await node.client.exec("cvmfs-client", "check")
+
+    async def noticed() -> bool:
+        return f"the client of {REPOSITORY} has ended" in await node.client.log()
+
+    await wait_until(noticed, what="the end of the client is noticed")
     await node.until_mounted()
-    assert f"the client of {REPOSITORY} has ended" in await node.client.log()
     assert await _run(node.engine, THIN, "cat /etc/debian_version")
 
 

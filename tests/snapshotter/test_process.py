@@ -5,6 +5,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import subprocess
 import sys
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -254,6 +255,13 @@ async def test_a_repository_that_hangs_holds_up_nobody(tmp_path: Path, cvmfs_roo
             assert await process.daemon.stop(timeout=60) == 0
             await asyncio.wait(calls)
             assert all(isinstance(call.exception(), grpc.aio.AioRpcError) for call in calls)
+
+
+def test_little_is_loaded_before_anybody_is_greeted() -> None:
+    program = "import sys, services.snapshotter.__main__; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "services.snapshotter.rpc.greeting" in loaded
+    assert {"asyncio", "grpclib", "pydantic", "structlog"}.isdisjoint(loaded)
 
 
 async def test_one_process_for_one_state(process: Process, tmp_path: Path) -> None:

@@ -60,17 +60,26 @@ async def test_a_job_that_fails_fails_alone(thread: SerialThread) -> None:
     assert (first, str(failed), last) == (True, "no", 1)
 
 
-async def test_a_job_that_nobody_waits_for_is_not_begun(thread: SerialThread) -> None:
-    begin, done = threading.Event(), []
-    first = asyncio.ensure_future(thread.run(begin.wait))
+async def test_a_caller_who_is_cancelled_goes_on_after_the_job(thread: SerialThread) -> None:
+    go_on, done = threading.Event(), []
+    first = asyncio.ensure_future(thread.run(go_on.wait))
     given_up = asyncio.ensure_future(thread.run(lambda: done.append("given up")))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.sleep(0)
-    begin.set()
+    assert not given_up.done()
+    go_on.set()
     await first
-    await thread.run(lambda: done.append("next"))
-    assert done == ["next"]
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert done == ["given up"]
+
+
+async def test_a_closed_thread_does_nothing() -> None:
+    thread = SerialThread()
+    thread.close()
+    with pytest.raises(RuntimeError, match="the program ends"):
+        await thread.run(lambda: None)
 
 
 async def test_the_last_job_ends_before_the_thread() -> None:

@@ -12,7 +12,7 @@ from services.common.object_store import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
-from services.snapshotter.rpc.server import CALLS_TIMEOUT, END_TIMEOUT
+from services.snapshotter.rpc.server import CALLS_TIMEOUT, END_TIMEOUT, LEAVE_TIMEOUT
 from services.snapshotter.settings import SnapshotterSettings
 
 _UNITS: Final = Path(__file__).parents[2] / "systemd"
@@ -98,7 +98,7 @@ def test_the_snapshotter_is_back_before_its_clients_give_up() -> None:
     # While nobody serves it, its socket is there.
     assert options["Requires"] == "cvmfs-snapshotter.socket"
     # More than its calls get to end, and what was given up to clean up.
-    assert int(options["TimeoutStopSec"]) > CALLS_TIMEOUT + END_TIMEOUT
+    assert int(options["TimeoutStopSec"]) > LEAVE_TIMEOUT + CALLS_TIMEOUT + END_TIMEOUT
 
 
 def test_the_socket_is_that_of_the_settings() -> None:

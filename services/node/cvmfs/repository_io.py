@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
 from services.common.repository_name import RepositoryName
+from services.common.work_threads import begin_in_thread
 from services.node.errors import RepositoryError
 
 __all__ = ["RepositoryIo", "Step"]
@@ -97,7 +97,7 @@ class RepositoryIo:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(end, outcome)
 
-        threading.Thread(target=look, name=f"look into {shown}", daemon=True).start()
+        begin_in_thread(look)
         if await self._ended(future, lambda: steps):
             return future.result()
         late = True

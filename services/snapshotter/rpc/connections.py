@@ -12,6 +12,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from grpclib import GRPCError, Status
+from grpclib.config import Configuration
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol, Stream
 from grpclib.server import Handler, Server
 from grpclib.utils import Wrapper
@@ -55,10 +56,21 @@ class _Connection(Connection):
     def create_stream(self, *, stream_id: int | None = None, wrapper: Wrapper | None = None) -> Stream:
         return _CallStream(self, self._connection, self._transport, stream_id=stream_id, wrapper=wrapper)
 
+    def __init__(self, connection: H2Connection, transport: Transport, *, config: Configuration) -> None:
+        super().__init__(connection, transport, config=config)
+        self.answered_ping = asyncio.Event()
+
     def send_goaway(self) -> None:
         # Not by h2, which would send nothing after it, and there are calls to be answered yet.
         frame = GoAwayFrame(last_stream_id=self._connection.highest_inbound_stream_id)
         self._transport.write(frame.serialize())
+        # Who answers this has read the other.
+        self._connection.ping(b"goodbye.")
+        self.flush()
+
+    def ping_ack_process(self) -> None:
+        super().ping_ack_process()
+        self.answered_ping.set()
 
 
 class _CallHandler(Handler):
@@ -140,12 +152,22 @@ class Client(H2Protocol):
         """Forget the client."""
         self._clients.discard(self)
         self.closed.set()
+        self.connection.answered_ping.set()
         super().connection_lost(exc)
 
     def part(self) -> None:
         """Begin no more calls, and have the client make them elsewhere; those that have begun go on."""
         self.handler.parting = True
+        self.connection.answered_ping.clear()
         self.connection.send_goaway()
+
+    async def left(self) -> None:
+        """Wait until the client has read that it is to go elsewhere.
+
+        One that has not might write to a connection that is closed already. It could not tell then that nothing was
+        done of what it has written.
+        """
+        await self.connection.answered_ping.wait()
 
     def end(self) -> None:
         """Close the connection, and cancel its calls."""

@@ -1,9 +1,9 @@
 """The server on the unix socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -13,9 +13,12 @@ from services.snapshotter.rpc.greeting import Greeter
 if TYPE_CHECKING:
     from grpclib._typing import IServable
 
-__all__ = ["CALLS_TIMEOUT", "END_TIMEOUT", "serve"]
+__all__ = ["CALLS_TIMEOUT", "END_TIMEOUT", "LEAVE_TIMEOUT", "serve"]
 
 _log = structlog.get_logger(__name__)
+
+LEAVE_TIMEOUT: Final = 2
+"""Seconds for clients to read that they are to go elsewhere, which those that run do at once."""
 
 CALLS_TIMEOUT: Final = 5
 """Seconds for calls to end when the program does."""
@@ -49,16 +52,23 @@ async def serve(services: Sequence["IServable"], greeter: Greeter) -> AsyncItera
 
 
 async def _end(server: CallServer) -> None:
-    for client in server.clients:
+    clients = set(server.clients)
+    for client in clients:
         client.part()
-    calls = set(server.calls)
-    if calls:
-        _, late = await asyncio.wait(calls, timeout=CALLS_TIMEOUT)
-        if late:
-            _log.warning("calls_given_up", calls=len(late))
+    await _ended([asyncio.create_task(client.left()) for client in clients], timeout=LEAVE_TIMEOUT)
+    late = await _ended(server.calls, timeout=CALLS_TIMEOUT)
+    if late:
+        _log.warning("calls_given_up", calls=late)
     for client in set(server.clients):
         client.end()
     # What was given up still uses what is closed after this.
-    ending = [*server.calls, *(asyncio.create_task(client.closed.wait()) for client in server.clients)]
-    if ending:
-        await asyncio.wait(ending, timeout=END_TIMEOUT)
+    closing = [asyncio.create_task(client.closed.wait()) for client in server.clients]
+    await _ended([*server.calls, *closing], timeout=END_TIMEOUT)
+
+
+async def _ended(tasks: Iterable["asyncio.Task[Any]"], *, timeout: float) -> int:  # noqa: ASYNC109 - what is late is counted
+    """Wait for tasks; return how many have not ended in time."""
+    pending = set(tasks)
+    if pending:
+        _, pending = await asyncio.wait(pending, timeout=timeout)
+    return len(pending)

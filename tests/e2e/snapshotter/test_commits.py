@@ -37,6 +37,13 @@ def _logged(node: ContainerdNode, event: str) -> int:
     return node.snapshotter.log.read_text().count(event)
 
 
+def _own_memory(pid: int) -> int:
+    """Return what a process has in memory of its own, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon:"))
+    return int(line.split()[1]) << 10
+
+
 async def _build(engine: Engine, context: Path, dockerfile: str, builder: str, *options: str) -> None:
     (context / "Dockerfile").write_text(dockerfile)
     env = {"DOCKER_BUILDKIT": builder}
@@ -171,6 +178,22 @@ async def test_local_layers_above_the_descriptor_are_uploaded(
     script = "cat /playground/untouched/file | head -1; ls /playground/edited 2>/dev/null; true"
     assert await run_script(engine, "test:all-thin", script) == "untouched/file as it was published"
     await engine.docker("rmi", "test:all-thin", "test:mixed")
+
+
+async def test_a_large_commit_leaves_no_memory_in_use(containerd_node: ContainerdNode) -> None:
+    engine = containerd_node.engine
+    container = await run_container(engine, THIN)
+    used = []
+    for megabytes in (1, 100):
+        script = f"head -c {megabytes}000000 /dev/urandom >/{megabytes}"
+        await engine.docker("exec", container.id, "sh", "-c", script)
+        await engine.docker("commit", container.id, "test:large")
+        used.append(_own_memory(containerd_node.snapshotter.pid))
+    await engine.docker("rm", "--force", container.id)
+    await engine.docker("rmi", "test:large")
+    # What it takes to compress and upload a layer is given back.
+    assert used[1] - used[0] < 10_000_000, used
+    assert used[1] < 80_000_000
 
 
 @BUILDERS

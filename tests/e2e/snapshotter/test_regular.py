@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from harness.commands import CommandError
 from harness.containerd_node import ContainerdNode
 from harness.containers import Container, run_container
 from harness.engine import Engine
+from harness.processes import wait_until
 from harness.registry import Registry
 from harness.trees import Tree, differences
 from tests.support.edits import make_edits
@@ -237,26 +239,46 @@ async def test_names_and_what_is_no_longer_needed(engines: Engines) -> None:
         for engine in engines:
             await engine.docker(*command.split())
     for engine in engines:
+        # What others have left.
+        await engine.docker("image", "prune", "--force")
         await engine.docker("create", "--name=pruned", "--network=none", IMAGE, "true")
         await engine.docker("commit", "pruned")
     for kind in ("container", "image"):
-        totals = [(await engine.docker(kind, "prune", "--force")).text.splitlines()[-1] for engine in engines]
-        assert totals[0] == totals[1]
+        reports = [(await engine.docker(kind, "prune", "--force")).text.splitlines() for engine in engines]
+        # How much that freed depends on what containerd had collected by then.
+        assert len(reports[0]) == len(reports[1]) > 1
     assert await _both(engines, "ps", "--all", "--quiet") == ""
     assert await _both(engines, "images", "--quiet", "--filter=dangling=true") == ""
+
+
+async def _started(engine: Engine, container: str, *, times: int) -> None:
+    """Wait until a container has written a line at its start as often as it has been started, and no more often."""
+    counted = 0
+
+    async def written() -> bool:
+        nonlocal counted
+        try:
+            counted = len((await engine.docker("exec", container, "cat", "/srv/starts")).text.splitlines())
+        except CommandError:
+            return False  # it does not run yet, or has written nothing
+        return counted >= times
+
+    await wait_until(written, what=f"the container under {engine.name} has been started {times} times")
+    assert counted == times
 
 
 async def test_containers_are_started_again_with_the_engine(engines: Engines) -> None:
     options = ("--detach", "--name=again", "--network=none", "--restart=always", "--stop-signal=SIGKILL")
     for engine in engines:
         await engine.docker("run", *options, IMAGE, "sh", "-c", "echo x >>/srv/starts; sleep infinity")
+        await _started(engine, "again", times=1)
         await engine.stop()
         await engine.start()
+        await _started(engine, "again", times=2)
     assert await _both(engines, "inspect", "--format={{.State.Status}} {{.RestartCount}}", "again") == "running 0"
-    assert await _both(engines, "exec", "again", "cat", "/srv/starts") == "x\nx"
     for engine in engines:
         await engine.docker("restart", "again")
-    assert await _both(engines, "exec", "again", "cat", "/srv/starts") == "x\nx\nx"
+        await _started(engine, "again", times=3)
     for engine in engines:
         await engine.docker("rm", "--force", "again")
 

@@ -137,3 +137,38 @@ async def test_an_image_that_was_converted_runs_under_both(
         size = json.loads((await other.docker("image", "inspect", thin)).text)[0]["Size"]
         assert size < 100_000
         await other.docker("rmi", thin)
+
+
+async def test_a_node_is_moved_and_could_go_back(stratum0: Stratum0, images: Images, tmp_path: Path) -> None:
+    directory, root = tmp_path / "node", stratum0.cvmfs_root
+    before = Node(name="moved", directory=directory, cvmfs_root=root, driver_env=stratum0.node_settings)
+    after = ContainerdNode(
+        name="moved", directory=directory, cvmfs_root=root, snapshotter_env=stratum0.containerd_node_settings
+    )
+    volume, shown_files = "--volume=data:/data", "cat /kept /data/file"
+    try:
+        await before.start()
+        await images.load_thin(before.engine)
+        script = "echo kept >/kept; echo of the volume >/data/file"
+        options = ("--name=work", "--network=none", volume, "--entrypoint=sh")
+        await before.engine.docker("run", *options, THIN, "-c", script)
+        await before.engine.docker("commit", "work", "test:kept")
+        await before.engine.docker("save", "test:kept", output=tmp_path / "kept.tar")
+        await before.close()
+
+        await after.start()
+        assert (await after.engine.docker("images", "--quiet")).text == ""
+        assert (await after.engine.docker("ps", "--all", "--quiet")).text == ""
+        await after.engine.docker("load", input=tmp_path / "kept.tar")
+        options = ("--rm", "--network=none", volume, "--entrypoint=sh")
+        said = await after.engine.docker("run", *options, "test:kept", "-c", shown_files)
+        assert said.text == "kept\nof the volume"
+        await after.close()
+
+        await before.start()
+        assert (await before.engine.docker("ps", "--all", "--format={{.Names}}")).text == "work"
+        said = await before.engine.docker("run", *options, "test:kept", "-c", shown_files)
+        assert said.text == "kept\nof the volume"
+    finally:
+        await after.close()
+        await before.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -20,6 +21,9 @@ from tests.support.repositories import Repository, thin_json
 
 MANY = 150
 FRAME = 16384
+GOODBYE = b"\0\0\x08\x06\0\0\0\0\0goodbye."
+PONG = b"\0\0\x08\x06\x01\0\0\0\0goodbye."
+"""A ping and its answer."""
 SETTINGS = 4
 """Type of a frame."""
 
@@ -109,3 +113,27 @@ async def test_calls_that_are_cancelled_at_once(snapshotters: Snapshotters) -> N
         sent += FRAME
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_client_reads_the_last_word_before_the_connection_is_closed(snapshotters: Snapshotters) -> None:
+    """Otherwise it might write to a closed one, and not know that nothing came of it."""
+    async with AsyncExitStack() as stack:
+        server = AsyncExitStack()
+        await server.enter_async_context(snapshotters.running())
+        client = stack.enter_context(socket.socket(socket.AF_UNIX))
+        await asyncio.to_thread(client.connect, str(snapshotters.settings.socket))
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        h2 = H2Connection()
+        h2.initiate_connection()
+        await loop.sock_sendall(client, h2.data_to_send())
+        words = await loop.sock_recv(client, 65536)
+        ending = asyncio.create_task(server.aclose())
+        while GOODBYE not in words:
+            more = await loop.sock_recv(client, 65536)
+            assert more
+            words += more
+        # It is open yet: whatever comes now is read, and nothing done.
+        await loop.sock_sendall(client, PONG)
+        assert await loop.sock_recv(client, 65536) == b""
+        await ending

@@ -1,5 +1,6 @@
 """Garbage collection: what goes, what stays, and what a kill leaves."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -7,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -338,29 +340,35 @@ def test_a_kill_at_any_step_costs_nothing(made: Revisions, tmp_path: Path, proce
     previous = made.access.verify()
     keys, now = made.access.keys, made.clock.now
 
-    def copy(name: str) -> NativeSite:
+    def another(name: str) -> NativeSite:
         root = tmp_path / name
         shutil.copytree(tmp_path / "repository", root)
         return NativeSite(root=root, state=tmp_path / "state", keys=keys)
 
-    status, steps = run_until(processes, collect_until, copy("whole"), now, None)
+    status, steps = run_until(processes, collect_until, another("whole"), now, None)
     assert status == 0
     assert steps is not None
     assert steps > 20
-    for step in range(1, steps + 1):
-        site = copy(str(step))
+
+    def killed(step: int) -> None:
+        site = another(str(step))
         assert run_until(processes, collect_until, site, now, step) == (-signal.SIGKILL, None)
-        made.access = RepositoryAccess.open(name=NAME, storage=site.storage, keys=keys, clock=made.clock)
+        access = RepositoryAccess.open(name=NAME, storage=site.storage, keys=keys, clock=made.clock)
+        mine = copy.copy(made)
+        mine.access = access
         # Whatever happened, the head is whole for its readers, and so is what the reference log still names.
-        head = made.access.verify()
+        head = access.verify()
         assert (head.root, head.revision) == (previous.root, previous.revision)
-        assert read_all(made, last.root) == whole
+        assert read_all(mine, last.root) == whole
         for reference in ReferenceLog().read(site.storage.read(REFLOG), name=NAME):
             if reference.kind is RefKind.CATALOG:
-                read_all(made, reference.name)
+                read_all(mine, reference.name)
         # And anybody can go on.
-        collector(made).collect()
-        assert made.access.verify().reflog == ContentHash.of(site.storage.read(REFLOG))
-        assert collector(made).look().objects == 0
-        assert read_all(made, last.root) == whole
+        collector(mine).collect()
+        assert access.verify().reflog == ContentHash.of(site.storage.read(REFLOG))
+        assert collector(mine).look().objects == 0
+        assert read_all(mine, last.root) == whole
         shutil.rmtree(site.root)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(killed, range(1, steps + 1)))
