@@ -45,4 +45,6 @@ async def _until_told(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # A program that has held one back until it can end in order gets it now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     await serve(stop)

@@ -1,5 +1,6 @@
 """`python -m services.snapshotter`: the snapshotter as a process."""
 
+import signal
 import sys
 
 from services.snapshotter.rpc.greeting import Greeter, inherited_socket
@@ -9,8 +10,11 @@ __all__ = ["main"]
 
 def main() -> int:
     """Greet whoever waits for the program already, and run it; return the exit status."""
-    listener = inherited_socket()
-    greeter = None if listener is None else Greeter(listener)
+    listener, greeter = inherited_socket(), None
+    if listener is not None:
+        # Until it can be served in order: whoever has been greeted is told where to go.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+        greeter = Greeter(listener)
     # This takes many times as long as what has been loaded by now, and clients wait a second and no longer.
     from services.snapshotter.command import command  # noqa: PLC0415
 

@@ -38,6 +38,7 @@ class Process:
     def __init__(
         self, directory: Path, settings: Mapping[str, str] | None = None, *, handed_over: HandedOver | None = None
     ) -> None:
+        self.handed_over = handed_over
         # Paths of sockets are short, hence not below the directory of a test.
         self.socket = Path(f"/run/test-{zlib.crc32(os.fsencode(directory)):08x}/snapshotter.sock")
         environment = {
@@ -56,6 +57,10 @@ class Process:
             env=environment,
             descriptors=[handed_over.descriptor] if handed_over else [],
         )
+
+    async def is_greeting(self) -> bool:
+        assert self.handed_over is not None
+        return await self.handed_over.is_served()
 
     async def start(self) -> None:
         async def answers() -> bool:
@@ -208,6 +213,16 @@ async def test_a_call_that_has_begun_ends_while_others_wait_for_the_next_process
         await handed_over.start()
         assert (await other).type == "bind"
         assert len(await client.list()) == 3
+
+
+async def test_a_process_that_is_stopped_as_it_starts_loses_nothing(handed_over: Process) -> None:
+    async with CoreClient.connected(handed_over.socket) as client:
+        asked = asyncio.create_task(client.prepare("moby/1/container"))
+        # All that it can do by now is to greet.
+        await handed_over.daemon.start(handed_over.is_greeting, timeout=120)
+        assert await handed_over.daemon.stop(timeout=120) == 0
+        await handed_over.start()
+        assert (await asked).type == "bind"
 
 
 async def test_whoever_comes_is_greeted_before_the_state_is_open(handed_over: Process, tmp_path: Path) -> None:
