@@ -27,7 +27,8 @@ from services.node.mounted_unions import MountedUnions
 from services.node.union import UnionBuilder
 from tests.support.repositories import Repository, thin_json
 
-LOOKUP_TIMEOUT = 2.0
+LOOKUP_TIMEOUT = 5.0
+"""Seconds: a busy machine may take long for what does not hang."""
 
 Build = Callable[[], Driver]
 """Builds a driver as a process does that starts."""

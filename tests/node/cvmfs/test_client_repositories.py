@@ -59,7 +59,7 @@ async def new(
     command = str(cvmfs2.install(tmp_path, source))
     made = []
 
-    def make(*, linger: float = 60, command: str = command, mount_timeout: float = 10) -> ClientRepositories:
+    def make(*, linger: float = 60, command: str = command, mount_timeout: float = 60) -> ClientRepositories:
         repositories = ClientRepositories(
             directory=directory,
             command=command,
@@ -228,7 +228,7 @@ async def test_a_client_that_hangs_is_an_error_in_time_and_blocks_no_other(new: 
     hung = asyncio.create_task(repositories.ensure(TEST, holder="b"))
     await repositories.ensure(OTHER, holder="c")
     assert time.monotonic() - start < LOOKUP_TIMEOUT
-    with pytest.raises(RepositoryError, match=f"repository {TEST} does not answer within 2 s: the CVMFS client hangs"):
+    with pytest.raises(RepositoryError, match=f"repository {TEST} does not answer within 5 s: the CVMFS client hangs"):
         await hung
     os.kill(process, signal.SIGCONT)
     await repositories.ensure(TEST, holder="b")

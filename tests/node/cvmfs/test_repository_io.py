@@ -32,7 +32,7 @@ async def test_a_repository_that_hangs_blocks_only_its_like(
         assert time.monotonic() - start < 10 * LOOKUP_TIMEOUT
         assert {type(failure) for failure in failures} == {RepositoryError}
         assert {str(failure) for failure in failures} == {
-            "repository test.example.org does not answer within 2 s: the CVMFS client hangs"
+            "repository test.example.org does not answer within 5 s: the CVMFS client hangs"
         }
         assert await core.find(good)
         os.kill(server.pid, signal.SIGCONT)
@@ -65,17 +65,17 @@ asyncio.run(look())
 
 
 async def test_long_work_takes_its_time_as_long_as_it_gets_on() -> None:
-    io = RepositoryIo(timeout=0.3)
+    io = RepositoryIo(timeout=1.5)
 
     def work(step: Step) -> str:
-        for _ in range(10):
+        for _ in range(8):
             step()
-            time.sleep(0.05)
+            time.sleep(0.25)
         return "done"
 
     start = time.monotonic()
     assert await io.follow(work, RepositoryName("test.example.org")) == "done"
-    assert time.monotonic() - start > 0.4
+    assert time.monotonic() - start > 1.5
 
 
 async def test_long_work_that_hangs_is_given_up_and_goes_no_further() -> None:

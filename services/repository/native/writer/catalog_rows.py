@@ -27,7 +27,7 @@ class CatalogRows(NamedTuple):
     """The statistics."""
 
     def pack(self) -> bytes:
-        """Write it for another process of the same Python."""
+        """Write it for another process of the same Python; its numbers are plain ones, and no flags."""
         return marshal.dumps((self.path, *map(list, self[1:])))
 
     @classmethod

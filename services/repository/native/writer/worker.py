@@ -19,7 +19,7 @@ import sqlite3
 import struct
 import sys
 from array import array
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -130,12 +130,10 @@ def main() -> None:
         ObjectFiles(order.files) as files,
     ):
         worker = _Worker(order, content=content, index=index, files=files)
-        while True:
-            try:
-                request = receive(requests)
-            except EOFError:
-                break
-            send(requests, worker.answer(request))
+        # The publisher closes the socket when it ends, and so does its kill.
+        with suppress(EOFError, ConnectionError):
+            while True:
+                send(requests, worker.answer(receive(requests)))
 
 
 if __name__ == "__main__":
