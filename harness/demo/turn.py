@@ -22,7 +22,7 @@ from services.common.object_store import ObjectStore
 
 __all__ = ["Figures", "Images", "Place", "Turn", "size_text"]
 
-_STARTS: Final = 5
+_STARTS: Final = 3
 """Starts that make a median."""
 _PATIENCE: Final = 900
 """Most seconds for what takes seconds on a machine that has nothing else to do."""
