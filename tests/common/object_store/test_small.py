@@ -1,14 +1,11 @@
 """Small objects, put with little work for each, by whichever server."""
 
-import asyncio
-import contextlib
 import dataclasses
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Self
 
 import pytest
 from aiohttp import web
@@ -41,48 +38,6 @@ async def stored(access: S3Access, key: str) -> tuple[bytes, str, str]:
         answer = await client.get_object(Bucket=access.bucket, Key=key)
         async with answer["Body"] as body:
             return await body.read(), answer["CacheControl"], answer["ContentType"]
-
-
-class Scripted:
-    """A server that answers every request by the same pieces of bytes; a context manager."""
-
-    def __init__(self, answer: tuple[bytes, ...]) -> None:
-        self._answer = answer
-        self.heads: list[str] = []
-        self._served: list[asyncio.Task[None]] = []
-
-    @property
-    def connections(self) -> int:
-        """How many there have been."""
-        return len(self._served)
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.access = S3Access(endpoint=f"http://127.0.0.1:{port}", bucket="layers", access_key="a", secret_key="b")
-        return self
-
-    async def __aexit__(self, *_failure: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-        await asyncio.gather(*self._served)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._served.append(asyncio.create_task(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                self.heads.append(head.split("\r\n")[0])
-                (size,) = [line[15:] for line in head.lower().split("\r\n") if line.startswith("content-length:")]
-                await reader.readexactly(int(size))
-                for piece in self._answer:
-                    writer.write(piece)
-                    await writer.drain()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT, bytes(range(256)) * 256], ids=len)
@@ -126,37 +81,6 @@ async def test_what_fails_is_put_as_any_other_object(s3_access: S3Access, fault:
         await put(small, key)
         assert fault.times == 0
     assert await stored(s3_access, key) == (CONTENT, "max-age=5", "text/plain")
-
-
-@pytest.mark.parametrize(
-    ("answer", "connections"),
-    [
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",), 1),
-        ((b"HTTP/1.1 200 OK\r\ncontent-length:4\r\n", b"Server: s\r\n\r\nbo", b"dy"), 1),
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",), 3),
-        ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",), 3),
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",), 3),
-    ],
-    ids=["empty", "in pieces", "that closes", "of unknown length", "too long to be waited for"],
-)
-async def test_a_connection_is_used_again_where_the_answer_has_a_known_end(
-    answer: tuple[bytes, ...], connections: int
-) -> None:
-    async with Scripted(answer) as server, opened(server.access) as small:
-        for number in range(3):
-            await put(small, f"small/{number}")
-        assert server.heads == [f"PUT /layers/small/{number} HTTP/1.1" for number in range(3)]
-        assert server.connections == connections
-
-
-@pytest.mark.parametrize(
-    "answer", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/2 200\r\n\r\n", b"\r\n\r\n", b"x" * 70_000], ids=len
-)
-async def test_what_is_no_answer_is_not_taken_for_one(answer: bytes) -> None:
-    async with Scripted((answer,)) as server, opened(server.access, retry_seconds=0.2) as small:
-        with pytest.raises(ObjectStoreError):
-            await put(small, "small/object")
-        assert server.connections > 1
 
 
 async def test_what_goes_on_failing_is_told(s3_access: S3Access) -> None:
