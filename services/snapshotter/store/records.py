@@ -5,6 +5,7 @@ has brought it to the disk: once for all transactions before it, since SQLite's 
 comes before the first damage. The database is used by one thread at a time.
 """
 
+import errno
 import json
 import os
 import sqlite3
@@ -360,7 +361,12 @@ def _lengthen(log: int) -> None:
     """
     size = os.fstat(log).st_size
     if size < _LOG_SIZE:
-        os.pwrite(log, bytes(_LOG_SIZE - size), size)
+        try:
+            os.pwrite(log, bytes(_LOG_SIZE - size), size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # It is slower then, and what makes room there needs no room.
     os.fsync(log)
 
 

@@ -1,5 +1,7 @@
 """The database of the snapshots: what an earlier version of the program has left in it."""
 
+import errno
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -91,4 +93,17 @@ def test_the_log_does_not_grow(tmp_path: Path) -> None:
     for number in range(1, 301):
         records.create(number, f"moby/{number}/container", None, Kind.ACTIVE, {"label": "x" * 5000})
     assert log.stat().st_size < before * 1.1
+    records.close()
+
+
+def test_a_log_that_has_no_room_grows_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", no_room)
+        records = Records(tmp_path / "snapshots.sqlite")
+    records.create(1, "moby/1/container", None, Kind.ACTIVE, {})
+    records.sync()
+    assert [snapshot.number for snapshot in _after_power_failure(tmp_path, tmp_path / "copy")] == [1]
     records.close()
