@@ -6,7 +6,6 @@ comes before the first damage. The database is used by one thread at a time.
 """
 
 import errno
-import json
 import os
 import sqlite3
 import time
@@ -27,52 +26,21 @@ from services.snapshotter.errors import (
     StateError,
 )
 from services.snapshotter.store.model import Kind, Snapshot, Usage
+from services.snapshotter.store.tables import (
+    CHAIN,
+    FROM_FIRST,
+    SCHEMA,
+    SELECT,
+    VERSION,
+    encode_labels,
+    kept_labels,
+    snapshot_of,
+)
 
 __all__ = ["Records"]
 
-_VERSION: Final = 2
-_SCHEMA: Final = """
-CREATE TABLE snapshots (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    parent INTEGER REFERENCES snapshots(number),
-    kind INTEGER NOT NULL,
-    created INTEGER NOT NULL,
-    updated INTEGER NOT NULL,
-    labels TEXT NOT NULL,  -- JSON
-    size INTEGER,  -- of a committed snapshot, once somebody has asked
-    inodes INTEGER,
-    published TEXT,  -- JSON: the layers that a committed snapshot is in a thin image, once they have been uploaded
-    remote TEXT  -- URL of the published layer that a committed snapshot is, without files of its own
-) STRICT;
-CREATE INDEX children ON snapshots(parent);
-CREATE TABLE links (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    target TEXT NOT NULL UNIQUE
-) STRICT;
-"""
-_FROM_FIRST: Final = "ALTER TABLE snapshots ADD COLUMN remote TEXT;"
-"""Makes the tables of version 1 those of version 2."""
-
 _LOG_SIZE: Final = 1000 * (4096 + 24) + 32
 """Bytes of SQLite's log when it goes to the database: a header, and a thousand pages with one each."""
-
-_SELECT: Final = """
-SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
-    s.kind, s.created, s.updated, s.labels, s.remote
-FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
-"""
-_CHAIN: Final = """
-WITH RECURSIVE chain(depth, number) AS (
-    VALUES (0, ?)
-    UNION ALL
-    SELECT depth + 1, parent FROM chain JOIN snapshots USING (number) WHERE parent IS NOT NULL
-)
-SELECT s.number, s.name, s.parent AS parent_number, coalesce(p.name, '') AS parent,
-    s.kind, s.created, s.updated, s.labels, s.remote
-FROM chain JOIN snapshots s ON s.number = chain.number LEFT JOIN snapshots p ON p.number = s.parent
-ORDER BY depth
-"""
 
 
 class Records:
@@ -113,10 +81,10 @@ class Records:
             self._connection.execute(f"PRAGMA {pragma}")
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version in (0, 1):
-            changes = _FROM_FIRST if version else _SCHEMA
-            self._connection.executescript(f"BEGIN;{changes}PRAGMA user_version = {_VERSION};COMMIT;")
-        elif version != _VERSION:
-            raise StateError(f"{self._path} is of version {version}, this program knows {_VERSION}: upgrade it")
+            changes = FROM_FIRST if version else SCHEMA
+            self._connection.executescript(f"BEGIN;{changes}PRAGMA user_version = {VERSION};COMMIT;")
+        elif version != VERSION:
+            raise StateError(f"{self._path} is of version {version}, this program knows {VERSION}: upgrade it")
 
     def close(self) -> None:
         """Close the database."""
@@ -158,23 +126,23 @@ class Records:
         NotFoundError
             There is none.
         """
-        row = self._connection.execute(_SELECT + "WHERE s.name = ?", (name,)).fetchone()
+        row = self._connection.execute(SELECT + "WHERE s.name = ?", (name,)).fetchone()
         if row is None:
             raise NotFoundError(f"snapshot {name} does not exist")
-        return _snapshot(row)
+        return snapshot_of(row)
 
     def get(self, number: int) -> Snapshot | None:
         """Return the snapshot of a number, if it is still there."""
-        row = self._connection.execute(_SELECT + "WHERE s.number = ?", (number,)).fetchone()
-        return None if row is None else _snapshot(row)
+        row = self._connection.execute(SELECT + "WHERE s.number = ?", (number,)).fetchone()
+        return None if row is None else snapshot_of(row)
 
     def all(self) -> list[Snapshot]:
         """Return all snapshots, parents before those that stand on them."""
-        return [_snapshot(row) for row in self._connection.execute(_SELECT + "ORDER BY s.number")]
+        return [snapshot_of(row) for row in self._connection.execute(SELECT + "ORDER BY s.number")]
 
     def chain(self, number: int) -> list[Snapshot]:
         """Return a snapshot and what it stands on, top first."""
-        return [_snapshot(row) for row in self._connection.execute(_CHAIN, (number,))]
+        return [snapshot_of(row) for row in self._connection.execute(CHAIN, (number,))]
 
     def parent_for(self, key: str, parent: str) -> Snapshot | None:
         """Return what a new snapshot is to stand on; None where that is nothing.
@@ -209,12 +177,12 @@ class Records:
 
     def create(self, number: int, key: str, below: Snapshot | None, kind: Kind, labels: Mapping[str, str]) -> Snapshot:
         """Add a snapshot that is not committed, and stands on what `parent_for` has returned in the same job."""
-        now, kept = time.time_ns(), _kept(labels)
+        now, kept = time.time_ns(), kept_labels(labels)
         on, parent = (None, "") if below is None else (below.number, below.name)
         with self._transaction() as connection:
             connection.execute(
                 "INSERT INTO snapshots (number, name, parent, kind, created, updated, labels) VALUES (?,?,?,?,?,?,?)",
-                (number, key, on, kind, now, now, _encode(kept)),
+                (number, key, on, kind, now, now, encode_labels(kept)),
             )
         return Snapshot(number, key, on, parent, kind, now, now, kept, remote=None)
 
@@ -239,15 +207,15 @@ class Records:
             below = self.parent_for(key, parent)
             under = below and below.number
             now = time.time_ns()
-            siblings = connection.execute(_SELECT + "WHERE s.parent IS ? AND s.remote IS NOT NULL", (under,))
-            for snapshot in map(_snapshot, siblings.fetchall()):
+            siblings = connection.execute(SELECT + "WHERE s.parent IS ? AND s.remote IS NOT NULL", (under,))
+            for snapshot in map(snapshot_of, siblings.fetchall()):
                 if snapshot.labels.get(reference) == labels[reference]:
                     connection.execute("UPDATE snapshots SET remote = ? WHERE number = ?", (url, snapshot.number))
                     return self.find(snapshot.name)
             connection.execute(
                 "INSERT INTO snapshots (number, name, parent, kind, created, updated, labels, remote)"
                 " VALUES (?,?,?,?,?,?,?,?)",
-                (number, key, under, Kind.COMMITTED, now, now, _encode(_kept(labels)), url),
+                (number, key, under, Kind.COMMITTED, now, now, encode_labels(kept_labels(labels)), url),
             )
             return self.find(key)
 
@@ -273,10 +241,10 @@ class Records:
             if active.kind is not Kind.ACTIVE:
                 raise PreconditionError(f"snapshot {key} is not active")
             # Labels of the active one are not inherited.
-            now, kept = time.time_ns(), _kept(labels)
+            now, kept = time.time_ns(), kept_labels(labels)
             connection.execute(
                 "UPDATE snapshots SET name = ?, kind = ?, created = ?, updated = ?, labels = ? WHERE number = ?",
-                (name, Kind.COMMITTED, now, now, _encode(kept), active.number),
+                (name, Kind.COMMITTED, now, now, encode_labels(kept), active.number),
             )
         return replace(active, name=name, kind=Kind.COMMITTED, created=now, updated=now, labels=kept)
 
@@ -307,9 +275,10 @@ class Records:
         """
         with self._transaction() as connection:
             found, now = self.find(name), time.time_ns()
-            kept = _kept(change(found.labels))
+            kept = kept_labels(change(found.labels))
             connection.execute(
-                "UPDATE snapshots SET labels = ?, updated = ? WHERE number = ?", (_encode(kept), now, found.number)
+                "UPDATE snapshots SET labels = ?, updated = ? WHERE number = ?",
+                (encode_labels(kept), now, found.number),
             )
         return replace(found, updated=now, labels=kept)
 
@@ -368,25 +337,3 @@ def _lengthen(log: int) -> None:
                 raise
             # It is slower then, and what makes room there needs no room.
     os.fsync(log)
-
-
-def _snapshot(row: sqlite3.Row) -> Snapshot:
-    return Snapshot(
-        number=row["number"],
-        name=row["name"],
-        parent_number=row["parent_number"],
-        parent=row["parent"],
-        kind=Kind(row["kind"]),
-        created=row["created"],
-        updated=row["updated"],
-        labels=json.loads(row["labels"]),
-        remote=None if row["remote"] is None else LayerUrl(row["remote"]),
-    )
-
-
-def _kept(labels: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in labels.items() if value}
-
-
-def _encode(labels: Mapping[str, str]) -> str:
-    return json.dumps(labels, sort_keys=True)
