@@ -20,7 +20,7 @@ from services.common.archive.unpack import unpack
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
-from services.common.object_store import ObjectStore
+from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 
 __all__ = ["PublishedLayer", "Stratum", "publish_layer", "read_descriptor", "write_thin_image"]

@@ -22,7 +22,7 @@ from harness.s3 import S3Access, create_bucket, remove_bucket, s3_client
 from harness.stratum0 import Stratum0
 from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
-from services.common.object_store import ObjectStore
+from services.common.object_store.store import ObjectStore
 
 __all__ = ["conversion"]
 

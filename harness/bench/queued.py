@@ -36,7 +36,7 @@ from harness.trees import Tree, differences, read_directory
 from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
 from services.common.layout import sidecar_path
-from services.common.object_store import ObjectStore
+from services.common.object_store.store import ObjectStore
 from services.common.publisher_api.client import PublisherApi
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar

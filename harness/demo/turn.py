@@ -18,7 +18,7 @@ from harness.engine import Engine
 from harness.stratum0 import Stratum0
 from harness.thin_images import read_descriptor
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, read_directory
-from services.common.object_store import ObjectStore
+from services.common.object_store.store import ObjectStore
 
 __all__ = ["Figures", "Images", "Place", "Turn", "size_text"]
 

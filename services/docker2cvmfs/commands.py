@@ -7,7 +7,8 @@ from pathlib import Path
 from services.common.descriptor import ThinDescriptor
 from services.common.errors import InvalidValueError
 from services.common.layout import LayerLayout
-from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.store import ObjectStore
 from services.common.publisher_api import PublisherApi
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.conversion import Conversion, Made, Published

@@ -3,7 +3,7 @@
 from typing import Final
 
 from services.common.errors import InvalidValueError, SuiteError
-from services.common.object_store import ObjectStoreError
+from services.common.object_store.errors import ObjectStoreError
 from services.common.publisher_api import PublisherApiError
 from services.docker2cvmfs.errors import EngineError, OutputError
 from services.registry.errors import RegistryError

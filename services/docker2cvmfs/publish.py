@@ -8,7 +8,9 @@ from enum import StrEnum
 from typing import Final
 
 from services.common.digest import Digest
-from services.common.object_store import AnnouncedLayer, ObjectStore, StreamMismatchError
+from services.common.object_store.errors import StreamMismatchError
+from services.common.object_store.model import AnnouncedLayer
+from services.common.object_store.store import ObjectStore
 from services.common.publisher_api import PublisherApi, PublisherTimeoutError
 from services.common.repository_name import RepositoryName
 from services.common.together import all_of

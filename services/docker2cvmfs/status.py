@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from services.common.object_store import ObjectStore
+from services.common.object_store.store import ObjectStore
 from services.common.publisher_api import PublisherApi
 from services.common.together import all_of
 from services.docker2cvmfs.publish import layers_of

@@ -3,7 +3,7 @@
 import sys
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import SettingsError, render_help
 from services.graphdriver.process import run
 from services.graphdriver.settings import GraphDriverSettings

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStore
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
 from services.node.cvmfs.client_repositories import ClientRepositories
 from services.node.cvmfs.host_repositories import HostRepositories
@@ -20,6 +19,7 @@ from services.node.mounted_unions import MountedUnions
 from services.node.overlay_check import check_overlay
 from services.node.parts import NodeParts
 from services.node.reports import Reports
+from services.node.store import NodeStore
 from services.node.union import UnionBuilder
 
 __all__ = ["DriverFactory"]
@@ -43,7 +43,7 @@ class DriverFactory:
         *,
         settings: GraphDriverSettings,
         limits: ArchiveLimits,
-        store: ObjectStore | None,
+        store: NodeStore | None,
     ) -> None:
         self._settings = settings
         self._limits = limits

@@ -6,7 +6,6 @@ from typing import TextIO
 
 import structlog
 
-from services.common.object_store import ObjectStore
 from services.common.only_process import only_process
 from services.common.readiness import announce_ready
 from services.graphdriver.factory import DriverFactory
@@ -17,6 +16,7 @@ from services.graphdriver.settings import GraphDriverSettings
 from services.node.configuration import Configuration
 from services.node.monitoring import Monitoring
 from services.node.process import run_front_end
+from services.node.store import NodeStore
 
 __all__ = ["run"]
 
@@ -47,7 +47,7 @@ async def _serve(configuration: Configuration[GraphDriverSettings], stop: asynci
         stack.enter_context(only_process(settings.state, setting=settings.variable("state")))
         store = None
         if configuration.store is not None:
-            store = await stack.enter_async_context(ObjectStore(settings=configuration.store))
+            store = await stack.enter_async_context(NodeStore(settings=configuration.store))
         factory = DriverFactory(settings=settings, limits=configuration.limits, store=store)
         session = Session(state=settings.state, factory=factory)
         if settings.metrics is not None:

@@ -16,7 +16,6 @@ from services.common.archive.pack import has_changes
 from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
 from services.common.errors import SuiteError
 from services.common.layout import LayerLayout
-from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.common.streams import run_in_thread
 from services.node.errors import CommitError
@@ -25,6 +24,7 @@ from services.node.lineage import Lineage
 from services.node.local_copies import LocalCopies, LocalCopy
 from services.node.metrics import NodeMetrics
 from services.node.removal import delete_leftovers
+from services.node.store import NodeStore
 
 __all__ = ["Committer"]
 
@@ -66,7 +66,7 @@ class Committer:
         self,
         *,
         copies: LocalCopies,
-        store: ObjectStore | None,
+        store: NodeStore | None,
         repository: RepositoryName | None,
         layout: LayerLayout,
         limits: ArchiveLimits,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import Settings, SettingsError
 from services.node.settings import NodeSettings
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.node.commit import Committer
 from services.node.cvmfs.finder import LayerFinder
@@ -18,6 +17,7 @@ from services.node.masks import MaskStore
 from services.node.metrics import NodeMetrics
 from services.node.settings import NodeSettings
 from services.node.state_reader import NodeStateReader
+from services.node.store import NodeStore
 from services.node.uses import Uses
 
 __all__ = ["NodeParts"]
@@ -45,7 +45,7 @@ class NodeParts:
         *,
         settings: NodeSettings,
         limits: ArchiveLimits,
-        store: ObjectStore | None,
+        store: NodeStore | None,
         repositories: Repositories,
         io: RepositoryIo,
         metrics: NodeMetrics,

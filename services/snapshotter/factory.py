@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repository_io import RepositoryIo
@@ -12,6 +11,7 @@ from services.node.metrics import NodeMetrics
 from services.node.overlay_check import check_overlay
 from services.node.parts import NodeParts
 from services.node.state_reader import NodeStateReader
+from services.node.store import NodeStore
 from services.snapshotter.content import ContentStore
 from services.snapshotter.differ import Differ
 from services.snapshotter.remote import RemoteLayers
@@ -38,7 +38,7 @@ class FrontEnd:
 
 
 def build(
-    *, settings: SnapshotterSettings, limits: ArchiveLimits, store: ObjectStore | None, thread: SerialThread
+    *, settings: SnapshotterSettings, limits: ArchiveLimits, store: NodeStore | None, thread: SerialThread
 ) -> FrontEnd:
     """Build snapshotter and differ. Blocks.
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import structlog
 
-from services.common.object_store import ObjectStore
 from services.common.only_process import only_process
 from services.common.readiness import announce_ready
 from services.common.unix_socket import listen
 from services.node.configuration import Configuration
 from services.node.house_keeping import HouseKeeper
 from services.node.process import run_front_end
+from services.node.store import NodeStore
 from services.snapshotter.factory import build
 from services.snapshotter.rpc.calls import Calls
 from services.snapshotter.rpc.diff import DiffHandlers
@@ -49,7 +49,7 @@ async def _serve(
         stack.enter_context(only_process(settings.state, setting=settings.variable("state")))
         store = None
         if configuration.store is not None:
-            store = await stack.enter_async_context(ObjectStore(settings=configuration.store))
+            store = await stack.enter_async_context(NodeStore(settings=configuration.store))
         thread = SerialThread()
         stack.callback(thread.close)
         front_end = await thread.run(

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ByteSize, Field, HttpUrl, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.repository_name import RepositoryNameField
 from services.common.settings import CommaSeparated, Settings, SettingsError, render_help, variables
 from tests.support.documentation import settings_discrepancies, settings_table

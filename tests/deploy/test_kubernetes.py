@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.node.configuration import Configuration
 from services.snapshotter.kubernetes import RUNTIME, kubernetes_snippet, kubernetes_snippet_with_commits

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings

@@ -22,11 +22,12 @@ from services.common.archive.unpack import unpack
 from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor
 from services.common.digest import Digest
 from services.common.layout import LayerLayout
-from services.common.object_store import ObjectStore
+from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.node.commit import Committer
 from services.node.errors import CommitError
 from services.node.layers import Layer
+from services.node.store import NodeStore
 from tests.common.object_store.conftest import impatient
 from tests.node.conftest import Core
 from tests.support.deep import deepen, removed_afterwards
@@ -58,7 +59,7 @@ class Commits:
             await self._committer(store).commit(layer, self.core.lineage(layer))
             return proxy.requests
 
-    def _committer(self, store: ObjectStore | None) -> Committer:
+    def _committer(self, store: NodeStore | None) -> Committer:
         return Committer(
             copies=self.core.copies,
             store=store,
@@ -71,10 +72,10 @@ class Commits:
     @asynccontextmanager
     async def _store(
         self, faults: tuple[Fault, ...], endpoint: str | None
-    ) -> AsyncIterator[tuple[ObjectStore, FaultProxy]]:
+    ) -> AsyncIterator[tuple[NodeStore, FaultProxy]]:
         async with FaultProxy.before(self.access.endpoint, *faults) as proxy:
             access = replace(self.access, endpoint=endpoint or proxy.endpoint)
-            async with ObjectStore(settings=impatient(access, retry_seconds=0.5)) as store:
+            async with NodeStore(settings=impatient(access, retry_seconds=0.5)) as store:
                 yield store, proxy
 
     async def without_store(self, layer: Layer) -> ThinDescriptor:

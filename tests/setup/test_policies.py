@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from harness.ceph import CephRGW
 from harness.s3 import S3Access, s3_client
-from services.common.object_store import ObjectStore
 from services.common.object_store.model import key_of
+from services.common.object_store.store import ObjectStore
 from services.setup.errors import SetupError
 from services.setup.policies import Policy, agent_policy, uploader_policy
 from services.setup.store import Administrator, StoreUser

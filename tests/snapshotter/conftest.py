@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStore
 from services.common.unix_socket import listen
+from services.node.store import NodeStore
 from services.snapshotter.factory import FrontEnd, build
 from services.snapshotter.rpc.calls import Calls
 from services.snapshotter.rpc.diff import DiffHandlers
@@ -25,7 +25,7 @@ from tests.support.repositories import Repository
 class Snapshotters:
     """Starts snapshotters, each of which goes on where the one before it stopped."""
 
-    def __init__(self, settings: SnapshotterSettings, store: ObjectStore | None = None) -> None:
+    def __init__(self, settings: SnapshotterSettings, store: NodeStore | None = None) -> None:
         self.settings = settings
         self._store = store
         self.front_end: FrontEnd

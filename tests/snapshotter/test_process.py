@@ -19,7 +19,7 @@ from grpclib.exceptions import StreamTerminatedError
 from harness.handed_over import HandedOver
 from harness.processes import Daemon, DaemonError, wait_until
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.snapshotter.__main__ import main
 from services.snapshotter.proto.types_pb2 import Mount

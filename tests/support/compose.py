@@ -16,7 +16,7 @@ from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
-from services.common.object_store import ObjectStore
+from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.reader.source import HttpSource

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from harness.peak_memory import peak_memory
-from services.common.object_store import ObjectStore, ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from tests.support.layer_files import sparse_archive
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings

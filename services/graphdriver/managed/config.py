@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import Settings, Variable, variables
 from services.graphdriver.settings import GraphDriverSettings
 

@@ -10,7 +10,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.common.object_store import ObjectConflictError, ObjectStore, StoredLayer
+from services.common.object_store.errors import ObjectConflictError
+from services.common.object_store.model import StoredLayer
+from services.common.object_store.store import ObjectStore
 from services.common.together import all_of
 from services.publisher.consistency.merge import merge
 from services.publisher.consistency.model import Disagreement, Finding, Sighting

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.common.digest import Digest
-from services.common.object_store import StoredLayer
+from services.common.object_store.model import StoredLayer
 from services.publisher.journal.model import LayerRecord, LayerState
 from services.repository.interface import ListedLayer
 

@@ -7,8 +7,9 @@ import pytest
 import pytest_asyncio
 
 from harness.s3 import S3Access
-from services.common.object_store import ObjectStore, ObjectStoreSettings
 from services.common.object_store.bucket import Bucket
+from services.common.object_store.settings import ObjectStoreSettings
+from services.common.object_store.store import ObjectStore
 
 _SMALL_PAGES: dict[str, dict[str, Any]] = {
     "list_objects_v2": {"MaxKeys": 2},

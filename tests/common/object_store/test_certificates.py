@@ -10,9 +10,10 @@ import pytest_asyncio
 from aiohttp import web
 
 from harness.s3 import S3Access
-from services.common.object_store import ObjectStore, ObjectStoreError
 from services.common.object_store.bucket import Bucket
+from services.common.object_store.errors import ObjectStoreError
 from services.common.object_store.small import SmallPuts
+from services.common.object_store.store import ObjectStore
 from tests.common.object_store.conftest import impatient
 from tests.support.registries import Authority
 

@@ -13,16 +13,16 @@ from harness.ports import free_ports
 from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive
 from services.common.logs import LogLevel, configure_logging
-from services.common.object_store import (
+from services.common.object_store.errors import (
     AccessDeniedError,
     ChecksumMismatchError,
     ObjectConflictError,
     ObjectMissingError,
-    ObjectStore,
     ObjectStoreError,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from tests.common.object_store.conftest import impatient
 from tests.support.fault_proxy import Answer, Effect, Fault, FaultProxy, cut, damage, stall

@@ -11,9 +11,8 @@ import pytest
 from aiohttp import web
 
 from harness.s3 import S3Access, s3_client
-from services.common.object_store import ObjectStoreError
 from services.common.object_store.bucket import Bucket
-from services.common.object_store.errors import AccessDeniedError, StoreUnavailableError
+from services.common.object_store.errors import AccessDeniedError, ObjectStoreError, StoreUnavailableError
 from services.common.object_store.small import SmallPuts
 from tests.common.object_store.conftest import impatient
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, cut

@@ -11,16 +11,16 @@ from harness.ceph import CephRGW
 from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
-from services.common.object_store import (
+from services.common.object_store.errors import (
     AccessDeniedError,
     BucketMissingError,
     ChecksumMismatchError,
     ObjectConflictError,
     ObjectMissingError,
-    ObjectStore,
     ObjectTooLargeError,
-    StoredLayer,
 )
+from services.common.object_store.model import StoredLayer
+from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 from tests.common.object_store.conftest import impatient
 from tests.support.layer_files import random_archive

@@ -11,7 +11,9 @@ import pytest
 from harness.s3 import S3Access, s3_client
 from services.common.archive.model import MediaType
 from services.common.digest import Digest
-from services.common.object_store import AnnouncedLayer, ChecksumMismatchError, ObjectConflictError, ObjectStore
+from services.common.object_store.errors import ChecksumMismatchError, ObjectConflictError
+from services.common.object_store.model import AnnouncedLayer
+from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.managed.config import LAYERS, SECRETS, plugin_config
 from services.graphdriver.settings import GraphDriverSettings

@@ -17,7 +17,7 @@ import pytest
 from harness.ports import free_ports
 from harness.processes import Daemon, DaemonError
 from services.common.archive.limits import ArchiveLimits
-from services.common.object_store import ObjectStoreSettings
+from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.__main__ import main
 from services.graphdriver.plugin import server

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 
@@ -16,12 +16,15 @@ from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.layout import layer_home
-from services.common.object_store import ObjectStore, StoredLayer
+from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.journal import Journal
 from services.repository.interface import ListedLayer, Publication, Repository
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
+
+if TYPE_CHECKING:
+    from services.common.object_store.store import ObjectStore
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.common.digest import Digest
-from services.common.object_store import StoredLayer
+from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.model import ADVICE, Disagreement, Sighting
 from services.publisher.journal.model import LayerRecord, LayerState
 from services.repository.interface import ListedLayer

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from harness.processes import wait_until
 from services.common.digest import Digest
-from services.common.object_store import StoreUnavailableError
+from services.common.object_store.errors import StoreUnavailableError
 from services.publisher.app import create_app
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement, Finding

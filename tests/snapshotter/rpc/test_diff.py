@@ -10,8 +10,8 @@ from grpclib.server import Server
 
 from harness.s3 import S3Access, s3_client
 from services.common.descriptor import ThinDescriptor
-from services.common.object_store import ObjectStore
 from services.common.unix_socket import listen
+from services.node.store import NodeStore
 from services.snapshotter.proto.types_pb2 import Mount
 from services.snapshotter.settings import RemoteSnapshots
 from tests.snapshotter.conftest import Snapshotters
@@ -40,7 +40,7 @@ async def content(snapshotters: Snapshotters) -> AsyncIterator[Content]:
 async def client(snapshotters: Snapshotters, bucket: S3Access) -> AsyncIterator[ContainerdClient]:
     """A client of a snapshotter that uploads."""
     async with (
-        ObjectStore(settings=bucket.settings) as store,
+        NodeStore(settings=bucket.settings) as store,
         Snapshotters(snapshotters.settings, store).running() as client,
     ):
         yield client
@@ -154,7 +154,7 @@ async def test_a_thin_image_above_layers_that_are_in_repositories(
     }
     settings = snapshotters.settings.model_copy(update={"remote": RemoteSnapshots.CRI})
     async with (
-        ObjectStore(settings=bucket.settings) as store,
+        NodeStore(settings=bucket.settings) as store,
         Snapshotters(settings, store).running() as client,
     ):
         with pytest.raises(GRPCError, match="there is nothing to unpack"):
@@ -251,7 +251,7 @@ async def test_failures_have_their_reasons(
             await diff(client, "moby/1/one")
         assert error.value.status is Status.FAILED_PRECONDITION
     async with (
-        ObjectStore(settings=bucket.settings) as store,
+        NodeStore(settings=bucket.settings) as store,
         Snapshotters(snapshotters.settings, store).running() as client,
     ):
         with pytest.raises(GRPCError, match="the key one has no namespace"):
