@@ -22,7 +22,7 @@ help:
 	@echo '             IMAGE=FILE|REFERENCE starts from a docker archive or from an image of a registry instead of Debian'
 	@echo 'make test    lint, then every test, with real daemons (needs root)'
 	@echo '             TESTS="tests/common -k sidecar" runs some of them'
-	@echo 'make bench   compare with overlay2 and write bench.json; ONLY=load,commit,... runs some rows'
+	@echo 'make bench   compare with overlay2 and containerd's overlayfs, and write bench.json; ONLY=load,commit,... runs some rows'
 	@echo 'make lint    ruff and mypy'
 	@echo
 	@echo 'Each installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
