@@ -77,14 +77,13 @@ class Snapshotter:
         RepositoryError
             A layer of a thin image below it cannot be had in time; no snapshot is made.
         """
-        asks_remote = self._remote is not None and kind is Kind.ACTIVE and REFERENCE in labels
-
+        remote = self._remote if kind is Kind.ACTIVE and REFERENCE in labels else None
         number = self._store.reserve()
 
         def begin() -> tuple[Snapshot | None, Mount | Below | Lineage]:
             found = self._store.records.parent_for(key, parent)
             seen = self._unions.look(None if found is None else found.number)
-            return found, seen if asks_remote or isinstance(seen, Lineage) else make(seen)
+            return found, make(seen) if remote is None and isinstance(seen, Below) else seen
 
         def make(below: Below) -> Mount:
             snapshot = self._store.create(number, key, parent, kind, labels, below.attributes)
@@ -95,8 +94,8 @@ class Snapshotter:
             found, done = await self._thread.run(begin)
             if isinstance(done, Mount):
                 return done
-            if asks_remote and self._remote is not None:
-                await self._refuse_published(number, key, found, labels, self._remote)
+            if remote is not None:
+                await self._refuse_published(number, key, found, labels, remote)
             below = done if isinstance(done, Below) else await self._unions.below(done, holder=str(number))
             return await self._thread.run(lambda: make(below))
         except ExistsError:
