@@ -5,22 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from harness.bench.material import make_variants
-from harness.bench.subjects import Subject
+from harness.bench.subjects import BASE_IMAGE, THIN_IMAGE, Subject, regular_subjects, thin_subject
 from harness.containerd_node import ContainerdNode
 from harness.engine import Engine
 from harness.images import write_image
 from harness.stratum0 import Stratum0
-from harness.thin_images import publish_layer, read_descriptor, write_thin_image
+from harness.thin_images import publish_layer, write_thin_image
 from services.common.descriptor import ThinDescriptor
 from services.common.repository_name import RepositoryName
 
 __all__ = ["ContainerdRig", "open_containerd_rig"]
-
-_BASE_IMAGE: Final = "debian:trixie-slim"
-_THIN_IMAGE: Final = "debian:thin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +35,12 @@ class ContainerdRig:
     @property
     def regular(self) -> tuple[Subject, Subject]:
         """The base image as a regular one, under both snapshotters."""
-        return (
-            Subject(name="overlayfs", engine=self.plain, image=_BASE_IMAGE),
-            Subject(name="suite, regular", engine=self.node.engine, image=_BASE_IMAGE),
-        )
+        return regular_subjects(self.plain, self.node.engine, name="overlayfs")
 
     @property
     def thin(self) -> Subject:
         """The base image as a thin one."""
-
-        async def settled(image: str) -> None:
-            descriptor = await read_descriptor(self.node.engine, image, self.node.directory)
-            await self.stratum0.visible(descriptor.layers[-1].id)
-
-        return Subject(name="suite, thin", engine=self.node.engine, image=_THIN_IMAGE, settled=settled)
+        return thin_subject(self.node.engine, self.stratum0, self.node.directory)
 
     async def variants(self, name: str, count: int) -> list[Path]:
         """Write archives of images that are the base image but for one file, `NAME:0` and so on."""
@@ -76,9 +64,9 @@ async def open_containerd_rig(directory: Path, *, rootfs: Path) -> AsyncIterator
             stack.push_async_callback(part.close)
             await part.start()
         base, thin = directory / "base.tar", directory / "thin.tar"
-        await asyncio.to_thread(write_image, base, name=_BASE_IMAGE, layers=[rootfs])
+        await asyncio.to_thread(write_image, base, name=BASE_IMAGE, layers=[rootfs])
         published = await publish_layer(rootfs, stratum0, directory)
-        write_thin_image(thin, name=_THIN_IMAGE, descriptor=ThinDescriptor.of(published.thin))
+        write_thin_image(thin, name=THIN_IMAGE, descriptor=ThinDescriptor.of(published.thin))
         for engine, archive in ((plain, base), (node.engine, base), (node.engine, thin)):
             await engine.docker("load", input=archive)
         yield ContainerdRig(directory=directory, stratum0=stratum0, node=node, plain=plain, rootfs=rootfs)

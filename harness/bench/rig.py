@@ -4,21 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from harness.bench.material import Material, make_material
-from harness.bench.subjects import Subject
+from harness.bench.subjects import BASE_IMAGE, THIN_IMAGE, Subject, regular_subjects, thin_subject
 from harness.engine import Engine
 from harness.node import Node
 from harness.stratum0 import Stratum0
-from harness.thin_images import publish_layer, read_descriptor, write_thin_image
+from harness.thin_images import publish_layer, write_thin_image
 from services.common.descriptor import ThinDescriptor
 from services.common.repository_name import RepositoryName
 
 __all__ = ["Rig", "open_rig"]
-
-_BASE_IMAGE: Final = "debian:trixie-slim"
-_THIN_IMAGE: Final = "debian:thin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +30,12 @@ class Rig:
     @property
     def regular(self) -> tuple[Subject, Subject]:
         """The base image as a regular one, under overlay2 and under the suite."""
-        return (
-            Subject(name="overlay2", engine=self.plain, image=_BASE_IMAGE),
-            Subject(name="suite, regular", engine=self.node.engine, image=_BASE_IMAGE),
-        )
+        return regular_subjects(self.plain, self.node.engine, name="overlay2")
 
     @property
     def thin(self) -> Subject:
         """The base image as a thin one."""
-
-        async def settled(image: str) -> None:
-            descriptor = await read_descriptor(self.node.engine, image, self.node.directory)
-            await self.stratum0.visible(descriptor.layers[-1].id)
-
-        return Subject(name="suite, thin", engine=self.node.engine, image=_THIN_IMAGE, settled=settled)
+        return thin_subject(self.node.engine, self.stratum0, self.node.directory)
 
 
 @asynccontextmanager
@@ -66,11 +54,11 @@ async def open_rig(directory: Path, *, rootfs: Path, variants: int) -> AsyncIter
             stack.push_async_callback(part.close)
             await part.start()
         material = await make_material(
-            plain, rootfs=rootfs, base_image=_BASE_IMAGE, directory=directory, variants=variants
+            plain, rootfs=rootfs, base_image=BASE_IMAGE, directory=directory, variants=variants
         )
         await node.engine.docker("load", input=material.base)
         base = await publish_layer(rootfs, stratum0, directory)
         thin_image = directory / "thin.tar"
-        write_thin_image(thin_image, name=_THIN_IMAGE, descriptor=ThinDescriptor.of(base.thin))
+        write_thin_image(thin_image, name=THIN_IMAGE, descriptor=ThinDescriptor.of(base.thin))
         await node.engine.docker("load", input=thin_image)
         yield Rig(stratum0=stratum0, plain=plain, node=node, material=material)

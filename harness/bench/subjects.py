@@ -2,11 +2,18 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from harness.bench.measure import Target
 from harness.engine import Engine
+from harness.stratum0 import Stratum0
+from harness.thin_images import read_descriptor
 
-__all__ = ["Subject", "bound", "within"]
+__all__ = ["BASE_IMAGE", "THIN_IMAGE", "Subject", "bound", "regular_subjects", "thin_subject", "within"]
+
+BASE_IMAGE: Final = "debian:trixie-slim"
+THIN_IMAGE: Final = "debian:thin"
 
 
 async def _nothing(_image: str) -> None:
@@ -25,6 +32,36 @@ class Subject:
     """The base image, regular or thin."""
     settled: Callable[[str], Awaitable[None]] = _nothing
     """Waits until nobody works on a committed image any more, so that this is not counted as the next one's time."""
+
+
+def regular_subjects(plain: Engine, suite: Engine, *, name: str) -> tuple[Subject, Subject]:
+    """Return the base image as a regular one, under the engine that the suite is compared with, and under the suite.
+
+    Parameters
+    ----------
+    name
+        Of the first, for the result.
+    """
+    return (
+        Subject(name=name, engine=plain, image=BASE_IMAGE),
+        Subject(name="suite, regular", engine=suite, image=BASE_IMAGE),
+    )
+
+
+def thin_subject(suite: Engine, stratum0: Stratum0, directory: Path) -> Subject:
+    """Return the base image as a thin one.
+
+    Parameters
+    ----------
+    directory
+        Where descriptors of committed images are put to be read.
+    """
+
+    async def settled(image: str) -> None:
+        descriptor = await read_descriptor(suite, image, directory)
+        await stratum0.visible(descriptor.layers[-1].id)
+
+    return Subject(name="suite, thin", engine=suite, image=THIN_IMAGE, settled=settled)
 
 
 def bound(
