@@ -21,13 +21,14 @@ from harness.processes import wait_until
 from harness.s3 import s3_client
 from harness.stratum0 import Stratum0
 from harness.thin_images import read_descriptor
-from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
+from harness.trees import differences
 from services.common.descriptor import ThinDescriptor
 from services.common.digest import Digest
 from tests.support.e2e import Images, Nodes
 from tests.support.edits import make_edits
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, stall
 from tests.support.mounts import mounts_below
+from tests.support.playground import read_image, run_script, tree
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -81,24 +82,6 @@ async def container(committing: Node) -> AsyncIterator[Container]:
     await committing.engine.docker("rm", "--force", container.id)
 
 
-def _tree(container: Container) -> Tree:
-    return read_directory(container.root, exclusions=CONTAINER_EXCLUSIONS)
-
-
-async def _read(engine: Engine, image: str) -> Tree:
-    """Read the whole file system of a new container."""
-    container = await run_container(engine, image)
-    try:
-        return _tree(container)
-    finally:
-        await engine.docker("rm", "--force", container.id)
-
-
-async def _run(engine: Engine, image: str, script: str) -> str:
-    options = ("--rm", "--network=none", "--entrypoint=sh")
-    return (await engine.docker("run", *options, image, "-c", script)).text
-
-
 async def _write(engine: Engine, container: Container, path: str, content: str) -> None:
     await engine.docker("exec", container.id, "sh", "-c", f"echo {content} > {path}")
 
@@ -133,19 +116,19 @@ async def test_the_whole_circle(
 ) -> None:
     """Every kind of change is committed, runs before it is published and after, here and elsewhere."""
     await make_edits(container.pid)
-    before = _tree(container)
+    before = tree(container)
     await stratum0.publisher.stop()
     try:
         await committing.engine.docker("commit", container.id, "test:committed")
         *_, digest = await _digests(committing.engine, "test:committed", tmp_path)
         assert not stratum0.home(digest).exists()
-        at_once = await _read(committing.engine, "test:committed")
+        at_once = await read_image(committing.engine, "test:committed")
         assert differences(before, at_once, names=("container", "before publication")) == []
         assert digest in _copies(committing)
         await committing.engine.docker("save", "test:committed", output=tmp_path / "committed.tar")
         await elsewhere.engine.docker("load", input=tmp_path / "committed.tar")
         # Elsewhere the layer is waited for.
-        waiting = asyncio.create_task(_read(elsewhere.engine, "test:committed"))
+        waiting = asyncio.create_task(read_image(elsewhere.engine, "test:committed"))
         await asyncio.sleep(0.5)
         assert not waiting.done()
     finally:
@@ -153,7 +136,10 @@ async def test_the_whole_circle(
     assert differences(before, await waiting, names=("container", "elsewhere")) == []
     await stratum0.visible(digest)
     await _no_copies(committing)
-    assert differences(before, await _read(committing.engine, "test:committed"), names=("container", "published")) == []
+    assert (
+        differences(before, await read_image(committing.engine, "test:committed"), names=("container", "published"))
+        == []
+    )
     assert (tmp_path / "committed.tar").stat().st_size < 200_000
     for node in (committing, elsewhere):
         await node.engine.docker("rmi", "test:committed")
@@ -170,7 +156,7 @@ async def test_what_is_committed_is_what_overlay2_commits(
     for engine, changed in ((committing.engine, container), (overlay2, theirs)):
         await make_edits(changed.pid)
         await engine.docker("commit", changed.id, "test:compared")
-        trees.append(await _read(engine, "test:compared"))
+        trees.append(await read_image(engine, "test:compared"))
         await engine.docker("rmi", "test:compared")
     await overlay2.docker("rm", "--force", theirs.id)
     await overlay2.docker("rmi", IMAGE)
@@ -197,7 +183,7 @@ async def test_a_chain_of_commits(committing: Node, stratum0: Stratum0, tmp_path
     assert len(digests) == 5
     for digest in digests:
         await stratum0.visible(digest)
-    assert await _run(committing.engine, image, "cat /chain; ls -d /only*; echo $NUMBER") == "3\n/only-3\n3"
+    assert await run_script(committing.engine, image, "cat /chain; ls -d /only*; echo $NUMBER") == "3\n/only-3\n3"
     # The configuration of an image is the engine's affair and is kept.
     environment = await committing.engine.docker("image", "inspect", "--format={{.Config.Env}}", image)
     assert environment.text == "[NUMBER=3]"
@@ -233,7 +219,8 @@ async def test_local_layers_are_uploaded_with_the_container_base_first(
     files = [{path.name for path in (stratum0.home(digest) / "layerfs").iterdir()} for digest in added]
     assert files == [{"first", "last"}, {"second", "last"}, {"last"}]
     assert (
-        await _run(committing.engine, "test:uploaded", "cat /last; ls /first /second") == "container\n/first\n/second"
+        await run_script(committing.engine, "test:uploaded", "cat /last; ls /first /second")
+        == "container\n/first\n/second"
     )
     await committing.engine.docker("rmi", "test:uploaded", "test:local")
 
@@ -247,7 +234,7 @@ async def test_an_unchanged_container_uploads_nothing(
     assert proxy.requests[asked:] == []
     digests = [await _digests(committing.engine, image, tmp_path) for image in (IMAGE, "test:unchanged")]
     assert digests[0] == digests[1]
-    assert await _run(committing.engine, "test:unchanged", "cat /playground/untouched/file | head -c 14") == (
+    assert await run_script(committing.engine, "test:unchanged", "cat /playground/untouched/file | head -c 14") == (
         "untouched/file"
     )
     await committing.engine.docker("rmi", "test:unchanged")
@@ -287,7 +274,7 @@ async def test_a_store_that_fails_fails_the_commit_and_nothing_is_lost(
     # The container runs on with what it had, and a later commit succeeds.
     assert (await committing.engine.docker("exec", container.id, "cat", "/precious")).text == "precious"
     await committing.engine.docker("commit", container.id, "test:later")
-    assert await _run(committing.engine, "test:later", "cat /precious") == "precious"
+    assert await run_script(committing.engine, "test:later", "cat /precious") == "precious"
     *_, digest = await _digests(committing.engine, "test:later", tmp_path)
     await stratum0.visible(digest)
     await committing.engine.docker("rmi", "test:later")
@@ -317,7 +304,7 @@ async def test_a_driver_killed_during_the_upload_loses_nothing(
     await committing.engine.docker("commit", container.id, "test:again")
     *_, digest = await _digests(committing.engine, "test:again", tmp_path)
     await stratum0.visible(digest)
-    assert await _run(committing.engine, "test:again", "cat /precious") == "precious"
+    assert await run_script(committing.engine, "test:again", "cat /precious") == "precious"
     await committing.engine.docker("rmi", "test:again")
 
 
@@ -332,7 +319,7 @@ async def test_a_committed_image_outlives_a_killed_driver_before_it_is_published
         await committing.driver.kill()
         await committing.start_driver()
         assert (await committing.engine.docker("exec", running.id, "cat", "/early")).text == "early"
-        assert await _run(committing.engine, "test:early", "cat /early") == "early"
+        assert await run_script(committing.engine, "test:early", "cat /early") == "early"
     finally:
         await stratum0.start_publisher()
     *_, digest = await _digests(committing.engine, "test:early", tmp_path)
@@ -377,5 +364,5 @@ async def test_a_container_that_has_ended_and_one_that_is_not_paused(
     await committing.engine.docker("cp", tmp_path / "file", f"{container.id}:/state")
     await committing.engine.docker("commit", container.id, "test:stopped")
     for state in ("running", "stopped"):
-        assert await _run(committing.engine, f"test:{state}", "cat /state") == state
+        assert await run_script(committing.engine, f"test:{state}", "cat /state") == state
     await committing.engine.docker("rmi", "test:running", "test:stopped")
