@@ -94,7 +94,7 @@ async def test_of_a_version_with_errors_what_is_right_counts_and_what_was_wished
     path.write_text(_content("1", "2"))
     await reader.state()
     for _ in range(2):  # what is broken does not become the last good version
-        path.write_text(_content("3", "2", "?", "x y"))
+        path.write_text(_content("3", "2", "x/y", "x y"))
         state = await reader.state()
         assert (state.wish_list.complete, _tags(state.wish_list)) == (False, "3 2 1")
         assert [problem.origin.line for problem in state.problems] == [6, 7]
