@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from services.converter.model import Origin, WishList
 
@@ -40,6 +41,8 @@ class Reading:
     """None where nothing of it can be used."""
     problems: tuple[Problem, ...]
     """In the order of their places."""
+    files: frozenset[Path] = frozenset()
+    """Further files that it depends on: keys."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -51,4 +54,4 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Return a remedy for a misspelt word: the one that may be meant, or else all there are."""
     known = list(words)
     close = difflib.get_close_matches(word[:80], known, n=1)
-    return f"is {close[0]!r} meant?" if close else f"there are {', '.join(known)}"
+    return f"is {close[0]!r} meant?" if close else f"there is {', '.join(known) or 'none'}"

@@ -1,14 +1,17 @@
 """Reads a wish list, whichever format it is in."""
 
+from pathlib import Path
+
 from services.converter.model import Origin
 from services.converter.wishlist.ducc import is_recipe, read_recipe
+from services.converter.wishlist.format2 import read_version_2
 from services.converter.wishlist.problems import Problem, Reading, Severity
-from services.converter.wishlist.tree import Mapping, TreeError, parse_tree
+from services.converter.wishlist.tree import Mapping, Scalar, TreeError, parse_tree
 
 __all__ = ["read_wish_list"]
 
 
-def read_wish_list(content: bytes, source: str) -> Reading:
+def read_wish_list(content: bytes, source: str, *, directory: Path | None = None) -> Reading:
     """Read a wish list; what is wrong in it is in the result, with its place.
 
     Parameters
@@ -17,6 +20,8 @@ def read_wish_list(content: bytes, source: str) -> Reading:
         YAML in UTF-8, see `tree` for its bounds.
     source
         File or URL, for places.
+    directory
+        Where paths in it start; None where it may name no files.
     """
     try:
         document = parse_tree(content, source)
@@ -26,7 +31,10 @@ def read_wish_list(content: bytes, source: str) -> Reading:
         return _nothing(document.origin, "a wish list is a mapping: begin with 'version:'")
     if is_recipe(document):
         return read_recipe(document, source)
-    return _nothing(document.origin, "no version of wish lists that is known")
+    version, node = document.entries.get("version", (document.origin, document))
+    if not isinstance(node, Scalar) or node.value != "2":
+        return _nothing(version, "a wish list says 'version: 2' (or is one of DUCC's, of version 1)")
+    return read_version_2(document, source, directory=directory)
 
 
 def _nothing(origin: Origin, text: str) -> Reading:
