@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 
@@ -25,8 +27,9 @@ from services.registry.options import RegistryOptions
 from tests.support.oci import write_image
 from tests.support.publisher import REPOSITORY, TOKEN
 from tests.support.registries import RegistryServer, impatient
+from tests.support.tars import archive, member
 
-__all__ = ["ImagePublisher", "push_image"]
+__all__ = ["ImagePublisher", "layer_of", "push_image", "sha256"]
 
 _UNREACHABLE = ObjectStoreSettings(
     endpoint=HttpUrl("http://127.0.0.1:9"),
@@ -34,6 +37,16 @@ _UNREACHABLE = ObjectStoreSettings(
     secret_key=SecretStr("secret"),
     retry_seconds=0.01,
 )
+
+
+def layer_of(text: str, *, size: int = 0) -> bytes:
+    """Make an archive of one file that begins with a text, of at least so many bytes."""
+    return archive(member(b"file", text.encode().ljust(size, b".")))
+
+
+def sha256(content: bytes) -> Digest:
+    """Return a digest."""
+    return Digest(hashlib.sha256(content).hexdigest())
 
 
 async def push_image(registry: RegistryServer, name: str, layers: Sequence[bytes]) -> ImageName:
@@ -128,6 +141,34 @@ class ImagePublisher:
         await self.ask(name, **rest)
         return await self.becomes(name, "published")
 
+    async def refused(self, name: ImageName) -> ImageAnswer:
+        """Wait until an image has failed and is not tried again by itself."""
+
+        async def there() -> bool:
+            image = await self.api.image(name)
+            return image is not None and image.is_refused
+
+        await wait_until(there, timeout=120, what=f"{name} is refused")
+        return await self.becomes(name, "failed")
+
+    async def replaced(self, name: ImageName, former: ImageAnswer) -> ImageAnswer:
+        """Wait until another version of an image is published than one that was."""
+
+        async def there() -> bool:
+            image = await self.api.image(name)
+            return image is not None and image.published_digest != former.published_digest
+
+        await wait_until(there, timeout=120, what=f"{name} is replaced")
+        return await self.becomes(name, "published")
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Read a metric: the sum over all that have these labels."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
+            text = await response.text()
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = [line for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if all(part in line for part in wanted))
+
     def documents(self, name: ImageName) -> dict[str, bytes]:
         """Return the documents of an image that readers see, by their names."""
         directory = self.root / ".metadata" / name.path
@@ -135,5 +176,4 @@ class ImagePublisher:
 
     def has(self, *layers: bytes) -> list[bool]:
         """Say which layers, given by their archives, readers see whole."""
-        digests = [Digest(hashlib.sha256(layer).hexdigest()) for layer in layers]
-        return [(self.root / sidecar_path(digest)).exists() for digest in digests]
+        return [(self.root / sidecar_path(sha256(layer))).exists() for layer in layers]
