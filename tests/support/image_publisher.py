@@ -1,179 +1,131 @@
-"""A publisher in this process that has no bucket, and images in a registry to feed it with."""
+"""A publisher's interface for images, without a publisher: for tests of who asks, which say what is answered."""
 
-import asyncio
-import hashlib
-import re
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-from aiohttp.test_utils import TestServer
-from pydantic import HttpUrl, SecretStr
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from harness.processes import wait_until
-from services.common.archive.limits import ArchiveLimits
-from services.common.digest import Digest
-from services.common.image_name import ImageName
-from services.common.layout import sidecar_path
-from services.common.object_store.settings import ObjectStoreSettings
-from services.common.publisher_api import ImageAnswer, ImageRequest, PublisherApi
-from services.publisher.factory import build_publisher
-from services.publisher.settings import PublisherSettings
-from services.registry.options import RegistryOptions
-from tests.support.oci import write_image
-from tests.support.publisher import REPOSITORY, TOKEN
-from tests.support.registries import RegistryServer, impatient
-from tests.support.tars import archive, member
+from harness.ports import free_ports
 
-__all__ = ["ImagePublisher", "layer_of", "push_image", "sha256"]
+__all__ = ["ImagePublisher"]
 
-_UNREACHABLE = ObjectStoreSettings(
-    endpoint=HttpUrl("http://127.0.0.1:9"),
-    access_key=SecretStr("key"),
-    secret_key=SecretStr("secret"),
-    retry_seconds=0.01,
-)
+_TIME = "2026-01-02T03:04:05.000+00:00"
 
 
-def layer_of(text: str, *, size: int = 0) -> bytes:
-    """Make an archive of one file that begins with a text, of at least so many bytes."""
-    return archive(member(b"file", text.encode().ljust(size, b".")))
-
-
-def sha256(content: bytes) -> Digest:
-    """Return a digest."""
-    return Digest(hashlib.sha256(content).hexdigest())
-
-
-async def push_image(registry: RegistryServer, name: str, layers: Sequence[bytes]) -> ImageName:
-    """Push an image of uncompressed layers, base first; return what it is called in a repository."""
-    directory = Path(tempfile.mkdtemp(dir=registry.directory))
-    try:
-        await asyncio.to_thread(write_image, directory / "image", layers, tag="1")
-        await registry.push(f"oci:{directory / 'image'}:1", name, "--preserve-digests")
-    finally:
-        await asyncio.to_thread(shutil.rmtree, directory)
-    return ImageName(f"{registry.address}/{name}")
-
-
+@dataclass(slots=True)
 class ImagePublisher:
-    """A publisher that runs, and its clients."""
+    """What was asked, and what is answered; everything that is asked for is published at once unless it is held."""
 
-    def __init__(self, directory: Path, api: PublisherApi, url: str) -> None:
-        self.directory = directory
-        self.root = directory / "repository"
-        self.spool = directory / "spool"
-        self.api = api.images
-        self.url = url
+    url: str = ""
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The documents of all images, by name."""
+    requests: list[tuple[str, Any]] = field(default_factory=list)
+    """Method and path of every request, and its body."""
+    held: bool = False
+    """Whether images stay `fetching`."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Images that fail, and why."""
+    broken: int | None = None
+    """A status that answers every request."""
 
     @classmethod
     @asynccontextmanager
-    async def running(
-        cls,
-        directory: Path,
-        *,
-        options: RegistryOptions | None = None,
-        token: str = TOKEN,
-        **settings: Any,  # noqa: ANN401 - the settings
-    ) -> "AsyncIterator[ImagePublisher]":
-        """Run one to a directory until the end of the context.
-
-        Parameters
-        ----------
-        options
-            How registries are spoken to.
-        token
-            What its client shows.
-        settings
-            Further settings.
-        """
-        chosen = PublisherSettings(
-            **{
-                "repository": REPOSITORY,
-                "directory": directory / "repository",
-                "state": directory / "state",
-                "spool": directory / "spool",
-                "event_token": SecretStr(TOKEN),
-                "retry_first": 0.05,
-                "retry_last": 0.2,
-                "keep_replaced": 60,
-                **settings,
-            }
-        )
-        async with (
-            build_publisher(chosen, _UNREACHABLE, ArchiveLimits(), options or impatient()) as publisher,
-            TestServer(publisher.app) as server,
-            PublisherApi(url=str(server.make_url("/")), token=SecretStr(token)) as api,
-            asyncio.TaskGroup() as group,
-        ):
-            tasks = [group.create_task(run()) for run in publisher.services]
-            try:
-                yield cls(directory, api, str(server.make_url("")))
-            finally:
-                for task in tasks:
-                    task.cancel()
-
-    async def ask(self, name: ImageName, **rest: Any) -> ImageAnswer:  # noqa: ANN401 - the fields of a request
-        """Ask for an image."""
-        return await self.api.ask(ImageRequest(name=name, **rest))
-
-    async def becomes(self, name: ImageName, *states: str, timeout: float = 120) -> ImageAnswer:  # noqa: ASYNC109
-        """Wait until an image is in one of the states; return what the publisher says of it then."""
-        seen: list[ImageAnswer | None] = [None]
-
-        async def there() -> bool:
-            seen[0] = await self.api.image(name)
-            return seen[0] is not None and seen[0].state in states
-
+    async def run(cls) -> AsyncIterator["ImagePublisher"]:
+        """Listen on the loopback interface."""
+        self = cls()
+        app = web.Application(middlewares=[self._note], client_max_size=1 << 24)
+        app.router.add_post("/v1/images", self._ask)
+        app.router.add_post("/v1/images/checked", self._checked)
+        app.router.add_get("/v1/images", self._list)
+        app.router.add_get("/v1/images/{name:.+}", self._get)
+        app.router.add_delete("/v1/images/{name:.+}", self._delete)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        (port,) = free_ports(1)
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        self.url = f"http://127.0.0.1:{port}"
         try:
-            await wait_until(there, timeout=timeout, what=f"{name} becomes {states}")
-        except TimeoutError as error:
-            raise AssertionError(f"{error}; it is {seen[0]}") from None
-        assert seen[0] is not None
-        return seen[0]
+            yield self
+        finally:
+            await runner.cleanup()
 
-    async def published(self, name: ImageName, **rest: Any) -> ImageAnswer:  # noqa: ANN401 - as `ask`
-        """Ask for an image, and wait until it is published."""
-        await self.ask(name, **rest)
-        return await self.becomes(name, "published")
+    def asked(self) -> list[dict[str, Any]]:
+        """Return the bodies of the requests for images."""
+        return [body for line, body in self.requests if line == "POST /v1/images"]
 
-    async def refused(self, name: ImageName) -> ImageAnswer:
-        """Wait until an image has failed and is not tried again by itself."""
+    def checked(self) -> list[str]:
+        """Return the names that were said to be unchanged."""
+        bodies = [body for line, body in self.requests if line == "POST /v1/images/checked"]
+        return [image["name"] for body in bodies for image in body["images"]]
 
-        async def there() -> bool:
-            image = await self.api.image(name)
-            return image is not None and image.is_refused
+    def removed(self) -> list[str]:
+        """Return the names that were to be removed."""
+        return [line.removeprefix("DELETE /v1/images/") for line, _ in self.requests if line.startswith("DELETE ")]
 
-        await wait_until(there, timeout=120, what=f"{name} is refused")
-        return await self.becomes(name, "failed")
+    def release(self) -> None:
+        """Publish what was held."""
+        self.held = False
+        for document in self.images.values():
+            self._publish(document)
 
-    async def replaced(self, name: ImageName, former: ImageAnswer) -> ImageAnswer:
-        """Wait until another version of an image is published than one that was."""
+    def _publish(self, document: dict[str, Any]) -> None:
+        if document["state"] == "fetching":
+            document.update(state="published", published_digest=document["digest"], published_at=_TIME)
 
-        async def there() -> bool:
-            image = await self.api.image(name)
-            return image is not None and image.published_digest != former.published_digest
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        body = await request.json() if request.can_read_body else None
+        self.requests.append((f"{request.method} {request.path}", body))
+        if self.broken is not None:
+            return web.json_response({"error": "made up"}, status=self.broken)
+        return await handler(request)
 
-        await wait_until(there, timeout=120, what=f"{name} is replaced")
-        return await self.becomes(name, "published")
+    async def _ask(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name, former = body["name"], self.images.get(body["name"], {})
+        if former.get("published_digest") == body["digest"]:
+            return web.json_response(former)
+        document = self.images[name] = {
+            "name": name,
+            "reference": name,
+            "digest": body["digest"],
+            "published_digest": former.get("published_digest"),
+            "state": "fetching",
+            "verified": body.get("verified"),
+            "layers": [{"digest": "c" * 64, "size": 7, "state": "published"}],
+            "bytes_fetched": 5,
+            "bytes_known": 7,
+            "asked_at": _TIME,
+            "updated_at": _TIME,
+        }
+        if name in self.refused:
+            document.update(state="failed", reason=self.refused[name], retryable=False)
+        elif not self.held:
+            self._publish(document)
+        return web.json_response(document, status=202)
 
-    async def metric(self, name: str, **labels: str) -> float:
-        """Read a metric: the sum over all that have these labels."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
-            text = await response.text()
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        lines = [line for line in text.splitlines() if re.match(rf"{name}[ {{]", line)]
-        return sum(float(line.rpartition(" ")[2]) for line in lines if all(part in line for part in wanted))
+    async def _checked(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        published = {name: document.get("published_digest") for name, document in self.images.items()}
+        unknown = [image["name"] for image in body["images"] if published.get(image["name"]) != image["digest"]]
+        return web.json_response({"unknown": unknown})
 
-    def documents(self, name: ImageName) -> dict[str, bytes]:
-        """Return the documents of an image that readers see, by their names."""
-        directory = self.root / ".metadata" / name.path
-        return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.exists() else {}
+    async def _list(self, request: web.Request) -> web.Response:
+        state = request.query.get("state")
+        images = [document for document in self.images.values() if state in (None, document["state"])]
+        return web.json_response({"images": images, "next": None})
 
-    def has(self, *layers: bytes) -> list[bool]:
-        """Say which layers, given by their archives, readers see whole."""
-        return [(self.root / sidecar_path(sha256(layer))).exists() for layer in layers]
+    async def _get(self, request: web.Request) -> web.Response:
+        document = self.images.get(request.match_info["name"])
+        if document is None:
+            return web.json_response({"error": "no such image"}, status=404)
+        return web.json_response(document)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        document = self.images.pop(request.match_info["name"], None)
+        if document is None:
+            return web.json_response({"error": "no such image"}, status=404)
+        return web.json_response({**document, "state": "removing"}, status=202)

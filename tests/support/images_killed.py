@@ -18,7 +18,7 @@ from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.resolver import Resolver
 from services.publisher.pipeline.outcomes import Outcomes
 from services.repository.directory.transaction import DirectoryTransaction
-from tests.support.image_publisher import ImagePublisher
+from tests.support.image_site import ImagePublisher
 
 __all__ = ["PLACES"]
 

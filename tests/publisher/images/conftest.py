@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.image_publisher import ImagePublisher
+from tests.support.image_site import ImagePublisher
 from tests.support.registries import RegistryServer
 
 

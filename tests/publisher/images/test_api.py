@@ -11,7 +11,7 @@ import pytest
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.publisher_api import ImageRequest, PublisherRefusedError
-from tests.support.image_publisher import ImagePublisher
+from tests.support.image_site import ImagePublisher
 from tests.support.publisher import TOKEN
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from harness.processes import wait_until
 from services.common.image_name import ImageName
-from tests.support.image_publisher import ImagePublisher, layer_of, push_image, sha256
+from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
 from tests.support.registries import RegistryServer
 from tests.support.registry_faults import Effect, Fault, FaultyRegistry, changed, refused, stalled
 from tests.support.tars import archive, member

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.processes import wait_until
-from tests.support.image_publisher import ImagePublisher, layer_of, push_image, sha256
+from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
 from tests.support.images_killed import PLACES
 from tests.support.registries import RegistryServer
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.common.digest import Digest
 from services.common.publisher_api import PublisherRefusedError
-from tests.support.image_publisher import ImagePublisher, layer_of, push_image, sha256
+from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
 from tests.support.registries import RegistryServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
