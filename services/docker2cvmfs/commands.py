@@ -17,9 +17,9 @@ from services.docker2cvmfs.progress import choose_progress
 from services.docker2cvmfs.publish import Outcome, Publication, follow
 from services.docker2cvmfs.pull import pull
 from services.docker2cvmfs.status import LayerPlace, locate
-from services.docker2cvmfs.thin_image import build_thin_image, describe
 from services.registry.client import RegistryClient
 from services.registry.images import Image, RawManifest
+from services.thin_image.image import build_thin_image, describe
 
 __all__ = [
     "descriptors",

@@ -6,12 +6,12 @@ from typing import Any
 
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.publish import LayerOutcome, Outcome
-from services.docker2cvmfs.thin_image import ThinImage, build_index
 from services.registry.client import RegistryClient
 from services.registry.images import Image
 from services.registry.options import RegistryOptions
 from services.registry.platform import Platform
 from services.registry.reference import HUB_HOST, ImageReference
+from services.thin_image.image import ThinImage, build_index
 
 __all__ = ["Conversion", "Made", "Published"]
 

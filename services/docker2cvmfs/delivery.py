@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.docker2cvmfs import engine
-from services.docker2cvmfs.outputs import docker_archive, oci_archive, push_image, push_index, write_file
-from services.docker2cvmfs.thin_image import ThinImage
+from services.docker2cvmfs.outputs import docker_archive, oci_archive, write_file
 from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
+from services.thin_image.image import ThinImage
+from services.thin_image.push import push_thin
 
 __all__ = ["Destination", "DockerFile", "Load", "OciFile", "Push", "deliver"]
 
@@ -60,10 +61,7 @@ async def deliver(thin: Sequence[ThinImage], destination: Destination, registry:
     """
     match destination:
         case Push(reference):
-            if len(thin) == 1:
-                digest = await push_image(registry, reference, thin[0])
-            else:
-                digest = await push_index(registry, reference, thin)
+            digest = await push_thin(registry, reference, thin)
             return f"{reference.name}@{digest.oci}"
         case Load(name):
             await engine.load(docker_archive(thin[0], name))

@@ -1,11 +1,10 @@
-"""Where thin images go: a docker archive, an OCI layout, or a registry."""
+"""Files that thin images go to: a docker archive or an OCI layout."""
 
 import io
 import json
 import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +13,9 @@ import aiofiles
 from services.common.digest import Digest
 from services.common.threads import to_end
 from services.docker2cvmfs.errors import OutputError
-from services.docker2cvmfs.thin_image import INDEX_TYPE, MANIFEST_TYPE, Blob, ThinImage, build_index
-from services.registry.client import RegistryClient
-from services.registry.reference import ImageReference
+from services.thin_image.image import INDEX_TYPE, MANIFEST_TYPE, Blob, ThinImage, build_index
 
-__all__ = ["docker_archive", "oci_archive", "push_image", "push_index", "write_file"]
+__all__ = ["docker_archive", "oci_archive", "write_file"]
 
 _LAYOUT_VERSION: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -48,20 +45,6 @@ def oci_archive(images: Sequence[ThinImage], name: str) -> bytes:
     index = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [described]}).encode()
     files = {f"blobs/sha256/{digest}": content for digest, content in _contents(blobs)}
     return _tar({"oci-layout": _LAYOUT_VERSION, "index.json": index, **files})
-
-
-async def push_image(registry: RegistryClient, reference: ImageReference, image: ThinImage) -> Digest:
-    """Push the image of one platform; return the digest of its manifest."""
-    await registry.push_blob(reference, image.layer.content)
-    await registry.push_blob(reference, image.config.content)
-    return await registry.push_manifest(reference, image.manifest.content, MANIFEST_TYPE)
-
-
-async def push_index(registry: RegistryClient, reference: ImageReference, images: Sequence[ThinImage]) -> Digest:
-    """Push images for several platforms and their index; return the digest of the index."""
-    for image in images:
-        await push_image(registry, replace(reference, digest=image.manifest.digest), image)
-    return await registry.push_manifest(reference, build_index(images).content, INDEX_TYPE)
 
 
 async def write_file(path: Path, content: bytes) -> None:

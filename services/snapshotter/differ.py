@@ -22,6 +22,7 @@ from services.common.archive.pack import has_changes, pack
 from services.common.archive.tarwriter import Sink
 from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor
 from services.common.errors import SuiteError
+from services.common.serial import SerialThread
 from services.common.streams import run_in_thread
 from services.node.errors import CommitError
 from services.node.lineage import holds_descriptor
@@ -29,7 +30,6 @@ from services.snapshotter.blobs import DEFAULT_MEDIA_TYPE, MEDIA_TYPES, Blob, wr
 from services.snapshotter.content import ContentStore
 from services.snapshotter.errors import BadRequestError, DeclinedError
 from services.snapshotter.mounts import Mount, read_only_paths, thin_number
-from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.store import SnapshotStore
 from services.snapshotter.unions import Unions

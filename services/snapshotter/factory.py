@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.repository_name import RepositoryName
+from services.common.serial import SerialThread
 from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.house_keeping import HouseKeeper
@@ -15,7 +16,6 @@ from services.node.store import NodeStore
 from services.snapshotter.content import ContentStore
 from services.snapshotter.differ import Differ
 from services.snapshotter.remote import RemoteLayers
-from services.snapshotter.serial import SerialThread
 from services.snapshotter.settings import RemoteSnapshots, SnapshotterSettings
 from services.snapshotter.snapshots import Snapshotter
 from services.snapshotter.store.store import SnapshotStore

@@ -8,6 +8,7 @@ import structlog
 
 from services.common.only_process import only_process
 from services.common.readiness import announce_ready
+from services.common.serial import SerialThread
 from services.common.unix_socket import listen
 from services.node.configuration import Configuration
 from services.node.house_keeping import HouseKeeper
@@ -19,7 +20,6 @@ from services.snapshotter.rpc.diff import DiffHandlers
 from services.snapshotter.rpc.greeting import Greeter
 from services.snapshotter.rpc.server import serve
 from services.snapshotter.rpc.snapshots import SnapshotsHandlers
-from services.snapshotter.serial import SerialThread
 from services.snapshotter.settings import SnapshotterSettings
 
 __all__ = ["run"]
@@ -50,7 +50,7 @@ async def _serve(
         store = None
         if configuration.store is not None:
             store = await stack.enter_async_context(NodeStore(settings=configuration.store))
-        thread = SerialThread()
+        thread = SerialThread("snapshots")
         stack.callback(thread.close)
         front_end = await thread.run(
             lambda: build(settings=settings, limits=configuration.limits, store=store, thread=thread)

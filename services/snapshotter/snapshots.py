@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from services.common.errors import SuiteError
+from services.common.serial import SerialThread
 from services.common.threads import to_end
 from services.common.work_threads import begin_in_thread
 from services.node.house_keeping import HouseKeeper
@@ -15,7 +16,6 @@ from services.node.uses import Uses
 from services.snapshotter.errors import BadRequestError, ExistsError, NotFoundError, PreconditionError
 from services.snapshotter.mounts import Mount, mount_for
 from services.snapshotter.remote import REFERENCE, RemoteLayers
-from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.filters import parse_filters
 from services.snapshotter.store.model import Kind, Snapshot, Usage
 from services.snapshotter.store.store import SnapshotStore

@@ -12,13 +12,13 @@ from typing import Final
 
 from services.common.descriptor import DESCRIPTOR_NAME, ThinDescriptor, ThinLayer
 from services.common.digest import Digest
+from services.common.serial import SerialThread
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.layers import Layer, LayerKind
 from services.node.lineage import Lineage, named_layers, trace_below
 from services.node.lower_directories import LowerDirectories
 from services.node.masks import MaskStore
 from services.node.work_gate import WorkGate
-from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.store import Attributes, SnapshotStore
 

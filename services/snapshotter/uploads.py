@@ -6,12 +6,12 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from services.common.descriptor import ThinDescriptor, ThinLayer
+from services.common.serial import SerialThread
 from services.node.commit import Committer
 from services.node.errors import CommitError
 from services.node.layers import Layer
 from services.node.lineage import Lineage
 from services.node.locks import Locks
-from services.snapshotter.serial import SerialThread
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.store import SnapshotStore
 from services.snapshotter.unions import is_init

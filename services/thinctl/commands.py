@@ -16,7 +16,7 @@ from services.common.publisher_api import (
     CheckSummary,
     Disagreement,
     Layer,
-    NoSuchLayerError,
+    NotKnownError,
     PublisherApi,
     PublisherRefusedError,
     PublisherTimeoutError,
@@ -209,7 +209,7 @@ async def _named(api: PublisherApi, digest: str) -> Layer:
     if len(matching) > 1:
         raise InvalidValueError(f"more than one layer begins with {digest}: give more digits")
     if not matching:
-        raise NoSuchLayerError(
+        raise NotKnownError(
             f"no layer {digest} has been announced or found in the bucket: is it uploaded? `thinctl sweep` looks for it"
         )
     return matching[0]

@@ -4,7 +4,7 @@ from typing import Final
 
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.publisher_api import (
-    NoSuchLayerError,
+    NotKnownError,
     PublisherApiError,
     PublisherTimeoutError,
     PublisherTokenError,
@@ -21,7 +21,7 @@ Exit status:
   2  an argument or a setting is wrong
   3  the publisher does not answer, or cannot do it
   4  the token is missing or wrong
-  5  the publisher has not heard of the layer
+  5  the publisher has not heard of the layer or image
   6  it was not done within --timeout; the publisher goes on
   7  check: repository, journal and bucket disagree in a way that wants mending
   130, 143  interrupted by Ctrl-C or SIGTERM
@@ -30,7 +30,7 @@ Exit status:
 CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (InvalidValueError, 2),
     (PublisherTokenError, 4),
-    (NoSuchLayerError, 5),
+    (NotKnownError, 5),
     (PublisherTimeoutError, 6),
     (PublisherApiError, 3),
     (DisagreementError, 7),

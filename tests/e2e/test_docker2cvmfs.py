@@ -23,7 +23,7 @@ from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.unpack import unpack
 from services.common.digest import Digest
 from services.common.layout import layer_tree
-from services.docker2cvmfs.thin_image import LABEL_DIGEST, LABEL_ORIGIN, LABEL_REPOSITORY
+from services.thin_image.image import LABEL_DIGEST, LABEL_ORIGIN, LABEL_REPOSITORY
 from tests.support.commands import Ended, docker2cvmfs
 from tests.support.e2e import BASE, REPOSITORY, Images, Nodes
 from tests.support.registries import RegistryServer, run_program

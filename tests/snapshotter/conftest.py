@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common.archive.limits import ArchiveLimits
+from services.common.serial import SerialThread
 from services.common.unix_socket import listen
 from services.node.store import NodeStore
 from services.snapshotter.factory import FrontEnd, build
@@ -16,7 +17,6 @@ from services.snapshotter.rpc.diff import DiffHandlers
 from services.snapshotter.rpc.greeting import Greeter
 from services.snapshotter.rpc.server import serve
 from services.snapshotter.rpc.snapshots import SnapshotsHandlers
-from services.snapshotter.serial import SerialThread
 from services.snapshotter.settings import SnapshotterSettings
 from tests.support.containerd import ContainerdClient
 from tests.support.repositories import Repository
@@ -37,7 +37,7 @@ class Snapshotters:
         async with AsyncExitStack() as stack:
             greeter = greeter or Greeter(listen(self.settings.socket, setting="SNAPSHOTTER_SOCKET"))
             stack.callback(greeter.close)
-            thread = SerialThread()
+            thread = SerialThread("snapshots")
             stack.callback(thread.close)
             self.front_end = await thread.run(
                 lambda: build(settings=self.settings, limits=ArchiveLimits(), store=self._store, thread=thread)

@@ -102,6 +102,7 @@ class RegistryServer:
         certificate: tuple[Path, Path] | None = None,
         htpasswd: bool = False,
         token: Mapping[str, str] | None = None,
+        notified: Mapping[str, Mapping[str, list[str]]] | None = None,
     ) -> "AsyncIterator[RegistryServer]":
         """Run a registry.
 
@@ -117,6 +118,8 @@ class RegistryServer:
             Whether `USER` and `PASSWORD` are wanted.
         token
             Settings of the registry's token authentication.
+        notified
+            Headers by the URLs that are notified.
         """
         directory.mkdir(parents=True)
         (port,) = free_ports(1)
@@ -134,6 +137,15 @@ class RegistryServer:
             settings["auth"] = {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}
         if token is not None:
             settings["auth"] = {"token": dict(token)}
+        if notified is not None:
+            # Times are nanoseconds where they have no unit.
+            often = {"timeout": "5s", "threshold": 1000, "backoff": "100ms"}
+            settings["notifications"] = {
+                "endpoints": [
+                    {"name": f"hints{number}", "url": url, "headers": headers, **often}
+                    for number, (url, headers) in enumerate(notified.items())
+                ]
+            }
         (directory / "config.yml").write_text(json.dumps(settings))
         daemon = Daemon(
             "registry", ["docker-registry", "serve", str(directory / "config.yml")], log=directory / "registry.log"

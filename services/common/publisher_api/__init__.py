@@ -2,21 +2,45 @@
 
 from services.common.publisher_api.client import PublisherApi
 from services.common.publisher_api.errors import (
-    NoSuchLayerError,
+    ImagesNotOfferedError,
+    NotKnownError,
     PublisherApiError,
     PublisherRefusedError,
     PublisherTimeoutError,
     PublisherTokenError,
     PublisherUnreachableError,
 )
+from services.common.publisher_api.image_model import (
+    ImageAnswer,
+    ImageCheck,
+    ImageLayer,
+    ImagePage,
+    ImageRequest,
+    ImagesChecked,
+    ImageVersion,
+    ImageVersions,
+    Steps,
+    UnknownImages,
+)
+from services.common.publisher_api.images import ImagesApi
 from services.common.publisher_api.model import CheckSummary, Disagreement, Layer, LayerPage, Status
 
 __all__ = [
     "CheckSummary",
     "Disagreement",
+    "ImageAnswer",
+    "ImageCheck",
+    "ImageLayer",
+    "ImagePage",
+    "ImageRequest",
+    "ImageVersion",
+    "ImageVersions",
+    "ImagesApi",
+    "ImagesChecked",
+    "ImagesNotOfferedError",
     "Layer",
     "LayerPage",
-    "NoSuchLayerError",
+    "NotKnownError",
     "PublisherApi",
     "PublisherApiError",
     "PublisherRefusedError",
@@ -24,4 +48,6 @@ __all__ = [
     "PublisherTokenError",
     "PublisherUnreachableError",
     "Status",
+    "Steps",
+    "UnknownImages",
 ]

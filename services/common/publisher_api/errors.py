@@ -5,7 +5,8 @@ Tree::
     PublisherApiError
     ├── PublisherUnreachableError   there is no answer, or none that a publisher gives
     ├── PublisherTokenError         a change was asked for without the token, or with a wrong one
-    ├── NoSuchLayerError            the publisher has not heard of the layer
+    ├── NotKnownError               the publisher has not heard of the layer or image
+    ├── ImagesNotOfferedError       the publisher is an earlier one, which publishes layers only
     ├── PublisherRefusedError       the publisher cannot do what was asked for, or refused a layer
     └── PublisherTimeoutError       it was not done in the time that was given
 """
@@ -13,7 +14,8 @@ Tree::
 from services.common.errors import SuiteError
 
 __all__ = [
-    "NoSuchLayerError",
+    "ImagesNotOfferedError",
+    "NotKnownError",
     "PublisherApiError",
     "PublisherRefusedError",
     "PublisherTimeoutError",
@@ -34,8 +36,12 @@ class PublisherTokenError(PublisherApiError):
     """A change was asked for without the token, or with a wrong one."""
 
 
-class NoSuchLayerError(PublisherApiError):
-    """The publisher has not heard of the layer."""
+class NotKnownError(PublisherApiError):
+    """The publisher has not heard of the layer or image."""
+
+
+class ImagesNotOfferedError(PublisherApiError):
+    """The publisher is an earlier one, which publishes layers only."""
 
 
 class PublisherRefusedError(PublisherApiError):

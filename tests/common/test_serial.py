@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.snapshotter.serial import SerialThread
+from services.common.serial import SerialThread
 
 
 @pytest.fixture
 def thread() -> Iterator[SerialThread]:
-    thread = SerialThread()
+    thread = SerialThread("jobs")
     yield thread
     thread.close()
 
@@ -76,14 +76,14 @@ async def test_a_caller_who_is_cancelled_goes_on_after_the_job(thread: SerialThr
 
 
 async def test_a_closed_thread_does_nothing() -> None:
-    thread = SerialThread()
+    thread = SerialThread("jobs")
     thread.close()
     with pytest.raises(RuntimeError, match="the program ends"):
         await thread.run(lambda: None)
 
 
 async def test_the_last_job_ends_before_the_thread() -> None:
-    thread, done = SerialThread(), []
+    thread, done = SerialThread("jobs"), []
     job = asyncio.ensure_future(thread.run(lambda: done.append("last")))
     await asyncio.sleep(0)
     thread.close()

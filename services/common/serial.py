@@ -1,4 +1,4 @@
-"""Blocking work on the state of the snapshotter: off the event loop, one job at a time."""
+"""Blocking work on a program's state: off the event loop, one job at a time."""
 
 import asyncio
 import contextlib
@@ -7,15 +7,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from services.common.threads import to_end
 
 __all__ = ["SerialThread"]
 
 _T = TypeVar("_T")
-
-_NAME: Final = "snapshots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +28,18 @@ class SerialThread:
 
     Jobs that wait at the same time are done one after the other, and then answered together: what they have changed is
     brought to the disk once for all of them, and nobody is told of anything that is not there yet.
+
+    Parameters
+    ----------
+    name
+        Name of the thread, for people.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._finish: Callable[[], None] = _nothing
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     def finish_by(self, finish: Callable[[], None]) -> None:

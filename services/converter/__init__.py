@@ -1,0 +1,1 @@
+"""Which images a repository should have: wish lists, polling, webhooks, policies, retention."""

@@ -1,0 +1,1 @@
+"""The dialects of registries: one module each, and `parse` for all of them."""

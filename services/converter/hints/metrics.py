@@ -1,0 +1,29 @@
+"""What is counted of hints."""
+
+from prometheus_client import CollectorRegistry, Counter
+
+__all__ = ["HintMetrics"]
+
+
+class HintMetrics:
+    """Counters of the requests that bring hints, and of the hints in them.
+
+    Parameters
+    ----------
+    registry
+        The converter's.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "converter_hint_requests",
+            "Requests that bring hints, by endpoint (`-` for none that is known) and answer.",
+            ["endpoint", "status"],
+            registry=registry,
+        )
+        self.events = Counter(
+            "converter_hints",
+            "Hints by endpoint and what became of them: taken, repeated, unmatched, ignored, malformed, not_allowed.",
+            ["endpoint", "outcome"],
+            registry=registry,
+        )

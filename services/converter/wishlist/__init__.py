@@ -1,0 +1,1 @@
+"""Wish lists: DUCC's recipes and the suite's own format, from files, directories and URLs."""
