@@ -28,6 +28,7 @@ from services.registry.manifests import MANIFEST_LIMIT, media_type_of, read_conf
 from services.registry.options import RegistryOptions
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
+from services.registry.referrers import Referrer, list_referrers, read_referrers, referrers_tag
 from services.registry.tags import TagLister
 from services.registry.transport import Request, Transport
 from services.registry.uploads import Uploader
@@ -112,21 +113,37 @@ class RegistryClient:
         RegistryError
             The registry failed or refused.
         """
-        reference = self._spoken(reference)
-        request = Request(
-            reference=reference,
-            url=URL(f"{reference.api_url}/{reference.repository}/manifests/{reference.version}"),
-            what=f"reading the manifest of {reference.name}",
-            headers={"Accept": MANIFEST_ACCEPT},
-        )
         try:
-            async for attempt in self._transport.attempts():
-                with attempt:
-                    async with self._transport.send(request, accepted=(200,)) as answer:
-                        return await _read_manifest(answer, reference)
+            return await _get_manifest(self._transport, self._spoken(reference))
         except ImageMissingError as error:
             raise ImageMissingError(f"{error}{await self._suggestion(reference)}") from None
-        raise AssertionError  # attempts end with a result or an error
+
+    async def artifact(self, reference: ImageReference) -> RawManifest | None:
+        """Return the manifest of what accompanies an image, such as its signatures; None where there is none.
+
+        Raises
+        ------
+        RegistryError
+            As `manifest`.
+        """
+        try:
+            return await _get_manifest(self._transport, self._spoken(reference))
+        except ImageMissingError:
+            return None
+
+    async def referrers(self, reference: ImageReference, digest: Digest) -> list[Referrer]:
+        """Return what refers to the image of a digest in an image's repository.
+
+        Raises
+        ------
+        RegistryError
+            As `list_referrers`; a registry that has no API for it has an index, or knows nothing that refers to it.
+        """
+        try:
+            return await list_referrers(self._transport, self._spoken(reference), digest)
+        except ImageMissingError:
+            index = await self.artifact(replace(reference, tag=referrers_tag(digest), digest=None))
+        return [] if index is None else read_referrers(index.content, where=f"what refers to {digest.oci}")
 
     def blob(self, reference: ImageReference, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
         """Stream a blob of an image's repository, verified; close it (`aclosing`) if it is left early.
@@ -230,6 +247,20 @@ def _choose(candidates: tuple[Candidate, ...], platform: Platform, *, where: str
         return candidates[0]
     there = ", ".join(sorted({str(found) for _, found in named})) or "no platform"
     raise PlatformMissingError(f"{where} is not there for {platform} but for {there}: give --platform")
+
+
+async def _get_manifest(transport: Transport, reference: ImageReference) -> RawManifest:
+    request = Request(
+        reference=reference,
+        url=URL(f"{reference.api_url}/{reference.repository}/manifests/{reference.version}"),
+        what=f"reading the manifest of {reference.name}",
+        headers={"Accept": MANIFEST_ACCEPT},
+    )
+    async for attempt in transport.attempts():
+        with attempt:
+            async with transport.send(request, accepted=(200,)) as answer:
+                return await _read_manifest(answer, reference)
+    raise AssertionError  # attempts end with a result or an error
 
 
 async def _read_manifest(answer: Answer, reference: ImageReference) -> RawManifest:

@@ -56,16 +56,13 @@ async def test_pushes_and_deletions_in_a_real_registry_are_hints(
 
             async with (
                 aiohttp.ClientSession() as session,
-                session.delete(
-                    f"{reference.api_url}/physics/tool/manifests/{digest.oci}".replace("https", "http")
-                ) as gone,
+                session.delete(f"http://{registry.address}/v2/physics/tool/manifests/{digest.oci}") as gone,
             ):
                 assert gone.status == 202
             assert await hints.journal.next() == hint(f"{_REGISTRY}/physics/tool:multi")
-    assert metrics.get_sample_value("converter_hints_total", {"endpoint": "distribution", "outcome": "taken"}) == 3
-    assert (
-        metrics.get_sample_value("converter_hints_total", {"endpoint": "distribution", "outcome": "malformed"}) is None
-    )
+    for outcome, count in (("taken", 3), ("malformed", None)):
+        labels = {"endpoint": "distribution", "outcome": outcome}
+        assert metrics.get_sample_value("converter_hint_events_total", labels) == count
 
 
 @asynccontextmanager
