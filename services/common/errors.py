@@ -21,6 +21,7 @@ Tree (each module documents its own branch)::
     ├── PublisherError             services.publisher: journal, notification
     ├── DisagreementError          services.thinctl: repository, journal and bucket disagree
     ├── SetupError                 services.setup: the object store cannot be set up
+    ├── ConverterError             services.converter: wish lists, rounds, webhooks
     └── Docker2CvmfsError          services.docker2cvmfs: the output of a conversion
 """
 

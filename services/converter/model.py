@@ -163,8 +163,8 @@ class Wish:
     platforms: tuple[Platform, ...] = DEFAULT_PLATFORMS
     """The first is the one that the plain name stands for."""
     thin: tuple[ThinTarget, ...] = ()
-    policies: tuple[str, ...] = ()
-    """Names of the signature policies that apply besides those whose patterns match."""
+    policies: tuple[SignaturePolicy, ...] = ()
+    """Those that the wish names, which apply besides those whose patterns match."""
     retention: Retention = DEFAULT_RETENTION
     interval: float | None = None
     """How often the registry is asked; None for the converter's setting."""
@@ -186,6 +186,7 @@ class WishList:
     wishes: Sequence[Wish] = field(default=())
     """In the list's order."""
     policies: tuple[SignaturePolicy, ...] = ()
+    """All that it defines: their patterns apply to the images of every list."""
     complete: bool = True
     """False where something in it could not be read: then nothing follows from what is not in it."""
 

@@ -25,7 +25,7 @@ from services.publisher.work import Resources, build_work
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
-from services.repository.directory import DirectoryRepository
+from services.repository.directory.repository import DirectoryRepository
 from services.repository.interface import Repository
 from services.repository.native.repository import NativeRepository
 from services.repository.native.storage.place import open_storage

@@ -6,7 +6,9 @@ Tree::
     ├── NoTransactionError            no transaction can be opened now
     │   └── ForeignTransactionError   somebody else has one open
     ├── TransactionLeftOpenError      a transaction could neither be published nor aborted
-    └── LayerAdditionError            one layer of a transaction could not be added; the transaction is as before
+    ├── LayerAdditionError            one layer of a transaction could not be added; the transaction is as before
+    ├── LayerRemovalError             one layer could not be taken out; the transaction is as before
+    └── ImageAdditionError            the documents of one image could not be changed; the transaction is as before
     LayerRefusedError                 this layer cannot be published, now or later; its neighbours can
 """
 
@@ -16,8 +18,10 @@ from services.common.errors import SuiteError
 
 __all__ = [
     "ForeignTransactionError",
+    "ImageAdditionError",
     "LayerAdditionError",
     "LayerRefusedError",
+    "LayerRemovalError",
     "NoTransactionError",
     "RepositoryError",
     "TransactionLeftOpenError",
@@ -66,3 +70,11 @@ class TransactionLeftOpenError(RepositoryError):
 
 class LayerAdditionError(RepositoryError):
     """One layer could not be added to a transaction, which is left as if it had never been tried."""
+
+
+class ImageAdditionError(RepositoryError):
+    """The documents of one image could not be put into a transaction, or taken out, which is left as before."""
+
+
+class LayerRemovalError(RepositoryError):
+    """One layer could not be taken out in a transaction, which is left as before."""

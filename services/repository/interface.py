@@ -1,21 +1,34 @@
 """What the publisher needs of a repository, whatever its kind.
 
-A batch is published in four steps: every layer is *prepared* outside any transaction, a transaction is opened, the
-prepared layers are added, and the transaction is published or aborted. Layers are handed over as streams, so a
-repository that writes its own storage format needs no directory in between.
+What is published is layers, and images, which name layers. A batch is published in four steps: every layer is
+*prepared* outside any transaction, a transaction is opened, the prepared layers and the documents of images are added,
+and the transaction is published or aborted. Layers are handed over as streams, so a repository that writes its own
+storage format needs no directory in between.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
+from services.repository.images import ImageDocuments
 from services.repository.layer import VerifiedLayer
 
-__all__ = ["ListedLayer", "OwnTransaction", "PreparedLayer", "Publication", "Repository", "Transaction"]
+__all__ = [
+    "ImageDocuments",
+    "ImageRepository",
+    "ImageTransaction",
+    "ListedLayer",
+    "OwnTransaction",
+    "PreparedLayer",
+    "Publication",
+    "Repository",
+    "Transaction",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +81,44 @@ class Transaction(Protocol):
         """
 
     async def publish(self) -> int | None:
-        """Make everything added visible at once, durably; return the new revision where it is known.
+        """Make everything changed visible at once, durably; return the new revision where it is known.
 
         Raises
         ------
         RepositoryError
             Nothing has been made visible.
+        """
+
+
+class ImageTransaction(Transaction, Protocol):
+    """An open transaction of a repository that images are published to as well."""
+
+    async def put_image(self, documents: ImageDocuments) -> None:
+        """Put the documents of an image in their place, instead of all that there are of it.
+
+        Raises
+        ------
+        ImageAdditionError
+            That cannot be done, as where something is in the way that is not this suite's; the transaction is as if it
+            had never been tried.
+        """
+
+    async def remove_image(self, name: ImageName) -> None:
+        """Take the documents of an image out; nothing happens if there are none.
+
+        Raises
+        ------
+        ImageAdditionError
+            That cannot be done; the transaction is as if it had never been tried.
+        """
+
+    async def remove_layer(self, digest: Digest) -> None:
+        """Take a layer and its sidecar out; nothing happens if it is not there.
+
+        Raises
+        ------
+        LayerRemovalError
+            That cannot be done; the transaction is as if it had never been tried.
         """
 
 
@@ -148,3 +193,28 @@ class Repository(Protocol):
         NoTransactionError
             None can be opened for another reason.
         """
+
+
+class ImageRepository(Repository, Protocol):
+    """A repository that images are published to as well."""
+
+    async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
+        """Return the published documents of an image by their paths below `.metadata`, all of one revision.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def list_images(self) -> Sequence[ImageName]:
+        """List the published images in the order of their names.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    def transaction(self, token: str) -> AbstractAsyncContextManager[ImageTransaction]:
+        """Open a transaction, as `Repository.transaction` does."""

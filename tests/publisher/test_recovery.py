@@ -37,7 +37,7 @@ def _check_what_is_visible(root: Path, archives: list[LayerArchive]) -> int:
         batches.setdefault((root / layer_home(archive.digest)).readlink().parts[-2], set()).add(archive.digest)
     # All of a batch, or none of it.
     for revision, digests in batches.items():
-        assert digests == set(os.listdir(root / ".batches" / revision))
+        assert digests == {entry.name for entry in (root / ".batches" / revision).glob("[0-9a-f]" * 64)}
     return len(visible)
 
 

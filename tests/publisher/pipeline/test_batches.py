@@ -17,7 +17,7 @@ from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.failures import Failures, RetryTimes
 from services.publisher.pipeline.progress import Progress
 from services.publisher.pipeline.ready import ReadyLayer
-from services.repository.directory import DirectoryRepository
+from services.repository.directory.repository import DirectoryRepository
 from tests.support.journal import recorded
 from tests.support.publisher import REPOSITORY, make_layer, verified
 

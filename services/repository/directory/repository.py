@@ -1,48 +1,42 @@
-"""A repository that is a plain directory tree, for machines without CVMFS.
-
-A batch appears all at once, for readers and across a kill or a power failure, because one rename makes it visible::
-
-    .batches/.prepared-DIGEST/      a layer being unpacked, its sidecar beside it
-    .batches/.staging-TOKEN/DIGEST  the layers of the open transaction
-    .layers/XX/DIGEST               -> ../../.batches/REVISION/DIGEST   dangling until the rename
-    DIGEST                          -> .layers/XX/DIGEST/layerfs        (layout flat)
-    .batches/REVISION/              the renamed .staging-TOKEN: everything above resolves from here on
-
-Deletions are listed in the sidecars and have nothing in the tree, as in CVMFS, so that a driver sees one encoding.
-"""
+"""The tree, and what is published in it."""
 
 import asyncio
 import contextlib
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from services.common.archive.ondisk import ListedDeletions
 from services.common.archive.unpack import unpack
 from services.common.deletion import TreeDeletionError, delete_tree
 from services.common.digest import Digest
-from services.common.durable import sync_directory, sync_tree, write_file
-from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
+from services.common.durable import sync_tree, write_file
+from services.common.image_name import ImageName
+from services.common.layout import LayerLayout, layer_home, sidecar_path
 from services.common.lock_file import LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
-from services.repository.errors import LayerAdditionError, NoTransactionError, RepositoryError
+from services.repository.directory.batches import PREPARED, Batches
+from services.repository.directory.images import ImageIndex, NewIndex, staged_links
+from services.repository.directory.record import remove_dangling
+from services.repository.directory.transaction import HOME_LINK, DirectoryTransaction
+from services.repository.errors import NoTransactionError, RepositoryError
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
 from services.repository.layer import VerifiedLayer
 from services.repository.listing import list_tree
 
 __all__ = ["DirectoryRepository"]
 
-_BATCHES: Final = ".batches"
 _STAGING: Final = ".staging-"
-_PREPARED: Final = ".prepared-"
-_HOME_LINK = re.compile(r"\.\./\.\./\.batches/([0-9]{1,18})/[0-9a-f]{64}")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+_Result = TypeVar("_Result")
 
 
 class DirectoryRepository:
@@ -65,9 +59,9 @@ class DirectoryRepository:
         self._root = root
         self._layout = layout
         self._threads = threads
-        self._batches = root / _BATCHES
+        self._batches = Batches(root)
+        self._images = ImageIndex(root=root, batches=self._batches.path, head=self._batches.head)
         self._turn = asyncio.Lock()
-        self._revision = 0
         self._stack = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -78,15 +72,14 @@ class DirectoryRepository:
         RepositoryError
             Another publisher writes here, or this process may not do what layers need.
         """
-        self._batches.mkdir(parents=True, exist_ok=True)
+        batches = self._batches.path
+        batches.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:
-                stack.enter_context(
-                    locked(self._batches / ".lock", otherwise=f"another publisher writes to {self._root}")
-                )
+                stack.enter_context(locked(batches / ".lock", otherwise=f"another publisher writes to {self._root}"))
             except LockError as error:
                 raise RepositoryError(str(error)) from error
-            _check_privileges(self._batches)
+            _check_privileges(batches)
             self._stack = stack.pop_all()
         return self
 
@@ -101,13 +94,12 @@ class DirectoryRepository:
         await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
-        names = os.listdir(self._batches)
-        self._revision = max((int(name) for name in names if name.isdecimal()), default=0)
-        for name in names:
-            path = self._batches / name
-            if name.startswith(_STAGING):
-                self._remove_staging(path)
-            elif name.startswith(_PREPARED):
+        self._batches.finish()
+        for name in os.listdir(self._batches.path):
+            path = self._batches.path / name
+            if name.startswith(_STAGING) or self._batches.is_unpublished(name):
+                self._undo(path)
+            elif name.startswith(PREPARED):
                 delete_tree(path)
 
     async def check(self) -> None:
@@ -115,13 +107,13 @@ class DirectoryRepository:
 
         def probe(_stop: Stop) -> None:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(self._batches / ".probe")
-            os.rmdir(self._batches / ".probe")
+                os.mkdir(self._batches.path / ".probe")
+            os.rmdir(self._batches.path / ".probe")
 
         try:
             await in_thread(self._threads, probe)
         except OSError as error:
-            raise RepositoryError(f"{self._batches} cannot be written: {error.strerror}") from error
+            raise RepositoryError(f"{self._batches.path} cannot be written: {error.strerror}") from error
 
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer."""
@@ -130,25 +122,22 @@ class DirectoryRepository:
             os.stat(self._root / sidecar_path(digest))
         except FileNotFoundError:
             return None
-        match = _HOME_LINK.fullmatch(target)
+        match = HOME_LINK.fullmatch(target)
         return Publication(revision=int(match[1]) if match else None)
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
         """List published layers; what a batch under way will bring is none of them."""
-        try:
-            return await in_thread(self._threads, lambda _stop: list_tree(self._root, shard, self._layout))
-        except OSError as error:
-            raise RepositoryError(f"{self._root} cannot be read: {error}") from error
+        return await self._reading(lambda: list_tree(self._root, shard, self._layout))
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Unpack a layer where no reader looks, with its sidecar, and bring it to the disk."""
         try:
             return await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
         except OSError as error:
-            raise RepositoryError(f"cannot unpack the layer below {self._batches}: {error}") from error
+            raise RepositoryError(f"cannot unpack the layer below {self._batches.path}: {error}") from error
 
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> PreparedLayer:
-        home = self._batches / f"{_PREPARED}{layer.digest}"
+        home = self._batches.path / f"{PREPARED}{layer.digest}"
         delete_tree(home)
         tree = home / "layerfs"
         try:
@@ -169,23 +158,37 @@ class DirectoryRepository:
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Remove what `prepare` unpacked."""
-        home = self._batches / f"{_PREPARED}{prepared.layer.digest}"
+        home = self._batches.path / f"{PREPARED}{prepared.layer.digest}"
         await in_thread(self._threads, lambda _stop: delete_tree(home))
 
+    async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
+        """Return the documents of an image, all of one revision."""
+        return await self._reading(lambda: self._images.read(name))
+
+    async def list_images(self) -> Sequence[ImageName]:
+        """List the images."""
+        return await self._reading(self._images.names)
+
+    async def _reading(self, work: Callable[[], _Result]) -> _Result:
+        try:
+            return await in_thread(self._threads, lambda _stop: work())
+        except OSError as error:
+            raise RepositoryError(f"{self._root} cannot be read: {error}") from error
+
     @asynccontextmanager
-    async def transaction(self, token: str) -> AsyncIterator["_Transaction"]:
+    async def transaction(self, token: str) -> AsyncIterator[DirectoryTransaction]:
         """Open a transaction."""
         async with self._turn:
-            staging = self._batches / f"{_STAGING}{token}"
+            staging = self._batches.path / f"{_STAGING}{token}"
             try:
-                os.mkdir(staging, 0o700)
+                await in_thread(self._threads, lambda _stop: self._begin(staging))
             except OSError as error:
-                raise NoTransactionError(f"no batch can be begun in {self._batches}: {error}") from error
+                raise NoTransactionError(f"no batch can be begun in {self._batches.path}: {error}") from error
             try:
-                yield _Transaction(
-                    root=self._root,
+                yield DirectoryTransaction(
+                    batches=self._batches,
                     staging=staging,
-                    revision=self._revision + 1,
+                    images=NewIndex(self._images, staging),
                     layout=self._layout,
                     threads=self._threads,
                 )
@@ -194,78 +197,24 @@ class DirectoryRepository:
             finally:
                 await in_thread(self._threads, lambda _stop: self._end(staging))
 
+    def _begin(self, staging: Path) -> None:
+        self._batches.finish()  # unless it is already
+        os.mkdir(staging, 0o700)
+
     def _end(self, staging: Path) -> None:
-        if staging.exists():
-            self._remove_staging(staging)
-        else:
-            self._revision += 1
+        for path in (staging, self._batches.next):
+            if path.exists():
+                self._undo(path)
 
-    def _remove_staging(self, staging: Path) -> None:
+    def _undo(self, batch: Path) -> None:
         """Undo a transaction that has not been published."""
-        for name in os.listdir(staging):
-            digest = Digest(name)
-            for link in (self._root / layer_home(digest), self._root / digest):
+        remove_dangling(self._root, staged_links(batch))
+        for name in os.listdir(batch):
+            if _DIGEST.fullmatch(name):
                 # Of a layer that is published already the links lead somewhere and stay.
-                if link.is_symlink() and not link.exists():
-                    link.unlink()
-        delete_tree(staging)
-
-
-class _Transaction:
-    """The layers of one batch, in a directory that becomes the batch by its renaming."""
-
-    def __init__(self, *, root: Path, staging: Path, revision: int, layout: LayerLayout, threads: Executor) -> None:
-        self._root = root
-        self._staging = staging
-        self._revision = revision
-        self._layout = layout
-        self._threads = threads
-        self._digests: list[Digest] = []
-
-    async def add(self, prepared: PreparedLayer) -> None:
-        """Move a prepared layer into the batch."""
-        digest = prepared.layer.digest
-        for path in (self._root / layer_home(digest), self._root / digest):
-            if path.exists():  # a link that leads nowhere is of an earlier attempt, and does not
-                raise LayerAdditionError(f"{path} is there already, and is no layer that this publisher knows")
-        home = self._staging / digest
-        try:
-            os.rename(self._staging.parent / f"{_PREPARED}{digest}", home)
-            home.chmod(0o755)
-        except OSError as error:
-            raise LayerAdditionError(f"layer {digest} cannot be staged: {error}") from error
-        self._digests.append(digest)
-
-    async def publish(self) -> int:
-        """Make the batch visible by one renaming."""
-        return await in_thread(self._threads, lambda _stop: self._publish())
-
-    def _publish(self) -> int:
-        batches = self._staging.parent
-        changed = {self._staging, self._root}
-        for digest in self._digests:
-            changed |= self._link(digest)
-        self._staging.chmod(0o755)
-        for directory in changed:
-            sync_directory(directory)
-        os.rename(self._staging, batches / str(self._revision))
-        sync_directory(batches)
-        return self._revision
-
-    def _link(self, digest: Digest) -> set[Path]:
-        home = self._root / layer_home(digest)
-        home.parent.mkdir(parents=True, exist_ok=True)
-        _replace_link(f"../../{_BATCHES}/{self._revision}/{digest}", home)
-        if self._layout is LayerLayout.FLAT:
-            _replace_link(layer_tree(digest), self._root / digest)
-        return {home.parent, home.parent.parent}
-
-
-def _replace_link(target: str, link: Path) -> None:
-    # One may be left of a transaction that a kill ended.
-    if link.is_symlink() and not link.exists():
-        link.unlink()
-    os.symlink(target, link)
+                remove_dangling(self._root, (layer_home(Digest(name)), name))
+        self._images.sweep(self._batches.superseded())
+        self._batches.forget(batch)
 
 
 def _check_privileges(directory: Path) -> None:

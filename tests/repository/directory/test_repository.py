@@ -18,7 +18,7 @@ from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.sidecar import LayerSidecar
-from services.repository.directory import DirectoryRepository
+from services.repository.directory.repository import DirectoryRepository
 from services.repository.errors import LayerAdditionError, LayerRefusedError, RepositoryError
 from services.repository.interface import ListedLayer, PreparedLayer, Publication
 from tests.support.publisher import REPOSITORY, make_layer, verified

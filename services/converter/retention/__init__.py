@@ -1,0 +1,1 @@
+"""Which images a repository need not have any more."""

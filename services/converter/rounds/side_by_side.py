@@ -1,0 +1,33 @@
+"""The same work on many things, a few at a time."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final, TypeVar
+
+from services.common.together import together
+
+__all__ = ["WORKERS", "side_by_side"]
+
+_Item = TypeVar("_Item")
+
+WORKERS: Final = 8
+"""Things that are worked on at a time: tasks take memory, so there are never as many of them as there are things."""
+
+
+async def side_by_side(
+    items: Iterable[_Item], work: Callable[[_Item], Awaitable[object]], *, workers: int = WORKERS
+) -> None:
+    """Do a work for every item; the first failure ends the others, and is raised."""
+    waiting = iter(items)
+    async with together() as group:
+        for first in _first(waiting, workers):
+            group.create_task(_each(first, waiting, work))
+
+
+def _first(items: Iterator[_Item], count: int) -> list[_Item]:
+    return [item for item, _ in zip(items, range(count), strict=False)]
+
+
+async def _each(first: _Item, others: Iterator[_Item], work: Callable[[_Item], Awaitable[object]]) -> None:
+    await work(first)
+    for item in others:
+        await work(item)

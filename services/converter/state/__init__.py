@@ -1,0 +1,1 @@
+"""What the converter remembers of every wish and image, on disk."""

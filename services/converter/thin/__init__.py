@@ -1,0 +1,1 @@
+"""Thin images of what has been published."""

@@ -1,0 +1,33 @@
+"""Settings of wish lists, which the converter's settings have among their own."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, PositiveFloat
+
+from services.common.settings import CommaSeparated, Settings
+from services.converter.wishlist.sources.places import Place, parse_place
+
+__all__ = ["WishListSettings"]
+
+
+def _checked(text: str) -> str:
+    parse_place(text)
+    return text
+
+
+class WishListSettings(Settings):
+    """What the converter's settings derive from, for wish lists."""
+
+    wish_lists: CommaSeparated[Annotated[str, AfterValidator(_checked)]] = ()
+    """Where the wish lists are: files, directories (each *.yaml and *.yml in it), and https URLs, separated by commas.
+    Where two wishes of the same priority name one image, the first counts."""
+    wish_lists_timeout: PositiveFloat = 30
+    """Longest time to fetch a list from a URL, in seconds."""
+    wish_lists_ca_file: Path | None = None
+    """Certificates that web servers of wish lists are trusted by, besides the system's."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where the wish lists are."""
+        return tuple(map(parse_place, self.wish_lists))

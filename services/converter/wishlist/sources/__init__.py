@@ -1,0 +1,1 @@
+"""Where wish lists are: files, directories and URLs, each with its last good version."""

@@ -1,0 +1,86 @@
+"""What a batch leaves to be done when it is visible, written before that, so that a kill in between loses nothing."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from services.common.deletion import delete_tree
+from services.common.durable import write_file
+from services.repository.errors import RepositoryError
+
+__all__ = ["Leftovers", "remove_dangling"]
+
+_FILE: Final = "leftovers.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """Links and directories that a batch has no use for; paths are relative to the repository's root."""
+
+    links: Sequence[str] = ()
+    """Links that lead nowhere when the batch is visible, and are removed then."""
+    layers: Mapping[str, str] = field(default_factory=dict)
+    """The homes of layers that it removes: where the links lead, by their paths."""
+    superseded: Sequence[str] = ()
+    """Directories that nobody reaches any more; they are deleted with the next batch, when nobody reads them."""
+    before: Sequence[str] = ()
+    """What the batch before has superseded."""
+
+    @classmethod
+    def read(cls, batch: Path) -> Self:
+        """Read what a batch has left; nothing where it says nothing.
+
+        Raises
+        ------
+        RepositoryError
+            The record is damaged.
+        """
+        file = batch / _FILE
+        try:
+            return cls(**json.loads(file.read_bytes()))
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, TypeError) as error:
+            raise RepositoryError(f"{file} is damaged: {error}") from error
+
+    def write(self, batch: Path) -> None:
+        """Write it into a batch that is not visible yet."""
+        record = {
+            "links": list(self.links),
+            "layers": dict(self.layers),
+            "superseded": list(self.superseded),
+            "before": list(self.before),
+        }
+        write_file(batch / _FILE, json.dumps(record).encode())
+
+    def clear(self, root: Path) -> None:
+        """Remove what is to go; may be repeated."""
+        for home, target in self.layers.items():
+            link = root / home
+            if link.is_symlink() and os.readlink(link) == target:
+                link.unlink()
+        remove_dangling(root, self.links)
+        for directory in self.before:
+            delete_tree(root / directory)
+
+
+def remove_dangling(root: Path, links: Iterable[str]) -> None:
+    """Remove links that lead nowhere, and the directories that have nothing else in them."""
+    for link in links:
+        path = root / link
+        if path.is_symlink() and not path.exists():
+            path.unlink()
+            _prune(root, path)
+
+
+def _prune(root: Path, path: Path) -> None:
+    for directory in path.parents:
+        if directory == root:
+            return
+        try:
+            directory.rmdir()
+        except OSError:  # something else is in it
+            return

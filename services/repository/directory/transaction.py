@@ -1,0 +1,133 @@
+"""The layers and images of one batch, in a directory that becomes the batch."""
+
+import os
+import re
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from services.common.digest import Digest
+from services.common.image_name import ImageName
+from services.common.layout import LayerLayout, layer_home, layer_tree
+from services.common.threads import in_thread
+from services.repository.directory.batches import BATCHES, PREPARED, Batches
+from services.repository.directory.images import NewIndex
+from services.repository.directory.record import Leftovers
+from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
+from services.repository.images import ImageDocuments
+from services.repository.interface import PreparedLayer
+
+__all__ = ["HOME_LINK", "DirectoryTransaction"]
+
+_log: Final = structlog.get_logger(__name__)
+
+HOME_LINK: Final = re.compile(r"\.\./\.\./\.batches/([0-9]{1,18})/[0-9a-f]{64}")
+"""Where the link of a layer's home leads."""
+
+
+class DirectoryTransaction:
+    """An open transaction.
+
+    Parameters
+    ----------
+    batches
+        Those of the repository.
+    staging
+        Directory of the transaction.
+    images
+        What it changes of the images.
+    layout
+        Paths that thin images name.
+    threads
+        Where blocking work runs.
+    """
+
+    def __init__(
+        self, *, batches: Batches, staging: Path, images: NewIndex, layout: LayerLayout, threads: Executor
+    ) -> None:
+        self._batches = batches
+        self._root = batches.root
+        self._staging = staging
+        self._images = images
+        self._layout = layout
+        self._threads = threads
+        self._digests: list[Digest] = []
+        self._removed: dict[Digest, str] = {}
+
+    async def add(self, prepared: PreparedLayer) -> None:
+        """Move a prepared layer into the batch."""
+        digest = prepared.layer.digest
+        for path in (self._root / layer_home(digest), self._root / digest):
+            if path.exists():  # a link that leads nowhere is of an earlier attempt, and does not
+                raise LayerAdditionError(f"{path} is there already, and is no layer that this publisher knows")
+        home = self._staging / digest
+        try:
+            os.rename(self._staging.parent / f"{PREPARED}{digest}", home)
+            home.chmod(0o755)
+        except OSError as error:
+            raise LayerAdditionError(f"layer {digest} cannot be staged: {error}") from error
+        self._digests.append(digest)
+
+    async def put_image(self, documents: ImageDocuments) -> None:
+        """Write the documents of an image into the batch."""
+        await in_thread(self._threads, lambda _stop: self._images.put(documents))
+
+    async def remove_image(self, name: ImageName) -> None:
+        """Take an image out with the batch."""
+        await in_thread(self._threads, lambda _stop: self._images.remove(name))
+
+    async def remove_layer(self, digest: Digest) -> None:
+        """Take a layer out when the batch is visible."""
+        home = self._root / layer_home(digest)
+        if not os.path.lexists(home):
+            return
+        target = os.readlink(home) if home.is_symlink() else ""
+        if HOME_LINK.fullmatch(target) is None:
+            raise LayerRemovalError(f"{home} is nothing that this suite has published: remove it by hand")
+        self._removed[digest] = target
+
+    async def publish(self) -> int:
+        """Make the batch visible by one renaming."""
+        return await in_thread(self._threads, lambda _stop: self._publish())
+
+    def _publish(self) -> int:
+        changed = {self._root}
+        for digest in self._digests:
+            home = self._root / layer_home(digest)
+            changed |= self._link(home, f"../../{BATCHES}/{self._batches.revision + 1}/{digest}")
+            if self._layout is LayerLayout.FLAT:
+                changed |= self._link(self._root / digest, layer_tree(digest))
+        for link, target in self._images.links():
+            changed |= self._link(link, target)
+        self._leftovers().write(self._staging)
+        self._images.write(self._batches.revision + 1)
+        revision = self._batches.publish(self._staging, changed)
+        try:
+            self._batches.finish()
+        except (OSError, RepositoryError) as error:
+            _log.warning("what a batch has left to be done is done with the next one", reason=str(error))
+        return revision
+
+    def _leftovers(self) -> Leftovers:
+        root = self._root.resolve()
+        links = [str(link.relative_to(self._root)) for link in self._images.dangling()]
+        superseded = [str(path.relative_to(root)) for path in self._images.superseded()]
+        superseded += [os.path.normpath(f"{layer_home(digest)}/../{to}") for digest, to in self._removed.items()]
+        return Leftovers(
+            links=[*links, *self._removed],
+            layers={layer_home(digest): target for digest, target in self._removed.items()},
+            superseded=superseded,
+            before=self._batches.superseded(),
+        )
+
+    def _link(self, link: Path, target: str) -> set[Path]:
+        """Make a link, with the directories above it; return all directories that may have got something new."""
+        link.parent.mkdir(parents=True, exist_ok=True)
+        # One may be left of a transaction that a kill ended.
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+        if not link.is_symlink():
+            link.symlink_to(target)
+        return {path for path in link.parents if path.is_relative_to(self._root)}
