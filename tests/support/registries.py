@@ -15,7 +15,7 @@ from harness.processes import Daemon
 from services.registry.credentials import DockerCredentials
 from services.registry.options import RegistryOptions
 
-__all__ = ["PASSWORD", "USER", "Authority", "RegistryServer", "impatient", "run_program"]
+__all__ = ["PASSWORD", "USER", "Authority", "RegistryServer", "impatient", "patient", "run_program"]
 
 USER: Final = "somebody"
 PASSWORD: Final = "s3cret:word"  # noqa: S105 - of a test
@@ -34,6 +34,11 @@ def impatient(**changes: Any) -> RegistryOptions:  # noqa: ANN401 - the fields o
         longest_wait=5.0,
     )
     return replace(options, **changes)
+
+
+def patient(**changes: Any) -> RegistryOptions:  # noqa: ANN401 - the fields of the options
+    """The same for tests in which no time runs out, however busy the machine is."""
+    return replace(impatient(connect_timeout=60.0, read_timeout=60.0, longest_wait=60.0), **changes)
 
 
 async def run_program(*argv: str, env: Mapping[str, str] | None = None) -> str:
