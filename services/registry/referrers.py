@@ -20,6 +20,8 @@ from services.registry.transport import Request, Transport
 __all__ = ["Referrer", "list_referrers", "read_referrers", "referrers_tag"]
 
 _PAGES: Final = 10
+_NO_API: Final = (404, 405, 501)
+"""How registries answer that do not know the API; most not in the form of their other errors."""
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 
 
@@ -38,13 +40,11 @@ def referrers_tag(digest: Digest) -> str:
     return f"sha256-{digest}"
 
 
-async def list_referrers(transport: Transport, reference: ImageReference, digest: Digest) -> list[Referrer]:
-    """Return what refers to the image of a digest, by the registry's API.
+async def list_referrers(transport: Transport, reference: ImageReference) -> list[Referrer] | None:
+    """Return what refers to an image that is named by its digest; None where the registry has no API to tell.
 
     Raises
     ------
-    ImageMissingError
-        The registry has no such API.
     InvalidAnswerError
         An answer is not of its form, or there is no end of pages.
     RegistryError
@@ -52,13 +52,16 @@ async def list_referrers(transport: Transport, reference: ImageReference, digest
     """
     request = Request(
         reference=reference,
-        url=URL(f"{reference.api_url}/{reference.repository}/referrers/{digest.oci}"),
-        what=f"listing what refers to {digest.oci} in {reference.authority}/{reference.repository}",
+        url=URL(f"{reference.api_url}/{reference.repository}/referrers/{reference.version}"),
+        what=f"listing what refers to {reference.version} in {reference.authority}/{reference.repository}",
         headers={"Accept": INDEX_TYPES[0]},
     )
     found: list[Referrer] = []
     for _ in range(_PAGES):
-        content, link = await _page(transport, request)
+        page = await _page(transport, request)
+        if page is None:
+            return None
+        content, link = page
         found += read_referrers(content, where=request.what)
         following = _NEXT.search(link)
         if following is None:
@@ -67,10 +70,12 @@ async def list_referrers(transport: Transport, reference: ImageReference, digest
     raise InvalidAnswerError(f"{request.what}: more than {_PAGES} pages, which is no honest answer")
 
 
-async def _page(transport: Transport, request: Request) -> tuple[bytes, str]:
+async def _page(transport: Transport, request: Request) -> tuple[bytes, str] | None:
     async for attempt in transport.attempts():
         with attempt:
-            async with transport.send(request, accepted=(200,)) as answer:
+            async with transport.send(request, accepted=(200, *_NO_API)) as answer:
+                if answer.status in _NO_API:
+                    return None
                 return await answer.body(MANIFEST_LIMIT), answer.headers.get("Link", "")
     raise AssertionError  # attempts end with a result or an error
 

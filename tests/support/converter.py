@@ -21,7 +21,6 @@ from services.converter.rounds.settings import RoundsSettings
 from services.converter.state.clock import MachineClock
 from services.converter.state.state import State
 from services.registry.client import RegistryClient
-from services.registry.images import RawManifest
 from services.registry.reference import ImageReference
 from tests.support.image_publisher import ImagePublisher
 from tests.support.oci import push_image_of_blob
@@ -31,13 +30,6 @@ __all__ = ["REPOSITORY", "SOURCE", "Clocks", "Lists", "Rig", "Verifier", "push_s
 
 REPOSITORY = RepositoryName("images.example.org")
 SOURCE = "wishes.yaml"
-
-
-class Heading(RegistryClient):
-    """A client that finds out digests."""
-
-    async def head(self, reference: ImageReference) -> RawManifest:
-        return await self.manifest(reference)
 
 
 class Clocks(MachineClock):
@@ -128,7 +120,7 @@ class Rig:
             state = await stack.enter_async_context(self.state())
             places = {REPOSITORY: (self.publisher.url, SecretStr("a token of the test"))}
             publishers = await stack.enter_async_context(Publishers(places=places, state=state))
-            registry = await stack.enter_async_context(Heading(options=impatient(attempts=1)))
+            registry = await stack.enter_async_context(RegistryClient(options=impatient(attempts=1)))
             notifications = await stack.enter_async_context(Notifications(self.notifications))
             yield await stack.enter_async_context(
                 Rounds(

@@ -35,9 +35,16 @@ async def test_pushes_and_deletions_in_a_real_registry_are_hints(
     app.add_routes(hints.routes)
     write_image(tmp_path / "image", (archive(member(b"file", b"content")),), tag="v1")
     async with TestServer(app) as server:
-        url = str(server.make_url("/v1/hints/distribution"))
+        endpoint = {
+            "name": "converter",
+            "url": str(server.make_url("/v1/hints/distribution")),
+            "headers": {"Authorization": [_BEARER]},
+            "timeout": "5s",
+            "threshold": 1000,
+            "backoff": "100ms",
+        }
         async with (
-            RegistryServer.run(tmp_path / "registry", notified={url: {"Authorization": [_BEARER]}}) as registry,
+            RegistryServer.run(tmp_path / "registry", notifications=[endpoint]) as registry,
             RegistryClient(options=impatient()) as client,
         ):
             await registry.push(f"oci:{tmp_path / 'image'}:v1", "physics/tool:v1", "--preserve-digests")
