@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -19,14 +19,17 @@ from services.publisher.handlers.health import Health
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.trust import TrustWatch
+from services.publisher.projects import Projects
 from services.publisher.routes import build_routes
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.work import Resources, build_work
+from services.registry.client import RegistryClient
+from services.registry.options import RegistryOptions
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
 from services.repository.directory.repository import DirectoryRepository
-from services.repository.interface import Repository
+from services.repository.interface import ImageRepository
 from services.repository.native.repository import NativeRepository
 from services.repository.native.storage.place import open_storage
 from services.repository.native.trust.keeper import WhitelistKeeper
@@ -49,7 +52,10 @@ class Publisher:
 
 @asynccontextmanager
 async def build_publisher(
-    settings: PublisherSettings, store_settings: ObjectStoreSettings, limits: ArchiveLimits
+    settings: PublisherSettings,
+    store_settings: ObjectStoreSettings,
+    limits: ArchiveLimits,
+    registry_options: RegistryOptions,
 ) -> AsyncIterator[Publisher]:
     """Build everything; it is closed at the end of the context.
 
@@ -69,6 +75,7 @@ async def build_publisher(
         )
         journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
+        registries = await stack.enter_async_context(RegistryClient(options=registry_options))
         threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")
         stack.callback(threads.shutdown)
         repository = await _repository(settings, stack, threads, journal)
@@ -83,17 +90,26 @@ async def build_publisher(
             journal=journal,
             store=store,
             repository=repository,
+            registries=registries,
             threads=threads,
             metrics=Metrics(),
             directories=directories,
         )
+        projects = Projects(settings.projects)
+        await projects.load()
+        health.warnings["projects"] = projects.warning
         work = build_work(resources)
-        app = create_app(build_routes(resources, work, bucket=store_settings.bucket, health=health, trust=trust))
+        routes = build_routes(
+            resources, work, bucket=store_settings.bucket, health=health, trust=trust, projects=projects
+        )
+        app = create_app(routes)
         services = (work.pipeline.run, work.sweep.run)
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
 
 
-def _trust(repository: Repository, threads: ThreadPoolExecutor, health: Health) -> WhitelistKeeper | TrustWatch | None:
+def _trust(
+    repository: ImageRepository, threads: ThreadPoolExecutor, health: Health
+) -> WhitelistKeeper | TrustWatch | None:
     """Give who looks for how long clients trust the repository; None if for ever."""
     if isinstance(repository, NativeRepository):
         keeper = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
@@ -104,7 +120,7 @@ def _trust(repository: Repository, threads: ThreadPoolExecutor, health: Health) 
 
 async def _repository(
     settings: PublisherSettings, stack: AsyncExitStack, threads: ThreadPoolExecutor, journal: Journal
-) -> Repository:
+) -> ImageRepository:
     name = RepositoryName(settings.repository)
     if settings.repository_kind is RepositoryKind.CVMFS_SERVER:
         tool = CvmfsServer(
@@ -116,7 +132,7 @@ async def _repository(
             ),
             record_process=journal.works_on,
         )
-        return CvmfsServerRepository(
+        server = CvmfsServerRepository(
             place=Place(
                 name=name,
                 mount=settings.cvmfs_mount,
@@ -128,6 +144,7 @@ async def _repository(
             patience=settings.cvmfs_publish_timeout,
             threads=threads,
         )
+        return cast("ImageRepository", server)
     if settings.repository_kind is RepositoryKind.NATIVE:
         state = settings.state / "native" / name
         native = NativeRepository(
@@ -138,7 +155,7 @@ async def _repository(
             layout=settings.layout,
             threads=threads,
         )
-        return await stack.enter_async_context(native)
+        return cast("ImageRepository", await stack.enter_async_context(native))
     if settings.directory is None:
         raise SettingsError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
     repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout, threads=threads)

@@ -8,17 +8,13 @@ import click
 from services.common.command_line import run_async, write_document
 from services.common.errors import SuiteError
 from services.common.logs import configure_logging
-from services.converter.errors import ConverterError
+from services.converter.errors import RoundFailedError
 from services.converter.process import run_forever, run_once
 from services.converter.rounds.rounds import OnceResult
 from services.converter.settings import ConverterSettings
 from services.registry.options import RegistryOptions
 
-__all__ = ["RoundFailedError", "once", "run"]
-
-
-class RoundFailedError(ConverterError):
-    """A round came to its end, and not everything is as the wish lists say."""
+__all__ = ["once", "run"]
 
 
 def _settings() -> ConverterSettings:
