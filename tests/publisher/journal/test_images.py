@@ -136,6 +136,19 @@ async def test_a_failed_image_waits_until_it_is_due(journal: Journal) -> None:
     assert await journal.images.next_due(busy=(), full=()) == due
 
 
+async def test_a_removal_that_fails_is_tried_again_until_it_is_given_up(journal: Journal) -> None:
+    await _publish(journal, _wish(number=1), 1, number=1)
+    record = await journal.images.remove(_NAME, keep=0)
+    assert record is not None
+    due = time.time() + 1000
+    await journal.images.failed(record, "in the way", due=due)
+    assert await _state(journal) is ImageState.REMOVING
+    assert await journal.images.next_due(busy=(), full=()) == due
+    await journal.images.failed(record, "in the way", due=None)
+    assert await _state(journal) is ImageState.FAILED
+    assert await journal.images.next_due(busy=(), full=()) is None
+
+
 async def test_a_stopped_publisher_s_images_are_asked_for_again(journal: Journal) -> None:
     record = await _claimed(journal, _wish(number=1))
     assert await journal.images.enter(record)
