@@ -30,6 +30,7 @@ from services.registry.options import RegistryOptions
 from services.registry.places import Places
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
+from services.registry.referrers import Referrer, list_referrers, read_referrers, referrers_tag
 from services.registry.tags import list_tags
 from services.registry.transport import Request, Transport
 from services.registry.uploads import Uploader
@@ -91,7 +92,10 @@ class RegistryClient:
         RegistryError
             As `manifest`.
         """
-        manifest = await self.manifest(reference)
+        return await self.image_in(reference, await self.manifest(reference), platform)
+
+    async def image_in(self, reference: ImageReference, manifest: RawManifest, platform: Platform) -> Image:
+        """Return the image for a platform from what `manifest` has returned for its reference; raises as `image`."""
         where = reference.name
         if manifest.media_type in INDEX_TYPES:
             chosen = _choose(await self._candidates(reference, manifest), platform, where=where)
@@ -150,6 +154,34 @@ class RegistryClient:
             manifest = await self._places.read(reference, _get_manifest)
             found = ManifestHead(digest=manifest.digest, media_type=manifest.media_type)
         return found
+
+    async def artifact(self, reference: ImageReference) -> RawManifest | None:
+        """Return the manifest of what accompanies an image, such as its signatures; None where there is none.
+
+        Raises
+        ------
+        RegistryError
+            As `manifest`.
+        """
+        try:
+            return await self._places.read(reference, _get_manifest)
+        except ImageMissingError:
+            return None
+
+    async def referrers(self, reference: ImageReference, digest: Digest) -> list[Referrer]:
+        """Return what refers to the image of a digest in an image's repository.
+
+        Raises
+        ------
+        RegistryError
+            As `list_referrers` and `manifest`.
+        """
+        named = replace(reference, tag=None, digest=digest)
+        found = await self._places.read(named, list_referrers)
+        if found is not None:
+            return found
+        index = await self.artifact(replace(reference, tag=referrers_tag(digest), digest=None))
+        return [] if index is None else read_referrers(index.content, where=f"what refers to {named.name}")
 
     def blob(self, reference: ImageReference, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
         """Stream a blob of an image's repository, verified; close it (`aclosing`) if it is left early.

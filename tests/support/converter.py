@@ -1,5 +1,6 @@
 """A converter's rounds in this process: real registry, real state, clocks that a test sets."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -32,9 +33,10 @@ SOURCE = "wishes.yaml"
 
 
 class Clocks(MachineClock):
-    """Clocks that a test sets."""
+    """Clocks that go as they do, and that a test sets."""
 
     def __init__(self) -> None:
+        self._began = time.monotonic()
         self.booted = "first boot"
         self.up = 1000.0
         self.wall = 1_800_000_000.0
@@ -43,10 +45,10 @@ class Clocks(MachineClock):
         return self.booted
 
     def since_boot(self) -> float:
-        return self.up
+        return self.up + time.monotonic() - self._began
 
     def now(self) -> float:
-        return self.wall
+        return self.wall + time.monotonic() - self._began
 
     def pass_by(self, seconds: float) -> None:
         """Let time go by."""

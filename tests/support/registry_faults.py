@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 __all__ = [
+    "Effect",
     "Fault",
     "FaultyRegistry",
     "answered",
