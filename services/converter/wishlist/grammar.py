@@ -1,6 +1,6 @@
 """The grammar of wish lists of version 2, from which the JSON Schema is made.
 
-What one value must be is said here, what values have to do with each other in `format2`. Docstrings of fields are what
+What one value must be is said here, what values have to do with each other in `entries`. Docstrings of fields are what
 editors show.
 """
 
