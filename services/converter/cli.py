@@ -7,6 +7,7 @@ import click
 from services.common.allocator import limit_arenas
 from services.converter.commands.check import check
 from services.converter.commands.plan import plan
+from services.converter.commands.run import once, run
 from services.converter.commands.schema import schema
 from services.converter.exit_codes import EXIT_CODES
 
@@ -18,6 +19,7 @@ Examples:
   converter check recipe.yaml
   converter check --strict wishes.d/ https://gitlab.example.org/unpacked/sync/-/raw/master/recipe.yaml
   converter plan --tags wishes.yaml
+  CONVERTER_WISH_LISTS=recipe.yaml CONVERTER_PUBLISHERS=unpacked.cern.ch=http://127.0.0.1:8480 converter once --dry-run
   converter schema >wish-list.schema.json
 
 {EXIT_CODES}"""
@@ -29,5 +31,5 @@ def cli() -> None:
     limit_arenas()
 
 
-for _command in (check, plan, schema):
+for _command in (check, once, plan, run, schema):
     cli.add_command(_command)

@@ -4,7 +4,7 @@ from typing import Final
 
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.publisher_api import PublisherApiError
-from services.converter.errors import WishListError, WishListSourceError
+from services.converter.errors import RoundFailedError, WishListError, WishListSourceError
 from services.registry.errors import RegistryError
 
 __all__ = ["CODES", "EXIT_CODES"]
@@ -18,11 +18,13 @@ Exit status:
   3  a registry failed or refused
   4  a wish list cannot be read
   5  a publisher failed or refused
+  6  once: not everything is as the wish lists say; the log says why
   130, 143  interrupted by Ctrl-C or SIGTERM
 """
 
 CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (InvalidValueError, 2),
+    (RoundFailedError, 6),
     (WishListError, 1),
     (RegistryError, 3),
     (WishListSourceError, 4),

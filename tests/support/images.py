@@ -6,7 +6,7 @@ from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.repository.images import ImageDocuments
-from services.repository.interface import ImageRepository
+from services.repository.interface import Repository
 from tests.support.publisher import verified
 
 __all__ = ["change", "documents"]
@@ -26,7 +26,7 @@ def documents(name: str, version: str, *platforms: str) -> ImageDocuments:
 
 
 async def change(
-    repository: ImageRepository,
+    repository: Repository,
     *,
     layers: Sequence[LayerArchive] = (),
     put: Sequence[ImageDocuments] = (),
