@@ -47,7 +47,9 @@ async def rounds(directory: Path, runs: int) -> list[Row]:
         log=directory / "server.log",
     )
     lists = directory / "wishes.yaml"
-    lists.write_text(_WISHES + "".join(f'  - {{image: "{address}/bench/r{number}", tags: "*"}}\n' for number in range(_REPOSITORIES)))
+    lists.write_text(
+        _WISHES + "".join(f'  - {{image: "{address}/bench/r{number}", tags: "*"}}\n' for number in range(_REPOSITORIES))
+    )
     environment = {
         "CONVERTER_WISH_LISTS": str(lists),
         "CONVERTER_STATE": str(directory / "state"),
