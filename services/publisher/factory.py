@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -29,7 +29,7 @@ from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
 from services.repository.directory.repository import DirectoryRepository
-from services.repository.interface import ImageRepository
+from services.repository.interface import Repository
 from services.repository.native.repository import NativeRepository
 from services.repository.native.storage.place import open_storage
 from services.repository.native.trust.keeper import WhitelistKeeper
@@ -107,9 +107,7 @@ async def build_publisher(
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
 
 
-def _trust(
-    repository: ImageRepository, threads: ThreadPoolExecutor, health: Health
-) -> WhitelistKeeper | TrustWatch | None:
+def _trust(repository: Repository, threads: ThreadPoolExecutor, health: Health) -> WhitelistKeeper | TrustWatch | None:
     """Give who looks for how long clients trust the repository; None if for ever."""
     if isinstance(repository, NativeRepository):
         keeper = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
@@ -120,7 +118,7 @@ def _trust(
 
 async def _repository(
     settings: PublisherSettings, stack: AsyncExitStack, threads: ThreadPoolExecutor, journal: Journal
-) -> ImageRepository:
+) -> Repository:
     name = RepositoryName(settings.repository)
     if settings.repository_kind is RepositoryKind.CVMFS_SERVER:
         tool = CvmfsServer(
@@ -132,7 +130,7 @@ async def _repository(
             ),
             record_process=journal.works_on,
         )
-        server = CvmfsServerRepository(
+        return CvmfsServerRepository(
             place=Place(
                 name=name,
                 mount=settings.cvmfs_mount,
@@ -144,7 +142,6 @@ async def _repository(
             patience=settings.cvmfs_publish_timeout,
             threads=threads,
         )
-        return cast("ImageRepository", server)
     if settings.repository_kind is RepositoryKind.NATIVE:
         state = settings.state / "native" / name
         native = NativeRepository(
@@ -155,7 +152,7 @@ async def _repository(
             layout=settings.layout,
             threads=threads,
         )
-        return cast("ImageRepository", await stack.enter_async_context(native))
+        return await stack.enter_async_context(native)
     if settings.directory is None:
         raise SettingsError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
     repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout, threads=threads)

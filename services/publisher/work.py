@@ -34,7 +34,7 @@ from services.publisher.pipeline.sweep import Sweep, SweepTimes
 from services.publisher.pipeline.workers import Workers
 from services.publisher.settings import PublisherSettings
 from services.registry.client import RegistryClient
-from services.repository.interface import ImageRepository
+from services.repository.interface import Repository
 
 __all__ = ["Resources", "Work", "build_work"]
 
@@ -47,7 +47,7 @@ class Resources:
     limits: ArchiveLimits
     journal: Journal
     store: ObjectStore
-    repository: ImageRepository
+    repository: Repository
     registries: RegistryClient
     threads: Executor
     metrics: Metrics

@@ -129,7 +129,7 @@ class ImagesHandler:
         return answer({"versions": [version_document(version) for version in await self._versions.of(name)]})
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Try a failed image again now."""
+        """Try a failed image again now, or make sure that a published one still is in the repository."""
         name = await self._changed(request)
         record = await self._images.retry(name)
         self._claims.wake()

@@ -90,11 +90,12 @@ class ImageJournal:
         return [name for name in named if name not in found]
 
     async def retry(self, name: ImageName) -> ImageRecord | None:
-        """Record that somebody asks to try a failed image again; return it as it is now."""
+        """Record that somebody asks to try a failed or published image again; return it as it is now."""
         await self._file.run(
             """
-            UPDATE images SET state = 'asked', retryable = 0, due = 0, updated_at = :now
-            WHERE name = :name AND state = 'failed' RETURNING 1
+            UPDATE images SET state = 'asked', retryable = 0, due = 0, updated_at = :now,
+                asked_at = CASE state WHEN 'published' THEN :now ELSE asked_at END
+            WHERE name = :name AND state IN ('failed', 'published') RETURNING 1
             """,
             name=name,
         )

@@ -19,7 +19,7 @@ from services.repository.errors import (
     NoTransactionError,
     TransactionLeftOpenError,
 )
-from services.repository.interface import ImageRepository, ImageTransaction, PreparedLayer
+from services.repository.interface import PreparedLayer, Repository, Transaction
 
 __all__ = ["BatchPublisher"]
 
@@ -38,7 +38,7 @@ class BatchPublisher:
         self,
         *,
         journal: Journal,
-        repository: ImageRepository,
+        repository: Repository,
         failures: Failures,
         outcomes: Outcomes,
         progress: Progress,
@@ -112,7 +112,7 @@ class BatchPublisher:
         await self._journal.none_open()
 
     async def _add(
-        self, units: Sequence[Unit], transaction: ImageTransaction, progress: TransactionProgress, added: Added
+        self, units: Sequence[Unit], transaction: Transaction, progress: TransactionProgress, added: Added
     ) -> None:
         """Add units; one that fails is recorded as failed, and what it brought already is of no use yet."""
         for unit in units:

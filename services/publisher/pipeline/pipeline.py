@@ -55,9 +55,10 @@ class Pipeline:
         """
         await self._gate.load()
         with self._spool.taken():
-            kept = await self._journal.interrupted()
-            await self._spool.clean(keep=[*kept, *await self._journal.versions.unfinished()])
+            verified = await self._journal.interrupted()
             await self._recover()
+            # Only now it is known which images an earlier publisher has published.
+            await self._spool.clean(keep=[*verified, *await self._journal.versions.unfinished()])
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._preparation.run())
                 group.create_task(self._images.run())

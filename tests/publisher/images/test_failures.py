@@ -31,7 +31,7 @@ def _behind(proxy: FaultyRegistry, name: ImageName) -> ImageName:
     ("effect", "times", "said"),
     [
         (refused(404), 1, "does not have it"),
-        (refused(401), 1, "401"),
+        (refused(401), 1, "authentication"),
         (refused(403), 1, "does not allow it"),
         (refused(429), 3, "too many requests"),
         (refused(500), 3, "failing or overloaded"),

@@ -8,18 +8,20 @@
                     "layers": [{"digest": "sha256:HEX", "diff_id": "sha256:HEX", "size": BYTES}]}]}
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.publisher.journal.image_model import ImageVersion, PlatformImage
 from services.registry.platform import Platform
 from services.repository.images import MULTIARCH_DIRECTORY, ImageDocuments
 
-__all__ = ["check_places", "directory_of", "documents_of", "is_described"]
+__all__ = ["check_places", "described_digest", "directory_of", "documents_of", "is_described"]
 
 _RECORD: Final = "image.json"
 
@@ -76,6 +78,12 @@ def is_described(version: ImageVersion, documents: Mapping[str, bytes] | None) -
         return False
     same = isinstance(record, dict) and {key: record.get(key) for key in _identity(version)} == _identity(version)
     return same and all(documents.get(path) == content for path, content in version.documents.items())
+
+
+def described_digest(name: ImageName, documents: Mapping[str, bytes]) -> Digest:
+    """Return the digest of what a name names in the repository: its index, or else its manifest."""
+    files = [documents.get(f"{directory_of(name)}/{file}") for file in ("index.json", "manifest.json")]
+    return Digest(hashlib.sha256(next(filter(None, files), b"")).hexdigest())
 
 
 def _identity(version: ImageVersion) -> dict[str, object]:

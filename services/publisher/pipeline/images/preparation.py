@@ -19,7 +19,7 @@ from services.publisher.pipeline.ready import ReadyQueue
 from services.publisher.pipeline.units import ReadyImage, ReadyRemoval
 from services.publisher.pipeline.workers import Workers
 from services.registry.reference import ImageReference
-from services.repository.interface import ImageRepository
+from services.repository.interface import Repository
 
 __all__ = ["ImagePreparation"]
 
@@ -31,7 +31,7 @@ class ImagePreparation:
         self,
         *,
         journal: Journal,
-        repository: ImageRepository,
+        repository: Repository,
         claims: ImageClaims,
         resolver: Resolver,
         admission: Admission,
