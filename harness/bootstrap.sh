@@ -82,6 +82,7 @@ find_missing() {
     need buildah buildah
     need netavark /usr/lib/podman/netavark /usr/libexec/podman/netavark
     need openssl openssl
+    need cosign cosign
     need zstd zstd
     need systemd systemd-analyze
     need procps pgrep

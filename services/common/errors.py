@@ -14,6 +14,8 @@ Tree (each module documents its own branch)::
     ├── RepositoryError            services.repository: a repository failed
     ├── LayerRefusedError          services.repository: a layer cannot be published
     ├── RegistryError              services.registry: a registry failed or refused
+    ├── HintsError                 services.converter.hints: webhooks cannot be taken
+    ├── ProvenanceError            services.converter.provenance: an image is not signed as a policy wants it
     ├── GraphDriverError           services.graphdriver: the plugin failed
     ├── SnapshotterError           services.snapshotter: a request of containerd's cannot be served
     ├── PublisherError             services.publisher: journal, notification

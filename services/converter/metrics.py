@@ -39,7 +39,12 @@ class Metrics:
             ["registry", "what"],
             registry=self.registry,
         )
-        self.hints = Counter("converter_hints", "Hints by what became of them.", ["outcome"], registry=self.registry)
+        self.hints = Counter(
+            "converter_hints_followed",
+            "Hints that were looked into, by whether a wish was about them.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.published = Counter(
             "converter_images_published", "Images that have been published.", ["repository"], registry=self.registry
         )

@@ -10,7 +10,7 @@ from services.docker2cvmfs.conversion import Conversion
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
 from services.registry.options import RegistryOptions
 from services.registry.platform import Platform
-from services.registry.reference import ImageReference
+from services.registry.reference import ImageReference, registry_of
 
 __all__ = [
     "ALL_PLATFORMS",
@@ -86,7 +86,9 @@ def conversion_of(
     return Conversion(
         reference=ImageReference.parse(image),
         platform=None if all_platforms else wanted,
-        options=RegistryOptions(insecure=insecure, insecure_registries=frozenset(insecure_registries), ca_file=ca_file),
+        options=RegistryOptions(
+            insecure=insecure, insecure_registries=frozenset(map(registry_of, insecure_registries)), ca_file=ca_file
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from services.common.readiness import announce_ready
 from services.common.settings import render_help
 from services.publisher.factory import Publisher, build_publisher
 from services.publisher.settings import PublisherSettings
+from services.registry.options import RegistryOptions
 
 __all__ = ["main"]
 
@@ -35,7 +36,10 @@ async def _serve(settings: PublisherSettings, store_settings: ObjectStoreSetting
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with build_publisher(settings, store_settings, limits) as publisher, asyncio.TaskGroup() as group:
+    async with (
+        build_publisher(settings, store_settings, limits, RegistryOptions()) as publisher,
+        asyncio.TaskGroup() as group,
+    ):
         tasks = [group.create_task(run()) for run in publisher.services]
         await _listen(publisher, settings, stopped)
         for task in tasks:

@@ -19,9 +19,12 @@ from services.publisher.handlers.health import Health
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.trust import TrustWatch
+from services.publisher.projects import Projects
 from services.publisher.routes import build_routes
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.work import Resources, build_work
+from services.registry.client import RegistryClient
+from services.registry.options import RegistryOptions
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
@@ -49,7 +52,10 @@ class Publisher:
 
 @asynccontextmanager
 async def build_publisher(
-    settings: PublisherSettings, store_settings: ObjectStoreSettings, limits: ArchiveLimits
+    settings: PublisherSettings,
+    store_settings: ObjectStoreSettings,
+    limits: ArchiveLimits,
+    registry_options: RegistryOptions,
 ) -> AsyncIterator[Publisher]:
     """Build everything; it is closed at the end of the context.
 
@@ -69,6 +75,7 @@ async def build_publisher(
         )
         journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
+        registries = await stack.enter_async_context(RegistryClient(options=registry_options))
         threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")
         stack.callback(threads.shutdown)
         repository = await _repository(settings, stack, threads, journal)
@@ -83,12 +90,19 @@ async def build_publisher(
             journal=journal,
             store=store,
             repository=repository,
+            registries=registries,
             threads=threads,
             metrics=Metrics(),
             directories=directories,
         )
+        projects = Projects(settings.projects)
+        await projects.load()
+        health.warnings["projects"] = projects.warning
         work = build_work(resources)
-        app = create_app(build_routes(resources, work, bucket=store_settings.bucket, health=health, trust=trust))
+        routes = build_routes(
+            resources, work, bucket=store_settings.bucket, health=health, trust=trust, projects=projects
+        )
+        app = create_app(routes)
         services = (work.pipeline.run, work.sweep.run)
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
 

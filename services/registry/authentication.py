@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
-from services.registry.credentials import Credential, DockerCredentials
+from services.registry.credentials import Credential, CredentialStore
 from services.registry.errors import AuthenticationError, InsecureConnectionError, InvalidAnswerError
 from services.registry.http import Http, place_of
 from services.registry.reference import ImageReference
@@ -56,16 +56,21 @@ class Authenticator:
         Who the user is.
     """
 
-    def __init__(self, *, http: Http, credentials: DockerCredentials) -> None:
+    def __init__(self, *, http: Http, credentials: CredentialStore) -> None:
         self._http = http
         self._credentials = credentials
         self._proofs: dict[_Purpose, str] = {}
+        self._sources: dict[_Purpose, str] = {}
         self._locks: dict[_Purpose, asyncio.Lock] = {}
         self._secrets: set[str] = set()
 
     def proof(self, reference: ImageReference, actions: str) -> str | None:
         """Return the `Authorization` that the registry accepted before; None where it has asked for none."""
         return self._proofs.get(_purpose(reference, actions))
+
+    def source(self, reference: ImageReference, actions: str) -> str | None:
+        """Return where the credentials behind the proof were found; None where it was made without any."""
+        return self._sources.get(_purpose(reference, actions))
 
     def secrets(self) -> tuple[str, ...]:
         """Everything that must not be shown."""
@@ -110,6 +115,7 @@ class Authenticator:
         if credential is not None:
             secrets = (credential.password, credential.identity_token, credential.registry_token)
             self._secrets.update(filter(None, secrets))
+            self._sources[_purpose(reference, actions)] = credential.source
         if "bearer" in challenges:
             if credential is not None and credential.registry_token:
                 return f"Bearer {_checked(credential.registry_token, what)}"
@@ -168,7 +174,7 @@ def _not_accepted(reference: ImageReference, credential: Credential | None, what
     login = f"docker login {reference.authority}"
     if credential is None:
         return f"{what}: {reference.authority} gives nothing to users that it does not know: {login}"
-    return f"{what}: {reference.authority} does not accept the user or the password that is known for it: {login}"
+    return f"{what}: {reference.authority} does not accept the user or the password of {credential.source}: {login}"
 
 
 def _basic(credential: Credential) -> str:

@@ -13,8 +13,8 @@ from yarl import URL
 
 from services.common.digest import Digest
 from services.registry.authentication import Authenticator
-from services.registry.blobs import stream_blob, verified
-from services.registry.documents import INDEX_TYPES, MANIFEST_ACCEPT
+from services.registry.blobs import verified
+from services.registry.documents import INDEX_TYPES, MANIFEST_ACCEPT, MANIFEST_TYPES
 from services.registry.errors import (
     DigestMismatchError,
     ImageMissingError,
@@ -23,12 +23,15 @@ from services.registry.errors import (
     UnsupportedImageError,
 )
 from services.registry.http import Answer, Http
-from services.registry.images import Candidate, Image, RawManifest, choosable, join_layers
+from services.registry.images import Candidate, Image, ManifestHead, RawManifest, choosable, join_layers
+from services.registry.limits import Limits
 from services.registry.manifests import MANIFEST_LIMIT, media_type_of, read_config, read_index, read_manifest
 from services.registry.options import RegistryOptions
+from services.registry.places import Places
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
-from services.registry.tags import TagLister
+from services.registry.referrers import Referrer, list_referrers, read_referrers, referrers_tag
+from services.registry.tags import list_tags
 from services.registry.transport import Request, Transport
 from services.registry.uploads import Uploader
 
@@ -39,6 +42,10 @@ _SUGGESTIONS: Final = 5
 _INDEXES: Final = 32
 """Most indexes that are read for one image: an index may name others in place of images."""
 
+_HEAD_ANSWERS: Final = (200, 404, 405, 410, 501)
+"""What may be made of the head of an answer, or else of an answer with content."""
+
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _CONTENT_TYPE = re.compile(r"[ \t]*([^; \t]*)")
 
 
@@ -52,12 +59,21 @@ class RegistryClient:
     """
 
     def __init__(self, *, options: RegistryOptions) -> None:
-        self._options = options
         self._http = Http(options=options)
         authenticator = Authenticator(http=self._http, credentials=options.credentials)
-        self._transport = Transport(http=self._http, authenticator=authenticator, options=options)
-        self._tags = TagLister(transport=self._transport)
-        self._uploads = Uploader(transport=self._transport)
+        limits = Limits(concurrency=options.concurrency, patience=options.longest_wait)
+
+        def transport(attempts: int) -> Transport:
+            return Transport(
+                http=self._http,
+                authenticator=authenticator,
+                limits=limits,
+                options=replace(options, attempts=attempts),
+            )
+
+        itself = transport(options.attempts)
+        self._places = Places(transport=itself, mirrored=transport(1), options=options)
+        self._uploads = Uploader(transport=itself)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -76,7 +92,10 @@ class RegistryClient:
         RegistryError
             As `manifest`.
         """
-        manifest = await self.manifest(reference)
+        return await self.image_in(reference, await self.manifest(reference), platform)
+
+    async def image_in(self, reference: ImageReference, manifest: RawManifest, platform: Platform) -> Image:
+        """Return the image for a platform from what `manifest` has returned for its reference; raises as `image`."""
         where = reference.name
         if manifest.media_type in INDEX_TYPES:
             chosen = _choose(await self._candidates(reference, manifest), platform, where=where)
@@ -112,21 +131,57 @@ class RegistryClient:
         RegistryError
             The registry failed or refused.
         """
-        reference = self._spoken(reference)
-        request = Request(
-            reference=reference,
-            url=URL(f"{reference.api_url}/{reference.repository}/manifests/{reference.version}"),
-            what=f"reading the manifest of {reference.name}",
-            headers={"Accept": MANIFEST_ACCEPT},
-        )
         try:
-            async for attempt in self._transport.attempts():
-                with attempt:
-                    async with self._transport.send(request, accepted=(200,)) as answer:
-                        return await _read_manifest(answer, reference)
+            return await self._places.read(reference, _get_manifest)
         except ImageMissingError as error:
             raise ImageMissingError(f"{error}{await self._suggestion(reference)}") from None
-        raise AssertionError  # attempts end with a result or an error
+
+    async def head(self, reference: ImageReference) -> ManifestHead:
+        """Return what a reference names now, by one request without content where the registry does as it should.
+
+        Raises
+        ------
+        ImageMissingError
+            The registry knows that there is no such image: it has answered so itself, to a user whom it accepts.
+        InvalidAnswerError, UnsupportedImageError
+            As `manifest`.
+        RegistryError
+            The registry failed or refused; whether there is such an image is not known.
+        """
+        found = await self._places.read(reference, _head_manifest)
+        if found is None:
+            # The body of an answer says what its head does not, an error's above all.
+            manifest = await self._places.read(reference, _get_manifest)
+            found = ManifestHead(digest=manifest.digest, media_type=manifest.media_type)
+        return found
+
+    async def artifact(self, reference: ImageReference) -> RawManifest | None:
+        """Return the manifest of what accompanies an image, such as its signatures; None where there is none.
+
+        Raises
+        ------
+        RegistryError
+            As `manifest`.
+        """
+        try:
+            return await self._places.read(reference, _get_manifest)
+        except ImageMissingError:
+            return None
+
+    async def referrers(self, reference: ImageReference, digest: Digest) -> list[Referrer]:
+        """Return what refers to the image of a digest in an image's repository.
+
+        Raises
+        ------
+        RegistryError
+            As `list_referrers` and `manifest`.
+        """
+        named = replace(reference, tag=None, digest=digest)
+        found = await self._places.read(named, list_referrers)
+        if found is not None:
+            return found
+        index = await self.artifact(replace(reference, tag=referrers_tag(digest), digest=None))
+        return [] if index is None else read_referrers(index.content, where=f"what refers to {named.name}")
 
     def blob(self, reference: ImageReference, digest: Digest, size: int) -> AsyncGenerator[bytes, None]:
         """Stream a blob of an image's repository, verified; close it (`aclosing`) if it is left early.
@@ -144,22 +199,19 @@ class RegistryClient:
         self, reference: ImageReference, digest: Digest, size: int, *, start: int = 0
     ) -> AsyncGenerator[bytes, None]:
         """Stream a blob for somebody who hashes it anyway; see `stream_blob`. Close it if it is left early."""
-        return stream_blob(self._transport, self._spoken(reference), digest, size, start=start)
+        return self._places.stream(reference, digest, size, start=start)
 
     async def tags(self, reference: ImageReference) -> list[str]:
-        """Return the tags of an image's repository; see `TagLister.tags`."""
-        return await self._tags.tags(self._spoken(reference))
+        """Return the tags of an image's repository; see `list_tags`."""
+        return await self._places.read(reference, list_tags)
 
     async def push_blob(self, reference: ImageReference, content: bytes) -> Digest:
         """Upload a small blob to an image's repository unless it is there; see `Uploader.push_blob`."""
-        return await self._uploads.push_blob(self._spoken(reference), content)
+        return await self._uploads.push_blob(self._places.spoken(reference), content)
 
     async def push_manifest(self, reference: ImageReference, content: bytes, media_type: str) -> Digest:
         """Upload a manifest or an index, under the reference's digest or tag; see `Uploader.push_manifest`."""
-        return await self._uploads.push_manifest(self._spoken(reference), content, media_type)
-
-    def _spoken(self, reference: ImageReference) -> ImageReference:
-        return replace(reference, scheme=self._options.scheme(reference.authority))
+        return await self._uploads.push_manifest(self._places.spoken(reference), content, media_type)
 
     async def _candidates(self, reference: ImageReference, index: RawManifest) -> tuple[Candidate, ...]:
         """Return the images of an index, and of the indexes that it names in place of images."""
@@ -192,7 +244,7 @@ class RegistryClient:
 
     async def _read(self, reference: ImageReference, manifest: RawManifest, listed: Platform | None) -> Image:
         """Read an image; `listed` is what an index says that it is for."""
-        reference = self._spoken(reference)
+        reference = self._places.spoken(reference)
         where = f"{reference.name} ({'' if listed is None else f'{listed}, '}{manifest.digest.oci})"
         content = read_manifest(manifest.content, where=where)
         async with aclosing(self.blob(reference, content.config_digest, content.config_size)) as pieces:
@@ -213,7 +265,7 @@ class RegistryClient:
         if reference.tag is None or reference.digest is not None:
             return ""
         try:
-            tags = await self._tags.tags(reference)
+            tags = await self.tags(reference)
         except RegistryError:
             return ""  # the image is missing, whatever else is wrong
         near = difflib.get_close_matches(reference.tag, tags, n=_SUGGESTIONS, cutoff=0.3) or tags[-_SUGGESTIONS:]
@@ -230,6 +282,47 @@ def _choose(candidates: tuple[Candidate, ...], platform: Platform, *, where: str
         return candidates[0]
     there = ", ".join(sorted({str(found) for _, found in named})) or "no platform"
     raise PlatformMissingError(f"{where} is not there for {platform} but for {there}: give --platform")
+
+
+def _request(method: str, reference: ImageReference) -> Request:
+    return Request(
+        reference=reference,
+        url=URL(f"{reference.api_url}/{reference.repository}/manifests/{reference.version}"),
+        what=f"reading the manifest of {reference.name}",
+        method=method,
+        headers={"Accept": MANIFEST_ACCEPT},
+    )
+
+
+async def _get_manifest(transport: Transport, reference: ImageReference) -> RawManifest:
+    async for attempt in transport.attempts():
+        with attempt:
+            async with transport.send(_request("GET", reference), accepted=(200,)) as answer:
+                return await _read_manifest(answer, reference)
+    raise AssertionError  # attempts end with a result or an error
+
+
+async def _head_manifest(transport: Transport, reference: ImageReference) -> ManifestHead | None:
+    """Return None where the head of the answer does not say all."""
+    async for attempt in transport.attempts():
+        with attempt:
+            async with transport.send(_request("HEAD", reference), accepted=_HEAD_ANSWERS) as answer:
+                return _read_head(answer, reference) if answer.status == 200 else None  # noqa: PLR2004
+    raise AssertionError  # attempts end with a result or an error
+
+
+def _read_head(answer: Answer, reference: ImageReference) -> ManifestHead | None:
+    told = answer.headers.get("Docker-Content-Digest", "")
+    declared = _CONTENT_TYPE.match(answer.headers.get("Content-Type", ""))
+    media_type = "" if declared is None else declared[1]
+    if not _SHA256.fullmatch(told) or media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
+        return None
+    digest = Digest.from_oci(told)
+    if reference.digest not in (None, digest):
+        raise DigestMismatchError(
+            f"asked for {reference.name}, the registry answers with {digest.oci}: ask those who run it"
+        )
+    return ManifestHead(digest=digest, media_type=media_type)
 
 
 async def _read_manifest(answer: Answer, reference: ImageReference) -> RawManifest:

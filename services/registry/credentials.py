@@ -9,27 +9,26 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Protocol, Self
 
 import aiofiles
+import aiofiles.os
 import structlog
 from pydantic import Field, StringConstraints, ValidationError
 
 from services.common.processes import end_group
 from services.common.threads import to_end
 from services.registry.errors import CredentialsError
-from services.registry.reference import HUB_HOST, ImageReference
+from services.registry.reference import HUB_HOST, HUB_NAMES, ImageReference
 from services.registry.wire import WireObject
 
-__all__ = ["Credential", "DockerCredentials"]
+__all__ = ["Credential", "CredentialStore", "DockerCredentials", "FirstOf"]
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 """What Docker files the credentials of Docker Hub under."""
-
-_HUB_HOSTS: Final = frozenset({"docker.io", "index.docker.io", HUB_HOST})
 
 _CONFIG_LIMIT: Final = 4 << 20
 _ANSWER_LIMIT: Final = 1 << 20
@@ -59,9 +58,39 @@ class Credential:
     """OAuth2 refresh token, used instead of the password."""
     registry_token: str = field(default="", repr=False)
     """A bearer token that is sent to the registry as it is."""
+    source: str = field(default="", compare=False)
+    """Where it was found, for errors."""
 
     def __bool__(self) -> bool:
         return bool((self.username and self.password) or self.identity_token or self.registry_token)
+
+
+class CredentialStore(Protocol):
+    """Somebody who knows who the user is to registries."""
+
+    async def find(self, reference: ImageReference) -> Credential | None:
+        """Return what is known for an image's registry or repository; None where nothing is.
+
+        Raises
+        ------
+        CredentialsError
+            What should be known cannot be found out.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOf:
+    """Several stores, of which the first one that knows the user counts."""
+
+    stores: Sequence[CredentialStore]
+
+    async def find(self, reference: ImageReference) -> Credential | None:
+        """Return what the first store knows that knows anything; raises as the stores."""
+        for store in self.stores:
+            credential = await store.find(reference)
+            if credential is not None:
+                return credential
+        return None
 
 
 class _Auth(WireObject):
@@ -87,6 +116,7 @@ class _Auth(WireObject):
             password=password.rstrip("\0"),
             identity_token=self.identitytoken,
             registry_token=self.registrytoken,
+            source=where,
         )
 
 
@@ -102,17 +132,21 @@ class _HelperAnswer(WireObject):
 
 
 class DockerCredentials:
-    """The credentials that `docker login` has left.
+    """The credentials that `docker login` has left; a file that has changed is read anew.
 
     Parameters
     ----------
     path
-        Docker's `config.json`; it need not exist.
+        Docker's `config.json`.
+    required
+        Whether it must exist.
     """
 
-    def __init__(self, *, path: Path) -> None:
+    def __init__(self, *, path: Path, required: bool = False) -> None:
         self._path = path
-        self._config: _Config | None = None
+        self._required = required
+        self._config: _Config = _Config()
+        self._version: tuple[int, ...] | None = None
         self._log = structlog.get_logger(__name__)
 
     @classmethod
@@ -131,9 +165,7 @@ class DockerCredentials:
         CredentialsError
             The configuration cannot be read, or a helper failed.
         """
-        if self._config is None:
-            self._config = await to_end(_read_config(self._path))
-        host, config = reference.authority.lower(), self._config
+        host, config = reference.authority.lower(), await self._current()
         key = _HUB_KEY if host == HUB_HOST else host
         helper = next((name for at, name in config.cred_helpers.items() if _host_of(at) == host), config.creds_store)
         if helper:
@@ -146,6 +178,21 @@ class DockerCredentials:
             if credential := auth.credential(f"{self._path}, auths of {host}"):
                 return credential
         return None
+
+    async def _current(self) -> _Config:
+        try:
+            status = await aiofiles.os.stat(self._path)
+        except FileNotFoundError:
+            if self._required:
+                raise CredentialsError(f"{self._path} is not there: it should say who the user is") from None
+            return _Config()
+        except OSError as error:
+            raise CredentialsError(f"{self._path} cannot be read: {error.strerror}") from None
+        version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        if version != self._version:
+            self._config = await to_end(_read_config(self._path))
+            self._version = version
+        return self._config
 
     async def _ask(self, helper: str, server: str) -> Credential | None:
         program = f"docker-credential-{helper}"
@@ -229,16 +276,14 @@ def _read_answer(answer: bytes, what: str) -> Credential | None:
     except ValidationError:
         raise CredentialsError(f"{what}, gave an answer of another form than helpers give: is it one?") from None
     if parsed.username == _TOKEN_USER:
-        return Credential(identity_token=parsed.secret)
-    return Credential(username=parsed.username, password=parsed.secret)
+        return Credential(identity_token=parsed.secret, source=what)
+    return Credential(username=parsed.username, password=parsed.secret, source=what)
 
 
 async def _read_config(path: Path) -> _Config:
     try:
         async with aiofiles.open(path, "rb") as file:
             content = await file.read(_CONFIG_LIMIT + 1)
-    except FileNotFoundError:
-        return _Config()
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > _CONFIG_LIMIT:
@@ -256,4 +301,4 @@ async def _read_config(path: Path) -> _Config:
 def _host_of(key: str) -> str:
     """Return the host and port that a key of the configuration is for; some are URLs, some have a path."""
     host = re.sub(r"^https?://", "", key).partition("/")[0].lower()
-    return HUB_HOST if host in _HUB_HOSTS else host
+    return HUB_HOST if host in HUB_NAMES else host

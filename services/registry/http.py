@@ -32,7 +32,8 @@ _BUFFER: Final = 1 << 20
 _LINE_LIMIT: Final = 32 << 10
 """Longest header, in bytes: the Location of signed URLs is long."""
 
-_CONNECTIONS: Final = 32
+_CONNECTIONS: Final = 1024
+"""Most connections to all places together; how many requests one registry gets is limited elsewhere."""
 
 
 def place_of(url: URL) -> str:
@@ -85,9 +86,11 @@ class Answer:
         """
         try:
             # Not readany(), which copies what arrived in several reads into one.
-            piece, at_boundary = await self._response.content.readchunk()
-            while at_boundary and not piece:
-                piece, at_boundary = await self._response.content.readchunk()
+            content = self._response.content
+            piece, at_boundary = await content.readchunk()
+            # The body of an answer that has none, such as to HEAD, says for ever that a chunk has ended.
+            while at_boundary and not piece and not content.at_eof():
+                piece, at_boundary = await content.readchunk()
         except (aiohttp.ClientError, OSError) as error:
             raise _translate(error, what=self.what, url=self.url) from None
         return piece

@@ -9,7 +9,26 @@ from services.registry.errors import DigestMismatchError
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 
-__all__ = ["Candidate", "Image", "ImageLayer", "ManifestContent", "RawManifest", "choosable", "join_layers"]
+__all__ = [
+    "Candidate",
+    "Image",
+    "ImageLayer",
+    "ManifestContent",
+    "ManifestHead",
+    "RawManifest",
+    "choosable",
+    "join_layers",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestHead:
+    """What a reference names, without its content."""
+
+    digest: Digest
+    """SHA-256 of the manifest or index."""
+    media_type: str
+    """What it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,12 @@
 """How registries are spoken to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from services.registry.credentials import DockerCredentials
+from services.registry.credentials import CredentialStore, DockerCredentials
+from services.registry.mirrors import Mirror
 
 __all__ = ["RegistryOptions"]
 
@@ -16,11 +18,15 @@ class RegistryOptions:
     insecure: bool = False
     """Plain HTTP to every registry."""
     insecure_registries: frozenset[str] = frozenset()
-    """Registries, as `HOST[:PORT]`, that have no TLS."""
+    """Registries that have no TLS, as `registry_of` gives them."""
     ca_file: Path | None = None
     """Certificates, as PEM, that are trusted besides the system's own."""
-    credentials: DockerCredentials = field(default_factory=DockerCredentials.of_environment)
+    credentials: CredentialStore = field(default_factory=DockerCredentials.of_environment)
     """Where users and passwords come from."""
+    mirrors: Mapping[str, Mirror] = field(default_factory=dict)
+    """Where images of registries, as `registry_of` gives them, are pulled from first."""
+    concurrency: int = 8
+    """Most requests to one registry at a time."""
     connect_timeout: float = 15.0
     """How long a connection may take, in seconds."""
     read_timeout: float = 60.0
@@ -34,4 +40,4 @@ class RegistryOptions:
 
     def scheme(self, authority: str) -> Literal["https", "http"]:
         """Return how the registry at `HOST[:PORT]` is spoken to."""
-        return "http" if self.insecure or authority in self.insecure_registries else "https"
+        return "http" if self.insecure or authority.lower() in self.insecure_registries else "https"

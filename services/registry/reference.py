@@ -8,12 +8,13 @@ from typing import Final, Literal, Self
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 
-__all__ = ["HUB_HOST", "ImageReference"]
+__all__ = ["HUB_HOST", "HUB_NAMES", "ImageReference", "registry_of"]
 
 HUB_HOST: Final = "registry-1.docker.io"
 """Where the registry API of Docker Hub is."""
 
-_HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", HUB_HOST})
+HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry.hub.docker.com", HUB_HOST})
+"""Names of Docker Hub that people write; the API is at one of them."""
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -66,13 +67,25 @@ class ImageReference:
         name, tag = _split_tag(name, text)
         domain, path = _split_domain(name)
         host, port = _parse_domain(domain, text) if domain else (HUB_HOST, None)
-        if host.lower() in _HUB_NAMES:
-            host = HUB_HOST
+        if host == HUB_HOST:
             path = path if "/" in path else f"library/{path}"
         _check_repository(path, domain, text)
         if tag is None and parsed_digest is None:
             tag = "latest"
         return cls(host=host, port=port, repository=path, tag=tag, digest=parsed_digest)
+
+    @classmethod
+    def parse_at(cls, registry: str, path: str) -> Self:
+        """Read what is `HOST[:PORT]` for certain, and the path of a repository there.
+
+        Raises
+        ------
+        InvalidValueError
+            They are not of their form.
+        """
+        host, port = _parse_domain(registry, registry)
+        _check_repository(path, registry, f"{registry}/{path}")
+        return cls(host=host, port=port, repository=path, tag="latest", digest=None)
 
     @property
     def authority(self) -> str:
@@ -127,6 +140,17 @@ def _split_domain(name: str) -> tuple[str, str]:
     return "", name
 
 
+def registry_of(text: str) -> str:
+    """Return the registry at `HOST[:PORT]` as `ImageReference.authority` names it, in lower case.
+
+    Raises
+    ------
+    InvalidValueError
+        The text is not of this form.
+    """
+    return ImageReference.parse_at(text, "any").authority.lower()
+
+
 def _parse_domain(domain: str, text: str) -> tuple[str, int | None]:
     match = _DOMAIN.fullmatch(domain)
     if match is None or not _is_host(match["host"]):
@@ -134,7 +158,7 @@ def _parse_domain(domain: str, text: str) -> tuple[str, int | None]:
     port = None if match["port"] is None else int(match["port"])
     if port is not None and not 0 < port <= _PORT_LIMIT:
         raise InvalidValueError(f"not a port (1 to {_PORT_LIMIT}): {port} in {text[:200]!r}")
-    return match["host"], port
+    return HUB_HOST if match["host"].lower() in HUB_NAMES else match["host"], port
 
 
 def _is_host(host: str) -> bool:

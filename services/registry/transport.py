@@ -1,7 +1,7 @@
 """Requests to a registry: with the user's proof, along redirects, again where that may help."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
@@ -16,6 +16,7 @@ from services.registry.errors import (
     RegistryUnavailableError,
 )
 from services.registry.http import Answer, Http, place_of
+from services.registry.limits import Limits
 from services.registry.options import RegistryOptions
 from services.registry.reference import ImageReference
 from services.registry.refusals import refusal
@@ -54,6 +55,11 @@ class Request:
     def actions(self) -> str:
         """What right it needs."""
         return "pull" if self.method in ("GET", "HEAD") else "pull,push"
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is one of those that registries ration: the reading of a manifest."""
+        return self.method == "GET" and "/manifests/" in self.url.raw_path
 
     @property
     def is_to_registry(self) -> bool:
@@ -95,13 +101,16 @@ class Transport:
         Sends one.
     authenticator
         Proves the user.
+    limits
+        How many requests a registry gets at a time.
     options
-        How often, and how long is waited.
+        How often something is tried, and how long is waited.
     """
 
-    def __init__(self, *, http: Http, authenticator: Authenticator, options: RegistryOptions) -> None:
+    def __init__(self, *, http: Http, authenticator: Authenticator, limits: Limits, options: RegistryOptions) -> None:
         self._http = http
         self._authenticator = authenticator
+        self._limits = limits
         self.options = options
 
     def attempts(self) -> Any:  # noqa: ANN401 - stamina exports no name for it
@@ -138,9 +147,14 @@ class Transport:
         while True:
             step: Request | None = None
             headers = self._headers(request)
-            async with self._http.send(
-                request.method, request.url, what=request.what, headers=headers, data=request.data
-            ) as answer:
+            async with (
+                self._turn(request),
+                self._http.send(
+                    request.method, request.url, what=request.what, headers=headers, data=request.data
+                ) as answer,
+            ):
+                if request.is_to_registry:
+                    self._limits.of(request.reference.authority).observe(answer)
                 if answer.status in accepted:
                     yield answer
                     return
@@ -152,7 +166,7 @@ class Transport:
                     step = request
                     challenges = answer.headers.getall("WWW-Authenticate", [])
                 else:
-                    raise await self._refusal(answer)
+                    raise await self._refusal(answer, request)
             if redirects > _REDIRECTS:
                 raise InvalidAnswerError(
                     f"{request.what}: more than {_REDIRECTS} redirects, the last by {place_of(request.url)}: "
@@ -165,6 +179,11 @@ class Transport:
                 )
             request = step
 
+    def _turn(self, request: Request) -> AbstractAsyncContextManager[None]:
+        if not request.is_to_registry:
+            return nullcontext()  # a store that the registry sends to
+        return self._limits.of(request.reference.authority).turn(request.what, counted=request.is_counted)
+
     def _headers(self, request: Request) -> dict[str, str]:
         headers = dict(request.headers)
         if request.is_to_registry:
@@ -173,5 +192,6 @@ class Transport:
                 headers["Authorization"] = proof
         return headers
 
-    async def _refusal(self, answer: Answer) -> RegistryError:
-        return await refusal(answer, secrets=self._authenticator.secrets())
+    async def _refusal(self, answer: Answer, request: Request) -> RegistryError:
+        source = self._authenticator.source(request.reference, request.actions) if request.is_to_registry else None
+        return await refusal(answer, secrets=self._authenticator.secrets(), source=source)

@@ -5,6 +5,7 @@ from services.common.object_store.settings import ObjectStoreSettings
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
+from services.registry.settings import RegistrySettings
 from services.repository.native.storage.settings import RepositoryStoreSettings
 from services.setup.settings import SetupSettings
 from services.snapshotter.settings import SnapshotterSettings
@@ -23,6 +24,7 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
         SnapshotterSettings,
         Docker2CvmfsSettings,
         ObjectStoreSettings,
+        RegistrySettings,
         RepositoryStoreSettings,
         ArchiveLimits,
     )

@@ -199,7 +199,10 @@ async def test_a_user_that_the_token_server_does_not_accept_is_told(
 ) -> None:
     credentials = known(tmp_path, guarded.address, password="sesame", **fields)
     async with RegistryClient(options=impatient(credentials=credentials)) as client:
-        with pytest.raises(AuthenticationError, match=f"does not accept .*: docker login {guarded.address}") as caught:
+        with pytest.raises(
+            AuthenticationError,
+            match=f"does not accept .* of .*/config.json, auths of .*: docker login {guarded.address}",
+        ) as caught:
             await client.manifest(ImageReference.parse(f"{guarded.address}/x:1"))
     assert "sesame" not in str(caught.value)
 

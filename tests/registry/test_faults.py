@@ -12,7 +12,7 @@ import pytest
 
 from harness.processes import wait_until
 from services.common.digest import Digest
-from services.registry import blobs
+from services.registry import blobs, tags
 from services.registry.client import RegistryClient
 from services.registry.errors import (
     AccessDeniedError,
@@ -305,8 +305,9 @@ async def test_a_date_that_is_too_far_away_is_not_waited_for(client: RegistryCli
     ("new", "said"), [(True, "more than 100 pages: the registry lists without end"), (False, "brought nothing new")]
 )
 async def test_tags_without_an_end_are_given_up(
-    client: RegistryClient, registry: RegistryServer, *, new: bool, said: str
+    client: RegistryClient, registry: RegistryServer, monkeypatch: pytest.MonkeyPatch, *, new: bool, said: str
 ) -> None:
+    monkeypatch.setattr(tags, "_PAGES", 100)
     async with FaultyRegistry.before(
         registry.address, Fault("/tags/list", endless_pages(new=new), times=ALWAYS)
     ) as proxy:

@@ -13,6 +13,7 @@ HUB = "https://registry-1.docker.io/v2"
         ("ubuntu", "docker.io/library/ubuntu:latest", HUB, "library/ubuntu", "latest"),
         ("library/ubuntu:24.04", "docker.io/library/ubuntu:24.04", HUB, "library/ubuntu", "24.04"),
         ("docker.io/ubuntu", "docker.io/library/ubuntu:latest", HUB, "library/ubuntu", "latest"),
+        ("registry.hub.docker.com/library/fedora", "docker.io/library/fedora:latest", HUB, "library/fedora", "latest"),
         ("index.docker.io/a/b:1", "docker.io/a/b:1", HUB, "a/b", "1"),
         ("registry-1.docker.io/a/b", "docker.io/a/b:latest", HUB, "a/b", "latest"),
         ("localhost/a", "localhost/a:latest", "https://localhost/v2", "a", "latest"),

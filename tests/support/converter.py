@@ -1,5 +1,6 @@
 """A converter's rounds in this process: real registry, real state, clocks that a test sets."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,6 @@ from services.converter.rounds.settings import RoundsSettings
 from services.converter.state.clock import MachineClock
 from services.converter.state.state import State
 from services.registry.client import RegistryClient
-from services.registry.images import RawManifest
 from services.registry.reference import ImageReference
 from tests.support.image_publisher import ImagePublisher
 from tests.support.oci import push_image_of_blob
@@ -32,17 +32,11 @@ REPOSITORY = RepositoryName("images.example.org")
 SOURCE = "wishes.yaml"
 
 
-class Heading(RegistryClient):
-    """A client that finds out digests."""
-
-    async def head(self, reference: ImageReference) -> RawManifest:
-        return await self.manifest(reference)
-
-
 class Clocks(MachineClock):
-    """Clocks that a test sets."""
+    """Clocks that go as they do, and that a test sets."""
 
     def __init__(self) -> None:
+        self._began = time.monotonic()
         self.booted = "first boot"
         self.up = 1000.0
         self.wall = 1_800_000_000.0
@@ -51,10 +45,10 @@ class Clocks(MachineClock):
         return self.booted
 
     def since_boot(self) -> float:
-        return self.up
+        return self.up + time.monotonic() - self._began
 
     def now(self) -> float:
-        return self.wall
+        return self.wall + time.monotonic() - self._began
 
     def pass_by(self, seconds: float) -> None:
         """Let time go by."""
@@ -126,7 +120,7 @@ class Rig:
             state = await stack.enter_async_context(self.state())
             places = {REPOSITORY: (self.publisher.url, SecretStr("a token of the test"))}
             publishers = await stack.enter_async_context(Publishers(places=places, state=state))
-            registry = await stack.enter_async_context(Heading(options=impatient(attempts=1)))
+            registry = await stack.enter_async_context(RegistryClient(options=impatient(attempts=1)))
             notifications = await stack.enter_async_context(Notifications(self.notifications))
             yield await stack.enter_async_context(
                 Rounds(

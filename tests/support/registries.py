@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from harness.processes import Daemon
 from services.registry.credentials import DockerCredentials
 from services.registry.options import RegistryOptions
 
-__all__ = ["PASSWORD", "USER", "Authority", "RegistryServer", "impatient", "run_program"]
+__all__ = ["PASSWORD", "USER", "Authority", "RegistryServer", "impatient", "patient", "run_program"]
 
 USER: Final = "somebody"
 PASSWORD: Final = "s3cret:word"  # noqa: S105 - of a test
@@ -34,6 +34,11 @@ def impatient(**changes: Any) -> RegistryOptions:  # noqa: ANN401 - the fields o
         longest_wait=5.0,
     )
     return replace(options, **changes)
+
+
+def patient(**changes: Any) -> RegistryOptions:  # noqa: ANN401 - the fields of the options
+    """The same for tests in which no time runs out, however busy the machine is."""
+    return replace(impatient(connect_timeout=60.0, read_timeout=60.0, longest_wait=60.0), **changes)
 
 
 async def run_program(*argv: str, env: Mapping[str, str] | None = None) -> str:
@@ -102,7 +107,7 @@ class RegistryServer:
         certificate: tuple[Path, Path] | None = None,
         htpasswd: bool = False,
         token: Mapping[str, str] | None = None,
-        notified: Mapping[str, Mapping[str, list[str]]] | None = None,
+        notifications: Sequence[Mapping[str, Any]] = (),
     ) -> "AsyncIterator[RegistryServer]":
         """Run a registry.
 
@@ -118,8 +123,8 @@ class RegistryServer:
             Whether `USER` and `PASSWORD` are wanted.
         token
             Settings of the registry's token authentication.
-        notified
-            Headers by the URLs that are notified.
+        notifications
+            Endpoints that are notified, as the registry's configuration has them.
         """
         directory.mkdir(parents=True)
         (port,) = free_ports(1)
@@ -137,15 +142,8 @@ class RegistryServer:
             settings["auth"] = {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}
         if token is not None:
             settings["auth"] = {"token": dict(token)}
-        if notified is not None:
-            # Times are nanoseconds where they have no unit.
-            often = {"timeout": "5s", "threshold": 1000, "backoff": "100ms"}
-            settings["notifications"] = {
-                "endpoints": [
-                    {"name": f"hints{number}", "url": url, "headers": headers, **often}
-                    for number, (url, headers) in enumerate(notified.items())
-                ]
-            }
+        if notifications:
+            settings["notifications"] = {"endpoints": list(notifications)}
         (directory / "config.yml").write_text(json.dumps(settings))
         daemon = Daemon(
             "registry", ["docker-registry", "serve", str(directory / "config.yml")], log=directory / "registry.log"

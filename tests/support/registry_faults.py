@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 __all__ = [
+    "Effect",
     "Fault",
     "FaultyRegistry",
     "answered",
@@ -24,11 +25,13 @@ __all__ = [
     "cut",
     "endless_pages",
     "huge",
+    "page",
     "redirected",
     "refused",
     "stalled",
     "trickling",
     "unranged",
+    "without_headers",
 ]
 
 Effect = Callable[["FaultyRegistry", web.Request], Awaitable[web.StreamResponse]]
@@ -122,6 +125,25 @@ def refused(status: int, *, retry_after: str | None = None, text: str = "made up
         document = {"errors": [{"code": "MADEUP", "message": text}]}
         headers = {} if retry_after is None else {"Retry-After": retry_after}
         return web.json_response(document, status=status, headers=headers)
+
+    return effect
+
+
+def page(status: int) -> Effect:
+    """Answer with a page for people, as proxies and portals do."""
+
+    async def effect(_proxy: FaultyRegistry, _request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, text="<html>Sorry</html>", content_type="text/html")
+
+    return effect
+
+
+def without_headers(*names: str) -> Effect:
+    """Answer without some headers."""
+
+    async def effect(proxy: FaultyRegistry, request: web.Request) -> web.StreamResponse:
+        status, kept, _ = await proxy.fetch(request)
+        return web.Response(status=status, headers={name: kept[name] for name in kept.keys() - set(names)})
 
     return effect
 

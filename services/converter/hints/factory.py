@@ -9,9 +9,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from services.converter.hints.endpoints import Endpoints
-from services.converter.hints.handler import HintsHandler
+from services.converter.hints.handler import HintsHandler, Matcher
 from services.converter.hints.journal import HintJournal
-from services.converter.hints.matching import Matcher
 from services.converter.hints.metrics import HintMetrics
 from services.converter.hints.settings import HintsSettings
 

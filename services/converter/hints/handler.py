@@ -8,7 +8,7 @@ No address of a request is ever logged or repeated: some kinds have their secret
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aiohttp import web
@@ -27,11 +27,11 @@ from services.converter.hints.errors import (
     PayloadError,
 )
 from services.converter.hints.journal import HintJournal
-from services.converter.hints.matching import Matcher
 from services.converter.hints.metrics import HintMetrics
 from services.converter.hints.model import Event, Reading, read_hint
+from services.converter.model import Hint
 
-__all__ = ["HintsHandler"]
+__all__ = ["HintsHandler", "Matcher"]
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +43,14 @@ _RETRY_AFTER: Final = "10"
 _Taken = tuple[str, Mapping[str, object]]
 """The endpoint's name, and the document of the answer."""
 _Take = Callable[[web.Request], Awaitable[_Taken]]
+
+
+class Matcher(Protocol):
+    """Knows what is wished."""
+
+    def matches(self, hint: Hint) -> bool:
+        """Whether a wish may be about what a hint is about."""
+        ...
 
 
 class _SyncRequest(BaseModel):

@@ -22,7 +22,7 @@ class HintMetrics:
             registry=registry,
         )
         self.events = Counter(
-            "converter_hints",
+            "converter_hint_events",
             "Hints by endpoint and what became of them: taken, repeated, unmatched, ignored, malformed, not_allowed.",
             ["endpoint", "outcome"],
             registry=registry,

@@ -123,7 +123,7 @@ class Remover:
 
     def _is_wished(self, copy: Removable) -> bool:
         """Whether a wish may want a dropped copy: nothing is removed before all have been read and asked that might."""
-        if not self._plan.all_whole:
+        if self._plan.incomplete or not self._plan.whole:
             return True
         for planned in self._plan.naming(copy.name):
             if copy.name in planned.images and copy.repository in planned.wish.repositories:

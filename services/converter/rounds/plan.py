@@ -48,8 +48,8 @@ class Plan:
         self._policies: tuple[SignaturePolicy, ...] = ()
         self.whole: frozenset[str] = frozenset()
         """The lists that were read from beginning to end."""
-        self.all_whole = False
-        """Whether all of them were."""
+        self.incomplete: frozenset[str] = frozenset()
+        """The others: nothing follows from what they do not wish."""
 
     def replace(self, lists: Sequence[WishList]) -> list[Planned]:
         """Take the lists as they are now; return the wishes that are new or have changed."""
@@ -74,7 +74,7 @@ class Plan:
         self._planned = planned
         self._policies = tuple(policy for each in lists for policy in each.policies)
         self.whole = frozenset(each.source for each in lists if each.complete)
-        self.all_whole = len(self.whole) == len({each.source for each in lists})
+        self.incomplete = frozenset(each.source for each in lists if not each.complete)
         places = defaultdict(list)
         for each in sorted(planned.values(), key=lambda each: each.rank):
             places[_place(each.reference)].append(each)
@@ -128,6 +128,10 @@ class Plan:
     def wishing(self, planned: Planned, name: ImageName) -> list[Wish]:
         """Return all wishes for an image: each one's signature policies apply, so that none weakens another."""
         return [other.wish for other in self.beside(planned) if name in other.images or other is planned]
+
+    def matches(self, hint: Hint) -> bool:
+        """Whether a wish may be about what a hint is about."""
+        return bool(self.hinted(hint))
 
     @property
     def policies(self) -> tuple[SignaturePolicy, ...]:

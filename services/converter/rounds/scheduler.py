@@ -108,7 +108,9 @@ class Scheduler:
         present = {planned.key for planned in self._plan.every()}
         for key in former.keys() - present:
             self._lane(former[key]).drop(key)
-        dropped = await self._state.images.dropped_wishes(present=present, whole=self._plan.whole)
+        dropped = await self._state.images.dropped_wishes(
+            present=present, whole=self._plan.whole, incomplete=self._plan.incomplete
+        )
         await self._state.wishes.keep(present)
         if not former and not self._fingerprints:
             await self._remember()

@@ -125,7 +125,9 @@ class ImageRecords:
             why=why,
         )
 
-    async def dropped_wishes(self, *, present: Iterable[str], whole: Iterable[str]) -> tuple[ImageName, ...]:
+    async def dropped_wishes(
+        self, *, present: Iterable[str], whole: Iterable[str], incomplete: Iterable[str]
+    ) -> tuple[ImageName, ...]:
         """Record that wishes are on their lists no more, and return the images of which a copy is dropped now.
 
         Parameters
@@ -133,17 +135,22 @@ class ImageRecords:
         present
             Keys of the wishes that there are.
         whole
-            The wish lists that were read from beginning to end; nothing follows from what others do not name.
+            The wish lists that were read from beginning to end.
+        incomplete
+            Those that were not: nothing follows from what they do not name. A list that is none of all these has been
+            taken away, but where there is no list at all, or one that was not read whole.
         """
+        read = list(whole)
         rows = await self._file.run(
             """
             UPDATE copies SET dropped = :steady, dropped_why = 'its wish list wishes it no more'
             WHERE dropped IS NULL AND wish NOT IN (SELECT value FROM json_each(:present))
-                AND source IN (SELECT value FROM json_each(:whole))
+                AND (source IN (SELECT value FROM json_each(:whole)) OR :taken_away)
             RETURNING name
             """,
             present=json.dumps(list(present)),
-            whole=json.dumps(list(whole)),
+            whole=json.dumps(read),
+            taken_away=bool(read) and not list(incomplete),
             steady=self._clock.steady(),
         )
         return tuple(sorted({ImageName(row[0]) for row in rows}))

@@ -40,7 +40,9 @@ from services.converter.wishlist.grammar import (
 )
 from services.converter.wishlist.keys import KeyFiles
 from services.converter.wishlist.names import WishedName
+from services.converter.wishlist.output_names import output_name
 from services.converter.wishlist.problems import Problem, Reading, Severity, nearest
+from services.converter.wishlist.selection import exact_name
 from services.converter.wishlist.tree import Mapping, Node, Sequence
 from services.registry.platform import Platform
 
@@ -199,8 +201,8 @@ class _Reader:
         except InvalidValueError as error:
             self._error(self._places(("images", place, "image"))[1], str(error))
             return
-        for selection in selections:
-            yield Wish(
+        wishes = [
+            Wish(
                 registry=name.registry,
                 repository=name.repository,
                 tags=selection,
@@ -215,6 +217,16 @@ class _Reader:
                 scheme=name.scheme,
                 origin=origin,
             )
+            for selection in selections
+        ]
+        try:
+            for wish in wishes:
+                _check_thin_names(wish)
+        except InvalidValueError as error:
+            at = "thin" if "thin" in entry.model_fields_set else "image"
+            self._error(self._places(("images", place, at))[1], f"{error}; 'thin: []' for none")
+            return
+        yield from wishes
 
 
 class _WrongError(InvalidValueError):
@@ -342,6 +354,14 @@ def _thin(entry: ThinEntry, repositories: tuple[RepositoryName, ...]) -> ThinTar
         there = ", ".join(repositories)
         raise _WrongError("thin", f"a thin image of {repository}, where the wish puts nothing: write one of {there}")
     return ThinTarget(template=entry.push, repository=repository, layout=entry.layout)
+
+
+def _check_thin_names(wish: Wish) -> None:
+    # A template that is right has a name for every tag; a digest may be missing one.
+    named = exact_name(wish)
+    if named is not None and named[1] is not None:
+        for target in wish.thin:
+            output_name(target.template, wish, *named)
 
 
 def _policy(name: str, policies: AnyMapping[str, SignaturePolicy]) -> SignaturePolicy:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -82,10 +82,15 @@ class Spool:
 
     async def reserve(self, digest: Digest, size: int) -> None:
         """Wait, in the order of arrival, until there is room for a layer's archive of `size` bytes, and take it."""
+        await self.reserve_all({digest: size})
+
+    async def reserve_all(self, sizes: Mapping[Digest, int]) -> None:
+        """Wait, as `reserve`, until there is room for several archives together: nobody waits who holds some."""
+        size = sum(sizes.values())
         async with self._entry, self._changed:
             await self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self.limit)
             self._used += size
-            self._users[digest] += 1
+            self._users.update(sizes.keys())
 
     async def release(self, digest: Digest, size: int) -> None:
         """Give the room of a layer's archive back, and remove the archive unless it is wanted once more.

@@ -146,7 +146,7 @@ async def test_only_what_is_wished_and_allowed_is_kept(
     assert _on_disk(tmp_path) == [hint("registry.example.org:5000/physics/tool:v1")]
     for word, count in outcome.items():
         labels = {"endpoint": "distribution", "outcome": word}
-        assert (metrics.get_sample_value("converter_hints_total", labels) or 0) == count
+        assert (metrics.get_sample_value("converter_hint_events_total", labels) or 0) == count
 
 
 @pytest.mark.parametrize(

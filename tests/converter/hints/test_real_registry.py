@@ -35,9 +35,16 @@ async def test_pushes_and_deletions_in_a_real_registry_are_hints(
     app.add_routes(hints.routes)
     write_image(tmp_path / "image", (archive(member(b"file", b"content")),), tag="v1")
     async with TestServer(app) as server:
-        url = str(server.make_url("/v1/hints/distribution"))
+        endpoint = {
+            "name": "converter",
+            "url": str(server.make_url("/v1/hints/distribution")),
+            "headers": {"Authorization": [_BEARER]},
+            "timeout": "5s",
+            "threshold": 1000,
+            "backoff": "100ms",
+        }
         async with (
-            RegistryServer.run(tmp_path / "registry", notified={url: {"Authorization": [_BEARER]}}) as registry,
+            RegistryServer.run(tmp_path / "registry", notifications=[endpoint]) as registry,
             RegistryClient(options=impatient()) as client,
         ):
             await registry.push(f"oci:{tmp_path / 'image'}:v1", "physics/tool:v1", "--preserve-digests")
@@ -56,16 +63,13 @@ async def test_pushes_and_deletions_in_a_real_registry_are_hints(
 
             async with (
                 aiohttp.ClientSession() as session,
-                session.delete(
-                    f"{reference.api_url}/physics/tool/manifests/{digest.oci}".replace("https", "http")
-                ) as gone,
+                session.delete(f"http://{registry.address}/v2/physics/tool/manifests/{digest.oci}") as gone,
             ):
                 assert gone.status == 202
             assert await hints.journal.next() == hint(f"{_REGISTRY}/physics/tool:multi")
-    assert metrics.get_sample_value("converter_hints_total", {"endpoint": "distribution", "outcome": "taken"}) == 3
-    assert (
-        metrics.get_sample_value("converter_hints_total", {"endpoint": "distribution", "outcome": "malformed"}) is None
-    )
+    for outcome, count in (("taken", 3), ("malformed", None)):
+        labels = {"endpoint": "distribution", "outcome": outcome}
+        assert metrics.get_sample_value("converter_hint_events_total", labels) == count
 
 
 @asynccontextmanager

@@ -186,6 +186,7 @@ def test_a_list_from_elsewhere_names_no_files_of_this_machine() -> None:
         ("{image: 'q.io/n/a:1', thinn: x}", 25, "unknown key 'thinn': is 'thin' meant?"),
         ("{image: 'q.io/n/a:1', retention: {dropt: 1d}}", 37, "unknown key 'dropt': is 'dropped' meant?"),
         ("{image: 'q.io/n/a:1', thin: [{to: x}]}", 33, "unknown key 'to'"),
+        (f"{{image: 'q.io/n/a@{DIGEST}', thin: 'r.io/$(image)'}}", 101, "a name without tag"),
         ("{image: 'q.io/n/a:1', thin: {push: x}}", 31, "thin: write a list"),
         ("{tags: x}", 3, "the key 'image' is missing"),
         ("{image: 'q.io/n/a:1', tags: x}", 31, "'tags', but the image names one tag"),

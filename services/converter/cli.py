@@ -1,0 +1,35 @@
+"""The command line. Each command is a module of `services.converter.commands`."""
+
+from typing import Final
+
+import click
+
+from services.common.allocator import limit_arenas
+from services.converter.commands.check import check
+from services.converter.commands.plan import plan
+from services.converter.commands.run import once, run
+from services.converter.commands.schema import schema
+from services.converter.exit_codes import EXIT_CODES
+
+__all__ = ["cli"]
+
+_EPILOG: Final = f"""\
+\b
+Examples:
+  converter check recipe.yaml
+  converter check --strict wishes.d/ https://gitlab.example.org/unpacked/sync/-/raw/master/recipe.yaml
+  converter plan --tags wishes.yaml
+  CONVERTER_WISH_LISTS=recipe.yaml CONVERTER_PUBLISHERS=unpacked.cern.ch=http://127.0.0.1:8480 converter once --dry-run
+  converter schema >wish-list.schema.json
+
+{EXIT_CODES}"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+def cli() -> None:
+    """Keep the images of CVMFS repositories as wish lists have them."""
+    limit_arenas()
+
+
+for _command in (check, once, plan, run, schema):
+    cli.add_command(_command)

@@ -1,0 +1,39 @@
+"""Options that several commands have."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from services.common.command_line import bundle
+from services.converter.wishlist.sources.download import Downloader
+from services.converter.wishlist.sources.once import Loaded, read_once
+from services.converter.wishlist.sources.places import parse_place
+
+__all__ = ["JSON", "LISTS", "load"]
+
+_PATIENCE = 60.0
+"""Longest time to fetch a list, in seconds."""
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
+LISTS = bundle(
+    click.argument("places", metavar="FILE|DIRECTORY|URL...", nargs=-1, required=True),
+    click.option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Certificates to trust as well.",
+    ),
+)
+
+
+async def load(places: Sequence[str], ca_file: Path | None) -> list[Loaded]:
+    """Read wish lists.
+
+    Raises
+    ------
+    InvalidValueError
+        A place is none.
+    """
+    parsed = [parse_place(place) for place in places]
+    async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file) as downloader:
+        return await read_once(parsed, downloader)

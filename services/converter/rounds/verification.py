@@ -1,0 +1,76 @@
+"""Which signature policies apply to an image, and whether it satisfies all of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from services.common.digest import Digest
+from services.common.image_name import ImageName
+from services.converter.model import SignaturePolicy, Wish
+from services.converter.wishlist.globs import matches_any
+from services.registry.client import RegistryClient
+from services.registry.reference import ImageReference
+
+__all__ = ["PolicyVerification", "PolicyVerifier", "Proof", "applicable"]
+
+
+class Proof(Protocol):
+    """What was verified."""
+
+    def document(self) -> Mapping[str, JsonValue]:
+        """Return what is recorded of it."""
+
+
+class PolicyVerifier(Protocol):
+    """Verifies one policy; `provenance.Verifier` is one."""
+
+    async def verify(
+        self, client: RegistryClient, reference: ImageReference, digest: Digest, policy: SignaturePolicy
+    ) -> Proof:
+        """Verify that an image satisfies a policy; raises a `SuiteError` where that cannot be told for certain."""
+
+
+class PolicyVerification:
+    """Verifies all policies that apply.
+
+    Parameters
+    ----------
+    client
+        Reads signatures.
+    verifier
+        Verifies one policy.
+    """
+
+    def __init__(self, *, client: RegistryClient, verifier: PolicyVerifier) -> None:
+        self._client = client
+        self._verifier = verifier
+
+    async def verify(
+        self, name: ImageName, reference: ImageReference, wishes: Sequence[Wish], policies: Sequence[SignaturePolicy]
+    ) -> dict[str, JsonValue] | None:
+        """Return what was verified of the image with the reference's digest; None where no policy applies.
+
+        Raises
+        ------
+        SuiteError
+            The image does not satisfy a policy, or it cannot be told whether it does.
+        """
+        if reference.digest is None:
+            raise ValueError(f"an image is verified by its digest: {reference.name}")
+        proofs: list[JsonValue] = []
+        for policy in applicable(name, wishes, policies):
+            proof = await self._verifier.verify(self._client, reference, reference.digest, policy)
+            proofs.append(dict(proof.document()))
+        return {"policies": proofs} if proofs else None
+
+
+def applicable(
+    name: ImageName, wishes: Iterable[Wish], policies: Iterable[SignaturePolicy]
+) -> tuple[SignaturePolicy, ...]:
+    """Return the policies that apply to an image: those that its wishes name, and those whose patterns match."""
+    named = [policy for wish in wishes for policy in wish.policies]
+    matching = [
+        policy for policy in policies if matches_any(policy.patterns, name) and not matches_any(policy.exceptions, name)
+    ]
+    return tuple(dict.fromkeys((*named, *matching)))

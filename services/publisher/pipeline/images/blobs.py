@@ -1,0 +1,116 @@
+"""From a layer of an image to a prepared layer: download, verify, prepare."""
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import aclosing
+from pathlib import Path
+
+from aiofiles.threadpool.binary import AsyncFileIO
+
+from services.common.archive.limits import ArchiveLimits
+from services.common.hashed_file import HashedFile
+from services.common.threads import to_end
+from services.publisher.journal.image_model import VersionLayer
+from services.publisher.metrics import Metrics
+from services.publisher.pipeline.spool import Spool
+from services.registry.blobs import batched
+from services.registry.client import RegistryClient
+from services.registry.errors import DigestMismatchError
+from services.registry.reference import ImageReference
+from services.repository.errors import LayerRefusedError
+from services.repository.interface import PreparedLayer, Repository
+from services.repository.layer import VerifiedLayer
+
+__all__ = ["BlobFetcher"]
+
+
+class BlobFetcher:
+    """Brings layers from registries to where a transaction can take them.
+
+    Parameters
+    ----------
+    limits
+        Limits of the archives' content.
+    threads
+        Where files are written and hashed.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: RegistryClient,
+        spool: Spool,
+        repository: Repository,
+        limits: ArchiveLimits,
+        metrics: Metrics,
+        threads: Executor,
+    ) -> None:
+        self._client = client
+        self._spool = spool
+        self._repository = repository
+        self._limits = limits
+        self._metrics = metrics
+        self._threads = threads
+
+    async def bring(
+        self, reference: ImageReference, layer: VersionLayer, *, report: Callable[[int], object]
+    ) -> PreparedLayer:
+        """Fetch, verify and prepare a layer, for which the spool has room.
+
+        Parameters
+        ----------
+        reference
+            The image that it is of.
+        report
+            Told of bytes that have arrived.
+
+        Raises
+        ------
+        LayerRefusedError
+            The layer is not what its image says, or breaks a rule; the text names it.
+        RegistryError
+            The registry failed or refused.
+        RepositoryError
+            The repository failed.
+        OSError
+            The spool failed.
+        """
+        path = self._spool.path(layer.digest)
+        if not await self._spool.holds(layer.digest):
+            await self._download(reference, layer, path, report)
+            self._metrics.fetched_bytes.inc(layer.size)
+        try:
+            return await self._repository.prepare(
+                VerifiedLayer(
+                    path=path,
+                    digest=layer.digest,
+                    diff_id=layer.diff_id,
+                    size=layer.size,
+                    uncompressed_size=None,
+                    limits=self._limits,
+                )
+            )
+        except LayerRefusedError as error:
+            raise LayerRefusedError(f"layer {layer.digest.oci}: {error}", kind=error.kind) from error
+
+    async def _download(
+        self, reference: ImageReference, layer: VersionLayer, path: Path, report: Callable[[int], object]
+    ) -> None:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        with HashedFile(temporary, "xb") as file:
+            try:
+                sink = AsyncFileIO(file, None, self._threads)
+                pieces = self._client.unverified_blob(reference, layer.digest, layer.size)
+                async with aclosing(batched(pieces)) as batches:
+                    async for batch in batches:
+                        await to_end(sink.write(batch))
+                        report(len(batch))
+                if file.digest != layer.digest:
+                    raise DigestMismatchError(
+                        f"layer {layer.digest.oci} of {reference.name} has the digest sha256:{file.digest}: "
+                        "what the registry holds is damaged or forged: push the image anew"
+                    )
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""How many requests a registry gets at a time, and when it gets none, since it has asked for a pause.
+
+Sources: RFC 9110, 10.2.3 (Retry-After); RFC 6585, 4 (429); Docker Hub's `ratelimit-limit` and `ratelimit-remaining`,
+which count manifests that are read, and neither HEAD nor blobs (docs.docker.com/docker-hub/usage).
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+
+from services.registry.errors import RegistryUnavailableError
+from services.registry.http import Answer
+from services.registry.refusals import retry_after
+
+__all__ = ["Limits", "RegistryLimits"]
+
+_log = structlog.get_logger(__name__)
+
+_BUSY: Final = frozenset({429, 503})
+"""What a registry says that has too much to do."""
+
+_FIRST_PAUSE: Final = 0.5
+_LAST_PAUSE: Final = 60.0
+"""Pauses after such an answer that does not say how long, in seconds: twice as long after each further one."""
+
+_QUOTA = re.compile(r"\s*([0-9]{1,9})\s*(?:;.*?\bw\s*=\s*([0-9]{1,9}))?")
+"""A number of requests and the seconds that it is for."""
+
+_DEFAULT_WINDOW: Final = 21_600
+"""Docker Hub's, in seconds."""
+
+
+class RegistryLimits:
+    """What one registry can take; shared by all requests to it.
+
+    Parameters
+    ----------
+    registry
+        Its name, for errors.
+    concurrency
+        Most requests at a time.
+    patience
+        Longest pause that a request waits for, in seconds.
+    """
+
+    def __init__(self, *, registry: str, concurrency: int, patience: float) -> None:
+        self._registry = registry
+        self._patience = patience
+        self._places = asyncio.Semaphore(concurrency)
+        self._clock = asyncio.get_running_loop().time
+        self._free_at = 0.0
+        self._counted_free_at = 0.0
+        self._pause = _FIRST_PAUSE
+
+    @asynccontextmanager
+    async def turn(self, what: str, *, counted: bool) -> AsyncIterator[None]:
+        """Wait until a request may be sent; others may be sent again when the context is left.
+
+        Parameters
+        ----------
+        what
+            What the request is for, for errors.
+        counted
+            Whether it is one of those that registries ration.
+
+        Raises
+        ------
+        RegistryUnavailableError
+            The registry wants a longer pause than is waited for; the error says how long.
+        """
+        async with self._places:
+            while (pause := self._left(counted=counted)) > 0:
+                if pause > self._patience:
+                    raise RegistryUnavailableError(
+                        f"{what}: {self._registry} wants no such request for {pause:.0f} s: try again then",
+                        retry_after=pause,
+                    )
+                await asyncio.sleep(pause)
+            yield
+
+    def _left(self, *, counted: bool) -> float:
+        until = max(self._free_at, self._counted_free_at) if counted else self._free_at
+        return until - self._clock()
+
+    def observe(self, answer: Answer) -> None:
+        """Take note of what an answer says about how busy the registry is."""
+        if answer.status in _BUSY:
+            told = retry_after(answer.headers.get("Retry-After"))
+            pause = self._pause if told is None else told
+            self._pause = min(self._pause * 2, _LAST_PAUSE)
+            self._free_at = max(self._free_at, self._clock() + pause)
+            _log.info("the registry asks for a pause", registry=self._registry, status=answer.status, seconds=pause)
+        elif self._pause != _FIRST_PAUSE:
+            self._pause = max(self._pause / 2, _FIRST_PAUSE)
+        remaining = answer.headers.get("ratelimit-remaining")
+        if remaining is not None:
+            self._observe_quota(remaining, answer.headers.get("ratelimit-limit", ""))
+
+    def _observe_quota(self, remaining: str, limit: str) -> None:
+        left, whole = _QUOTA.match(remaining), _QUOTA.match(limit)
+        if left is None:
+            return
+        if int(left[1]) > 0:
+            self._counted_free_at = 0.0
+            return
+        window = int(left[2] or (whole and whole[2]) or _DEFAULT_WINDOW)
+        # The window slides, so that on the average one request becomes free every so often.
+        pause = window / max(1, int(whole[1]) if whole is not None else 1)
+        self._counted_free_at = self._clock() + pause
+        _log.warning("the registry's rate limit is used up", registry=self._registry, seconds=pause)
+
+
+class Limits:
+    """What each registry can take.
+
+    Parameters
+    ----------
+    concurrency, patience
+        As of `RegistryLimits`.
+    """
+
+    def __init__(self, *, concurrency: int, patience: float) -> None:
+        self._concurrency = concurrency
+        self._patience = patience
+        self._registries: dict[str, RegistryLimits] = {}
+
+    def of(self, registry: str) -> RegistryLimits:
+        """Return the one object for the registry at `HOST[:PORT]`; to be called while the event loop runs."""
+        name = registry.lower()
+        limits = self._registries.get(name)
+        if limits is None:
+            limits = self._registries[name] = RegistryLimits(
+                registry=name, concurrency=self._concurrency, patience=self._patience
+            )
+        return limits
