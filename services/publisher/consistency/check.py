@@ -19,7 +19,7 @@ from services.publisher.consistency.merge import merge
 from services.publisher.consistency.model import Disagreement, Finding, Sighting
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, Selection
-from services.repository.interface import ImageRepository, ListedLayer
+from services.repository.interface import ListedLayer, Repository
 
 __all__ = ["CheckProgress", "ConsistencyCheck"]
 
@@ -45,7 +45,7 @@ class CheckProgress:
 class ConsistencyCheck:
     """Finds every layer about which repository, journal and bucket disagree, and every image likewise."""
 
-    def __init__(self, *, journal: Journal, store: ObjectStore, repository: ImageRepository) -> None:
+    def __init__(self, *, journal: Journal, store: ObjectStore, repository: Repository) -> None:
         self._journal = journal
         self._images = ImageCheck(journal=journal, repository=repository)
         self._store = store

@@ -11,7 +11,7 @@ from services.publisher.consistency.model import Disagreement, Finding
 from services.publisher.journal.image_model import ImageRecord, ImageSelection
 from services.publisher.journal.journal import Journal
 from services.publisher.pipeline.images.documents import described_digest, is_described
-from services.repository.interface import ImageRepository
+from services.repository.interface import Repository
 
 __all__ = ["ImageCheck"]
 
@@ -22,7 +22,7 @@ _PAGE: Final = 1000
 class ImageCheck:
     """Finds every image about which repository and journal disagree."""
 
-    def __init__(self, *, journal: Journal, repository: ImageRepository) -> None:
+    def __init__(self, *, journal: Journal, repository: Repository) -> None:
         self._journal = journal
         self._repository = repository
 

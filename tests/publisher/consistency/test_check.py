@@ -21,7 +21,7 @@ from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.journal import Journal
-from services.repository.interface import ImageRepository, ListedLayer, Publication
+from services.repository.interface import ListedLayer, Publication, Repository
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ async def test_memory_does_not_depend_on_the_number_of_layers(tmp_path: Path) ->
         await journal.announce(store.digests)
         await journal.published(store.digests, 1)
         check = ConsistencyCheck(
-            journal=journal, store=cast("ObjectStore", store), repository=cast("ImageRepository", repository)
+            journal=journal, store=cast("ObjectStore", store), repository=cast("Repository", repository)
         )
         progress = CheckProgress()
         tracemalloc.start()
