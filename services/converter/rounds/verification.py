@@ -1,6 +1,6 @@
-"""Which signature policies apply to an image, and whether it satisfies all of them."""
+"""Whether an image satisfies all signature policies that apply to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -8,11 +8,11 @@ from pydantic import JsonValue
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.converter.model import SignaturePolicy, Wish
-from services.converter.wishlist.globs import matches_any
+from services.converter.provenance.applying import applicable
 from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
 
-__all__ = ["PolicyVerification", "PolicyVerifier", "Proof", "applicable"]
+__all__ = ["PolicyVerification", "PolicyVerifier", "Proof"]
 
 
 class Proof(Protocol):
@@ -63,14 +63,3 @@ class PolicyVerification:
             proof = await self._verifier.verify(self._client, reference, reference.digest, policy)
             proofs.append(dict(proof.document()))
         return {"policies": proofs} if proofs else None
-
-
-def applicable(
-    name: ImageName, wishes: Iterable[Wish], policies: Iterable[SignaturePolicy]
-) -> tuple[SignaturePolicy, ...]:
-    """Return the policies that apply to an image: those that its wishes name, and those whose patterns match."""
-    named = [policy for wish in wishes for policy in wish.policies]
-    matching = [
-        policy for policy in policies if matches_any(policy.patterns, name) and not matches_any(policy.exceptions, name)
-    ]
-    return tuple(dict.fromkeys((*named, *matching)))
