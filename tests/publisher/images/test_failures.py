@@ -72,6 +72,12 @@ async def test_a_registry_says_when_to_ask_again(
     image = await publisher.becomes(name, "failed")
     assert image.next_attempt is not None
     assert 2000 < (image.next_attempt - datetime.now(UTC)).total_seconds() <= 3000
+    # Nor does anybody else ask it meanwhile.
+    other = _behind(faulty, await push_image(registry, "later:2", [layer_of("later")]))
+    await publisher.ask(other)
+    image = await publisher.becomes(other, "failed")
+    assert "wants no such request" in str(image.reason)
+    assert len(faulty.seen("/v2/later/")) == 1
 
 
 async def test_what_no_registry_has_is_given_up_and_tried_again_when_asked_for(
