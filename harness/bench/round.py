@@ -20,6 +20,8 @@ _LIMIT: Final = 40.0
 """Milliseconds of processor time that a hundred unchanged tags may take."""
 _MEMORY: Final = 150.0
 """MB."""
+_PATIENCE: Final = 900
+"""Seconds that a round may take; the first asks for everything."""
 
 _WISHES: Final = """\
 version: 2
@@ -47,7 +49,9 @@ async def rounds(directory: Path, runs: int) -> list[Row]:
         log=directory / "server.log",
     )
     lists = directory / "wishes.yaml"
-    lists.write_text(_WISHES + "".join(f'  - {{image: "{address}/bench/r{number}", tags: "*"}}\n' for number in range(_REPOSITORIES)))
+    lists.write_text(
+        _WISHES + "".join(f'  - {{image: "{address}/bench/r{number}", tags: "*"}}\n' for number in range(_REPOSITORIES))
+    )
     environment = {
         "CONVERTER_WISH_LISTS": str(lists),
         "CONVERTER_STATE": str(directory / "state"),
@@ -60,7 +64,7 @@ async def rounds(directory: Path, runs: int) -> list[Row]:
         seconds, megabytes = list[float](), list[float]()
         for turn in range(runs + 1):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            ended = await run(sys.executable, "-m", "harness.bench.round_peak", env=environment)
+            ended = await run(sys.executable, "-m", "harness.bench.round_peak", env=environment, timeout=_PATIENCE)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             if turn:
                 used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

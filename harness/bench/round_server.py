@@ -38,7 +38,9 @@ class _Answering(asyncio.Protocol):
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0 and self._transport is not None:
             head = self._buffer[:end].decode("latin-1")
-            size = next((int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:")), 0)
+            size = next(
+                (int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:")), 0
+            )
             if len(self._buffer) < end + 4 + size:
                 return
             body = self._buffer[end + 4 : end + 4 + size]

@@ -22,18 +22,9 @@ from services.converter.wishlist.sources.download import Downloader
 from services.converter.wishlist.sources.kept import KeptLists
 from services.converter.wishlist.sources.lists import WishLists
 from services.registry.client import RegistryClient
-from services.registry.images import RawManifest
 from services.registry.options import RegistryOptions
-from services.registry.reference import ImageReference
 
 __all__ = ["Converter", "build_converter"]
-
-
-class _Heads(RegistryClient):
-    """Finds out digests by reading manifests."""
-
-    async def head(self, reference: ImageReference) -> RawManifest:
-        return await self.manifest(reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +55,7 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
         state = await stack.enter_async_context(State(settings.state / "state.sqlite"))
         places = settings.publisher_places()
         publishers = await stack.enter_async_context(Publishers(places=places, state=state))
-        registry = await stack.enter_async_context(_Heads(options=options))
+        registry = await stack.enter_async_context(RegistryClient(options=options))
         notifications = await stack.enter_async_context(Notifications(settings.notifications))
         downloader = await stack.enter_async_context(
             Downloader.opened(patience=settings.wish_lists_timeout, ca_file=settings.wish_lists_ca_file)
@@ -75,7 +66,6 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
                 settings=settings,
                 state=state,
                 registry=registry,
-                pushing=registry,
                 publishers=publishers,
                 metrics=metrics,
                 notifications=notifications,
