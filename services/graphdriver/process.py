@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 from typing import TextIO
 
 import structlog
 
 from services.common.only_process import only_process
 from services.common.readiness import announce_ready
+from services.common.unix_socket import listen
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.plugin.handlers import build_app
 from services.graphdriver.plugin.server import serve
@@ -28,7 +30,12 @@ _WAITING = (
 )
 
 
-def run(configuration: Configuration[GraphDriverSettings], *, calm: TextIO | None = None) -> int:
+def run(
+    configuration: Configuration[GraphDriverSettings],
+    *,
+    calm: TextIO | None = None,
+    listener: socket.socket | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status.
 
     Parameters
@@ -37,11 +44,15 @@ def run(configuration: Configuration[GraphDriverSettings], *, calm: TextIO | Non
         All settings.
     calm
         Where events below warnings are logged; standard error by default, as all others.
+    listener
+        The plugin's socket where it listens already; otherwise it does from when requests can be answered.
     """
-    return run_front_end(configuration.settings, lambda stop: _serve(configuration, stop), calm=calm)
+    return run_front_end(configuration.settings, lambda stop: _serve(configuration, listener, stop), calm=calm)
 
 
-async def _serve(configuration: Configuration[GraphDriverSettings], stop: asyncio.Event) -> None:
+async def _serve(
+    configuration: Configuration[GraphDriverSettings], listener: socket.socket | None, stop: asyncio.Event
+) -> None:
     settings = configuration.settings
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_process(settings.state, setting=settings.variable("state")))
@@ -56,7 +67,9 @@ async def _serve(configuration: Configuration[GraphDriverSettings], stop: asynci
         await session.restore()
         async with asyncio.TaskGroup() as tasks:
             house_keeping = tasks.create_task(session.keep_house(settings.copy_interval))
-            async with serve(build_app(session, factory.metrics), settings.socket):
+            if listener is None:
+                listener = await asyncio.to_thread(listen, settings.socket, setting=settings.variable("socket"))
+            async with serve(build_app(session, factory.metrics), listener):
                 _log.info("serving", socket=str(settings.socket), repositories=settings.repositories)
                 if not session.initialised:
                     _log.info("waiting_for_the_engine", hint=_WAITING)

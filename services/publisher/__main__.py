@@ -18,24 +18,34 @@ from services.common.readiness import announce_ready
 from services.common.settings import render_help
 from services.publisher.factory import Publisher, build_publisher
 from services.publisher.settings import PublisherSettings
+from services.registry.options import RegistryOptions
+from services.registry.settings import RegistrySettings
 
 __all__ = ["main"]
 
 _log = structlog.get_logger(__name__)
 
 _PURPOSE = (
-    "Publishes layers to a repository as they arrive in an object store: takes the store's notifications, fetches and "
-    "verifies the layer archives, and publishes them in batches. Runs on the stratum 0, as root, since layers hold "
-    "files of every owner."
+    "Publishes layers to a repository as they arrive in an object store, and images that are asked for: takes the "
+    "store's notifications, fetches and verifies the layer archives from the store or from registries, and publishes "
+    "them in batches. Runs on the stratum 0, as root, since layers hold files of every owner."
 )
 
 
-async def _serve(settings: PublisherSettings, store_settings: ObjectStoreSettings, limits: ArchiveLimits) -> None:
+async def _serve(
+    settings: PublisherSettings,
+    store_settings: ObjectStoreSettings,
+    limits: ArchiveLimits,
+    registry_options: RegistryOptions,
+) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with build_publisher(settings, store_settings, limits) as publisher, asyncio.TaskGroup() as group:
+    async with (
+        build_publisher(settings, store_settings, limits, registry_options) as publisher,
+        asyncio.TaskGroup() as group,
+    ):
         tasks = [group.create_task(run()) for run in publisher.services]
         await _listen(publisher, settings, stopped)
         for task in tasks:
@@ -62,7 +72,9 @@ def main() -> int:
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(
             render_help(
-                "python -m services.publisher", _PURPOSE, (PublisherSettings, ObjectStoreSettings, ArchiveLimits)
+                "python -m services.publisher",
+                _PURPOSE,
+                (PublisherSettings, ObjectStoreSettings, ArchiveLimits, RegistrySettings),
             )
         )
         return 0
@@ -74,9 +86,9 @@ def main() -> int:
     status = 0
     try:
         settings, store_settings = PublisherSettings.load(), ObjectStoreSettings.load()
-        limits = ArchiveLimits.load()
+        limits, registries = ArchiveLimits.load(), RegistrySettings.load()
         configure_logging(level=settings.log_level, output=settings.log_format)
-        asyncio.run(_serve(settings, store_settings, limits))
+        asyncio.run(_serve(settings, store_settings, limits, registries.options()))
     except* (SuiteError, OSError) as errors:
         for error in _leaves(errors):
             sys.stderr.write(f"the publisher ends: {error}\n")

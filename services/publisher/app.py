@@ -7,6 +7,7 @@ from aiohttp import web
 
 from services.common.errors import SuiteError
 from services.publisher.handlers.answers import failure
+from services.publisher.handlers.refusal import RequestRefusedError
 from services.publisher.handlers.token import TokenRefusedError
 
 __all__ = ["create_app"]
@@ -33,6 +34,8 @@ async def _errors(
         return failure(error.status, f"{request.method} {request.path}: {error.reason}", headers=headers)
     except TokenRefusedError as error:
         return failure(401, str(error), headers={"WWW-Authenticate": "Bearer"})
+    except RequestRefusedError as error:
+        return failure(error.status, str(error))
     except SuiteError as error:
         _log.error("request failed", path=request.path, reason=str(error))
         return failure(503, str(error))

@@ -9,6 +9,8 @@ Tree::
     ├── NotificationError        a request to /v1/events is no notification
     │   └── UnknownDialectError  it is JSON, but in none of the known dialects, or breaks its dialect's form
     ├── TokenRefusedError        services.publisher.handlers.token: a request does not show the token
+    ├── RequestRefusedError      services.publisher.handlers.refusal: a request is not taken
+    │   └── NameRefusedError     services.publisher.handlers.access: it is about an image that is not the project's
     ├── JournalError             the journal's file cannot be used
     └── LayerNotThereError       the store does not hold the announced object (yet)
 """

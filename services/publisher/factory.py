@@ -19,9 +19,12 @@ from services.publisher.handlers.health import Health
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.trust import TrustWatch
+from services.publisher.projects import Projects
 from services.publisher.routes import build_routes
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.publisher.work import Resources, build_work
+from services.registry.client import RegistryClient
+from services.registry.options import RegistryOptions
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
@@ -35,7 +38,8 @@ from services.repository.native.trust.keyring import KeyFiles
 __all__ = ["Publisher", "build_publisher"]
 
 _MORE_THREADS: Final = 2
-"""Threads besides those that prepare layers, so that publishing and look-ups never wait for them."""
+"""Threads besides those that write archives and those that prepare layers from them meanwhile, so that publishing and
+look-ups never wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,10 @@ class Publisher:
 
 @asynccontextmanager
 async def build_publisher(
-    settings: PublisherSettings, store_settings: ObjectStoreSettings, limits: ArchiveLimits
+    settings: PublisherSettings,
+    store_settings: ObjectStoreSettings,
+    limits: ArchiveLimits,
+    registry_options: RegistryOptions,
 ) -> AsyncIterator[Publisher]:
     """Build everything; it is closed at the end of the context.
 
@@ -69,7 +76,8 @@ async def build_publisher(
         )
         journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
-        threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")
+        registries = await stack.enter_async_context(RegistryClient(options=registry_options))
+        threads = ThreadPoolExecutor(2 * settings.fetch_concurrency + _MORE_THREADS, "publisher")
         stack.callback(threads.shutdown)
         repository = await _repository(settings, stack, threads, journal)
         health = Health(checks={"journal": journal.check, "store": store.check, "repository": repository.check})
@@ -83,13 +91,20 @@ async def build_publisher(
             journal=journal,
             store=store,
             repository=repository,
+            registries=registries,
             threads=threads,
             metrics=Metrics(),
             directories=directories,
         )
+        projects = Projects(settings.projects)
+        await projects.load()
+        health.warnings["projects"] = projects.warning
         work = build_work(resources)
-        app = create_app(build_routes(resources, work, bucket=store_settings.bucket, health=health, trust=trust))
-        services = (work.pipeline.run, work.sweep.run)
+        routes = build_routes(
+            resources, work, bucket=store_settings.bucket, health=health, trust=trust, projects=projects
+        )
+        app = create_app(routes)
+        services = (work.pipeline.run, work.sweep.run, work.collector.run)
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
 
 

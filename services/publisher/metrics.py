@@ -46,6 +46,24 @@ class Metrics:
         self.failures = Counter(
             "publisher_failures", "Failed attempts by what failed.", ["reason"], registry=self.registry
         )
+        self.image_seconds = Histogram(
+            "publisher_image_seconds",
+            "Time of the steps of images that were done.",
+            ["step"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.known_bytes = Counter(
+            "publisher_known_bytes",
+            "Bytes of archives of images that were not downloaded, since the repository had their layers.",
+            registry=self.registry,
+        )
+        self.image_failures = Counter(
+            "publisher_image_failures",
+            "Failed attempts to publish images, by registry and by what failed.",
+            ["registry", "reason"],
+            registry=self.registry,
+        )
         self.foreign_transaction_seconds = Gauge(
             "publisher_foreign_transaction_seconds",
             "For how long somebody else's transaction has been waited for; 0 if none is.",
@@ -64,6 +82,16 @@ class Metrics:
         self._oldest_seconds = Gauge(
             "publisher_oldest_unpublished_seconds",
             "Time since the first layer was announced that is neither published nor refused; 0 if there is none.",
+            registry=self.registry,
+        )
+        self._images = Gauge("publisher_images", "Images in the journal.", ["state"], registry=self.registry)
+        self._refused_images = Gauge(
+            "publisher_refused_images", "Failed images that are not tried again by themselves.", registry=self.registry
+        )
+        self._oldest_image_seconds = Gauge(
+            "publisher_oldest_unpublished_image_seconds",
+            "Time since the first image was asked for that is neither published as it was asked for, nor refused; "
+            "0 if there is none.",
             registry=self.registry,
         )
         self._paused = Gauge("publisher_paused", "1 while publishing is paused.", registry=self.registry)
@@ -110,6 +138,10 @@ class Metrics:
         self._refused.set(status.layers.refused - status.layers.elsewhere)
         self._elsewhere.set(status.layers.elsewhere)
         self._oldest_seconds.set(status.oldest_age)
+        for image_state, count in status.images.counts.items():
+            self._images.labels(image_state).set(count)
+        self._refused_images.set(status.images.refused)
+        self._oldest_image_seconds.set(status.oldest_image_age)
         self._paused.set(status.pause is not None)
         self._transaction_seconds.set(status.transaction_age)
         self._spool_bytes.set(status.spool_used)

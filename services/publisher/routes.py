@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from services.publisher.consistency.check import ConsistencyCheck
+from services.publisher.handlers.access import Access
+from services.publisher.handlers.collection import CollectionHandler
 from services.publisher.handlers.consistency import ConsistencyHandler
 from services.publisher.handlers.events import EventsHandler
 from services.publisher.handlers.health import Health, HealthHandler
+from services.publisher.handlers.images import ImagesHandler
 from services.publisher.handlers.layers import LayersHandler
 from services.publisher.handlers.page import PageHandler
 from services.publisher.handlers.status import StatusHandler
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.page.renderer import PageRenderer
+from services.publisher.projects import Projects
 from services.publisher.status.reader import StatusReader, Trust
 from services.publisher.work import Resources, Work
 
@@ -20,7 +24,7 @@ __all__ = ["build_routes"]
 
 
 def build_routes(
-    resources: Resources, work: Work, *, bucket: str, health: Health, trust: Trust | None
+    resources: Resources, work: Work, *, bucket: str, health: Health, trust: Trust | None, projects: Projects
 ) -> Iterator[web.RouteDef]:
     """Build the handlers; give their routes.
 
@@ -32,6 +36,8 @@ def build_routes(
         What is asked whether the publisher is ready.
     trust
         None where clients trust the repository for ever.
+    projects
+        Who may change images besides whoever has the token.
     """
     settings, journal, metrics = resources.settings, resources.journal, resources.metrics
     token = TokenCheck(settings.event_token)
@@ -55,7 +61,15 @@ def build_routes(
             limit=settings.event_limit,
         ),
         LayersHandler(token=token, journal=journal, claims=work.claims),
+        ImagesHandler(
+            access=Access(token=token, projects=projects),
+            images=journal.images,
+            versions=journal.versions,
+            claims=work.images,
+            keep=settings.keep_replaced,
+        ),
         PageHandler(status=status, journal=journal, renderer=PageRenderer()),
+        CollectionHandler(token=token, collector=work.collector, journal=journal.unnamed),
         ConsistencyHandler(token=token, check=check),
         StatusHandler(token=token, status=status, gate=work.gate, sweep=work.sweep),
         HealthHandler(health=health, status=status, metrics=metrics),

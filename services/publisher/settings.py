@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.layout import LayerLayout
@@ -64,6 +64,9 @@ class PublisherSettings(Settings):
     """Port to listen on; 0 takes a free one and logs it."""
     event_token: SecretStr
     """Token that object stores, and operators who change something, must show, at least 16 characters."""
+    projects: Path | None = None
+    """File of the projects that may have images published, a YAML list of `project`, `token` or `token_file`, and
+    `names`, globs of image names; it is read again when it changes."""
     event_limit: ByteSize = ByteSize(1 << 20)
     """Largest notification that is read."""
 
@@ -81,6 +84,19 @@ class PublisherSettings(Settings):
 
     fetch_concurrency: PositiveInt = 4
     """Layers that are fetched and prepared at the same time."""
+    image_concurrency: PositiveInt = 32
+    """Images that are worked on at the same time, of one registry half as many; their layers share the workers of
+    `PUBLISHER_FETCH_CONCURRENCY`."""
+    keep_replaced: NonNegativeFloat = 604800
+    """Seconds for which the layers of an image that was replaced or removed are kept at least, where whoever asked for
+    that does not say."""
+    collect_after: NonNegativeFloat = 2592000
+    """Seconds since an image named a layer last, after which the layer is taken out of the repository, if it came from
+    a registry and the publisher has seen for a day that nothing names it. Layers of commits always stay."""
+    collect_limit: PositiveInt = 1000
+    """Most layers that one collection takes out."""
+    collect_interval: NonNegativeFloat = 86400
+    """Seconds between two collections; 0 for none but those that are asked for."""
     batch_layers: PositiveInt = 256
     """Most layers that one transaction publishes."""
     batch_size: ByteSize = ByteSize(16 << 30)

@@ -96,7 +96,10 @@ class RegistryClient:
         RegistryError
             As `manifest`.
         """
-        manifest = await self.manifest(reference)
+        return await self.image_in(reference, await self.manifest(reference), platform)
+
+    async def image_in(self, reference: ImageReference, manifest: RawManifest, platform: Platform) -> Image:
+        """Return the image for a platform from what `manifest` has returned for its reference; raises as `image`."""
         where = reference.name
         if manifest.media_type in INDEX_TYPES:
             chosen = _choose(await self._candidates(reference, manifest), platform, where=where)

@@ -20,8 +20,6 @@ from services.repository.layer import VerifiedLayer
 
 __all__ = [
     "ImageDocuments",
-    "ImageRepository",
-    "ImageTransaction",
     "ListedLayer",
     "OwnTransaction",
     "PreparedLayer",
@@ -80,19 +78,6 @@ class Transaction(Protocol):
             The layer could not be added; the transaction is as if it had never been tried.
         """
 
-    async def publish(self) -> int | None:
-        """Make everything changed visible at once, durably; return the new revision where it is known.
-
-        Raises
-        ------
-        RepositoryError
-            Nothing has been made visible.
-        """
-
-
-class ImageTransaction(Transaction, Protocol):
-    """An open transaction of a repository that images are published to as well."""
-
     async def put_image(self, documents: ImageDocuments) -> None:
         """Put the documents of an image in their place, instead of all that there are of it.
 
@@ -101,16 +86,12 @@ class ImageTransaction(Transaction, Protocol):
         ImageAdditionError
             That cannot be done, as where something is in the way that is not this suite's; the transaction is as if it
             had never been tried.
+        RepositoryError
+            It has been done in part: the transaction is not to be published.
         """
 
     async def remove_image(self, name: ImageName) -> None:
-        """Take the documents of an image out; nothing happens if there are none.
-
-        Raises
-        ------
-        ImageAdditionError
-            That cannot be done; the transaction is as if it had never been tried.
-        """
+        """Take the documents of an image out; nothing happens if there are none. Errors as `put_image`."""
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer and its sidecar out; nothing happens if it is not there.
@@ -119,6 +100,17 @@ class ImageTransaction(Transaction, Protocol):
         ------
         LayerRemovalError
             That cannot be done; the transaction is as if it had never been tried.
+        RepositoryError
+            It has been done in part: the transaction is not to be published.
+        """
+
+    async def publish(self) -> int | None:
+        """Make everything changed visible at once, durably; return the new revision where it is known.
+
+        Raises
+        ------
+        RepositoryError
+            Nothing has been made visible.
         """
 
 
@@ -162,6 +154,24 @@ class Repository(Protocol):
             The repository cannot be read.
         """
 
+    async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
+        """Return the published documents of an image by their paths below `.metadata`, all of one revision.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def list_images(self) -> Sequence[ImageName]:
+        """List the published images in the order of their names.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Read a layer's archive to its end, check all of it, and do what can be done ahead of a transaction.
 
@@ -193,28 +203,3 @@ class Repository(Protocol):
         NoTransactionError
             None can be opened for another reason.
         """
-
-
-class ImageRepository(Repository, Protocol):
-    """A repository that images are published to as well."""
-
-    async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
-        """Return the published documents of an image by their paths below `.metadata`, all of one revision.
-
-        Raises
-        ------
-        RepositoryError
-            The repository cannot be read.
-        """
-
-    async def list_images(self) -> Sequence[ImageName]:
-        """List the published images in the order of their names.
-
-        Raises
-        ------
-        RepositoryError
-            The repository cannot be read.
-        """
-
-    def transaction(self, token: str) -> AbstractAsyncContextManager[ImageTransaction]:
-        """Open a transaction, as `Repository.transaction` does."""

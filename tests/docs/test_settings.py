@@ -21,6 +21,7 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
         GraphDriverSettings,
         PublisherSettings,
         ThinctlSettings,
+        ConverterSettings,
         SetupSettings,
         SnapshotterSettings,
         ConverterSettings,

@@ -1,12 +1,12 @@
 """Images to be put into repositories, and the kinds of repositories that they are put into."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.repository.images import ImageDocuments
-from services.repository.interface import ImageRepository
+from services.repository.interface import Repository
 from tests.support.publisher import verified
 
 __all__ = ["change", "documents"]
@@ -26,17 +26,27 @@ def documents(name: str, version: str, *platforms: str) -> ImageDocuments:
 
 
 async def change(
-    repository: ImageRepository,
+    repository: Repository,
     *,
     layers: Sequence[LayerArchive] = (),
     put: Sequence[ImageDocuments] = (),
     remove: Sequence[str] = (),
     remove_layers: Sequence[Digest] = (),
-    token: str = "token",  # noqa: S107 - of a transaction
+    publishing: Callable[[], None] = lambda: None,
 ) -> int | None:
-    """Publish everything in one transaction; return the revision."""
+    """Publish everything in one transaction; return the revision.
+
+    Parameters
+    ----------
+    repository
+        Where to.
+    layers, put, remove, remove_layers
+        What is changed.
+    publishing
+        Called when all of it has been added.
+    """
     prepared = [await repository.prepare(verified(archive)) for archive in layers]
-    async with repository.transaction(token) as transaction:
+    async with repository.transaction("token") as transaction:
         for layer in prepared:
             await transaction.add(layer)
         for image in put:
@@ -45,6 +55,7 @@ async def change(
             await transaction.remove_image(ImageName(name))
         for digest in remove_layers:
             await transaction.remove_layer(digest)
+        publishing()
         revision = await transaction.publish()
     for layer in prepared:
         await repository.discard(layer)

@@ -1,12 +1,14 @@
-"""Layers in the publisher's journal."""
+"""Layers and images in the publisher's journal."""
 
 from typing import Any
 
 from services.common.digest import Digest
+from services.common.image_name import ImageName
+from services.publisher.journal.image_model import ImageRecord, ImageState, ImageVersion, PlatformImage, VersionLayer
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
 
-__all__ = ["layer_record", "numbered", "recorded"]
+__all__ = ["image_record", "image_version", "layer_record", "numbered", "recorded"]
 
 
 def numbered(number: int) -> Digest:
@@ -29,6 +31,38 @@ def layer_record(digest: Digest, state: LayerState, **known: Any) -> LayerRecord
         "updated_at": 0,
     }
     return LayerRecord(digest=digest, state=state, **(nothing | known))
+
+
+def image_record(name: str, **known: Any) -> ImageRecord:  # noqa: ANN401 - the fields of a record
+    """Make the record of an image of which nothing else is known."""
+    nothing: dict[str, Any] = dict.fromkeys(ImageRecord.__dataclass_fields__)
+    nothing |= {
+        "ask": 1,
+        "reference": name,
+        "platforms": ("linux/amd64",),
+        "priority": 0,
+        "state": ImageState.RESOLVING,
+        "attempts": 0,
+        "retryable": False,
+        "due": 0,
+        "asked_at": 0,
+        "updated_at": 0,
+    }
+    return ImageRecord(**{**nothing, "name": ImageName(name), **known})
+
+
+def image_version(name: str, *layers: int, number: int = 0) -> ImageVersion:
+    """Make a version of an image, by its number and those of its layers."""
+    described = tuple(VersionLayer(numbered(layer), numbered(layer + 1000), 10) for layer in layers)
+    return ImageVersion(
+        name=ImageName(name),
+        digest=numbered(number),
+        reference=name,
+        platforms=("linux/amd64",),
+        images=(PlatformImage("linux/amd64", numbered(number), numbered(number + 1), described),),
+        documents={f"{ImageName(name).path}/manifest.json": b"{}", f"{ImageName(name).path}/config.json": b"\xff"},
+        verified=None,
+    )
 
 
 async def recorded(journal: Journal, digest: Digest) -> LayerRecord:

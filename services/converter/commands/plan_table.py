@@ -1,13 +1,15 @@
 """A plan as people and as scripts read it."""
 
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from services.common.command_line import write_output
 from services.common.errors import InvalidValueError
+from services.converter.commands.outlook import Key, Outlook
 from services.converter.commands.planned import Plan, selection_text
 from services.converter.model import Retention, ThinTarget
 from services.converter.wishlist.output_names import output_name
@@ -15,14 +17,23 @@ from services.converter.wishlist.selection import Wanted
 
 __all__ = ["plan_document", "show_plan"]
 
-_WIDE = 240
+_TITLES: Final = ("IMAGE", "REPOSITORY", "PLATFORMS", "THIN IMAGES", "PRIORITY", "WHY", "WISHED AT")
+_WIDE: Final = 400
 """Columns where the output is no terminal: nothing is to be cut off."""
 
 
-def show_plan(plan: Plan) -> None:
-    """Write a plan as a table to the standard output."""
+def show_plan(plan: Plan, outlooks: Mapping[Key, Outlook]) -> None:
+    """Write a plan as a table to the standard output.
+
+    Parameters
+    ----------
+    plan
+        The images.
+    outlooks
+        What would be done about them; empty where nobody was asked.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("IMAGE", "REPOSITORY", "PLATFORMS", "THIN IMAGES", "PRIORITY", "WHY", "WISHED AT"):
+    for title in (*_TITLES, *(("WHAT WOULD BE DONE",) if outlooks else ())):
         table.add_column(title, overflow="fold")
     for wanted in plan.wanted:
         wish = wanted.wish
@@ -34,6 +45,7 @@ def show_plan(plan: Plan) -> None:
             str(wish.priority),
             plan.reasons[wanted.repository, wanted.name],
             str(wish.origin),
+            _text(outlooks.get((wanted.repository, wanted.name))),
         )
     for each in plan.open:
         wish = each.wish
@@ -42,14 +54,16 @@ def show_plan(plan: Plan) -> None:
         platforms = "\n".join(map(str, wish.platforms))
         repositories = "\n".join(wish.repositories)
         table.add_row(what, repositories, platforms, thin, str(wish.priority), each.reason, str(wish.origin))
+    for (repository, name), outlook in _unwished(plan, outlooks).items():
+        table.add_row(name, repository, "", "", "", "", "", _text(outlook))
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False, emoji=False)
     with console.capture() as written:
         console.print(table)
     write_output(written.get())
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """Return a plan for scripts."""
+def plan_document(plan: Plan, outlooks: Mapping[Key, Outlook]) -> dict[str, Any]:
+    """Return a plan for scripts; parameters as of `show_plan`."""
     return {
         "images": [
             {
@@ -66,6 +80,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
                 "why": plan.reasons[wanted.repository, wanted.name],
                 "origin": str(wanted.wish.origin),
                 "others": [str(other.origin) for other in wanted.others],
+                "outlook": _outlook(outlooks.get((wanted.repository, wanted.name))),
             }
             for wanted in plan.wanted
         ],
@@ -79,7 +94,24 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             }
             for each in plan.open
         ],
+        "unwished": [
+            {"name": str(name), "repository": str(repository), "outlook": _outlook(outlook)}
+            for (repository, name), outlook in _unwished(plan, outlooks).items()
+        ],
     }
+
+
+def _text(outlook: Outlook | None) -> str:
+    return "" if outlook is None else f"{outlook.action}: {outlook.reason}"
+
+
+def _outlook(outlook: Outlook | None) -> dict[str, str] | None:
+    return None if outlook is None else {"action": outlook.action.value, "reason": outlook.reason}
+
+
+def _unwished(plan: Plan, outlooks: Mapping[Key, Outlook]) -> dict[Key, Outlook]:
+    wanted = {(each.repository, each.name) for each in plan.wanted}
+    return {key: outlook for key, outlook in outlooks.items() if key not in wanted}
 
 
 def _thin(wanted: Wanted) -> list[str]:

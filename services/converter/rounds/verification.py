@@ -1,18 +1,20 @@
-"""Which signature policies apply to an image, and whether it satisfies all of them."""
+"""Whether an image satisfies all signature policies that apply to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pydantic import JsonValue
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.converter.metrics import Metrics
 from services.converter.model import SignaturePolicy, Wish
-from services.converter.wishlist.globs import matches_any
+from services.converter.provenance.applying import applicable
+from services.converter.provenance.errors import ProvenanceError
 from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
 
-__all__ = ["PolicyVerification", "PolicyVerifier", "Proof", "applicable"]
+__all__ = ["PolicyVerification", "PolicyVerifier", "Proof"]
 
 
 class Proof(Protocol):
@@ -40,11 +42,14 @@ class PolicyVerification:
         Reads signatures.
     verifier
         Verifies one policy.
+    metrics
+        Counts what does not satisfy one.
     """
 
-    def __init__(self, *, client: RegistryClient, verifier: PolicyVerifier) -> None:
+    def __init__(self, *, client: RegistryClient, verifier: PolicyVerifier, metrics: Metrics) -> None:
         self._client = client
         self._verifier = verifier
+        self._metrics = metrics
 
     async def verify(
         self, name: ImageName, reference: ImageReference, wishes: Sequence[Wish], policies: Sequence[SignaturePolicy]
@@ -60,17 +65,10 @@ class PolicyVerification:
             raise ValueError(f"an image is verified by its digest: {reference.name}")
         proofs: list[JsonValue] = []
         for policy in applicable(name, wishes, policies):
-            proof = await self._verifier.verify(self._client, reference, reference.digest, policy)
+            try:
+                proof = await self._verifier.verify(self._client, reference, reference.digest, policy)
+            except ProvenanceError as error:
+                self._metrics.failures.labels(name.registry, f"signature_{error.word}").inc()
+                raise
             proofs.append(dict(proof.document()))
         return {"policies": proofs} if proofs else None
-
-
-def applicable(
-    name: ImageName, wishes: Iterable[Wish], policies: Iterable[SignaturePolicy]
-) -> tuple[SignaturePolicy, ...]:
-    """Return the policies that apply to an image: those that its wishes name, and those whose patterns match."""
-    named = [policy for wish in wishes for policy in wish.policies]
-    matching = [
-        policy for policy in policies if matches_any(policy.patterns, name) and not matches_any(policy.exceptions, name)
-    ]
-    return tuple(dict.fromkeys((*named, *matching)))

@@ -14,6 +14,7 @@ from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.repository_name import RepositoryName
 from services.converter.model import ChosenTags, ExactDigest, ExactTag, SignaturePolicy, TagSelection, Wish
+from services.converter.provenance.applying import applicable
 from services.converter.wishlist.globs import glob_matches, is_glob, matches_any
 from services.converter.wishlist.versions import Version, VersionRange
 
@@ -148,13 +149,7 @@ class Wanted:
         known
             Those of all lists. Besides those whose patterns match, the ones apply that any of the wishes names.
         """
-        matching = (
-            policy
-            for policy in known
-            if matches_any(policy.patterns, self.name) and not matches_any(policy.exceptions, self.name)
-        )
-        named = (policy for wish in (self.wish, *self.others) for policy in wish.policies)
-        return tuple(dict.fromkeys((*named, *matching)))
+        return applicable(self.name, (self.wish, *self.others), known)
 
 
 def settle(

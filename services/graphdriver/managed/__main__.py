@@ -2,6 +2,9 @@
 
 The engine writes what comes to standard error to its own log as errors, and the rest as information. That log is also
 the only place where a plugin can say why it does not start: `docker plugin enable` shows that nobody listens, no more.
+
+It looks for somebody who listens for some ten seconds, which are few where the machine has much to do. So the socket
+listens as soon as the settings are known to do, and what the engine asks waits in it until the program is loaded.
 """
 
 import os
@@ -12,7 +15,7 @@ import structlog
 
 from services.common.logs import configure_logging
 from services.common.settings import SettingsError
-from services.graphdriver.process import run
+from services.common.unix_socket import SocketError, listen
 from services.graphdriver.settings import GraphDriverSettings, RepositoryMounts
 from services.node.configuration import Configuration
 from services.node.mounts import mount_table
@@ -41,8 +44,17 @@ def main() -> int:
             problems.append(_NO_STORE)
         sys.stderr.write(f"settings (docker plugin set NAME VARIABLE=VALUE): {'; '.join(problems)}\n")
         return 2
-    _warn_of_hidden_mounts(configuration.settings)
-    return run(configuration, calm=sys.stdout)
+    settings = configuration.settings
+    try:
+        listener = listen(settings.socket, setting=settings.variable("socket"))
+    except SocketError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    _warn_of_hidden_mounts(settings)
+    # To load this takes longer than everything before.
+    from services.graphdriver.process import run  # noqa: PLC0415
+
+    return run(configuration, calm=sys.stdout, listener=listener)
 
 
 def _warn_of_hidden_mounts(settings: GraphDriverSettings) -> None:

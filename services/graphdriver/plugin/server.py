@@ -1,16 +1,13 @@
 """The unix socket on which the engine finds the plugin."""
 
-import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-
-from services.common.unix_socket import listen
 
 __all__ = ["serve"]
 
@@ -24,15 +21,16 @@ _SHUTDOWN_TIMEOUT: Final = 4
 
 
 @asynccontextmanager
-async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
+async def serve(app: web.Application, listener: socket.socket) -> AsyncIterator[None]:
     """Serve an application on a unix socket for as long as the context lasts.
 
-    Raises
-    ------
-    SocketError
-        Another process listens on the socket, or it cannot be made.
+    Parameters
+    ----------
+    app
+        What is served.
+    listener
+        The socket, which listens already; closed and removed in the end.
     """
-    listener = await asyncio.to_thread(listen, path, setting="GRAPHDRIVER_SOCKET")
     runner = web.AppRunner(
         app,
         keepalive_timeout=_KEEP_ALIVE,
@@ -46,5 +44,5 @@ async def serve(app: web.Application, path: Path) -> AsyncIterator[None]:
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            os.unlink(listener.getsockname())
         await runner.cleanup()

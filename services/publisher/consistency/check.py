@@ -1,4 +1,4 @@
-"""Compares repository, journal and bucket, layer by layer.
+"""Compares repository, journal and bucket, layer by layer, and then image by image.
 
 The three are listed in the order of digests and merged, so that memory does not depend on how many layers there are.
 They change meanwhile; so a layer about which they seem to disagree is looked at once more, by itself.
@@ -14,6 +14,7 @@ from services.common.object_store.errors import ObjectConflictError
 from services.common.object_store.model import StoredLayer
 from services.common.object_store.store import ObjectStore
 from services.common.together import all_of
+from services.publisher.consistency.images import ImageCheck
 from services.publisher.consistency.merge import merge
 from services.publisher.consistency.model import Disagreement, Finding, Sighting
 from services.publisher.journal.journal import Journal
@@ -35,15 +36,18 @@ class CheckProgress:
 
     layers: int = 0
     """Layers that have been compared."""
+    images: int = 0
+    """Images that have been compared."""
     found: Counter[Disagreement] = field(default_factory=Counter)
     """Disagreements so far."""
 
 
 class ConsistencyCheck:
-    """Finds every layer about which repository, journal and bucket disagree."""
+    """Finds every layer about which repository, journal and bucket disagree, and every image likewise."""
 
     def __init__(self, *, journal: Journal, store: ObjectStore, repository: Repository) -> None:
         self._journal = journal
+        self._images = ImageCheck(journal=journal, repository=repository)
         self._store = store
         self._repository = repository
 
@@ -73,6 +77,12 @@ class ConsistencyCheck:
                     suspects.clear()
         for finding in await self._confirm(suspects, progress):
             yield finding
+        async with aclosing(self._images.run()) as findings:
+            async for image in findings:
+                progress.images += 1
+                if image is not None:
+                    progress.found[image.kind] += 1
+                    yield image
 
     async def _recorded(self) -> AsyncGenerator[LayerRecord, None]:
         after = ""

@@ -1,19 +1,20 @@
-"""The ways in which repository, journal and bucket can disagree about a layer."""
+"""The ways in which repository, journal and bucket can disagree about a layer, or an image."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 from services.common.object_store.model import StoredLayer
-from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.model import LayerRecord, LayerSource, LayerState
 from services.repository.interface import ListedLayer
 
 __all__ = ["ADVICE", "Advice", "Disagreement", "Finding", "Sighting"]
 
 
 class Disagreement(StrEnum):
-    """What is wrong with a layer."""
+    """What is wrong with a layer or an image."""
 
     LOST = "lost"
     NOT_IN_REPOSITORY = "not_in_repository"
@@ -25,6 +26,10 @@ class Disagreement(StrEnum):
     OTHER_OBJECT = "other_object"
     ARCHIVE_GONE = "archive_gone"
     ONLY_IN_REPOSITORY = "only_in_repository"
+    IMAGE_LAYER_GONE = "image_layer_gone"
+    IMAGE_NOT_IN_REPOSITORY = "image_not_in_repository"
+    IMAGE_OTHER = "image_other"
+    IMAGE_NOT_IN_JOURNAL = "image_not_in_journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +85,35 @@ ADVICE: Final = {
         "nothing: it was published with another journal, and images that name it run",
         harmless=True,
     ),
+    Disagreement.IMAGE_LAYER_GONE: Advice(
+        "fetched for an image and published according to the journal, but not in the repository",
+        "POST /v1/images/NAME/retry for an image that names it fetches it again",
+    ),
+    Disagreement.IMAGE_NOT_IN_REPOSITORY: Advice(
+        "an image that is published according to the journal, but not in the repository",
+        "POST /v1/images/NAME/retry publishes it again",
+    ),
+    Disagreement.IMAGE_OTHER: Advice(
+        "an image whose documents in the repository are not those that were published",
+        "find out who writes to .metadata; POST /v1/images/NAME/retry publishes them again",
+    ),
+    Disagreement.IMAGE_NOT_IN_JOURNAL: Advice(
+        "an image in the repository that the journal does not know as published",
+        "ask for it, so that it is kept up to date; its layers are not collected meanwhile",
+        harmless=True,
+    ),
 }
 """What each disagreement means, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One layer, and what is wrong with it."""
+    """One layer or image, and what is wrong with it."""
 
     digest: Digest
     kind: Disagreement
+    image: ImageName | None = None
+    """The image, whose digest it is; None for a layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +137,15 @@ class Sighting:
         return self._judge_unpublished(self.record)
 
     def _judge_published(self, record: LayerRecord) -> Disagreement | None:
+        fetched = record.source is LayerSource.REGISTRY
+        if self.listed is None and fetched:
+            return Disagreement.IMAGE_LAYER_GONE
         if self.listed is None:
             return Disagreement.LOST if self.stored is None else Disagreement.NOT_IN_REPOSITORY
         if not self.listed.linked:
             return Disagreement.NOT_LINKED
         if self.stored is None:
-            return Disagreement.ARCHIVE_GONE
+            return None if fetched else Disagreement.ARCHIVE_GONE
         if record.archive_size not in (None, self.stored.size):
             return Disagreement.OTHER_OBJECT
         return None

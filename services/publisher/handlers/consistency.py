@@ -1,8 +1,9 @@
 """`/v1/check`: whether repository, journal and bucket agree.
 
 The answer is a stream of JSON documents, one a line: `{"progress": {"layers": N}}` about every second, a finding
-`{"digest": ..., "kind": ..., "meaning": ..., "remedy": ..., "harmless": ...}` when there is one, and in the end either
-`{"summary": {"layers": N, "found": {KIND: N}}}` or, where one of the three failed, `{"error": TEXT}`.
+`{"digest": ..., "image": ..., "kind": ..., "meaning": ..., "remedy": ..., "harmless": ...}` when there is one, and in
+the end either `{"summary": {"layers": N, "images": N, "found": {KIND: N}}}` or, where one of the three failed,
+`{"error": TEXT}`. `image` is the name of an image whose digest it is, or null for a layer.
 """
 
 import asyncio
@@ -68,7 +69,7 @@ class ConsistencyHandler:
             await _write(response, {"error": str(error)})
         else:
             found = {kind.value: count for kind, count in progress.found.items()}
-            await _write(response, {"summary": {"layers": progress.layers, "found": found}})
+            await _write(response, {"summary": {"layers": progress.layers, "images": progress.images, "found": found}})
 
     async def _run(self, response: web.StreamResponse, progress: CheckProgress) -> None:
         async with asyncio.TaskGroup() as group:
@@ -92,4 +93,9 @@ async def _write(response: web.StreamResponse, document: dict[str, object]) -> N
 
 
 def _document(finding: Finding) -> dict[str, object]:
-    return {"digest": finding.digest, "kind": finding.kind, **asdict(ADVICE[finding.kind])}
+    return {
+        "digest": finding.digest,
+        "image": finding.image,
+        "kind": finding.kind,
+        **asdict(ADVICE[finding.kind]),
+    }

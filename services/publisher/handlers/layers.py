@@ -91,6 +91,7 @@ def _document(record: LayerRecord) -> dict[str, object]:
         "retryable": record.retryable if failed else None,
         "next_attempt": time_text(record.due) if failed and record.retryable else None,
         "attempts": record.attempts,
+        "source": record.source,
         "archive_size": record.archive_size,
         "tree_size": record.tree_size,
         "notes": record.notes,

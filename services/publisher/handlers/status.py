@@ -5,8 +5,8 @@ from typing import Final
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from services.common.request_body import BodyError, read_body
 from services.publisher.handlers.answers import answer, failure, time_text
-from services.publisher.handlers.body import BodyError, read_body
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.sweep import Sweep
@@ -88,11 +88,15 @@ def status_document(status: PublisherStatus) -> dict[str, object]:
         "layers": {state.value: count for state, count in status.layers.counts.items()},
         "refused": status.layers.refused,
         "oldest_unpublished_seconds": round(status.oldest_age, 3),
+        "images": {state.value: count for state, count in status.images.counts.items()},
+        "refused_images": status.images.refused,
+        "oldest_unpublished_image_seconds": round(status.oldest_image_age, 3),
         "transaction": transaction
         and {
             "since": time_text(transaction.since),
             "stage": transaction.stage,
             "layers": transaction.digests,
+            "images": transaction.images,
             "added": transaction.added,
             "bytes": transaction.size,
         },

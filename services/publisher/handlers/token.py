@@ -8,10 +8,16 @@ from pydantic import SecretStr
 
 from services.publisher.errors import PublisherError
 
-__all__ = ["TokenCheck", "TokenRefusedError"]
+__all__ = ["TokenCheck", "TokenRefusedError", "of_header"]
 
 _QUERY: Final = "token"
 """Ceph RGW sends no headers of one's choice; the token is part of the URL that it is given."""
+
+
+def of_header(header: str) -> tuple[str, ...]:
+    """Return what of an Authorization header may be a token: the whole, or what follows the scheme."""
+    scheme, _, credentials = header.partition(" ")
+    return (header, credentials.strip()) if scheme.lower() == "bearer" else (header,)
 
 
 class TokenRefusedError(PublisherError):
@@ -50,9 +56,6 @@ class TokenCheck:
 
     def accepts(self, header: str, query: str) -> bool:
         """Whether an Authorization header or the token of a query is right."""
-        scheme, _, credentials = header.partition(" ")
-        shown = [header, query]
-        if scheme.lower() == "bearer":
-            shown.append(credentials.strip())
+        shown = [*of_header(header), query]
         # Every one is compared, so that the time does not tell which came close.
         return sum(hmac.compare_digest(text.encode(errors="surrogateescape"), self._token) for text in shown) > 0

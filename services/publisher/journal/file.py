@@ -1,24 +1,35 @@
 """The journal's SQLite file, written in two ways.
 
 Every statement is one change in autocommit mode, so it is atomic, whatever is cancelled or killed around it, and the
-end of this process takes none back. A loss of power may take the last ones back, unless they have been brought to the
-disk. That takes milliseconds, so it is done only where something would be lost. Whatever has been brought there takes
-everything before it along: the file's log (WAL) is written from one end.
+end of this process takes none back. What takes several is one transaction, on a connection of its own. A loss of power
+may take the last changes back, unless they have been brought to the disk. That takes milliseconds, so it is done only
+where something would be lost. Whatever has been brought there takes everything before it along: the file's log (WAL) is
+written from one end.
 """
 
+import asyncio
 import sqlite3
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import aiosqlite
 
+from services.common.threads import to_end
 from services.publisher.errors import JournalError
 from services.publisher.journal.schema import STEPS, VERSION
 
-__all__ = ["JournalFile"]
+__all__ = ["JournalFile", "Run"]
+
+
+class Run(Protocol):
+    """Runs a statement of a transaction; `:now` is the present time."""
+
+    def __call__(self, statement: str, /, **parameters: object) -> Awaitable[list[sqlite3.Row]]:
+        """Return its rows."""
 
 
 class JournalFile:
@@ -35,6 +46,8 @@ class JournalFile:
         self._stack = AsyncExitStack()
         self._lasting: aiosqlite.Connection
         self._passing: aiosqlite.Connection
+        self._together: aiosqlite.Connection
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Open it, and make its tables those of this version.
@@ -49,6 +62,7 @@ class JournalFile:
             self._lasting = await self._connect("FULL")
             await self._prepare()
             self._passing = await self._connect("NORMAL")
+            self._together = await self._connect("FULL")
         except sqlite3.Error as error:
             await self._stack.aclose()
             raise JournalError(f"the journal {self._path} cannot be opened: {error}") from error
@@ -82,7 +96,7 @@ class JournalFile:
         for step in STEPS[version:]:
             await self._lasting.executescript(step)
 
-    async def run(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
+    async def run(self, statement: str, /, **parameters: object) -> list[sqlite3.Row]:
         """Run a statement; what it changes is on the disk when this returns. `:now` is the present time.
 
         Raises
@@ -92,9 +106,34 @@ class JournalFile:
         """
         return await self._run(self._lasting, statement, parameters)
 
-    async def run_passing(self, statement: str, **parameters: object) -> list[sqlite3.Row]:
+    async def run_passing(self, statement: str, /, **parameters: object) -> list[sqlite3.Row]:
         """Run a statement that changes what a publisher finds out again after a loss of power; else as `run`."""
         return await self._run(self._passing, statement, parameters)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Run]:
+        """Run several statements as one change, which is on the disk at the end of the context; all or none.
+
+        Raises
+        ------
+        JournalError
+            It failed.
+        """
+        connection = self._together
+
+        async def run(statement: str, /, **parameters: object) -> list[sqlite3.Row]:
+            return await self._run(connection, statement, parameters)
+
+        async with self._turn:
+            try:
+                # A caller that is cancelled leaves its statement with the connection's thread, and the end behind it.
+                await to_end(run("BEGIN IMMEDIATE"))
+                yield run
+                await to_end(run("COMMIT"))
+            except BaseException:
+                if connection.in_transaction:
+                    await to_end(run("ROLLBACK"))
+                raise
 
     async def _run(
         self, connection: aiosqlite.Connection, statement: str, parameters: dict[str, object]

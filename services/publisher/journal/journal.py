@@ -5,16 +5,19 @@ are, a publisher that is started begins with such a layer anew. What became of a
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from services.common.digest import Digest
 from services.publisher.journal.file import JournalFile
+from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
 from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
 from services.publisher.journal.schema import VERSION
+from services.publisher.journal.unnamed import UnnamedJournal
+from services.publisher.journal.versions import VersionJournal
 from services.repository.interface import OwnTransaction
 
 __all__ = ["Journal"]
@@ -38,6 +41,12 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._file = JournalFile(path)
+        self.images = ImageJournal(self._file)
+        """The images."""
+        self.versions = VersionJournal(self._file)
+        """What their names have named."""
+        self.unnamed = UnnamedJournal(self._file)
+        """What they name no more."""
 
     async def __aenter__(self) -> Self:
         """Open the file.
@@ -71,6 +80,14 @@ class Journal:
         return await self._announce(digests, again="layers.state = 'failed' AND layers.retryable")
 
     async def _announce(self, digests: Iterable[Digest], *, again: str) -> int:
+        given = json.dumps(list(digests))
+        # Whatever has been in the bucket counts as committed: it is not collected by itself.
+        await self._file.run(
+            f"""
+            UPDATE layers SET source = 'bucket', named_last = NULL WHERE source = 'registry' AND {_GIVEN} RETURNING 1
+            """,  # noqa: S608 - constants of this module
+            digests=given,
+        )
         changed = await self._file.run(
             f"""
             INSERT INTO layers (digest, state, announced_at, updated_at)
@@ -79,7 +96,7 @@ class Journal:
             SET state = 'announced', retryable = 0, due = 0, updated_at = :now WHERE {again}
             RETURNING digest
             """,  # noqa: S608 - the condition is one of the two above
-            digests=json.dumps(list(digests)),
+            digests=given,
         )
         return len(changed)
 
@@ -105,20 +122,31 @@ class Journal:
         )
         return len(restarted)
 
-    async def claim(self) -> LayerRecord | None:
-        """Take the layer that has waited longest of those that are due, and make it `fetching`."""
+    async def claim(self, *, busy: Collection[Digest] = ()) -> LayerRecord | None:
+        """Take the layer that has waited longest of those that are due, and make it `fetching`.
+
+        Parameters
+        ----------
+        busy
+            Layers that are on their way for images.
+        """
         rows = await self._file.run_passing(
             f"""
             UPDATE layers SET state = 'fetching', retryable = 0, updated_at = :now WHERE digest = (
-                SELECT digest FROM layers WHERE {_WAITING} AND due <= :now ORDER BY announced_at, digest LIMIT 1
+                SELECT digest FROM layers WHERE {_WAITING} AND due <= :now
+                    AND digest NOT IN (SELECT value FROM json_each(:busy)) ORDER BY announced_at, digest LIMIT 1
             ) RETURNING {COLUMNS}
-            """  # noqa: S608 - constants of this module
+            """,  # noqa: S608 - constants of this module
+            busy=json.dumps(list(busy)),
         )
         return record_of(rows[0]) if rows else None
 
-    async def next_due(self) -> float | None:
+    async def next_due(self, *, busy: Collection[Digest] = ()) -> float | None:
         """Return when the next layer can be claimed, in seconds since the epoch; nothing if none waits."""
-        (row,) = await self._file.run(f"SELECT min(due) FROM layers WHERE {_WAITING}")  # noqa: S608 - as above
+        (row,) = await self._file.run(
+            f"SELECT min(due) FROM layers WHERE {_WAITING} AND digest NOT IN (SELECT value FROM json_each(:busy))",  # noqa: S608
+            busy=json.dumps(list(busy)),
+        )
         return None if row[0] is None else float(row[0])
 
     async def advance(self, digests: Iterable[Digest], state: LayerState) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from services.common.digest import Digest
 
-__all__ = ["LayerRecord", "LayerState", "Moment", "Pause", "Selection", "Summary"]
+__all__ = ["LayerRecord", "LayerSource", "LayerState", "Moment", "Pause", "Selection", "Summary"]
 
 
 class LayerState(StrEnum):
@@ -34,6 +34,15 @@ class LayerState(StrEnum):
     """Not published, for a reason; tried again when due, or refused for good."""
 
 
+class LayerSource(StrEnum):
+    """Where a layer came from."""
+
+    BUCKET = "bucket"
+    """An object of the bucket, by a commit or a conversion that went there."""
+    REGISTRY = "registry"
+    """A blob of an image's registry. Only such layers may be collected."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRecord:
     """One layer in the journal. Times are seconds since the epoch."""
@@ -58,6 +67,9 @@ class LayerRecord:
     """Bytes of the layer's files; known once the archive has been read."""
     notes: tuple[str, ...] = ()
     """Of a published layer: what of it the repository could not keep, for people; the layer's sidecar has all of it."""
+    source: LayerSource = LayerSource.BUCKET
+    named_last: float | None = None
+    """Of a layer of a registry: until when a version of an image named it or is kept; None while a visible one does."""
     announced_at: float
     updated_at: float
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from services.common.digest import Digest
-from services.publisher.journal.model import LayerRecord, LayerState, Selection, Summary
+from services.publisher.journal.model import LayerRecord, LayerSource, LayerState, Selection, Summary
 
 __all__ = ["COLUMNS", "condition_of", "record_of", "summary_of"]
 
 COLUMNS: Final = (
     "digest, state, attempts, share, reason, retryable, due, revision, archive_size, tree_size, notes, "
-    "announced_at, updated_at"
+    "source, named_last, announced_at, updated_at"
 )
 
 
@@ -50,6 +50,8 @@ def record_of(row: sqlite3.Row) -> LayerRecord:
         archive_size=row["archive_size"],
         tree_size=row["tree_size"],
         notes=tuple(json.loads(row["notes"] or "[]")),
+        source=LayerSource(row["source"]),
+        named_last=row["named_last"],
         announced_at=row["announced_at"],
         updated_at=row["updated_at"],
     )

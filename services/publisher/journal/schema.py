@@ -65,7 +65,100 @@ PRAGMA user_version = 4;
 COMMIT;
 """
 
-STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE)
+_IMAGES: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE layers ADD COLUMN source TEXT NOT NULL DEFAULT 'bucket' CHECK (source IN ('bucket', 'registry'));
+ALTER TABLE layers ADD COLUMN named_last REAL;
+CREATE INDEX layers_unnamed ON layers (named_last) WHERE named_last IS NOT NULL;
+CREATE TABLE images (
+    name         TEXT PRIMARY KEY,
+    registry     TEXT NOT NULL,
+    ask          INTEGER NOT NULL DEFAULT 1,
+    again        INTEGER NOT NULL DEFAULT 0,
+    reference    TEXT NOT NULL,
+    asked        TEXT CHECK (length(asked) = 64),
+    digest       TEXT CHECK (length(digest) = 64),
+    published    TEXT CHECK (length(published) = 64),
+    platforms    TEXT NOT NULL,
+    project      TEXT,
+    priority     INTEGER NOT NULL,
+    verified     TEXT,
+    keep         REAL,
+    state        TEXT NOT NULL
+                 CHECK (state IN ('asked', 'resolving', 'fetching', 'ready', 'publishing', 'published', 'failed',
+                                  'removing', 'removed')),
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    share        INTEGER CHECK (share > 0),
+    reason       TEXT,
+    retryable    INTEGER NOT NULL DEFAULT 0,
+    due          REAL NOT NULL DEFAULT 0,
+    revision     INTEGER,
+    bytes_known  INTEGER,
+    bytes_missing INTEGER,
+    resolving    REAL,
+    fetching     REAL,
+    publishing   REAL,
+    asked_at     REAL NOT NULL,
+    checked_at   REAL,
+    published_at REAL,
+    removed_at   REAL,
+    updated_at   REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX images_by_turn ON images (state, priority DESC, asked_at);
+CREATE INDEX images_by_outcome ON images (state, retryable, asked_at);
+CREATE TABLE image_versions (
+    name         TEXT NOT NULL,
+    digest       TEXT NOT NULL CHECK (length(digest) = 64),
+    reference    TEXT NOT NULL,
+    platforms    TEXT NOT NULL,
+    images       TEXT NOT NULL,
+    verified     TEXT,
+    published_at REAL,
+    replaced_at  REAL,
+    removed_at   REAL,
+    keep_until   REAL,
+    collected_at REAL,
+    PRIMARY KEY (name, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE version_documents (
+    name         TEXT NOT NULL,
+    digest       TEXT NOT NULL,
+    path         TEXT NOT NULL,
+    content      BLOB NOT NULL,
+    PRIMARY KEY (name, digest, path)
+) STRICT;
+CREATE TABLE version_layers (
+    name         TEXT NOT NULL,
+    digest       TEXT NOT NULL,
+    layer        TEXT NOT NULL CHECK (length(layer) = 64),
+    diff_id      TEXT NOT NULL CHECK (length(diff_id) = 64),
+    size         INTEGER NOT NULL,
+    position     INTEGER NOT NULL,
+    missing      INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (name, digest, layer)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX versions_by_layer ON version_layers (layer);
+PRAGMA user_version = 5;
+COMMIT;
+"""
+
+_UNNAMED: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE watch (
+    id           INTEGER PRIMARY KEY CHECK (id = 1),
+    seconds      REAL NOT NULL
+) STRICT;
+INSERT INTO watch VALUES (1, 0);
+CREATE TABLE watched (
+    digest       TEXT PRIMARY KEY,
+    named_last   REAL NOT NULL,
+    since        REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 6;
+COMMIT;
+"""
+
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED)
 """What makes version N + 1 of version N."""
 
 VERSION: Final = len(STEPS)

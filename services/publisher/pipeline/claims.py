@@ -5,7 +5,8 @@ import time
 from typing import Final
 
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerRecord
+from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.pipeline.flights import Flights
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.ready import ReadyQueue
 
@@ -22,11 +23,14 @@ class Claims:
     ----------
     ready
         Told of every layer that is on its way from its claim on.
+    flights
+        Has every layer that is claimed, here or for an image, until what became of it is known.
     """
 
-    def __init__(self, *, journal: Journal, gate: Gate, ready: ReadyQueue) -> None:
+    def __init__(self, *, journal: Journal, gate: Gate, ready: ReadyQueue, flights: Flights) -> None:
         self._journal = journal
         self._gate = gate
+        self._flights = flights
         self._ready = ready
         self._announced = asyncio.Event()
 
@@ -46,11 +50,15 @@ class Claims:
             await self._gate.passed()
             self._announced.clear()
             self._ready.expect()
-            record = await self._journal.claim()
-            if record is not None:
+            record = await self._journal.claim(busy=self._flights.digests)
+            if record is not None and self._flights.take([record.digest]):
                 return record
             self._ready.give_up()
-            due = await self._journal.next_due()
+            if record is not None:
+                # An image has taken it meanwhile; when that has ended, this one is looked at again.
+                await self._journal.advance([record.digest], LayerState.ANNOUNCED)
+                continue
+            due = await self._journal.next_due(busy=self._flights.digests)
             pause = None if due is None else max(0, due - time.time()) + _TICK
             try:
                 async with asyncio.timeout(pause):

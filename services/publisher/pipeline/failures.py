@@ -1,7 +1,7 @@
 """What follows from a failure: refused for good, or tried again, when, and in what company."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -15,9 +15,12 @@ from services.common.object_store.errors import (
     ObjectTooLargeError,
 )
 from services.publisher.errors import LayerNotThereError
+from services.publisher.journal.image_model import ImageRecord
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.metrics import Metrics
+from services.publisher.pipeline.images.verdict import Verdict, judge, text_of
+from services.publisher.pipeline.units import ReadyLayer, Unit
 from services.repository.errors import LayerRefusedError, RepositoryError, TransactionLeftOpenError
 
 __all__ = ["Failures", "RetryTimes"]
@@ -30,7 +33,6 @@ _UPLOAD_ATTEMPTS: Final = 12
 """Attempts after which an object that is not there counts as never uploaded; some three minutes."""
 _ALONE_ATTEMPTS: Final = 10
 """Attempts after which a layer counts as at fault that fails alone while others are published; some twenty minutes."""
-_REASON_LENGTH: Final = 4000
 
 
 class RetryTimes:
@@ -60,18 +62,18 @@ class Failures:
         self._journal = journal
         self._metrics = metrics
         self._times = times
-        self._failing: dict[Digest, bool] = {}
-        """Layers that the repository has failed with, and whether others have been published since."""
+        self._failing: dict[str, bool] = {}
+        """Layers and images that the repository has failed with, and whether others have been published since."""
 
-    def none_of(self, digests: Iterable[Digest]) -> None:
-        """Take note that layers have been published: the repository works."""
-        for digest in digests:
-            self._failing.pop(digest, None)
+    def none_of(self, subjects: Iterable[str]) -> None:
+        """Take note that layers or images have been published: the repository works."""
+        for subject in subjects:
+            self._failing.pop(subject, None)
         self._failing = dict.fromkeys(self._failing, True)
 
     async def of_layer(self, record: LayerRecord, error: Exception) -> None:
         """Record that a layer failed by itself."""
-        digest, reason = record.digest, _text(error)
+        digest, reason = record.digest, text_of(error)
         match error:
             case LayerRefusedError(kind="other_repository"):
                 await self._refuse(digest, reason, kind=error.kind, elsewhere=True)
@@ -85,11 +87,10 @@ class Failures:
                 await self._retry(record, reason, kind="not_there", first=_UPLOAD_PAUSE)
             case ObjectStoreError():
                 await self._retry(record, reason, kind="store")
-            case RepositoryError() if self._is_at_fault(record, error):
+            case RepositoryError() if self.is_at_fault(digest, record.attempts, error):
                 text = f"failed {record.attempts + 1} times while others were published, at last since {reason}"
                 await self._refuse(digest, text, kind="alone")
             case RepositoryError():
-                self._failing.setdefault(digest, False)
                 await self._retry(record, reason, kind="repository")
             case OSError():
                 await self._retry(record, f"the spool failed: {reason}", kind="spool")
@@ -98,29 +99,68 @@ class Failures:
                 _log.error("layer failed unexpectedly", digest=digest, exc_info=error)
                 await self._retry(record, f"unexpected: {type(error).__name__}: {reason}", kind="unexpected")
 
-    def _is_at_fault(self, record: LayerRecord, error: RepositoryError) -> bool:
-        """Tell whether it must be the layer that makes the repository fail: each attempt costs a transaction."""
-        if isinstance(error, TransactionLeftOpenError) or record.attempts + 1 < _ALONE_ATTEMPTS:
-            return False
-        return self._failing.get(record.digest, False)
+    def is_at_fault(self, subject: str, attempts: int, error: RepositoryError) -> bool:
+        """Tell whether it must be the layer or image that makes the repository fail: each attempt costs a transaction.
 
-    async def of_batch(self, records: list[LayerRecord], error: Exception) -> None:
-        """Record that a transaction failed, for all that is known by any of its layers."""
-        if len(records) == 1:
-            await self.of_layer(records[0], error)
+        Parameters
+        ----------
+        subject
+            The layer's digest or the image's name.
+        attempts
+            How often it has failed before.
+        """
+        if isinstance(error, TransactionLeftOpenError) or attempts + 1 < _ALONE_ATTEMPTS:
+            self._failing.setdefault(subject, False)
+            return False
+        return self._failing.pop(subject, False)
+
+    async def of_batch(self, units: Sequence[Unit], error: Exception) -> None:
+        """Record that a transaction failed, for all that is known by any of its units."""
+        if len(units) == 1:
+            await self.of_unit(units[0], error)
             return
-        share = (len(records) + 1) // 2
-        digests = [record.digest for record in records]
+        share = (len(units) + 1) // 2
+        layers = [unit.record.digest for unit in units if isinstance(unit, ReadyLayer)]
+        images = [unit.record for unit in units if not isinstance(unit, ReadyLayer)]
         due = time.time() + self._times.pause(0)
+        reason = text_of(error)
         _log.warning(
             "batch failed, trying again in smaller ones",
-            layers=len(digests),
+            layers=len(layers),
+            images=len(images),
             share=share,
-            reason=_text(error),
+            reason=reason,
             exc_info=None if isinstance(error, RepositoryError) else error,
         )
         self._metrics.failures.labels("batch").inc()
-        await self._journal.failed_together(digests, _text(error), due=due, share=share)
+        await self._journal.failed_together(layers, reason, due=due, share=share)
+        await self._journal.images.failed_together(images, reason, due=due, share=share)
+
+    async def of_unit(self, unit: Unit, error: Exception) -> None:
+        """Record that a unit failed by itself."""
+        if isinstance(unit, ReadyLayer):
+            await self.of_layer(unit.record, error)
+        else:
+            await self.of_image(unit.record, error)
+
+    async def of_image(self, record: ImageRecord, error: Exception) -> None:
+        """Record that an image failed by itself."""
+        verdict = judge(record, error)
+        if isinstance(error, RepositoryError) and self.is_at_fault(record.name, record.attempts, error):
+            reason = f"failed {record.attempts + 1} times while others were published, at last since {verdict.reason}"
+            verdict = Verdict(kind="alone", reason=reason, final=True)
+        self._metrics.failures.labels(verdict.kind).inc()
+        self._metrics.image_failures.labels(record.name.registry, verdict.kind).inc()
+        log = _log.bind(image=record.name, reason=verdict.reason)
+        if verdict.kind == "unexpected":
+            log.error("image failed unexpectedly", exc_info=error)
+        if verdict.final:
+            log.error("image refused")
+            await self._journal.images.failed(record, verdict.reason, due=None)
+        else:
+            pause = max(self._times.pause(record.attempts), verdict.pause)
+            log.warning("image failed, trying again", seconds=pause)
+            await self._journal.images.failed(record, verdict.reason, due=time.time() + pause)
 
     async def _refuse(self, digest: Digest, reason: str, *, kind: str, elsewhere: bool = False) -> None:
         _log.error("layer refused", digest=digest, reason=reason)
@@ -133,7 +173,3 @@ class Failures:
         _log.warning("layer failed, trying again", digest=record.digest, reason=reason, seconds=pause)
         self._metrics.failures.labels(kind).inc()
         await self._journal.failed(record.digest, reason, due=time.time() + pause)
-
-
-def _text(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:_REASON_LENGTH]

@@ -1,4 +1,4 @@
-"""The publisher's work: fetch and prepare what is announced, and publish what is ready at the same time."""
+"""The publisher's work: fetch and prepare what is announced or asked for, and publish what is ready meanwhile."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ import structlog
 
 from services.publisher.journal.journal import Journal
 from services.publisher.pipeline.gate import Gate
+from services.publisher.pipeline.images.preparation import ImagePreparation
 from services.publisher.pipeline.obstacle import Obstacle
 from services.publisher.pipeline.preparation import Preparation
 from services.publisher.pipeline.publishing import Publishing
@@ -19,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Pipeline:
-    """Two loops, once it is known what an earlier publisher left: one prepares layers, the other publishes them."""
+    """Three loops, once it is known what an earlier publisher left: two prepare layers and images, one publishes."""
 
     def __init__(
         self,
@@ -30,7 +31,9 @@ class Pipeline:
         repository: Repository,
         obstacle: Obstacle,
         preparation: Preparation,
+        images: ImagePreparation,
         publishing: Publishing,
+        recovered: asyncio.Event,
     ) -> None:
         self._journal = journal
         self._gate = gate
@@ -38,7 +41,9 @@ class Pipeline:
         self._repository = repository
         self._obstacle = obstacle
         self._preparation = preparation
+        self._images = images
         self._publishing = publishing
+        self._recovered = recovered
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -52,16 +57,21 @@ class Pipeline:
         """
         await self._gate.load()
         with self._spool.taken():
-            await self._spool.clean(keep=await self._journal.interrupted())
+            verified = await self._journal.interrupted()
             await self._recover()
+            self._recovered.set()
+            # Only now it is known which images an earlier publisher has published.
+            await self._spool.clean(keep=[*verified, *await self._journal.versions.unfinished()])
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._preparation.run())
+                group.create_task(self._images.run())
                 group.create_task(self._publishing.run())
 
     async def _recover(self) -> None:
         while True:
             try:
                 await self._repository.recover(await self._journal.transactions())
+                await self._images.recover()
             except RepositoryError as error:
                 pause = self._obstacle.met(error)
                 _log.error("repository cannot be recovered, trying again", reason=str(error), seconds=pause)

@@ -11,7 +11,9 @@ from services.publisher.pipeline.claims import Claims
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.fetcher import Fetcher
 from services.publisher.pipeline.holdings import Holdings
-from services.publisher.pipeline.ready import ReadyLayer, ReadyQueue
+from services.publisher.pipeline.ready import ReadyQueue
+from services.publisher.pipeline.units import ReadyLayer
+from services.publisher.pipeline.workers import Workers
 from services.repository.interface import Publication
 
 __all__ = ["Preparation"]
@@ -22,8 +24,10 @@ class Preparation:
 
     Parameters
     ----------
+    workers
+        Those that images have as well.
     concurrency
-        Layers that are fetched and prepared at the same time.
+        Layers of the bucket that are fetched and prepared at the same time.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Preparation:
         ready: ReadyQueue,
         failures: Failures,
         metrics: Metrics,
+        workers: Workers,
         concurrency: int,
     ) -> None:
         self._journal = journal
@@ -45,7 +50,8 @@ class Preparation:
         self._ready = ready
         self._failures = failures
         self._metrics = metrics
-        self._workers = asyncio.Semaphore(concurrency)
+        self._workers = workers
+        self._turns = asyncio.Semaphore(concurrency)
 
     async def run(self) -> None:
         """Prepare layers until cancelled.
@@ -58,27 +64,27 @@ class Preparation:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._holdings.take_place()
-                await self._workers.acquire()
+                await self._turns.acquire()
                 group.create_task(self._bring(await self._claims.next()))
 
     async def _bring(self, record: LayerRecord) -> None:
         started = time.monotonic()
         try:
-            result = await self._fetcher.bring(record.digest)
+            async with self._workers.one():
+                result = await self._fetcher.bring(record.digest)
         except JournalError:
             raise
         except Exception as error:  # noqa: BLE001 - one layer's failure, whatever it is, stays its own
             await self._failures.of_layer(record, error)
             self._ready.give_up()
-            self._holdings.free_place()
-            self._claims.wake()
+            self._holdings.free_place(record.digest)
         else:
             if isinstance(result, Publication):
                 await self._journal.published([record.digest], result.revision)
                 self._ready.give_up()
-                self._holdings.free_place()
+                self._holdings.free_place(record.digest)
             else:
                 self._metrics.prepare_seconds.observe(time.monotonic() - started)
                 self._ready.put(ReadyLayer(record, result))
         finally:
-            self._workers.release()
+            self._turns.release()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 
 __all__ = ["Progress", "Stage", "SweepState", "TransactionProgress"]
 
@@ -27,17 +28,20 @@ class TransactionProgress:
 
     digests: tuple[Digest, ...]
     """Its layers."""
+    images: tuple[ImageName, ...] = ()
+    """Its images, those that it removes included."""
     size: int
-    """Bytes of their files."""
+    """Bytes of the layers' files."""
     stage: Stage = Stage.OPENING
     added: int = 0
     """Layers that have been dealt with."""
     since: float = field(default_factory=time.time)
     """When it was begun, in seconds since the epoch."""
 
-    def join(self, digests: Sequence[Digest], size: int) -> None:
-        """Take note of layers that join it, with files of so many bytes."""
+    def join(self, digests: Sequence[Digest], images: Sequence[ImageName], size: int) -> None:
+        """Take note of layers and images that join it, with files of so many bytes."""
         self.digests += tuple(digests)
+        self.images += tuple(images)
         self.size += size
 
 

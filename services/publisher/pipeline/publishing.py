@@ -12,7 +12,8 @@ from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.holdings import Holdings
 from services.publisher.pipeline.obstacle import Obstacle
-from services.publisher.pipeline.ready import ReadyLayer, ReadyQueue
+from services.publisher.pipeline.ready import ReadyQueue
+from services.publisher.pipeline.units import Unit
 from services.repository.errors import ForeignTransactionError, NoTransactionError
 
 __all__ = ["Publishing"]
@@ -67,7 +68,7 @@ class Publishing:
                 self._metrics.foreign_transaction_seconds.set(0)
                 await self._holdings.drop(batch)
 
-    async def _join(self, batch: Sequence[ReadyLayer], patience: float) -> list[ReadyLayer]:
+    async def _join(self, batch: Sequence[Unit], patience: float) -> list[Unit]:
         """Take what may join an open transaction; while publishing is paused nothing may."""
         return await self._ready.join(batch, patience=patience) if self._gate.is_open else []
 

@@ -1,80 +1,61 @@
-"""Prepared layers that wait for a transaction, and how they are put together to batches."""
+"""Units that wait for a transaction, and how they are put together to batches."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from services.common.digest import Digest
-from services.publisher.journal.model import LayerRecord
-from services.repository.interface import PreparedLayer
+from services.publisher.pipeline.units import Unit
 
-__all__ = ["BatchLimits", "ReadyLayer", "ReadyQueue"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyLayer:
-    """A prepared layer and what the journal said of it when it was claimed."""
-
-    record: LayerRecord
-    prepared: PreparedLayer
-
-    @property
-    def digest(self) -> Digest:
-        """The layer's digest."""
-        return self.record.digest
-
-    @property
-    def size(self) -> int:
-        """Size of what is published, in bytes."""
-        return self.prepared.sidecar.tree_size
+__all__ = ["BatchLimits", "ReadyQueue"]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How much one transaction publishes."""
+    """How much one transaction publishes; a single unit may be more."""
 
     layers: int
+    """Layers; an image that brings none counts as one."""
     size: int
-    """Bytes; a single layer may be larger."""
+    """Bytes."""
 
 
 class ReadyQueue:
-    """Layers in the order in which they got ready, and how many are on their way."""
+    """Units in the order in which they got ready, and how many are on their way."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._waiting: list[ReadyLayer] = []
+        self._waiting: list[Unit] = []
         self._filled = asyncio.Event()
         self._coming = 0
         self._changed = asyncio.Event()
 
     def expect(self) -> None:
-        """Take note that a layer is on its way, which `put` or `give_up` ends."""
+        """Take note that a unit is on its way, which `put` or `give_up` ends."""
         self._coming += 1
 
     def give_up(self) -> None:
-        """Take note that a layer which was on its way does not come."""
+        """Take note that a unit which was on its way does not come."""
         self._coming -= 1
         self._changed.set()
 
-    def put(self, layer: ReadyLayer) -> None:
-        """Add a layer that was on its way."""
+    def put(self, unit: Unit) -> None:
+        """Add a unit that was on its way."""
         self._coming -= 1
-        self._waiting.append(layer)
+        self._waiting.append(unit)
         self._filled.set()
         self._changed.set()
 
-    def put_back(self, batch: list[ReadyLayer]) -> None:
+    def put_back(self, batch: list[Unit]) -> None:
         """Return a batch whose transaction could not be opened to the head of the queue."""
         self._waiting[:0] = batch
         self._filled.set()
 
-    async def take(self) -> list[ReadyLayer]:
-        """Wait until there is a layer; take it and those that may go with it, waiting for no others."""
+    async def take(self) -> list[Unit]:
+        """Wait until there is a unit; take it and those that may go with it, waiting for no others."""
         await self._filled.wait()
         return self._take([])
 
-    async def join(self, batch: Sequence[ReadyLayer], *, patience: float) -> list[ReadyLayer]:
+    async def join(self, batch: Sequence[Unit], *, patience: float) -> list[Unit]:
         """Take what may go with a batch whose transaction is open; where there is nothing, wait for what is on its way.
 
         Parameters
@@ -82,34 +63,66 @@ class ReadyQueue:
         batch
             What the transaction has.
         patience
-            Most seconds to wait for one layer.
+            Most seconds to wait for one unit.
         """
         try:
             async with asyncio.timeout(patience):
-                while not (joined := self._take(batch)) and self._coming > 0 and self._room(batch) > len(batch):
+                while not (joined := self._take(batch)) and self._coming > 0 and not _Load(self._limits, batch).is_full:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             return []
         return joined
 
-    def _room(self, batch: Iterable[ReadyLayer]) -> int:
-        """Return how many layers a batch may have."""
-        return min((layer.record.share or self._limits.layers for layer in batch), default=self._limits.layers)
-
-    def _take(self, batch: Sequence[ReadyLayer]) -> list[ReadyLayer]:
+    def _take(self, batch: Sequence[Unit]) -> list[Unit]:
         """Take those that may go together, and with a batch."""
-        taken: list[ReadyLayer] = []
-        room, count, size = self._room(batch), len(batch), sum(layer.size for layer in batch)
-        for layer in self._waiting:
-            shared = min(room, layer.record.share or self._limits.layers)
-            if count and (count >= shared or size + layer.size > self._limits.size):
-                continue
-            taken.append(layer)
-            room, count, size = shared, count + 1, size + layer.size
+        taken: list[Unit] = []
+        load = _Load(self._limits, batch)
+        for unit in self._waiting:
+            if load.takes(unit):
+                load.add(unit)
+                taken.append(unit)
         if taken:
-            kept = {layer.digest for layer in taken}
-            self._waiting = [layer for layer in self._waiting if layer.digest not in kept]
+            kept = {id(unit) for unit in taken}
+            self._waiting = [unit for unit in self._waiting if id(unit) not in kept]
         if not self._waiting:
             self._filled.clear()
         return taken
+
+
+class _Load:
+    """What a batch has, and whether more may go with it."""
+
+    def __init__(self, limits: BatchLimits, batch: Iterable[Unit]) -> None:
+        self._limits = limits
+        self._units, self._layers, self._size = 0, 0, 0
+        self._share: int | None = None
+        for unit in batch:
+            self.add(unit)
+
+    def add(self, unit: Unit) -> None:
+        """Add a unit."""
+        self._units += 1
+        self._layers += _weight(unit)
+        self._size += unit.size
+        self._share = min(filter(None, (self._share, unit.record.share)), default=None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing may join it."""
+        return self._layers >= self._limits.layers or (self._share is not None and self._units >= self._share)
+
+    def takes(self, unit: Unit) -> bool:
+        """Whether a unit may join; anything may that is alone."""
+        if not self._units:
+            return True
+        share = min(filter(None, (self._share, unit.record.share)), default=self._units + 1)
+        return (
+            self._units < share
+            and self._layers + _weight(unit) <= self._limits.layers
+            and self._size + unit.size <= self._limits.size
+        )
+
+
+def _weight(unit: Unit) -> int:
+    return max(1, len(unit.layers))

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import os
+import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final
 
 import aiofiles.os
 
+from services.common.arriving_file import ArrivingFile
 from services.common.digest import Digest
 from services.common.lock_file import locked_directory
 from services.common.threads import Stop, in_thread
@@ -82,10 +84,15 @@ class Spool:
 
     async def reserve(self, digest: Digest, size: int) -> None:
         """Wait, in the order of arrival, until there is room for a layer's archive of `size` bytes, and take it."""
+        await self.reserve_all({digest: size})
+
+    async def reserve_all(self, sizes: Mapping[Digest, int]) -> None:
+        """Wait, as `reserve`, until there is room for several archives together: nobody waits who holds some."""
+        size = sum(sizes.values())
         async with self._entry, self._changed:
             await self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self.limit)
             self._used += size
-            self._users[digest] += 1
+            self._users.update(sizes.keys())
 
     async def release(self, digest: Digest, size: int) -> None:
         """Give the room of a layer's archive back, and remove the archive unless it is wanted once more.
@@ -103,6 +110,16 @@ class Spool:
         async with self._changed:
             self._used -= size
             self._changed.notify_all()
+
+    @contextmanager
+    def arriving(self, digest: Digest) -> Iterator[ArrivingFile]:
+        """Open a hidden file for a layer's archive; it is removed in the end, unless it has got its final name."""
+        path = self._directory / f".{digest}.{secrets.token_hex(4)}.part"
+        with ArrivingFile(path) as file:
+            try:
+                yield file
+            finally:
+                path.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def room(self, digest: Digest, size: int) -> AsyncIterator[None]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.common.repository_name import RepositoryName
+from services.publisher.journal.image_model import ImageSummary
 from services.publisher.journal.model import Pause, Summary
 from services.publisher.pipeline.progress import SweepState, TransactionProgress
 
@@ -38,6 +39,7 @@ class PublisherStatus:
     now: float
     repository: RepositoryName
     layers: Summary
+    images: ImageSummary
     pause: Pause | None
     obstacle: str | None
     """Why nothing is being published though it should be; None if nothing keeps it from that."""
@@ -57,6 +59,11 @@ class PublisherStatus:
     def oldest_age(self) -> float:
         """Seconds since the first layer was announced that is neither published nor refused; 0 if there is none."""
         return 0 if self.layers.oldest is None else max(0, self.now - self.layers.oldest)
+
+    @property
+    def oldest_image_age(self) -> float:
+        """Seconds since the first image was asked for that is neither as asked for nor refused; 0 if there is none."""
+        return 0 if self.images.oldest is None else max(0, self.now - self.images.oldest)
 
     @property
     def is_trust_ending(self) -> bool:

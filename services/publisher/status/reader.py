@@ -67,6 +67,7 @@ class StatusReader:
             now=time.time(),
             repository=self._repository,
             layers=summary,
+            images=await self._journal.images.summary(),
             pause=self._gate.pause,
             obstacle=self._progress.obstacle,
             transaction=self._progress.transaction,

@@ -28,11 +28,13 @@ from services.common.archive.layer import read_layer
 from services.common.archive.memorytree import MemoryTree
 from services.common.archive.notes import Notes
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 from services.common.layout import LayerLayout, sidecar_path
 from services.common.sidecar import LayerSidecar
 from services.common.threads import Stop, in_thread
 from services.repository.cvmfs_server.attributes import AttributeKeeping
 from services.repository.cvmfs_server.branch import Branch
+from services.repository.cvmfs_server.documents import list_images, read_image
 from services.repository.cvmfs_server.names import CvmfsNames
 from services.repository.cvmfs_server.ownership import Ownership
 from services.repository.cvmfs_server.place import Place
@@ -157,17 +159,27 @@ class CvmfsServerRepository:
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
         """List the layers of the published tree, all of one revision."""
+        return await self._read_one_revision(lambda published: list_tree(published, shard, self._layout))
 
-        def look(stop: Stop) -> Sequence[ListedLayer]:
-            # At the end of a publish nothing is mounted for a moment, and every layer would count as lost.
+    async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
+        """Return the documents of an image in the published tree, all of one revision."""
+        return await self._read_one_revision(lambda published: read_image(published, name))
+
+    async def list_images(self) -> Sequence[ImageName]:
+        """List the images of the published tree, all of one revision."""
+        return await self._read_one_revision(list_images)
+
+    async def _read_one_revision(self, look: Callable[[Path], _Result]) -> _Result:
+        def repeat(stop: Stop) -> _Result:
+            # At the end of a publish nothing is mounted for a moment, and everything would count as lost.
             while True:
                 revision = os.getxattr(self._place.published, _REVISION)
-                listed = list_tree(self._place.published, shard, self._layout)
+                seen = look(self._place.published)
                 if os.getxattr(self._place.published, _REVISION) == revision:
-                    return listed
+                    return seen
                 stop.check()
 
-        return await self._read(look)
+        return await self._read(repeat)
 
     async def _read(self, look: Callable[[Stop], _Result]) -> _Result:
         """Look at the published tree; once more after it has been mounted anew, where its client has died."""

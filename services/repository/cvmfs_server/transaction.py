@@ -1,6 +1,7 @@
 """An open transaction of a repository on its stratum 0."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from services.common.archive.unpack import unpack
 from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import write_file
+from services.common.image_name import METADATA_DIRECTORY, ImageName
 from services.common.layout import (
     CATALOG_MARKER,
     LAYERS_DIRECTORY,
@@ -23,15 +25,18 @@ from services.common.layout import (
 from services.common.threads import Stop, in_thread
 from services.repository.cvmfs_server.branch import Branch
 from services.repository.cvmfs_server.claim import claimant
+from services.repository.cvmfs_server.documents import put_image, remove_image
 from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.tool import CvmfsServer
 from services.repository.errors import (
     ForeignTransactionError,
     LayerAdditionError,
     LayerRefusedError,
+    LayerRemovalError,
     NoTransactionError,
     RepositoryError,
 )
+from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
 
 __all__ = ["MARKER", "ServerTransaction"]
@@ -72,6 +77,7 @@ class ServerTransaction:
         self._token = token
         self._threads = threads
         self._added: list[Digest] = []
+        self._images: list[ImageDocuments] = []
 
     async def add(self, prepared: PreparedLayer) -> None:
         """Unpack a layer into the transaction's area, with its sidecar and catalog marker.
@@ -161,6 +167,57 @@ class ServerTransaction:
         write_file(home / "layer.json", unpacked.model_copy(update={"notes": notes}).encode())
         home.chmod(0o755)
 
+    async def put_image(self, documents: ImageDocuments) -> None:
+        """Write the documents of an image into the transaction's area.
+
+        Raises
+        ------
+        NoTransactionError
+            Somebody has aborted the transaction.
+        """
+        await self._change(lambda: put_image(self._place.area, documents))
+        self._images.append(documents)
+
+    async def remove_image(self, name: ImageName) -> None:
+        """Remove the documents of an image from the transaction's area; errors as `put_image`."""
+        await self._change(lambda: remove_image(self._place.area, name))
+
+    async def remove_layer(self, digest: Digest) -> None:
+        """Delete a layer in the transaction's area.
+
+        Raises
+        ------
+        NoTransactionError
+            Somebody has aborted the transaction.
+        """
+        await self._change(lambda: self._remove_layer(digest))
+
+    async def _change(self, work: Callable[[], None]) -> None:
+        self._still_own()
+        try:
+            await in_thread(self._threads, lambda _stop: work())
+        except OSError as error:
+            self._still_own()  # else the area has been taken away
+            raise RepositoryError(f"{self._place.area} cannot be changed: {error}") from error
+        except RepositoryError:
+            self._still_own()
+            raise
+        if claimant(self._place.flag) != self._token:
+            _log.error("something may have been changed in somebody else's transaction", repository=self._place.name)
+            self._still_own()
+
+    def _remove_layer(self, digest: Digest) -> None:
+        area = self._place.area
+        home = area / layer_home(digest)
+        if not os.path.lexists(home):
+            return
+        if not (area / sidecar_path(digest)).exists() or home.is_symlink():
+            raise LayerRemovalError(f"{home} is no layer of this suite: remove it by hand")
+        link = area / digest
+        if link.is_symlink() and os.readlink(link) == layer_tree(digest):
+            link.unlink()
+        delete_tree(home)
+
     async def publish(self) -> int | None:
         """Publish; a failure after which the token is in the published tree was none.
 
@@ -198,6 +255,10 @@ class ServerTransaction:
                     f"cvmfs_server has published, but layer {digest} is not in {published}: "
                     f"are that and {self._place.area} here what the program has mounted?"
                 )
+        for image in self._images:
+            for path in image.files:
+                if not os.path.lexists(published / METADATA_DIRECTORY / path):
+                    raise RepositoryError(f"cvmfs_server has published, but {path} of an image is not in {published}")
 
     def _revision(self, _stop: Stop) -> int | None:
         try:

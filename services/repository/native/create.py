@@ -27,8 +27,9 @@ from services.repository.native.records import (
 )
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
-from services.repository.native.writer.catalog import DirectoryRow, create_schema, insert_rows
+from services.repository.native.writer.catalog import create_schema
 from services.repository.native.writer.manifest import Manifest, Root
+from services.repository.native.writer.rows import DirectoryRow, insert_rows
 
 __all__ = ["create_repository"]
 

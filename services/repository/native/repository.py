@@ -7,7 +7,7 @@ head is read anew by every step, since commands may have changed it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,11 +17,19 @@ from typing import Final, Self
 import structlog
 
 from services.common.digest import Digest
-from services.common.layout import LayerLayout
+from services.common.image_name import ImageName
+from services.common.layout import LayerLayout, layer_home
 from services.common.lock_file import LOCK_FILE, LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
-from services.repository.errors import ForeignTransactionError, LayerAdditionError, NoTransactionError
+from services.repository.errors import (
+    ForeignTransactionError,
+    ImageAdditionError,
+    LayerAdditionError,
+    LayerRemovalError,
+    NoTransactionError,
+)
+from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
@@ -222,6 +230,14 @@ class NativeRepository:
             self._threads, lambda _stop: self._tree.list_layers(self._access.head.read().root, shard)
         )
 
+    async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
+        """Return the documents of an image of the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.read_image(self._access.head.read().root, name))
+
+    async def list_images(self) -> Sequence[ImageName]:
+        """List the images of the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.list_images(self._access.head.read().root))
+
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Make objects and a catalog of a layer."""
         held = await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
@@ -270,6 +286,10 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: update.add(held.layer.catalog, digest))
         return held.layer
 
+    async def change(self, work: Callable[[], None]) -> None:
+        """Change an update of the images or the layers."""
+        await in_thread(self._threads, lambda _stop: work())
+
     async def publish(self, update: TreeUpdate, manifest: Manifest, layers: Sequence[IngestedLayer]) -> int:
         """Publish an update; return the revision."""
         return await in_thread(self._threads, lambda _stop: self._publish(update, manifest, layers))
@@ -304,6 +324,32 @@ class _Transaction:
             self._layers.append(await self._repository.add(self._update, digest))
         except NativeError as error:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
+
+    async def put_image(self, documents: ImageDocuments) -> None:
+        """Put the documents of an image in their place."""
+        await self._change_image(documents.name, lambda: self._update.images.put(documents))
+
+    async def remove_image(self, name: ImageName) -> None:
+        """Take the documents of an image out."""
+        await self._change_image(name, lambda: self._update.images.remove(name))
+
+    async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
+        try:
+            await self._repository.change(work)
+        except NativeError as error:
+            raise ImageAdditionError(f"the documents of {name} cannot be changed: {error}") from error
+
+    async def remove_layer(self, digest: Digest) -> None:
+        """Take a layer out of the catalogs above it; its objects go with a collection."""
+
+        def remove() -> None:
+            if not self._update.remove(digest) and self._update.find(digest) is not None:
+                raise LayerRemovalError(f"{layer_home(digest)} is no layer of this suite: remove it by hand")
+
+        try:
+            await self._repository.change(remove)
+        except NativeError as error:
+            raise LayerRemovalError(f"layer {digest} cannot be taken out: {error}") from error
 
     async def publish(self) -> int:
         """Make the batch visible by a new manifest."""

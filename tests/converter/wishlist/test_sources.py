@@ -150,6 +150,12 @@ async def test_a_directory_has_a_list_in_every_file(tmp_path: Path, kept: Path) 
     assert "no wish list (*.yaml) in the directory" in states[0].trouble
 
 
+async def test_a_name_that_cannot_be_shown_is_told(tmp_path: Path, kept: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.yaml")).write_text(_content("1"))
+    (state,) = await _Reader(str(tmp_path), kept, None).states()
+    assert state.trouble == f"the name of a wish list in {tmp_path} cannot be shown: rename '\\udcff.yaml'"
+
+
 async def test_a_key_is_read_again_when_it_changes(tmp_path: Path, kept: Path) -> None:
     (tmp_path / "list.yaml").write_text(_content("1", more="policies: [{name: p, keys: k.pub}]\n"))
     (tmp_path / "k.pub").write_text(_PEM)

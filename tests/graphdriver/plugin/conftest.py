@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.common.archive.limits import ArchiveLimits
+from services.common.unix_socket import listen
 from services.graphdriver.factory import DriverFactory
 from services.graphdriver.plugin.handlers import build_app
 from services.graphdriver.plugin.server import serve
@@ -65,7 +66,7 @@ class Plugins:
         session = Session(state=self._directory / "state", factory=self._factory)
         await session.restore()
         socket = self._directory / "cvmfs.sock"
-        async with serve(build_app(session, self._factory.metrics), socket):
+        async with serve(build_app(session, self._factory.metrics), listen(socket, setting="GRAPHDRIVER_SOCKET")):
             yield Plugin(session, socket, self._factory.metrics)
 
 

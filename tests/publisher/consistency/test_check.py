@@ -15,6 +15,7 @@ import aiohttp
 from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 from services.common.layout import layer_home
 from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
@@ -57,7 +58,7 @@ async def test_every_disagreement_is_found_and_its_remedy_helps(bucket: S3Access
     async with publisher.running():
         await publisher.published(*layers.values())
         (summary,) = [line for line in await _check(publisher) if "progress" not in line]
-        assert summary == {"summary": {"layers": len(names), "found": {}}}
+        assert summary == {"summary": {"layers": len(names), "images": 0, "found": {}}}
 
         for name in ("lost", "gone"):
             (publisher.root / layer_home(layers[name].digest)).unlink()
@@ -88,7 +89,9 @@ async def test_every_disagreement_is_found_and_its_remedy_helps(bucket: S3Access
             "replaced": "other_object",
             "archive": "archive_gone",
         }
-        assert lines[-1] == {"summary": {"layers": len(names), "found": Counter(filter(None, kinds.values()))}}
+        assert lines[-1] == {
+            "summary": {"layers": len(names), "images": 0, "found": Counter(filter(None, kinds.values()))}
+        }
         assert found[layers["gone"].digest]["remedy"] == "thinctl retry DIGEST publishes it again"
 
         # What the remedies name, done.
@@ -159,6 +162,9 @@ class _ManyPublished(_ManyLayers):
             for number in numbers
             if (number // step) % 1000 != 2 and number // step < _LAYERS
         ]
+
+    async def list_images(self) -> Sequence[ImageName]:
+        return ()
 
     async def lookup(self, digest: Digest) -> Publication | None:
         return None if (int(digest[:8], 16) // self._numbers.step) % 1000 == 2 else Publication(revision=None)

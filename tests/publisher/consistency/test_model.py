@@ -7,7 +7,7 @@ import pytest
 from services.common.digest import Digest
 from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.model import ADVICE, Disagreement, Sighting
-from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.model import LayerRecord, LayerSource, LayerState
 from services.repository.interface import ListedLayer
 from tests.support.journal import layer_record
 
@@ -19,6 +19,7 @@ _UNLINKED = ListedLayer(digest=_DIGEST, whole=True, linked=False)
 
 
 _PUBLISHED = layer_record(_DIGEST, LayerState.PUBLISHED)
+_FETCHED = layer_record(_DIGEST, LayerState.PUBLISHED, source=LayerSource.REGISTRY)
 _FAILED = layer_record(_DIGEST, LayerState.FAILED)
 _ANNOUNCED = layer_record(_DIGEST, LayerState.ANNOUNCED)
 
@@ -46,6 +47,10 @@ _ANNOUNCED = layer_record(_DIGEST, LayerState.ANNOUNCED)
         (layer_record(_DIGEST, LayerState.FETCHING), None, None, None),
         (layer_record(_DIGEST, LayerState.VERIFIED), None, None, None),
         (layer_record(_DIGEST, LayerState.PUBLISHING), None, None, None),
+        # What came from a registry has no object.
+        (_FETCHED, _LISTED, None, None),
+        (_FETCHED, None, None, Disagreement.IMAGE_LAYER_GONE),
+        (_FETCHED, _UNLINKED, None, Disagreement.NOT_LINKED),
         (None, None, _STORED, Disagreement.NOT_IN_JOURNAL),
         (None, _LISTED, _STORED, Disagreement.NOT_IN_JOURNAL),
         (None, _LISTED, None, Disagreement.ONLY_IN_REPOSITORY),

@@ -14,6 +14,7 @@ from services.common.object_store.settings import ObjectStoreSettings
 from services.publisher.factory import build_publisher
 from services.publisher.settings import PublisherSettings
 from tests.support.publisher import REPOSITORY, TOKEN
+from tests.support.registries import impatient
 
 Client = TestClient[Any, Any]
 
@@ -42,7 +43,7 @@ UNREACHABLE = ObjectStoreSettings(
 async def serving(settings: PublisherSettings) -> AsyncIterator[Client]:
     """Serve a publisher whose store is out of reach."""
     async with (
-        build_publisher(settings, UNREACHABLE, ArchiveLimits()) as publisher,
+        build_publisher(settings, UNREACHABLE, ArchiveLimits(), impatient()) as publisher,
         TestClient(TestServer(publisher.app)) as client,
     ):
         yield client

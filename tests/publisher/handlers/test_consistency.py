@@ -64,7 +64,7 @@ async def test_findings_come_while_it_goes_on_and_a_second_check_is_refused() ->
             assert "running already" in (await second.json())["error"]
         check.go_on.set()
         *_, last = (await response.content.read()).splitlines()
-        assert json.loads(last) == {"summary": {"layers": 7, "found": {"lost": 1}}}
+        assert json.loads(last) == {"summary": {"layers": 7, "images": 0, "found": {"lost": 1}}}
         async with client.post("/v1/check", headers=_BEARER) as third:
             assert third.status == 200
 

@@ -19,6 +19,7 @@ from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.trust.keyring import KeyFiles
 from tests.publisher.handlers.conftest import UNREACHABLE
 from tests.support.publisher import REPOSITORY, TOKEN
+from tests.support.registries import impatient
 
 Client = TestClient[Any, Any]
 
@@ -74,7 +75,7 @@ async def test_a_whitelist_that_will_expire_is_told_before(tmp_path: Path) -> No
         spool=tmp_path / "spool",
         event_token=SecretStr(TOKEN),
     )
-    async with build_publisher(settings, UNREACHABLE, ArchiveLimits()) as publisher:
+    async with build_publisher(settings, UNREACHABLE, ArchiveLimits(), impatient()) as publisher:
         keeper = asyncio.ensure_future(publisher.services[-1]())
         async with asyncio.timeout(300), TestClient(TestServer(publisher.app)) as client:
             document: dict[str, Any] = {"warnings": {}}

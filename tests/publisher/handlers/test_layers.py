@@ -41,6 +41,7 @@ async def test_a_layer_is_shown(client: Client, settings: PublisherSettings) -> 
         "retryable": None,
         "next_attempt": None,
         "attempts": 0,
+        "source": "bucket",
         "archive_size": None,
         "tree_size": None,
         "notes": [],

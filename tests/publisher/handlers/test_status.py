@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
+from services.publisher.journal.image_model import ImageState
 from services.publisher.settings import PublisherSettings
 from tests.support.notifications import ceph_event
 from tests.support.publisher import REPOSITORY, TOKEN
@@ -32,6 +33,9 @@ async def test_the_status_of_a_publisher_that_has_done_nothing(client: Client) -
         "layers": dict.fromkeys(("announced", "fetching", "verified", "publishing", "published", "failed"), 0),
         "refused": 0,
         "oldest_unpublished_seconds": 0,
+        "images": dict.fromkeys(ImageState, 0),
+        "refused_images": 0,
+        "oldest_unpublished_image_seconds": 0,
         "transaction": None,
         "sweep": {"begun": 0, "ended": 0, "ended_at": None, "found": 0, "error": None},
         "trusted_until": None,

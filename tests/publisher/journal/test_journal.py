@@ -12,7 +12,7 @@ import pytest
 from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState, Pause, Selection
-from services.publisher.journal.schema import STEPS
+from services.publisher.journal.schema import STEPS, VERSION
 from services.repository.interface import OwnTransaction
 from tests.support.journal import numbered, recorded
 from tests.support.mounts import disk, mount, unmount_all_below
@@ -163,10 +163,11 @@ async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> 
 async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 5")
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
     with pytest.raises(
-        JournalError, match=r"journal\.sqlite has version 5, this publisher reads up to 4: use the publisher"
+        JournalError,
+        match=rf"journal\.sqlite has version {VERSION + 1}, this publisher reads up to {VERSION}: use the publisher",
     ):
         async with Journal(path):
             pass

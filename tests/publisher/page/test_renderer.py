@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from services.common.digest import Digest
+from services.publisher.journal.image_model import ImageState, ImageSummary
 from services.publisher.journal.model import LayerRecord, LayerState, Pause, Selection, Summary
 from services.publisher.page.renderer import LayerList, PageContent, PageRenderer
 from services.publisher.pipeline.progress import Stage, SweepState, TransactionProgress
@@ -30,6 +31,7 @@ def _rendered(
         now=_NOW,
         repository=REPOSITORY,
         layers=Summary(counts=dict.fromkeys(LayerState, 0), refused=0, oldest=_NOW - 7200),
+        images=ImageSummary(counts=dict.fromkeys(ImageState, 0), refused=0, oldest=None),
         pause=pause,
         obstacle=obstacle,
         transaction=transaction,

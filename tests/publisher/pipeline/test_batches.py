@@ -15,8 +15,9 @@ from services.publisher.journal.model import LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.failures import Failures, RetryTimes
+from services.publisher.pipeline.outcomes import Outcomes
 from services.publisher.pipeline.progress import Progress
-from services.publisher.pipeline.ready import ReadyLayer
+from services.publisher.pipeline.units import ReadyLayer, Unit
 from services.repository.directory.repository import DirectoryRepository
 from tests.support.journal import recorded
 from tests.support.publisher import REPOSITORY, make_layer, verified
@@ -36,7 +37,7 @@ async def _patience(directory: Path, kind: type[DirectoryRepository]) -> float:
     """Publish a layer; return the seconds for which another one would have been waited for."""
     waited: list[float] = []
 
-    async def join(_batch: Sequence[ReadyLayer], patience: float) -> list[ReadyLayer]:
+    async def join(_batch: Sequence[Unit], patience: float) -> list[Unit]:
         waited.append(patience)
         return []
 
@@ -51,12 +52,14 @@ async def _patience(directory: Path, kind: type[DirectoryRepository]) -> float:
             await repository.recover(())
             layer = verified(make_layer(directory, "one"))
             await journal.announce([layer.digest])
+            failures = Failures(journal=journal, metrics=metrics, times=RetryTimes(first=1, last=1))
             batches = BatchPublisher(
                 journal=journal,
                 repository=repository,
-                failures=Failures(journal=journal, metrics=metrics, times=RetryTimes(first=1, last=1)),
-                metrics=metrics,
+                failures=failures,
+                outcomes=Outcomes(journal=journal, failures=failures, metrics=metrics),
                 progress=Progress(),
+                turn=asyncio.Lock(),
             )
             record = await recorded(journal, layer.digest)
             await batches.publish([ReadyLayer(record, await repository.prepare(layer))], join)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from services.common.archive.limits import ArchiveLimits
+from services.common.digest import Digest
 from services.common.object_store.errors import (
     AccessDeniedError,
     ChecksumMismatchError,
@@ -14,12 +16,16 @@ from services.common.object_store.errors import (
     ObjectTooLargeError,
     StoreUnavailableError,
 )
+from services.common.sidecar import LayerSidecar
 from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures, RetryTimes
+from services.publisher.pipeline.units import ReadyLayer
 from services.repository.errors import LayerAdditionError, LayerRefusedError, RepositoryError, TransactionLeftOpenError
+from services.repository.interface import PreparedLayer
+from services.repository.layer import VerifiedLayer
 from tests.support.journal import numbered, recorded
 
 _DIGESTS = [*map(numbered, range(5))]
@@ -93,13 +99,21 @@ async def test_an_object_that_never_comes_is_given_up(failures: Failures, journa
     assert (await recorded(journal, _DIGESTS[0])).state is LayerState.FAILED
 
 
+async def _ready(journal: Journal, digest: Digest) -> ReadyLayer:
+    layer = VerifiedLayer(
+        path=Path("/nowhere"), digest=digest, diff_id=digest, size=1, uncompressed_size=1, limits=ArchiveLimits()
+    )
+    sidecar = LayerSidecar(digest=digest, diff_id=digest, archive_size=1, uncompressed_size=1, tree_size=1, entries=1)
+    return ReadyLayer(await recorded(journal, digest), PreparedLayer(layer=layer, sidecar=sidecar))
+
+
 async def test_a_failed_batch_is_halved_until_its_layers_go_alone(failures: Failures, journal: Journal) -> None:
     for size, share in ((5, 3), (3, 2), (2, 1)):
-        records = [await recorded(journal, digest) for digest in _DIGESTS[:size]]
-        await failures.of_batch(records, RepositoryError("synchronization failed"))
+        units = [await _ready(journal, digest) for digest in _DIGESTS[:size]]
+        await failures.of_batch(units, RepositoryError("synchronization failed"))
         assert {(await recorded(journal, digest)).share for digest in _DIGESTS[:size]} == {share}
     assert (await recorded(journal, _DIGESTS[0])).attempts == 0
-    await failures.of_batch([await recorded(journal, _DIGESTS[0])], RepositoryError("synchronization failed"))
+    await failures.of_batch([await _ready(journal, _DIGESTS[0])], RepositoryError("synchronization failed"))
     assert (await recorded(journal, _DIGESTS[0])).attempts == 1
 
 

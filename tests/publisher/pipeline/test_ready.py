@@ -1,6 +1,7 @@
 """Batches: what goes together, in which order, and what must not."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from services.common.archive.limits import ArchiveLimits
 from services.common.sidecar import LayerSidecar
 from services.publisher.journal.model import LayerState
-from services.publisher.pipeline.ready import BatchLimits, ReadyLayer, ReadyQueue
+from services.publisher.pipeline.ready import BatchLimits, ReadyQueue
+from services.publisher.pipeline.units import ReadyImage, ReadyLayer, ReadyRemoval, Unit, digests_of
 from services.repository.interface import PreparedLayer
 from services.repository.layer import VerifiedLayer
-from tests.support.journal import layer_record, numbered
+from tests.support.journal import image_record, image_version, layer_record, numbered
 
 
 def _layer(number: int, *, size: int = 1, share: int | None = None) -> ReadyLayer:
@@ -26,11 +28,17 @@ def _layer(number: int, *, size: int = 1, share: int | None = None) -> ReadyLaye
     return ReadyLayer(record, PreparedLayer(layer=layer, sidecar=sidecar))
 
 
-def _numbers(batch: list[ReadyLayer]) -> list[int]:
-    return [int(layer.digest, 16) for layer in batch]
+def _image(*numbers: int, share: int | None = None) -> ReadyImage:
+    version = image_version("quay.io/ns/tool:v1", number=sum(numbers))
+    layers = [_layer(number).prepared for number in numbers]
+    return ReadyImage(image_record(version.name, share=share), version, layers)
 
 
-def _queue(*layers: ReadyLayer, most: int = 4, size: int = 100, coming: int = 0) -> ReadyQueue:
+def _numbers(batch: Sequence[Unit]) -> list[int]:
+    return [int(digest, 16) for digest in digests_of(batch)]
+
+
+def _queue(*layers: Unit, most: int = 4, size: int = 100, coming: int = 0) -> ReadyQueue:
     """A queue that has some layers, and others that are on their way."""
     queue = ReadyQueue(BatchLimits(layers=most, size=size))
     for _ in range(len(layers) + coming):
@@ -40,10 +48,10 @@ def _queue(*layers: ReadyLayer, most: int = 4, size: int = 100, coming: int = 0)
     return queue
 
 
-async def _batches(layers: list[ReadyLayer], *, most: int = 4, size: int = 100) -> list[list[int]]:
+async def _batches(layers: Sequence[Unit], *, most: int = 4, size: int = 100) -> list[list[int]]:
     queue = _queue(*layers, most=most, size=size)
     taken: list[list[int]] = []
-    while sum(map(len, taken)) < len(layers):
+    while sum(map(len, taken)) < len(digests_of(layers)):
         taken.append(_numbers(await queue.take()))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(queue.take(), 0.001)
@@ -127,3 +135,22 @@ async def test_what_does_not_come_soon_is_not_waited_for() -> None:
 
 async def test_nobody_waits_who_has_no_room() -> None:
     assert await _queue(coming=1).join([*map(_layer, range(4))], patience=60) == []
+
+
+async def test_an_image_goes_whole_even_if_it_is_more_than_a_batch() -> None:
+    assert await _batches([_layer(1), _image(*range(2, 8)), _image(8, 9), _layer(10)]) == [
+        [1, 8, 9, 10],
+        [2, 3, 4, 5, 6, 7],
+    ]
+
+
+async def test_an_image_that_brings_nothing_counts_as_one_layer() -> None:
+    queue = _queue(*(_image() for _ in range(3)), _layer(1), _layer(2), most=4)
+    assert [len(unit.layers) for unit in await queue.take()] == [0, 0, 0, 1]
+
+
+async def test_images_of_a_failed_batch_go_in_smaller_ones() -> None:
+    queue = _queue(_image(1, share=1), _image(2), ReadyRemoval(image_record("quay.io/ns/tool:v2", share=2)), _layer(3))
+    assert _numbers(await queue.take()) == [1]
+    assert [unit.record.share for unit in await queue.take()] == [None, 2]
+    assert _numbers(await queue.take()) == [3]

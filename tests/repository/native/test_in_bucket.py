@@ -19,6 +19,7 @@ from services.common.archive.model import LayerArchive
 from services.common.layout import LayerLayout, layer_tree
 from services.publisher.factory import build_publisher
 from services.publisher.settings import PublisherSettings, RepositoryKind
+from services.registry.options import RegistryOptions
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.check.checker import Checker
 from services.repository.native.collection.collector import Collector
@@ -253,7 +254,7 @@ async def test_the_publisher_finds_its_bucket_in_the_environment(
         event_token=SecretStr(TOKEN),
     )
     async with (
-        build_publisher(own, place.access.settings, ArchiveLimits()) as publisher,
+        build_publisher(own, place.access.settings, ArchiveLimits(), RegistryOptions()) as publisher,
         TestClient(TestServer(publisher.app)) as client,
     ):
         document = await (await client.get("/readyz")).json()

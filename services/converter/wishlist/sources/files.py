@@ -29,6 +29,9 @@ def list_files(path: Path) -> tuple[Path, ...] | None:
         names = sorted(name for name in os.listdir(path) if name.endswith(_SUFFIXES) and not name.startswith("."))
     except OSError as error:
         raise SourceUnreachableError(f"cannot read {path}: {error.strerror}") from None
+    for name in names:
+        if not name.isprintable():
+            raise SourceUnreachableError(f"the name of a wish list in {path} cannot be shown: rename {name!r}")
     if not names:
         raise SourceUnreachableError(
             f"no wish list (*.yaml) in the directory {path}: if none is meant to be there, take it out of the settings"

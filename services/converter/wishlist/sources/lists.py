@@ -102,7 +102,7 @@ class WishLists:
             return await self._unseen(str(place), str(error))
         if paths is None:
             return [await self._file(place.path, str(place))]
-        states = await all_of(self._file(path, str(place)) for path in paths)
+        states = [await self._file(path, str(place)) for path in paths]  # there may be a thousand of them
         await self._forget_others(str(place), {str(path) for path in paths})
         return states
 

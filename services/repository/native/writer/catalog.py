@@ -2,9 +2,9 @@
 
 import sqlite3
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from services.common.errors import InvalidValueError
 from services.repository.native.errors import BrokenRepositoryError
@@ -14,84 +14,21 @@ from services.repository.native.records import (
     CATALOG_SCHEMA_VERSION,
     COUNTER_NAMES,
     COUNTERS,
-    HASH_SHIFT,
     ContentHash,
     EntryFlag,
     path_hash,
 )
+from services.repository.native.writer.rows import DirectoryRow, Row, insert_rows
 
-__all__ = [
-    "DIRECTORY_SIZE",
-    "MARKER_MODE",
-    "Catalog",
-    "DirectoryRow",
-    "NestedCatalog",
-    "Row",
-    "create_schema",
-    "file_row",
-    "insert_rows",
-    "link_row",
-]
-
-DIRECTORY_SIZE: Final = 4096
-"""What catalogs say is the size of every directory."""
-
-MARKER_MODE: Final = 0o600
-"""Of the file that marks a nested catalog's root."""
-
-_LINK_MODE: Final = stat.S_IFLNK | 0o777
+__all__ = ["Catalog", "NestedCatalog", "create_schema"]
 
 _PAGE_SIZE: Final = 1024
 """What the stock tools write, and the client's cache is made for."""
 
-Row = tuple[int, int, int, int, int, bytes | None, int, int, int, int | None, int, bytes, bytes, int, int, bytes | None]
-"""The columns of an entry, in the order of the schema. Names are bytes of any encoding."""
-
 _WITHOUT_NANOSECONDS: Final = ("5", "6")
 """Schema revisions that lack nothing else: what the sixth one brought is a flag."""
 
-# By name: in a catalog that was brought to this schema the columns may be in another order.
-_INSERT: Final = (
-    "INSERT INTO catalog (md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, mtimens, "
-    "flags, name, symlink, uid, gid, xattr) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)"
-)
 _AT: Final = "WHERE md5path_1 = ? AND md5path_2 = ?"
-
-
-class DirectoryRow(NamedTuple):
-    """What the two rows of a nested catalog's root, here and in the catalog above, have in common."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    mtimens: int | None
-    """None in catalogs that come from an older server."""
-    links: int
-    """Two, and one for each directory in it."""
-    xattr: bytes | None = None
-
-    def row(self, path: bytes, flags: int) -> Row:
-        """Return the row at a path."""
-        parent, _, name = path.rpartition(b"/")
-        above = path_hash(parent) if path else (0, 0)
-        return (
-            *path_hash(path),
-            *above,
-            self.links,
-            None,
-            DIRECTORY_SIZE,
-            self.mode,
-            self.mtime,
-            self.mtimens,
-            flags,
-            name,
-            b"",
-            self.uid,
-            self.gid,
-            self.xattr,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,27 +43,6 @@ class NestedCatalog:
     root: DirectoryRow
     counters: Mapping[str, int] = field(default_factory=dict)
     """By `COUNTER_NAMES`: of it and everything below it."""
-
-
-def file_row(path: bytes, *, mode: int, name: ContentHash, size: int, flags: int = 0) -> Row:
-    """Return the row of a whole file that belongs to nobody in particular and to no time."""
-    parent, _, last = path.rpartition(b"/")
-    here, above = path_hash(path), path_hash(parent)
-    flags |= EntryFlag.FILE | (name.algorithm.number << HASH_SHIFT)
-    return (*here, *above, 1, name.digest, size, stat.S_IFREG | mode, 0, 0, flags, last, b"", 0, 0, None)
-
-
-def link_row(path: bytes, target: bytes) -> Row:
-    """Return the row of a symbolic link that belongs to nobody in particular and to no time."""
-    parent, _, name = path.rpartition(b"/")
-    here, above = path_hash(path), path_hash(parent)
-    flags = EntryFlag.FILE | EntryFlag.SYMLINK
-    return (*here, *above, 1, None, len(target), _LINK_MODE, 0, 0, flags, name, target, 0, 0, None)
-
-
-def insert_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Add entries; the first of a new catalog must be its root's."""
-    connection.executemany(_INSERT, rows)
 
 
 def create_schema(connection: sqlite3.Connection, properties: Mapping[str, str]) -> None:
@@ -151,16 +67,17 @@ class Catalog:
 
     def __init__(self, content: bytes, *, where: str) -> None:
         self._where = where
-        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self.database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        """For those modules that change more of it than this one does."""
         try:
-            self._connection.deserialize(content)
-            properties = dict(self._connection.execute("SELECT key, value FROM properties"))
+            self.database.deserialize(content)
+            properties = dict(self.database.execute("SELECT key, value FROM properties"))
             self._upgrade(properties.get("schema_revision"))
         except sqlite3.Error as error:
-            self._connection.close()
+            self.database.close()
             raise BrokenRepositoryError(f"{where} is no catalog: {error}") from error
         except BrokenRepositoryError:
-            self._connection.close()
+            self.database.close()
             raise
         self.prefix = str(properties.get("root_prefix", "")).encode()
         """Path of its root; empty for the root catalog."""
@@ -175,7 +92,7 @@ class Catalog:
                 f"{self._where} has the schema revision {revision}, only {CATALOG_SCHEMA_REVISION} can be continued; "
                 "cvmfs_server 2.12 or newer brings an older one to it by publishing a change there"
             )
-        self._connection.execute("ALTER TABLE catalog ADD COLUMN mtimens INTEGER")
+        self.database.execute("ALTER TABLE catalog ADD COLUMN mtimens INTEGER")
         self.set_properties({"schema_revision": CATALOG_SCHEMA_REVISION})
 
     @classmethod
@@ -191,11 +108,11 @@ class Catalog:
 
     def close(self) -> None:
         """Free the memory."""
-        self._connection.close()
+        self.database.close()
 
     def nested(self, path: bytes) -> tuple[ContentHash, int] | None:
         """Return the name and the size of the catalog that begins at a path, if one does."""
-        row = self._connection.execute(
+        row = self.database.execute(
             "SELECT sha1, size FROM nested_catalogs WHERE path = CAST(? AS TEXT)", (path,)
         ).fetchone()
         try:
@@ -211,7 +128,7 @@ class Catalog:
         BrokenRepositoryError
             Something else is there.
         """
-        row = self._connection.execute(
+        row = self.database.execute(
             f"SELECT mode, uid, gid, mtime, mtimens, hardlinks, xattr FROM catalog {_AT}",  # noqa: S608 - a constant
             path_hash(path),
         ).fetchone()
@@ -223,19 +140,19 @@ class Catalog:
 
     def holds(self, path: bytes) -> bool:
         """Tell whether there is an entry at a path."""
-        found = self._connection.execute(f"SELECT 1 FROM catalog {_AT}", path_hash(path)).fetchone()  # noqa: S608
+        found = self.database.execute(f"SELECT 1 FROM catalog {_AT}", path_hash(path)).fetchone()  # noqa: S608
         return found is not None
 
     def names(self, path: bytes) -> list[bytes]:
         """Return what is in a directory."""
-        rows = self._connection.execute(
+        rows = self.database.execute(
             "SELECT CAST(name AS BLOB) FROM catalog WHERE parent_1 = ? AND parent_2 = ?", path_hash(path)
         )
         return [name for (name,) in rows]
 
     def link_target(self, path: bytes) -> bytes | None:
         """Return the target of a symbolic link; None where something else is, or nothing."""
-        row = self._connection.execute(
+        row = self.database.execute(
             f"SELECT CAST(symlink AS BLOB) FROM catalog {_AT} AND flags & ?",  # noqa: S608
             (*path_hash(path), EntryFlag.SYMLINK.value),
         ).fetchone()
@@ -243,19 +160,19 @@ class Catalog:
 
     def insert(self, row: Row, counter: str) -> None:
         """Add an entry and count it."""
-        insert_rows(self._connection, [row])
+        insert_rows(self.database, [row])
         self.count({counter: 1, "self_xattr": int(row[-1] is not None)})
 
     def remove(self, path: bytes, counter: str) -> None:
         """Remove an entry, with nothing below it, and count it no more."""
         at = path_hash(path)
-        (has_xattr,) = self._connection.execute(f"SELECT xattr IS NOT NULL FROM catalog {_AT}", at).fetchone()  # noqa: S608
-        self._connection.execute(f"DELETE FROM catalog {_AT}", at)  # noqa: S608
+        (has_xattr,) = self.database.execute(f"SELECT xattr IS NOT NULL FROM catalog {_AT}", at).fetchone()  # noqa: S608
+        self.database.execute(f"DELETE FROM catalog {_AT}", at)  # noqa: S608
         self.count({counter: -1, "self_xattr": -has_xattr})
 
     def link_directories(self, path: bytes, change: int) -> None:
         """Change how many directories one has in it, by its link count."""
-        self._connection.execute(
+        self.database.execute(
             f"UPDATE catalog SET hardlinks = hardlinks + ? {_AT}",  # noqa: S608
             (change, *path_hash(path)),
         )
@@ -270,11 +187,11 @@ class Catalog:
         before
             What the catalog that has begun there so far counted; None where none has.
         """
-        self._connection.execute(
+        self.database.execute(
             "INSERT OR REPLACE INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)",
             (nested.path, str(nested.name), nested.size),
         )
-        self._connection.execute(
+        self.database.execute(
             f"UPDATE catalog SET hardlinks = ? {_AT}",  # noqa: S608
             (nested.root.links, *path_hash(nested.path)),
         )
@@ -284,26 +201,26 @@ class Catalog:
 
     def detach(self, path: bytes, before: Mapping[str, int]) -> None:
         """Remove a directory whose catalog counted this, and the catalog with it."""
-        self._connection.execute("DELETE FROM nested_catalogs WHERE path = CAST(? AS TEXT)", (path,))
+        self.database.execute("DELETE FROM nested_catalogs WHERE path = CAST(? AS TEXT)", (path,))
         self.remove(path, "self_dir")
         self.count({"self_nested": -1})
         self._count_below({}, before)
 
     def counters(self) -> dict[str, int]:
         """Return what it counts of itself and of everything below it."""
-        found = dict(self._connection.execute("SELECT counter, value FROM statistics"))
+        found = dict(self.database.execute("SELECT counter, value FROM statistics"))
         return {name: found.get(f"self_{name}", 0) + found.get(f"subtree_{name}", 0) for name in COUNTER_NAMES}
 
     def count(self, changes: Mapping[str, int]) -> None:
         """Add to counters."""
-        self._connection.executemany(
+        self.database.executemany(
             "UPDATE statistics SET value = value + ? WHERE counter = ?",
             [(change, counter) for counter, change in changes.items() if change],
         )
 
     def set_properties(self, properties: Mapping[str, str]) -> None:
         """Set properties."""
-        self._connection.executemany("INSERT OR REPLACE INTO properties VALUES (?, ?)", properties.items())
+        self.database.executemany("INSERT OR REPLACE INTO properties VALUES (?, ?)", properties.items())
 
     def compact(self) -> None:
         """Close the gaps that removed rows have left: clients reserve inodes for all of them.
@@ -317,11 +234,11 @@ class Catalog:
             "DROP TABLE kept",
             "VACUUM",
         ):
-            self._connection.execute(statement)
+            self.database.execute(statement)
 
     def content(self) -> bytes:
         """Return the uncompressed database."""
-        return bytes(self._connection.serialize())
+        return bytes(self.database.serialize())
 
     def _count_below(self, after: Mapping[str, int], before: Mapping[str, int]) -> None:
         self.count({f"subtree_{name}": after.get(name, 0) - before.get(name, 0) for name in COUNTER_NAMES})

@@ -7,7 +7,8 @@ from contextlib import closing
 from typing import NamedTuple
 
 from services.repository.native.records import ContentHash, HashAlgorithm
-from services.repository.native.writer.catalog import Row, create_schema, insert_rows
+from services.repository.native.writer.catalog import create_schema
+from services.repository.native.writer.rows import Row, insert_rows
 
 __all__ = ["CatalogRows", "empty_catalog", "fill_catalog", "make_catalog"]
 

@@ -17,12 +17,13 @@ from services.repository.native.records import (
     EntryFlag,
     path_hash,
 )
-from services.repository.native.writer.catalog import DirectoryRow, NestedCatalog, Row
+from services.repository.native.writer.catalog import NestedCatalog
 from services.repository.native.writer.catalog_files import CatalogFiles
 from services.repository.native.writer.catalog_rows import CatalogRows
 from services.repository.native.writer.cuts import choose_cuts
 from services.repository.native.writer.layer_tree import CatalogTree, SettledDirectory
 from services.repository.native.writer.pool import StoredCatalog
+from services.repository.native.writer.rows import DirectoryRow, Row
 
 __all__ = ["HOME", "LayerCatalogs"]
 

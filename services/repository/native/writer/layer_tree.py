@@ -19,9 +19,9 @@ from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
 from services.common.archive.reader import TarReader
 from services.common.layout import CATALOG_MARKER
 from services.repository.native.records import DIGEST_SIZE
-from services.repository.native.writer.catalog import DirectoryRow
 from services.repository.native.writer.content import ContentWriter
 from services.repository.native.writer.pool import WorkerPool
+from services.repository.native.writer.rows import DirectoryRow
 from services.repository.native.writer.xattrs import pack_xattrs
 
 __all__ = ["CatalogTree", "SettledDirectory"]

@@ -9,7 +9,8 @@ from services.common.digest import Digest
 from services.common.layout import layer_home
 from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.records import ContentHash, EntryFlag
-from services.repository.native.writer.catalog import Catalog, DirectoryRow, NestedCatalog
+from services.repository.native.writer.catalog import Catalog, NestedCatalog
+from services.repository.native.writer.rows import DirectoryRow
 
 DIGEST = Digest("ab" * 32)
 HOME = b"/" + layer_home(DIGEST).encode()

@@ -1,8 +1,8 @@
 """Rows of a catalog on their way to the process that makes it."""
 
 from services.repository.native.records import EntryFlag, HashAlgorithm
-from services.repository.native.writer.catalog import DirectoryRow
 from services.repository.native.writer.catalog_rows import CatalogRows, empty_catalog, make_catalog
+from services.repository.native.writer.rows import DirectoryRow
 
 
 def _rows() -> CatalogRows:

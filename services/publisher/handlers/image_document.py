@@ -1,0 +1,83 @@
+"""What is answered about an image."""
+
+from collections.abc import Sequence
+
+from services.common.digest import Digest
+from services.publisher.handlers.answers import time_text
+from services.publisher.journal.image_model import ImageRecord, ImageState, VersionLayer, VersionRecord
+from services.publisher.pipeline.images.claims import ImageWork, LayerStep
+
+__all__ = ["image_document", "version_document"]
+
+
+def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: ImageWork | None) -> dict[str, object]:
+    """Describe an image.
+
+    Parameters
+    ----------
+    record
+        What the journal says of it.
+    layers
+        Those of the version that it has, or is to have.
+    work
+        How far it is, while it is worked on.
+    """
+    failed = record.state is ImageState.FAILED
+    whole = record.published is not None and record.published == record.shown
+    steps = {} if work is None or work.record.ask != record.ask else work.steps
+    fetched = record.bytes_missing if whole else 0
+    return {
+        "name": record.name,
+        "reference": record.reference,
+        "digest": _oci(record.digest or record.asked),
+        "platforms": record.platforms,
+        "project": record.project,
+        "priority": record.priority,
+        "state": record.state,
+        "published_digest": _oci(record.published),
+        "revision": record.revision,
+        "reason": record.reason,
+        "retryable": record.retryable if failed else None,
+        "next_attempt": time_text(record.due) if failed and record.retryable else None,
+        "attempts": record.attempts,
+        "verified": record.verified,
+        "layers": [
+            {
+                "digest": layer.digest,
+                "size": layer.size,
+                "state": LayerStep.PUBLISHED if whole else steps.get(layer.digest, LayerStep.MISSING),
+            }
+            for layer in layers
+        ],
+        "bytes_fetched": (fetched if work is None or whole else work.fetched) or 0,
+        "bytes_known": record.bytes_known or 0,
+        "steps": {"resolving": record.resolving, "fetching": record.fetching, "publishing": record.publishing},
+        "asked_at": time_text(record.asked_at),
+        "checked_at": _time(record.checked_at),
+        "published_at": _time(record.published_at),
+        "removed_at": _time(record.removed_at),
+        "updated_at": time_text(record.updated_at),
+    }
+
+
+def version_document(version: VersionRecord) -> dict[str, object]:
+    """Describe a version of an image."""
+    return {
+        "digest": version.digest.oci,
+        "reference": version.reference,
+        "platforms": version.platforms,
+        "verified": version.verified,
+        "published_at": time_text(version.published_at),
+        "replaced_at": _time(version.replaced_at),
+        "removed_at": _time(version.removed_at),
+        "keep_until": _time(version.keep_until),
+        "collected_at": _time(version.collected_at),
+    }
+
+
+def _oci(digest: Digest | None) -> str | None:
+    return None if digest is None else digest.oci
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else time_text(seconds)

@@ -1,0 +1,273 @@
+"""`/v1/images`: asking for images, following them, bringing them back, removing them.
+
+Reading is open to whoever can reach the address. Changes need the publisher's token, or that of a project whose names
+they are about: 401 without one, 403 for the names of others.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+from aiohttp import web
+from multidict import MultiMapping
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.common.digest import Digest
+from services.common.errors import InvalidValueError
+from services.common.image_name import ImageName
+from services.common.publisher_api.image_model import ImageRequest, ImagesChecked, OciDigestField
+from services.common.request_body import BodyError, read_body
+from services.publisher.handlers.access import Access, Caller
+from services.publisher.handlers.answers import answer
+from services.publisher.handlers.image_document import image_document, version_document
+from services.publisher.handlers.refusal import RequestRefusedError
+from services.publisher.journal.image_model import (
+    ImageRecord,
+    ImageSelection,
+    ImageState,
+    ImageWish,
+    VersionRecord,
+)
+from services.publisher.journal.images import ImageJournal
+from services.publisher.journal.versions import VersionJournal
+from services.publisher.pipeline.images.claims import ImageClaims
+from services.publisher.pipeline.images.documents import check_places
+from services.registry.platform import Platform
+from services.registry.reference import ImageReference
+
+__all__ = ["ImagesHandler"]
+
+_ASK_LIMIT: Final = 128 << 10
+_CHECKED_LIMIT: Final = 1 << 20
+"""Largest bodies, in bytes."""
+_PAGE: Final = 100
+_MAX_PAGE: Final = 1000
+_TEXT_LENGTH: Final = 512
+_LONGEST_KEEP: Final = 1e10
+_PLATFORM: Final = "linux/amd64"
+"""What an image is wanted for where nobody says."""
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+class _Restore(BaseModel):
+    """The body of a request to bring a version back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    digest: OciDigestField | None = None
+
+
+class ImagesHandler:
+    """Takes asks for images into the journal, and shows what became of them.
+
+    Parameters
+    ----------
+    keep
+        For how long what is replaced or removed is kept where a request does not say, in seconds.
+    """
+
+    def __init__(
+        self, *, access: Access, images: ImageJournal, versions: VersionJournal, claims: ImageClaims, keep: float
+    ) -> None:
+        self._access = access
+        self._images = images
+        self._versions = versions
+        self._claims = claims
+        self._keep = keep
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give the routes."""
+        return [
+            web.get("/v1/images", self.list),
+            web.post("/v1/images", self.ask),
+            web.post("/v1/images/checked", self.checked),
+            web.get("/v1/images/{name:.+}/versions", self.versions),
+            web.post("/v1/images/{name:.+}/retry", self.retry),
+            web.post("/v1/images/{name:.+}/restore", self.restore),
+            web.get("/v1/images/{name:.+}", self.get),
+            web.delete("/v1/images/{name:.+}", self.remove),
+        ]
+
+    async def ask(self, request: web.Request) -> web.Response:
+        """Have an image published: 200 if it is already, with the digest that is named, else 202."""
+        caller = await self._access.caller(request)
+        wish = self._wish(await _read(request, ImageRequest, limit=_ASK_LIMIT), caller)
+        asked = await self._images.ask(wish)
+        if not asked.done:
+            self._claims.superseded(asked.record)
+        return await self._shown(asked.record, status=200 if asked.done else 202)
+
+    async def checked(self, request: web.Request) -> web.Response:
+        """Take note that images are what they should be; name those that are not published as they are named."""
+        caller = await self._access.caller(request)
+        body = await _read(request, ImagesChecked, limit=_CHECKED_LIMIT)
+        named = {ImageName(image.name): Digest(image.digest) for image in body.images}
+        for name in named:
+            caller.demand(name)
+        return answer({"unknown": await self._images.checked(named)})
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Show one image."""
+        return await self._shown(await self._images.get(_name(request)))
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Show images in the order of their names, page by page: `state`, `prefix`, `after`, `limit`."""
+        selection, after, limit = _selection(request.query)
+        records = await self._images.page(selection, after=after, limit=limit)
+        layers = await self._versions.layers((record.name, record.shown) for record in records if record.shown)
+        documents = [
+            image_document(record, layers.get(record.name, ()), self._claims.work(record.name)) for record in records
+        ]
+        following = str(request.rel_url.update_query(after=records[-1].name)) if len(records) == limit else None
+        return answer({"images": documents, "next": following})
+
+    async def versions(self, request: web.Request) -> web.Response:
+        """Show what a name has named."""
+        name = _name(request)
+        if await self._images.get(name) is None:
+            raise _unknown()
+        return answer({"versions": [version_document(version) for version in await self._versions.of(name)]})
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Try a failed image again now, or make sure that a published one still is in the repository."""
+        name = await self._changed(request)
+        record = await self._images.retry(name)
+        self._claims.wake()
+        return await self._shown(record, status=202)
+
+    async def restore(self, request: web.Request) -> web.Response:
+        """Have a version that was replaced or removed published again, the last one where none is named."""
+        name = await self._changed(request)
+        body = await _read(request, _Restore, limit=_ASK_LIMIT)
+        record = await self._images.get(name)
+        if record is None:
+            raise _unknown()
+        version = _restorable(await self._versions.of(name), None if body.digest is None else Digest(body.digest))
+        wish = ImageWish(
+            name=name,
+            reference=version.reference,
+            digest=version.digest,
+            platforms=version.platforms,
+            project=record.project,
+            priority=record.priority,
+            verified=version.verified,
+            keep=self._keep,
+        )
+        asked = await self._images.ask(wish)
+        if not asked.done:
+            self._claims.superseded(asked.record)
+        return await self._shown(asked.record, status=202)
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Have an image removed by the next transaction; `keep_seconds` is how long it can be brought back at least."""
+        name = await self._changed(request)
+        record = await self._images.remove(name, keep=_keep(request.query, self._keep))
+        if record is not None:
+            self._claims.superseded(record)
+        return await self._shown(record, status=202)
+
+    async def _changed(self, request: web.Request) -> ImageName:
+        """Return the name that a request is about, which whoever sends it may change."""
+        caller = await self._access.caller(request)
+        name = _name(request)
+        caller.demand(name)
+        return name
+
+    def _wish(self, body: ImageRequest, caller: Caller) -> ImageWish:
+        name = ImageName(body.name)
+        caller.demand(name)
+        reference = body.reference or str(name)
+        caller.demand_source(reference)
+        try:
+            ImageReference.parse(reference)
+            platforms = tuple(dict.fromkeys(map(Platform.parse, body.platforms or (_PLATFORM,))))
+            check_places(name, platforms)
+        except InvalidValueError as error:
+            raise RequestRefusedError(400, str(error)) from None
+        digest = None if body.digest is None else Digest(body.digest)
+        if name.tag is None:
+            # What a digest names cannot be anything else.
+            named = Digest.from_oci(name.version)
+            if digest not in (None, named):
+                raise RequestRefusedError(400, f"the name {name} is that of another digest than {named.oci}")
+            digest = named
+        keep = body.keep_replaced_seconds
+        return ImageWish(
+            name=name,
+            reference=reference,
+            digest=digest,
+            platforms=tuple(map(str, platforms)),
+            project=caller.name,
+            priority=body.priority,
+            verified=body.verified,
+            keep=self._keep if keep is None else keep,
+        )
+
+    async def _shown(self, record: ImageRecord | None, *, status: int = 200) -> web.Response:
+        if record is None:
+            raise _unknown()
+        layers = await self._versions.layers([(record.name, record.shown)] if record.shown else ())
+        document = image_document(record, layers.get(record.name, ()), self._claims.work(record.name))
+        return answer(document, status=status)
+
+
+def _unknown() -> RequestRefusedError:
+    return RequestRefusedError(404, "no image of this name has been asked for")
+
+
+def _name(request: web.Request) -> ImageName:
+    try:
+        return ImageName(request.match_info["name"])
+    except InvalidValueError as error:
+        raise RequestRefusedError(400, str(error)) from None
+
+
+async def _read(request: web.Request, model: type[_Body], *, limit: int) -> _Body:
+    """Read a body, a document of a form."""
+    try:
+        return model.model_validate_json(await read_body(request, what="the body", limit=limit) or b"{}")
+    except BodyError as error:
+        raise RequestRefusedError(error.status, str(error)) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the body"
+        raise RequestRefusedError(400, f"{place}: {first['msg']}") from None
+
+
+def _restorable(versions: Sequence[VersionRecord], digest: Digest | None) -> VersionRecord:
+    for version in versions:
+        gone = version.replaced_at is not None or version.removed_at is not None
+        if version.digest == digest or (digest is None and gone):
+            if version.collected_at is None:
+                return version
+            break
+    raise RequestRefusedError(
+        409, "there is no such version, or it has been collected: /v1/images/NAME/versions lists them"
+    )
+
+
+def _keep(query: Mapping[str, str], usual: float) -> float:
+    text = query.get("keep_seconds")
+    if text is None:
+        return usual
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= _LONGEST_KEEP:
+        raise RequestRefusedError(400, f"keep_seconds is a number from 0 to {_LONGEST_KEEP:.0f}")
+    return seconds
+
+
+def _selection(query: MultiMapping[str]) -> tuple[ImageSelection, str, int]:
+    """Read which images a query asks for, after which one, and how many."""
+    states = [state for state in query.getall("state", []) if state]
+    prefix, after, limit = query.get("prefix", ""), query.get("after", ""), query.get("limit", str(_PAGE))
+    if not set(states) <= set(ImageState):
+        raise RequestRefusedError(400, f"state is one of {', '.join(ImageState)}")
+    if max(len(prefix), len(after)) > _TEXT_LENGTH:
+        raise RequestRefusedError(400, f"prefix and after have at most {_TEXT_LENGTH} characters")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(_MAX_PAGE)) and 1 <= int(limit) <= _MAX_PAGE):
+        raise RequestRefusedError(400, f"limit is between 1 and {_MAX_PAGE}")
+    chosen = tuple(ImageState(state) for state in dict.fromkeys(states))
+    return ImageSelection(states=chosen, prefix=prefix), after, int(limit)

@@ -1,0 +1,1 @@
+"""Images on their way: from an ask to a unit that a transaction can take."""

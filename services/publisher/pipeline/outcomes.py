@@ -1,0 +1,125 @@
+"""What the journal, the metrics and the log are told of a batch on its way into the repository."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.common.digest import Digest
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.model import LayerState
+from services.publisher.journal.versions import AddedLayer, PublishedImage
+from services.publisher.metrics import Metrics
+from services.publisher.pipeline.failures import Failures
+from services.publisher.pipeline.units import ReadyImage, ReadyLayer, ReadyRemoval, Unit, names_of, size_of
+from services.repository.interface import PreparedLayer
+
+__all__ = ["Added", "Outcomes"]
+
+_log = structlog.get_logger(__name__)
+
+_NOTES = 20
+"""Notes of a layer that are recorded: enough to see what it is about."""
+
+
+@dataclass(slots=True)
+class Added:
+    """What a transaction has."""
+
+    units: list[Unit] = field(default_factory=list)
+    """Whole units."""
+    strays: list[PreparedLayer] = field(default_factory=list)
+    """Layers of images that failed after these had been added; nothing names them yet."""
+
+
+class Outcomes:
+    """Records how far the units of a batch are."""
+
+    def __init__(self, *, journal: Journal, failures: Failures, metrics: Metrics) -> None:
+        self._journal = journal
+        self._failures = failures
+        self._metrics = metrics
+
+    async def enter(self, units: Sequence[Unit]) -> list[Unit]:
+        """Record that units go into a transaction; return those that do, without images that are wanted no more."""
+        await self._journal.advance(_digests(units), LayerState.PUBLISHING)
+        return [unit for unit in units if isinstance(unit, ReadyLayer) or await self._journal.images.enter(unit.record)]
+
+    async def leave(self, units: Sequence[Unit]) -> None:
+        """Record that units are in no transaction yet, since none could be opened."""
+        await self._journal.advance(_digests(units), LayerState.VERIFIED)
+        await self._journal.images.leave([unit.record for unit in units if not isinstance(unit, ReadyLayer)])
+
+    async def published(self, added: Added, revision: int | None, seconds: float) -> None:
+        """Record that units have become visible.
+
+        Parameters
+        ----------
+        added
+            What the transaction had.
+        revision
+            The revision that it has become, where that is known.
+        seconds
+            How long it took.
+        """
+        if not added.units:
+            return
+        layers = [unit for unit in added.units if isinstance(unit, ReadyLayer)]
+        images = [unit for unit in added.units if isinstance(unit, ReadyImage)]
+        removed = [unit.record for unit in added.units if isinstance(unit, ReadyRemoval)]
+        if layers:
+            await self._journal.published(
+                _digests(layers),
+                revision,
+                tree_sizes={layer.digest: layer.size for layer in layers},
+                notes={layer.digest: layer.prepared.sidecar.notes for layer in layers},
+            )
+        if images or removed:
+            published = [_published(unit) for unit in images]
+            await self._journal.versions.published(published, removed, revision=revision)
+            for image in published:
+                self._metrics.image_seconds.labels("publishing").observe(image.seconds or 0)
+        if added.strays:
+            await self._journal.versions.added([*map(_added, added.strays)], revision=revision)
+        self._failures.none_of([*_digests(layers), *names_of(added.units)])
+        if any(unit.record.share for unit in added.units):
+            await self._journal.widen()
+            await self._journal.images.widen()
+        size = size_of(added.units)
+        brought = [prepared.layer.digest for unit in added.units for prepared in unit.layers]
+        self._metrics.publish_seconds.observe(seconds)
+        self._metrics.batch_layers.observe(len(brought))
+        self._metrics.published_bytes.inc(size)
+        _log.info(
+            "published",
+            revision=revision,
+            layers=brought,
+            images=[unit.record.name for unit in images],
+            removed=[record.name for record in removed],
+            bytes=size,
+            seconds=round(seconds, 3),
+        )
+
+
+def _digests(units: Sequence[Unit]) -> list[Digest]:
+    return [unit.digest for unit in units if isinstance(unit, ReadyLayer)]
+
+
+def _published(unit: ReadyImage) -> PublishedImage:
+    return PublishedImage(
+        record=unit.record,
+        version=unit.version,
+        seconds=time.monotonic() - unit.since,
+        added=[*map(_added, unit.layers)],
+    )
+
+
+def _added(prepared: PreparedLayer) -> AddedLayer:
+    sidecar = prepared.sidecar
+    return AddedLayer(
+        digest=prepared.layer.digest,
+        archive_size=prepared.layer.size,
+        tree_size=sidecar.tree_size,
+        notes=sidecar.notes[:_NOTES],
+    )

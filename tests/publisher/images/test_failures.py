@@ -1,0 +1,169 @@
+"""What goes wrong with one image stays its own: registries that fail, wrong content, layers that are refused."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+import pytest_asyncio
+
+from harness.processes import wait_until
+from services.common.image_name import ImageName
+from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
+from tests.support.registries import RegistryServer
+from tests.support.registry_faults import Effect, Fault, FaultyRegistry, changed, refused, stalled
+from tests.support.tars import archive, member
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def faulty(registry: RegistryServer) -> AsyncIterator[FaultyRegistry]:
+    """A proxy before the registry."""
+    async with FaultyRegistry.before(registry.address) as proxy:
+        yield proxy
+
+
+def _behind(proxy: FaultyRegistry, name: ImageName) -> ImageName:
+    return ImageName(f"{proxy.address}/{name.repository}:{name.version}")
+
+
+@pytest.mark.parametrize(
+    ("effect", "times", "said"),
+    [
+        (refused(404), 1, "does not have it"),
+        (refused(401), 1, "authentication"),
+        (refused(403), 1, "does not allow it"),
+        (refused(429), 3, "too many requests"),
+        (refused(500), 3, "failing or overloaded"),
+    ],
+    ids=["404", "401", "403", "429", "500"],
+)
+async def test_a_registry_that_fails_for_a_while_delays_its_image(
+    registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry, effect: Effect, times: int, said: str
+) -> None:
+    layer = layer_of("fails for a while")
+    name = _behind(faulty, await push_image(registry, "fails:1", [layer]))
+    faulty.faults.append(Fault("GET .*/manifests/", effect, times=times))
+    seen: list[str] = []
+
+    async def published() -> bool:
+        image = await publisher.api.image(name)
+        assert image is not None
+        if image.reason is not None:
+            seen.append(image.reason)
+            assert image.retryable in (True, None)
+        return image.state == "published"
+
+    await publisher.ask(name)
+    await wait_until(published, timeout=120, what="the image is published")
+    assert not seen or said in seen[0]
+    failures = await publisher.metric("publisher_image_failures_total", registry=faulty.address)
+    assert failures == 1
+    assert publisher.has(layer) == [True]
+
+
+async def test_a_registry_says_when_to_ask_again(
+    registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
+) -> None:
+    name = _behind(faulty, await push_image(registry, "later:1", [layer_of("later")]))
+    faulty.faults.append(Fault("GET .*/manifests/", refused(429, retry_after="3000"), times=1))
+    await publisher.ask(name)
+    image = await publisher.becomes(name, "failed")
+    assert image.next_attempt is not None
+    assert 2000 < (image.next_attempt - datetime.now(UTC)).total_seconds() <= 3000
+
+
+async def test_what_no_registry_has_is_given_up_and_tried_again_when_asked_for(
+    registry: RegistryServer, publisher: ImagePublisher
+) -> None:
+    name = ImageName(f"{registry.address}/missing:1")
+    await publisher.ask(name)
+    image = await publisher.refused(name)
+    assert (image.attempts, image.next_attempt) == (5, None)
+    await push_image(registry, "missing:1", [layer_of("missing no more")])
+    await publisher.published(name)
+
+
+async def test_content_that_is_not_what_it_is_named_by_is_refused_for_good(
+    registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
+) -> None:
+    good, damaged = layer_of("beside damage"), layer_of("damaged", size=5000)
+    name = _behind(faulty, await push_image(registry, "damaged:1", [good, damaged]))
+    faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(damaged)}", changed(bytes.swapcase), times=100))
+    other = _behind(faulty, await push_image(registry, "damaged:2", [good]))
+    await publisher.ask(name)
+    await publisher.published(other)
+    image = await publisher.becomes(name, "failed")
+    assert (image.retryable, image.next_attempt) == (False, None)
+    assert f"sha256:{sha256(damaged)}" in (image.reason or "")
+    assert publisher.documents(name) == {}
+    assert publisher.has(good, damaged) == [True, False]
+    assert list(publisher.spool.iterdir()) == []
+    # Whoever asks for the same again does not make it be fetched again.
+    asked = await publisher.ask(name, digest=f"sha256:{image.digest}")
+    assert (asked.state, asked.attempts) == ("failed", 1)
+
+
+async def test_a_layer_that_breaks_a_rule_fails_its_image_only(
+    registry: RegistryServer, publisher: ImagePublisher
+) -> None:
+    good, hostile = layer_of("beside a hostile one"), archive(member(b"../../etc/passwd", b"x"))
+    name = await push_image(registry, "hostile:1", [good, hostile])
+    other = await push_image(registry, "hostile:2", [good])
+    await publisher.ask(name)
+    await publisher.ask(other)
+    image = await publisher.becomes(name, "failed")
+    assert image.is_refused
+    assert f"layer sha256:{sha256(hostile)}: the archive is refused" in (image.reason or "")
+    await publisher.becomes(other, "published")
+    assert publisher.documents(name) == {}
+
+
+async def test_a_registry_that_hangs_holds_up_no_other(
+    registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
+) -> None:
+    slow = [layer_of(f"hangs {number}", size=5000) for number in range(6)]
+    name = _behind(faulty, await push_image(registry, "hangs:1", slow))
+    other = await push_image(registry, "hangs:2", [layer_of("does not hang")])
+    digests = "|".join(map(sha256, slow))
+    faulty.faults.append(Fault(f"GET .*/blobs/sha256:({digests})", stalled(100), times=100))
+    await publisher.ask(name)
+    await publisher.becomes(name, "fetching")
+    await publisher.published(other)
+    assert publisher.documents(name) == {}
+    faulty.faults.clear()
+    await publisher.becomes(name, "published")
+
+
+async def test_an_ask_for_something_else_gives_up_what_is_under_way(
+    registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
+) -> None:
+    old, new = layer_of("superseded", size=5000), layer_of("wanted now")
+    name = _behind(faulty, await push_image(registry, "superseded:1", [old]))
+    faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(old)}", stalled(100), times=100))
+    await publisher.ask(name)
+    await publisher.becomes(name, "fetching")
+    pushed = await push_image(registry, "superseded:2", [new])
+    wanted = await publisher.published(pushed)
+    await publisher.ask(name, reference=str(pushed), digest=f"sha256:{wanted.published_digest}")
+    image = await publisher.becomes(name, "published")
+    assert image.published_digest == wanted.published_digest
+    assert publisher.has(old) == [False]
+    assert list(publisher.spool.iterdir()) == []
+    assert [version.digest for version in await publisher.api.versions(name)] == [wanted.published_digest]
+
+
+async def test_what_two_images_miss_is_fetched_once(
+    registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
+) -> None:
+    shared = [layer_of(f"fetched once {number}") for number in range(3)]
+    names = [
+        _behind(faulty, await push_image(registry, f"once:{number}", [*shared, layer_of(f"once, own {number}")]))
+        for number in range(6)
+    ]
+    for name in names:
+        await publisher.ask(name)
+    for name in names:
+        await publisher.becomes(name, "published")
+    for layer in shared:
+        assert len(faulty.seen(f"GET .*/blobs/sha256:{sha256(layer)}")) == 1

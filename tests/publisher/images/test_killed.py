@@ -1,0 +1,47 @@
+"""A publisher that is killed in any state of an image: the image is there whole or not at all, and comes by itself."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.processes import wait_until
+from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
+from tests.support.images_killed import PLACES
+from tests.support.registries import RegistryServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_an_image_survives_a_kill(registry: RegistryServer, tmp_path: Path, place: str) -> None:
+    layers = [layer_of(f"killed {place} one"), layer_of(f"killed {place} two")]
+    name = await push_image(registry, f"killed:{place.replace(' ', '-')}", layers)
+    directory = tmp_path / "publisher"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.images_killed", place, str(directory), name
+    )
+    assert await process.wait() == -signal.SIGKILL
+    documents = directory / "repository" / ".metadata" / name.path
+
+    async def spool_is_empty() -> bool:
+        return list((directory / "spool").iterdir()) == []
+
+    switched = place in ("after the switch", "recorded")
+    assert documents.exists() == switched
+    async with ImagePublisher.running(directory) as publisher:
+        image = await publisher.becomes(name, "published")
+        assert publisher.has(*layers) == [True, True]
+        assert set(publisher.documents(name)) == {"manifest.json", "config.json", "image.json"}
+        assert json.loads(publisher.documents(name)["image.json"])["digest"] == f"sha256:{image.published_digest}"
+        assert sha256(publisher.documents(name)["manifest.json"]) == image.published_digest
+        assert [version.digest for version in await publisher.api.versions(name)] == [image.published_digest]
+        fetched = await publisher.metric("publisher_fetched_bytes_total")
+        if place in ("ready", "publishing", "before the switch", "after the switch", "recorded"):
+            assert fetched == 0  # what was fetched before was not lost
+        # What was visible already is recorded, not published once more.
+        assert (await publisher.metric("publisher_publish_seconds_count") == 0) == switched
+        await wait_until(spool_is_empty, timeout=120, what="the spool is empty")
