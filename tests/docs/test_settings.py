@@ -24,7 +24,6 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
         ConverterSettings,
         SetupSettings,
         SnapshotterSettings,
-        ConverterSettings,
         Docker2CvmfsSettings,
         ObjectStoreSettings,
         RegistrySettings,

@@ -24,6 +24,7 @@ from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
 from tests.support.image_publisher import ImagePublisher
 from tests.support.oci import push_image_of_blob
+from tests.support.publisher import TOKEN
 from tests.support.registries import impatient
 
 __all__ = ["REPOSITORY", "SOURCE", "Clocks", "Lists", "Rig", "Verifier", "push_small", "wish"]
@@ -118,7 +119,7 @@ class Rig:
         """Open a converter."""
         async with AsyncExitStack() as stack:
             state = await stack.enter_async_context(self.state())
-            places = {REPOSITORY: (self.publisher.url, SecretStr("a token of the test"))}
+            places = {REPOSITORY: (self.publisher.url, SecretStr(TOKEN))}
             publishers = await stack.enter_async_context(Publishers(places=places, state=state))
             registry = await stack.enter_async_context(
                 RegistryClient(options=impatient(attempts=1, read_timeout=60.0, connect_timeout=60.0))
