@@ -12,7 +12,7 @@ from services.converter.errors import RoundFailedError
 from services.converter.process import run_forever, run_once
 from services.converter.rounds.rounds import OnceResult
 from services.converter.settings import ConverterSettings
-from services.registry.options import RegistryOptions
+from services.registry.settings import RegistrySettings
 
 __all__ = ["once", "run"]
 
@@ -29,10 +29,13 @@ def run() -> None:
 
     Settings are CONVERTER_* and REGISTRY_* environment variables.
     """
+    failure: SuiteError | None = None
     try:
-        asyncio.run(run_forever(_settings(), RegistryOptions()))
+        asyncio.run(run_forever(_settings(), RegistrySettings.load().options()))
     except* SuiteError as errors:
-        raise _first(errors) from None
+        failure = _first(errors)  # what is raised here would be in a group again
+    if failure is not None:
+        raise failure
 
 
 @click.command(epilog="Example: CONVERTER_WISH_LISTS=recipe.yaml converter once --dry-run")
@@ -47,7 +50,7 @@ def once(*, dry_run: bool, as_json: bool) -> None:
     settings = _settings()
     if dry_run:
         settings = settings.model_copy(update={"dry_run": True})
-    result = run_async(run_once(settings, RegistryOptions()))
+    result = run_async(run_once(settings, RegistrySettings.load().options()))
     if as_json:
         write_document(_document(result))
     if not result.is_success:
@@ -76,7 +79,7 @@ def _summary(result: OnceResult) -> str:
     parts = [
         f"{count} {what}"
         for count, what in (
-            (len(result.problems), "wishes could not be looked into wholly"),
+            (len(result.problems), "wishes or lists could not be looked into wholly"),
             (result.not_asked, "images could not be asked for"),
             (result.not_published, "images could not be published"),
             (result.not_pushed, "thin images could not be pushed"),
