@@ -103,7 +103,7 @@ async def build_publisher(
             resources, work, bucket=store_settings.bucket, health=health, trust=trust, projects=projects
         )
         app = create_app(routes)
-        services = (work.pipeline.run, work.sweep.run)
+        services = (work.pipeline.run, work.sweep.run, work.collector.run)
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
 
 

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from services.publisher.consistency.check import ConsistencyCheck
 from services.publisher.handlers.access import Access
+from services.publisher.handlers.collection import CollectionHandler
 from services.publisher.handlers.consistency import ConsistencyHandler
 from services.publisher.handlers.events import EventsHandler
 from services.publisher.handlers.health import Health, HealthHandler
@@ -68,6 +69,7 @@ def build_routes(
             keep=settings.keep_replaced,
         ),
         PageHandler(status=status, journal=journal, renderer=PageRenderer()),
+        CollectionHandler(token=token, collector=work.collector, journal=journal.unnamed),
         ConsistencyHandler(token=token, check=check),
         StatusHandler(token=token, status=status, gate=work.gate, sweep=work.sweep),
         HealthHandler(health=health, status=status, metrics=metrics),

@@ -90,6 +90,13 @@ class PublisherSettings(Settings):
     keep_replaced: NonNegativeFloat = 604800
     """Seconds for which the layers of an image that was replaced or removed are kept at least, where whoever asked for
     that does not say."""
+    collect_after: NonNegativeFloat = 2592000
+    """Seconds since an image named a layer last, after which the layer is taken out of the repository, if it came from
+    a registry and the publisher has seen for a day that nothing names it. Layers of commits always stay."""
+    collect_limit: PositiveInt = 1000
+    """Most layers that one collection takes out."""
+    collect_interval: NonNegativeFloat = 86400
+    """Seconds between two collections; 0 for none but those that are asked for."""
     batch_layers: PositiveInt = 256
     """Most layers that one transaction publishes."""
     batch_size: ByteSize = ByteSize(16 << 30)

@@ -1,5 +1,6 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
+import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.store import ObjectStore
+from services.publisher.collection.collector import CollectionRules, LayerCollector
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
@@ -66,6 +68,7 @@ class Work:
     gate: Gate
     spool: Spool
     progress: Progress
+    collector: LayerCollector
 
 
 def build_work(resources: Resources) -> Work:
@@ -91,8 +94,22 @@ def build_work(resources: Resources) -> Work:
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         ),
     )
+    turn, recovered = asyncio.Lock(), asyncio.Event()
+    collector = LayerCollector(
+        journal=journal,
+        repository=resources.repository,
+        flights=flights,
+        gate=gate,
+        turn=turn,
+        recovered=recovered,
+        rules=CollectionRules(
+            after=settings.collect_after, limit=settings.collect_limit, interval=settings.collect_interval
+        ),
+    )
     pipeline = _Builder(
         resources=resources,
+        turn=turn,
+        recovered=recovered,
         failures=Failures(journal=journal, metrics=metrics, times=times),
         obstacle=Obstacle(times=times, progress=progress),
         workers=Workers(settings.fetch_concurrency),
@@ -112,7 +129,16 @@ def build_work(resources: Resources) -> Work:
         images=images,
         spool=spool,
     ).pipeline()
-    return Work(pipeline=pipeline, sweep=sweep, claims=claims, images=images, gate=gate, spool=spool, progress=progress)
+    return Work(
+        pipeline=pipeline,
+        sweep=sweep,
+        claims=claims,
+        images=images,
+        gate=gate,
+        spool=spool,
+        progress=progress,
+        collector=collector,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +146,8 @@ class _Builder:
     """Builds the pipeline from what its loops share."""
 
     resources: Resources
+    turn: asyncio.Lock
+    recovered: asyncio.Event
     failures: Failures
     obstacle: Obstacle
     workers: Workers
@@ -143,6 +171,7 @@ class _Builder:
             preparation=self._preparation(),
             images=self._image_preparation(),
             publishing=self._publishing(),
+            recovered=self.recovered,
         )
 
     def _preparation(self) -> Preparation:
@@ -200,6 +229,7 @@ class _Builder:
             failures=self.failures,
             outcomes=Outcomes(journal=resources.journal, failures=self.failures, metrics=resources.metrics),
             progress=self.progress,
+            turn=self.turn,
         )
         return Publishing(
             ready=self.ready,

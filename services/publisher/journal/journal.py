@@ -16,6 +16,7 @@ from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
 from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
 from services.publisher.journal.schema import VERSION
+from services.publisher.journal.unnamed import UnnamedJournal
 from services.publisher.journal.versions import VersionJournal
 from services.repository.interface import OwnTransaction
 
@@ -44,6 +45,8 @@ class Journal:
         """The images."""
         self.versions = VersionJournal(self._file)
         """What their names have named."""
+        self.unnamed = UnnamedJournal(self._file)
+        """What they name no more."""
 
     async def __aenter__(self) -> Self:
         """Open the file.

@@ -142,7 +142,23 @@ PRAGMA user_version = 5;
 COMMIT;
 """
 
-STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES)
+_UNNAMED: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE watch (
+    id           INTEGER PRIMARY KEY CHECK (id = 1),
+    seconds      REAL NOT NULL
+) STRICT;
+INSERT INTO watch VALUES (1, 0);
+CREATE TABLE watched (
+    digest       TEXT PRIMARY KEY,
+    named_last   REAL NOT NULL,
+    since        REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 6;
+COMMIT;
+"""
+
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED)
 """What makes version N + 1 of version N."""
 
 VERSION: Final = len(STEPS)

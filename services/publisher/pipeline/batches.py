@@ -1,5 +1,6 @@
 """One transaction: a batch of layers and images becomes a revision of the repository."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +33,13 @@ Join = Callable[[Sequence[Unit], float], Awaitable[list[Unit]]]
 
 
 class BatchPublisher:
-    """Publishes batches; what became of each unit is recorded."""
+    """Publishes batches; what became of each unit is recorded.
+
+    Parameters
+    ----------
+    turn
+        Held by whoever has a transaction of the repository.
+    """
 
     def __init__(
         self,
@@ -42,12 +49,14 @@ class BatchPublisher:
         failures: Failures,
         outcomes: Outcomes,
         progress: Progress,
+        turn: asyncio.Lock,
     ) -> None:
         self._journal = journal
         self._repository = repository
         self._failures = failures
         self._outcomes = outcomes
         self._progress = progress
+        self._turn = turn
 
     async def publish(self, batch: list[Unit], join: Join) -> None:
         """Publish a batch; units that fail are recorded as failed, images that are wanted no more are left out.
@@ -69,6 +78,10 @@ class BatchPublisher:
         JournalError
             The journal failed.
         """
+        async with self._turn:
+            await self._publish(batch, join)
+
+    async def _publish(self, batch: list[Unit], join: Join) -> None:
         started = time.monotonic()
         admitted = await self._outcomes.enter(batch)
         if not admitted:

@@ -33,6 +33,7 @@ class Pipeline:
         preparation: Preparation,
         images: ImagePreparation,
         publishing: Publishing,
+        recovered: asyncio.Event,
     ) -> None:
         self._journal = journal
         self._gate = gate
@@ -42,6 +43,7 @@ class Pipeline:
         self._preparation = preparation
         self._images = images
         self._publishing = publishing
+        self._recovered = recovered
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -57,6 +59,7 @@ class Pipeline:
         with self._spool.taken():
             verified = await self._journal.interrupted()
             await self._recover()
+            self._recovered.set()
             # Only now it is known which images an earlier publisher has published.
             await self._spool.clean(keep=[*verified, *await self._journal.versions.unfinished()])
             async with asyncio.TaskGroup() as group:

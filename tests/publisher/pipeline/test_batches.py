@@ -59,6 +59,7 @@ async def _patience(directory: Path, kind: type[DirectoryRepository]) -> float:
                 failures=failures,
                 outcomes=Outcomes(journal=journal, failures=failures, metrics=metrics),
                 progress=Progress(),
+                turn=asyncio.Lock(),
             )
             record = await recorded(journal, layer.digest)
             await batches.publish([ReadyLayer(record, await repository.prepare(layer))], join)

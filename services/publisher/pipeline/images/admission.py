@@ -59,10 +59,10 @@ class Admission:
 
     async def _claim(self, layers: Sequence[VersionLayer]) -> list[VersionLayer]:
         """Claim the layers that the repository does not have."""
-        absent = await self._absent(layers)
+        absent = await self._unsure(layers)
         while not self._flights.take({layer.digest for layer in absent}):
             await self._flights.landed({layer.digest for layer in absent})
-            absent = await self._absent(layers)
+            absent = await self._unsure(layers)
         try:
             # One may have been published between the look and the claim; now nobody else can.
             missing = await self._absent(absent)
@@ -74,3 +74,11 @@ class Admission:
 
     async def _absent(self, layers: Sequence[VersionLayer]) -> list[VersionLayer]:
         return [layer for layer in layers if await self._repository.lookup(layer.digest) is None]
+
+    async def _unsure(self, layers: Sequence[VersionLayer]) -> list[VersionLayer]:
+        """Return layers that are not there, and those that are in flight: one that is there may be about to go."""
+        return [
+            layer
+            for layer in layers
+            if layer.digest in self._flights.digests or await self._repository.lookup(layer.digest) is None
+        ]

@@ -1,0 +1,195 @@
+"""Takes layers out of the repository that no image names any more.
+
+No image loses a layer, whatever happens at the same time. A layer that is to go is in flight while that is decided and
+done, and whoever admits an image waits for it to land and looks again; an image that was admitted before has said so in
+the journal before, which the decision reads after the layer has been put in flight.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from services.common.digest import Digest
+from services.publisher.errors import PublisherError
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.unnamed import UnnamedLayer
+from services.publisher.pipeline.flights import Flights
+from services.publisher.pipeline.gate import Gate
+from services.repository.errors import LayerRemovalError, NoTransactionError, RepositoryError, TransactionLeftOpenError
+from services.repository.interface import Repository
+
+__all__ = ["Collection", "CollectionRefusedError", "CollectionRules", "LayerCollector"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK: Final = 3600
+"""Most seconds between two looks at what is named by nothing."""
+_SEEN: Final = 86400
+"""Seconds of its running time in which the publisher must have seen a layer named by nothing, if not less will do."""
+
+
+class CollectionRefusedError(PublisherError):
+    """Nothing is collected now, for a reason that passes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionRules:
+    """What an administrator decides about collections."""
+
+    after: float
+    """Seconds since a layer was last named."""
+    limit: int
+    """Most layers that one collection takes out."""
+    interval: float
+    """Seconds between two collections; 0 for none but those that are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """What a collection has done, or would do."""
+
+    dry_run: bool
+    at: float
+    """In seconds since the epoch."""
+    layers: Sequence[UnnamedLayer]
+    """Those that are gone, or would go."""
+    revision: int | None = None
+    kept: dict[Digest, str] = field(default_factory=dict)
+    """Layers that could not be taken out, and why."""
+
+
+class LayerCollector:
+    """Collects now and then, and when it is asked to.
+
+    Parameters
+    ----------
+    turn
+        Held by whoever has a transaction of the repository.
+    recovered
+        Set when it is known what an earlier publisher has left.
+    monotonic
+        Seconds of running time.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        repository: Repository,
+        flights: Flights,
+        gate: Gate,
+        turn: asyncio.Lock,
+        recovered: asyncio.Event,
+        rules: CollectionRules,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rules = rules
+        self.last: Collection | None = None
+        """The last one that was no dry run."""
+        self._journal = journal
+        self._repository = repository
+        self._flights = flights
+        self._gate = gate
+        self._turn = turn
+        self._recovered = recovered
+        self._monotonic = monotonic
+        self._looked = monotonic()
+
+    async def run(self) -> None:
+        """Look and collect until cancelled.
+
+        Raises
+        ------
+        JournalError
+            The journal failed.
+        """
+        begun = self._monotonic()
+        while True:
+            interval = self.rules.interval
+            await asyncio.sleep(min(interval or _LOOK, _LOOK))
+            await self.look()
+            if interval and self._monotonic() - begun >= interval:
+                begun = self._monotonic()
+                try:
+                    await self.collect(dry_run=False)
+                except (RepositoryError, CollectionRefusedError) as error:
+                    _log.warning("nothing has been collected", reason=str(error), seconds=interval)
+
+    async def look(self) -> None:
+        """Take note of what is named by nothing."""
+        now = self._monotonic()
+        elapsed, self._looked = now - self._looked, now
+        await self._journal.unnamed.look(elapsed)
+
+    async def collect(self, *, dry_run: bool) -> Collection:
+        """Take out what may go.
+
+        Parameters
+        ----------
+        dry_run
+            Only tell what would go.
+
+        Raises
+        ------
+        CollectionRefusedError
+            Publishing is paused, or has not begun.
+        RepositoryError
+            It could not be done; everything is in the repository as before.
+        JournalError
+            The journal failed.
+        """
+        await self.look()
+        rules = self.rules
+        due = await self._journal.unnamed.due(after=rules.after, seen=min(rules.after, _SEEN), limit=rules.limit)
+        if dry_run or not due:
+            done = Collection(dry_run=dry_run, at=time.time(), layers=due)
+        else:
+            done = await self._collect(due)
+        if not dry_run:
+            self.last = done
+        return done
+
+    async def _collect(self, due: Sequence[UnnamedLayer]) -> Collection:
+        if not self._recovered.is_set():
+            raise CollectionRefusedError("what an earlier publisher has left is still being cleaned up: try again")
+        async with self._turn:
+            if not self._gate.is_open:
+                raise CollectionRefusedError("publishing is paused, and so are collections: resume it first")
+            flying = [layer.digest for layer in due if self._flights.take([layer.digest])]
+            try:
+                claimed = await self._journal.unnamed.claim(flying)
+                kept: dict[Digest, str] = {}
+                revision = await self._remove(claimed, kept) if claimed else None
+                gone = [digest for digest in claimed if digest not in kept]
+                await self._journal.unnamed.collected(gone)
+            finally:
+                self._flights.land(flying)
+        layers = [layer for layer in due if layer.digest in gone]
+        _log.info("collected", layers=gone, kept=kept, revision=revision, bytes=sum(each.size or 0 for each in layers))
+        return Collection(dry_run=False, at=time.time(), layers=layers, revision=revision, kept=kept)
+
+    async def _remove(self, digests: Sequence[Digest], kept: dict[Digest, str]) -> int | None:
+        token = secrets.token_hex(16)
+        await self._journal.begin(token)
+        revision = None
+        try:
+            async with self._repository.transaction(token) as transaction:
+                for digest in digests:
+                    try:
+                        await transaction.remove_layer(digest)
+                    except LayerRemovalError as error:
+                        kept[digest] = str(error)
+                if len(kept) < len(digests):
+                    revision = await transaction.publish()
+        except (NoTransactionError, TransactionLeftOpenError):
+            raise  # the journal keeps the token: what was left open of it is aborted by the next one
+        except RepositoryError:
+            await self._journal.none_open()
+            raise
+        await self._journal.none_open()
+        return revision

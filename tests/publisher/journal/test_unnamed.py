@@ -1,0 +1,87 @@
+"""A layer goes when two clocks agree: the one that can be set, and the publisher's own running time."""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.digest import Digest
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.versions import AddedLayer
+
+_DAY = 86400.0
+_ONE, _TWO = Digest("1" * 64), Digest("2" * 64)
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    """A journal of two layers that came from a registry and that nothing names."""
+    async with Journal(tmp_path / "journal.sqlite") as journal:
+        await journal.versions.added(
+            [AddedLayer(digest=digest, archive_size=10, tree_size=20) for digest in (_ONE, _TWO)], revision=1
+        )
+        yield journal
+
+
+async def _due(journal: Journal, *, after: float = 30 * _DAY, seen: float = _DAY, limit: int = 10) -> list[Digest]:
+    return [layer.digest for layer in await journal.unnamed.due(after=after, seen=seen, limit=limit)]
+
+
+async def test_a_clock_that_jumps_ahead_collects_nothing_by_itself(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await journal.unnamed.look(5)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 400 * _DAY)
+    await journal.unnamed.look(3600)
+    assert await _due(journal) == []
+    await journal.unnamed.look(_DAY - 3601)
+    assert await _due(journal) == []
+    await journal.unnamed.look(2)
+    assert await _due(journal) == [_ONE, _TWO]
+    assert await _due(journal, limit=1) == [_ONE]
+    # And one that goes back keeps what would go.
+    monkeypatch.setattr(time, "time", lambda: now + 29 * _DAY)
+    assert await _due(journal) == []
+
+
+async def test_the_running_time_alone_collects_nothing(journal: Journal) -> None:
+    for _ in range(100):
+        await journal.unnamed.look(_DAY)
+    assert await _due(journal) == []
+    assert await _due(journal, after=0) == [_ONE, _TWO]
+
+
+async def test_what_was_named_meanwhile_begins_anew(journal: Journal, tmp_path: Path) -> None:
+    await journal.unnamed.look(0)
+    await journal.unnamed.look(2 * _DAY)
+    assert await _due(journal, after=0) == [_ONE, _TWO]
+    with sqlite3.connect(tmp_path / "journal.sqlite") as other:
+        other.execute("UPDATE layers SET named_last = named_last + 1 WHERE digest = ?", (_ONE,))
+    other.close()
+    assert await _due(journal, after=-10) == [_TWO]
+    await journal.unnamed.look(0.5 * _DAY)
+    assert await _due(journal, after=-10) == [_TWO]
+    await journal.unnamed.look(_DAY)
+    assert await _due(journal, after=-10) == [_TWO, _ONE]
+
+
+async def test_layers_of_commits_are_never_due(journal: Journal) -> None:
+    await journal.unnamed.look(0)
+    await journal.unnamed.look(2 * _DAY)
+    await journal.announce([_ONE])
+    assert await _due(journal, after=0) == [_TWO]
+    assert await journal.unnamed.claim([_ONE, _TWO]) == [_TWO]
+    assert (await journal.unnamed.summary()).layers == 1
+
+
+async def test_what_the_bucket_announces_during_a_collection_is_fetched_again(journal: Journal) -> None:
+    assert await journal.unnamed.claim([_ONE, _TWO]) == [_ONE, _TWO]
+    await journal.announce([_ONE])
+    await journal.unnamed.collected([_ONE, _TWO])
+    record = await journal.get(_ONE)
+    assert record is not None
+    assert record.state == "announced"
+    assert await journal.get(_TWO) is None
