@@ -9,6 +9,7 @@ from services.converter.commands.check import check
 from services.converter.commands.plan import plan
 from services.converter.commands.run import once, run
 from services.converter.commands.schema import schema
+from services.converter.commands.verify import verify
 from services.converter.exit_codes import EXIT_CODES
 
 __all__ = ["cli"]
@@ -21,6 +22,7 @@ Examples:
   converter plan --tags wishes.yaml
   CONVERTER_WISH_LISTS=recipe.yaml CONVERTER_PUBLISHERS=unpacked.cern.ch=http://127.0.0.1:8480 converter once --dry-run
   converter schema >wish-list.schema.json
+  converter verify quay.io/ns/tool:v1 wishes.yaml
 
 {EXIT_CODES}"""
 
@@ -31,5 +33,5 @@ def cli() -> None:
     limit_arenas()
 
 
-for _command in (check, once, plan, run, schema):
+for _command in (check, once, plan, run, schema, verify):
     cli.add_command(_command)

@@ -5,6 +5,7 @@ from typing import Final
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.publisher_api import PublisherApiError
 from services.converter.errors import RoundFailedError, WishListError, WishListSourceError
+from services.converter.provenance.errors import ProvenanceError, ProvenanceUnknownError
 from services.registry.errors import RegistryError
 
 __all__ = ["CODES", "EXIT_CODES"]
@@ -19,6 +20,7 @@ Exit status:
   4  a wish list cannot be read
   5  a publisher failed or refused
   6  once: not everything is as the wish lists say; the log says why
+  7  verify: the image is not signed as a policy wants it
   130, 143  interrupted by Ctrl-C or SIGTERM
 """
 
@@ -27,6 +29,8 @@ CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (RoundFailedError, 6),
     (WishListError, 1),
     (RegistryError, 3),
+    (ProvenanceUnknownError, 3),
+    (ProvenanceError, 7),
     (WishListSourceError, 4),
     (PublisherApiError, 5),
 )

@@ -71,7 +71,7 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
                 metrics=metrics,
                 notifications=notifications,
                 lists=lists,
-                verification=PolicyVerification(client=registry, verifier=Verifier()),
+                verification=PolicyVerification(client=registry, verifier=Verifier(), metrics=metrics),
             )
         )
         hints = await stack.enter_async_context(

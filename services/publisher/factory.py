@@ -38,7 +38,8 @@ from services.repository.native.trust.keyring import KeyFiles
 __all__ = ["Publisher", "build_publisher"]
 
 _MORE_THREADS: Final = 2
-"""Threads besides those that prepare layers, so that publishing and look-ups never wait for them."""
+"""Threads besides those that write archives and those that prepare layers from them meanwhile, so that publishing and
+look-ups never wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ async def build_publisher(
         journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
         registries = await stack.enter_async_context(RegistryClient(options=registry_options))
-        threads = ThreadPoolExecutor(settings.fetch_concurrency + _MORE_THREADS, "publisher")
+        threads = ThreadPoolExecutor(2 * settings.fetch_concurrency + _MORE_THREADS, "publisher")
         stack.callback(threads.shutdown)
         repository = await _repository(settings, stack, threads, journal)
         health = Health(checks={"journal": journal.check, "store": store.check, "repository": repository.check})

@@ -2,6 +2,7 @@ from pathlib import Path
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
+from services.converter.settings import ConverterSettings
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
@@ -20,6 +21,7 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
         GraphDriverSettings,
         PublisherSettings,
         ThinctlSettings,
+        ConverterSettings,
         SetupSettings,
         SnapshotterSettings,
         Docker2CvmfsSettings,

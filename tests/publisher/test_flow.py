@@ -118,14 +118,14 @@ async def test_an_event_may_come_before_its_upload_has_ended(publisher: Publishe
     await publisher.published(archive)
 
 
-async def test_a_forged_object_is_refused_and_never_unpacked(publisher: PublisherProcess, tmp_path: Path) -> None:
+async def test_a_forged_object_is_refused_and_leaves_nothing(publisher: PublisherProcess, tmp_path: Path) -> None:
     claimed, forged = make_layer(tmp_path, "claimed"), make_layer(tmp_path, "forged")
     await _put(publisher.access, claimed, body=forged.path.read_bytes())
     await _announce(publisher, claimed)
     layer = await publisher.becomes(claimed.digest, "failed")
-    assert f"has the sha256 {forged.digest}" in layer["reason"]
+    assert f"has the digest {forged.digest}" in layer["reason"]
     assert (layer["retryable"], layer["next_attempt"]) == (False, None)
-    assert (await publisher.metrics())['publisher_failures_total{reason="object"}'] >= 1
+    assert (await publisher.metrics())['publisher_failures_total{reason="digest"}'] >= 1
     assert not (publisher.spool / claimed.digest).exists()
     assert not (publisher.root / claimed.digest).exists()
 

@@ -3,12 +3,16 @@
 import asyncio
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.layout import layer_home, sidecar_path
+from services.publisher.journal.journal import Journal
+from tests.support.fault_proxy import Fault, FaultProxy, stall
 from tests.support.notifications import ceph_event
 from tests.support.publisher import PublisherProcess, make_layer, upload
 
@@ -100,34 +104,58 @@ async def test_an_event_that_was_answered_survives_a_kill(bucket: S3Access, tmp_
             await publisher.published(archive)
 
 
+async def _left_verified(publisher: PublisherProcess, archive: LayerArchive) -> None:
+    """Leave what a publisher leaves that is killed between preparing a layer and publishing it."""
+    publisher.state.mkdir(parents=True)
+    async with Journal(publisher.state / "journal.sqlite") as journal:
+        await journal.announce([archive.digest])
+        await journal.claim()
+        await journal.verified(archive.digest, archive_size=archive.size)
+    publisher.spool.mkdir()
+    shutil.copyfile(archive.path, publisher.spool / archive.digest)
+
+
 async def test_a_verified_archive_is_not_fetched_again(bucket: S3Access, tmp_path: Path) -> None:
-    settings = {"PUBLISHER_FETCH_CONCURRENCY": "1"}
-    publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)
-    archive = make_layer(tmp_path, "large", {f"file-{number}": os.urandom(1 << 20) for number in range(100)})
+    publisher = PublisherProcess(tmp_path / "publisher", bucket)
+    archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
-    publisher.spool.mkdir(parents=True)
+    await _left_verified(publisher, archive)
     (publisher.spool / f".{archive.digest}.1234.part").touch()
-    async with publisher.ended():
-        await publisher.start()
-        await publisher.becomes(archive.digest, "verified")
-        await publisher.kill()
-        assert os.listdir(publisher.spool) == [archive.digest]
-        async with publisher.running():
-            await publisher.published(archive)
-            assert (await publisher.metrics())["publisher_fetched_bytes_total"] == 0
+    async with publisher.running():
+        await publisher.published(archive)
+        assert (await publisher.metrics())["publisher_fetched_bytes_total"] == 0
+        assert f".{archive.digest}.1234.part" not in os.listdir(publisher.spool)
 
 
 async def test_an_archive_that_was_damaged_in_the_spool_is_fetched_again(bucket: S3Access, tmp_path: Path) -> None:
     publisher = PublisherProcess(tmp_path / "publisher", bucket)
-    archive = make_layer(tmp_path, "large", {f"file-{number}": os.urandom(1 << 20) for number in range(100)})
+    archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
-    async with publisher.ended():
-        await publisher.start()
-        await publisher.becomes(archive.digest, "verified")
-        await publisher.kill()
-        with (publisher.spool / archive.digest).open("r+b") as file:
-            file.seek(archive.size // 2)
-            file.write(b"damaged")
-        async with publisher.running():
-            await publisher.published(archive)
-            assert (await publisher.metrics())["publisher_fetched_bytes_total"] == archive.size
+    await _left_verified(publisher, archive)
+    with (publisher.spool / archive.digest).open("r+b") as file:
+        file.seek(archive.size // 2)
+        file.write(b"damaged")
+    async with publisher.running():
+        await publisher.published(archive)
+        assert (await publisher.metrics())["publisher_fetched_bytes_total"] == archive.size
+
+
+async def test_an_archive_that_had_not_arrived_is_fetched_again_from_its_beginning(
+    bucket: S3Access, tmp_path: Path
+) -> None:
+    publisher = PublisherProcess(tmp_path / "publisher", bucket)
+    archive = make_layer(tmp_path, "large", {"file": os.urandom(4 << 20)})
+    await upload(bucket, archive)
+
+    async def arriving() -> bool:
+        return any(path.stat().st_size > 1 << 20 for path in publisher.spool.glob(".*.part"))
+
+    async with FaultProxy.before(bucket.endpoint, Fault("^GET .*sha256", response=stall(2 << 20))) as proxy:
+        slow = PublisherProcess(tmp_path / "publisher", replace(bucket, endpoint=proxy.endpoint))
+        async with slow.ended():
+            await slow.start()
+            await wait_until(arriving, what="a part of the archive arrives")
+            await slow.kill()
+    async with publisher.running():
+        await publisher.published(archive)
+        assert not await arriving()

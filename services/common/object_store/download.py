@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 from aiofiles.threadpool.binary import AsyncFileIO
 
+from services.common.arriving_file import ArrivingFile
 from services.common.digest import Digest
 from services.common.hashed_file import HashedFile
 from services.common.object_store.bucket import Bucket
@@ -26,7 +27,7 @@ from services.common.object_store.model import StoredLayer, key_of
 from services.common.threads import to_end
 from services.common.together import together
 
-__all__ = ["Downloader"]
+__all__ = ["Downloader", "Sink"]
 
 _BATCH: Final = 1 << 20
 """How much is handed to a thread at once, in bytes."""
@@ -41,6 +42,10 @@ def _temporary(destination: Path) -> Iterator[HashedFile]:
             yield file
         finally:
             path.unlink(missing_ok=True)
+
+
+Sink = HashedFile | ArrivingFile
+"""What an object is received in."""
 
 
 class _Transfer:
@@ -68,7 +73,7 @@ class _Transfer:
         bucket: Bucket,
         limit: int,
         threads: Executor,
-        sink: HashedFile,
+        sink: Sink,
         digest: Digest,
         deadline: asyncio.Timeout,
     ) -> None:
@@ -198,15 +203,7 @@ class Downloader:
         """Fetch an archive into a file; see `ObjectStore.download`."""
         key = key_of(digest)
         with _temporary(destination) as sink:
-            async with self._bucket.deadline(0, doing="downloading", key=key) as deadline:
-                layer = await _Transfer(
-                    bucket=self._bucket,
-                    limit=self._limit,
-                    threads=self._threads,
-                    sink=sink,
-                    digest=digest,
-                    deadline=deadline,
-                ).run()
+            layer = await self.receive(digest, sink)
             if sink.digest != digest:
                 raise ChecksumMismatchError(
                     f"{self._bucket.place(key)} has the sha256 {sink.digest}: it was damaged or forged; "
@@ -214,3 +211,15 @@ class Downloader:
                 )
             sink.path.replace(destination)
         return layer
+
+    async def receive(self, digest: Digest, sink: Sink) -> StoredLayer:
+        """Append what is stored as an archive to a file; see `ObjectStore.receive`."""
+        async with self._bucket.deadline(0, doing="downloading", key=key_of(digest)) as deadline:
+            return await _Transfer(
+                bucket=self._bucket,
+                limit=self._limit,
+                threads=self._threads,
+                sink=sink,
+                digest=digest,
+                deadline=deadline,
+            ).run()

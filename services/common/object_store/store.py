@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from services.common.archive.model import LayerArchive
+from services.common.arriving_file import ArrivingFile
 from services.common.digest import Digest
 from services.common.object_store.abandoned import abort_abandoned_uploads
 from services.common.object_store.bucket import Bucket
@@ -171,3 +172,22 @@ class ObjectStore:
             The file cannot be written.
         """
         return await self._downloader.download(digest, destination)
+
+    async def receive(self, digest: Digest, file: ArrivingFile) -> StoredLayer:
+        """Append a layer archive to a file, resumed where the connection broke.
+
+        Its digest is not verified: that is for whoever reads it meanwhile.
+
+        Parameters
+        ----------
+        digest
+            The layer.
+        file
+            The file, in which nothing is yet.
+
+        Raises
+        ------
+        ObjectMissingError, ObjectTooLargeError, ObjectConflictError, OSError
+            As `download`.
+        """
+        return await self._downloader.receive(digest, file)

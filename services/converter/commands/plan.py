@@ -17,7 +17,7 @@ from services.converter.commands.tags import RegistryTags
 from services.converter.errors import SourceUnreachableError, WishListError
 from services.converter.wishlist.problems import Severity
 from services.registry.client import RegistryClient
-from services.registry.options import RegistryOptions
+from services.registry.settings import RegistrySettings
 
 __all__ = ["plan"]
 
@@ -37,7 +37,10 @@ __all__ = ["plan"]
 def plan(
     places: tuple[str, ...], *, ca_file: Path | None, tags: bool, publishers: tuple[str, ...], as_json: bool
 ) -> None:
-    """Show which images wish lists come to, and why. Nothing is changed anywhere."""
+    """Show which images wish lists come to, and why. Nothing is changed anywhere.
+
+    How registries are spoken to is in the environment (REGISTRY_*), as for the converter.
+    """
     urls = dict(map(_publisher, publishers))
     made, outlooks = run_async(_planned(places, ca_file, urls, with_tags=tags))
     if as_json:
@@ -71,7 +74,8 @@ async def _planned(
     if not with_tags and not publishers:
         return await make_plan(wishes, policies, None), {}
     async with AsyncExitStack() as stack:
-        registries = RegistryTags(await stack.enter_async_context(RegistryClient(options=RegistryOptions())))
+        client = RegistryClient(options=RegistrySettings.load().options())
+        registries = RegistryTags(await stack.enter_async_context(client))
         made = await make_plan(wishes, policies, registries)
         if not publishers:
             return made, {}

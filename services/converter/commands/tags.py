@@ -31,7 +31,7 @@ class RegistryTags:
 
     async def digest(self, name: ImageName) -> Digest:
         """Return the digest that a tag stands for now."""
-        return (await self._registry.manifest(ImageReference.parse(name))).digest
+        return (await self._registry.head(ImageReference.parse(name))).digest
 
     async def created(self, wish: Wish, tag: str) -> datetime | None:
         """Return when an image was made, by the configuration of its first platform; None where that does not tell."""

@@ -30,7 +30,7 @@ from services.converter.hints.errors import EndpointsError
 from services.converter.hints.model import name_of, read_hint
 from services.converter.model import Hint
 
-__all__ = ["Endpoint", "Endpoints", "read_endpoints"]
+__all__ = ["Endpoint", "Endpoints"]
 
 _log = structlog.get_logger(__name__)
 
@@ -119,19 +119,8 @@ class _FileWire(BaseModel):
         return self
 
 
-def read_endpoints(path: Path) -> Mapping[str, Endpoint]:
-    """Read a file of endpoints and the secrets that it names (blocking); return the endpoints by their names.
-
-    Raises
-    ------
-    EndpointsError
-        Something is wrong with it; the text names file, place and rule, and no secret.
-    """
-    return _load(path, {})
-
-
 def _load(path: Path, stamps: dict[Path, object]) -> Mapping[str, Endpoint]:
-    """Read them, and note of each file how it was before it was read."""
+    """Read the file and the secrets that it names, and note of each how it was before; errors show no secret."""
     stamps[path] = _stamp(path)
     try:
         wires = _FileWire.model_validate(_document(path)).endpoints

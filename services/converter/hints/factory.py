@@ -58,11 +58,13 @@ async def open_hints(
             return
         endpoints = Endpoints(settings.hints_endpoints)
         await endpoints.current()
+        counted = HintMetrics(metrics)
+        counted.pending.set_function(lambda: journal.pending)
         handler = HintsHandler(
             endpoints=endpoints,
             journal=journal,
             matcher=matcher,
-            metrics=HintMetrics(metrics),
+            metrics=counted,
             limit=settings.hints_body_limit,
         )
         yield Hints(journal, tuple(handler.routes()))

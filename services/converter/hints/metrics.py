@@ -1,12 +1,12 @@
 """What is counted of hints."""
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 __all__ = ["HintMetrics"]
 
 
 class HintMetrics:
-    """Counters of the requests that bring hints, and of the hints in them.
+    """Counters of the requests that bring hints and of the hints in them, and how many wait.
 
     Parameters
     ----------
@@ -27,3 +27,4 @@ class HintMetrics:
             ["endpoint", "outcome"],
             registry=registry,
         )
+        self.pending = Gauge("converter_hints_pending", "Hints that have not been looked into yet.", registry=registry)

@@ -7,8 +7,10 @@ from pydantic import JsonValue
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.converter.metrics import Metrics
 from services.converter.model import SignaturePolicy, Wish
 from services.converter.provenance.applying import applicable
+from services.converter.provenance.errors import ProvenanceError
 from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
 
@@ -40,11 +42,14 @@ class PolicyVerification:
         Reads signatures.
     verifier
         Verifies one policy.
+    metrics
+        Counts what does not satisfy one.
     """
 
-    def __init__(self, *, client: RegistryClient, verifier: PolicyVerifier) -> None:
+    def __init__(self, *, client: RegistryClient, verifier: PolicyVerifier, metrics: Metrics) -> None:
         self._client = client
         self._verifier = verifier
+        self._metrics = metrics
 
     async def verify(
         self, name: ImageName, reference: ImageReference, wishes: Sequence[Wish], policies: Sequence[SignaturePolicy]
@@ -60,6 +65,10 @@ class PolicyVerification:
             raise ValueError(f"an image is verified by its digest: {reference.name}")
         proofs: list[JsonValue] = []
         for policy in applicable(name, wishes, policies):
-            proof = await self._verifier.verify(self._client, reference, reference.digest, policy)
+            try:
+                proof = await self._verifier.verify(self._client, reference, reference.digest, policy)
+            except ProvenanceError as error:
+                self._metrics.failures.labels(name.registry, f"signature_{error.word}").inc()
+                raise
             proofs.append(dict(proof.document()))
         return {"policies": proofs} if proofs else None

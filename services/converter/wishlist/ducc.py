@@ -64,12 +64,12 @@ class _Reader:
         if repository is None:
             return Reading(None, tuple(sorted(self._problems, key=lambda problem: problem.origin)))
         thin = self._thin(repository)
-        wishes: dict[str, Wish] = {}
+        wishes: dict[tuple[str, str, TagSelection], Wish] = {}
         for origin, text in entries:
             wish = self._wish(origin, text, repository, thin, failing)
             if wish is None:
                 continue
-            first = wishes.setdefault(f"{wish.registry}/{wish.repository} {wish.tags}", wish)
+            first = wishes.setdefault((wish.registry, wish.repository, wish.tags), wish)
             if first is not wish:
                 self._warning(origin, f"{text} a second time (first in line {first.origin.line}): remove one")
         problems = tuple(sorted(self._problems, key=lambda problem: problem.origin))
@@ -161,7 +161,7 @@ class _Reader:
 
     def _with_possible_thin(self, wish: Wish) -> Wish:
         # A template that is right has a name for every tag; a digest may be missing one.
-        if not wish.thin or (named := exact_name(wish)) is None or named[1] is None:
+        if not wish.thin or not isinstance(wish.tags, ExactDigest) or (named := exact_name(wish)) is None:
             return wish
         try:
             output_name(wish.thin[0].template, wish, *named)

@@ -1,6 +1,6 @@
 """The grammar of wish lists of version 2, from which the JSON Schema is made.
 
-What one value must be is said here, what values have to do with each other in `format2`. Docstrings of fields are what
+What one value must be is said here, what values have to do with each other in `entries`. Docstrings of fields are what
 editors show.
 """
 
@@ -23,6 +23,8 @@ from services.registry.platform import Platform
 __all__ = ["Defaults", "ImageEntry", "PolicyEntry", "RetentionEntry", "ThinEntry", "WishListDocument", "json_schema"]
 
 _SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_TEXT: Final = {"type": ["string", "number"]}
+"""A text, which may look like a number to an editor: `24.04` is a tag."""
 _FOREVER: Final = "forever"
 _PRIORITY_LIMIT: Final = 1000
 _NEWEST_LIMIT: Final = 100_000
@@ -41,7 +43,7 @@ class _OrText:
         return text_too.__get_pydantic_core_schema__(source, handler)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
+        return {"anyOf": [_TEXT, handler(schema)]}
 
 
 def _checked(check: Callable[[str], object]) -> AfterValidator:
@@ -69,7 +71,7 @@ def _refused(value: object) -> object:
     raise ValueError(f"not a duration, such as 30d, nor 'forever': {value!r:.80}")
 
 
-_Glob = Annotated[str, AfterValidator(check_glob), WithJsonSchema({"type": "string", "maxLength": GLOB_LIMIT})]
+_Glob = Annotated[str, AfterValidator(check_glob), WithJsonSchema(_TEXT | {"maxLength": GLOB_LIMIT})]
 _Globs = Annotated[tuple[_Glob, ...], _OrText(lambda text: (text,))]
 _Names = Annotated[tuple[Annotated[str, _checked(_check_name)], ...], _OrText(lambda text: (text,))]
 _Duration = Annotated[float, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})]

@@ -5,9 +5,9 @@ from typing import Final
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from services.common.request_body import BodyError, read_body
 from services.publisher.collection.collector import Collection, CollectionRefusedError, LayerCollector
 from services.publisher.handlers.answers import answer, time_text
-from services.publisher.handlers.body import BodyError, read_body
 from services.publisher.handlers.refusal import RequestRefusedError
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.unnamed import UnnamedJournal

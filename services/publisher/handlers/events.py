@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import structlog
 from aiohttp import web
 
+from services.common.request_body import BodyError, read_body
 from services.publisher.errors import JournalError, NotificationError, UnknownDialectError
 from services.publisher.handlers.answers import failure
-from services.publisher.handlers.body import BodyError, read_body
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics

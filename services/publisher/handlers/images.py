@@ -15,9 +15,9 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.publisher_api.image_model import ImageRequest, ImagesChecked, OciDigestField
+from services.common.request_body import BodyError, read_body
 from services.publisher.handlers.access import Access, Caller
 from services.publisher.handlers.answers import answer
-from services.publisher.handlers.body import BodyError, read_body
 from services.publisher.handlers.image_document import image_document, version_document
 from services.publisher.handlers.refusal import RequestRefusedError
 from services.publisher.journal.image_model import (

@@ -5,8 +5,8 @@ from typing import Final
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from services.common.request_body import BodyError, read_body
 from services.publisher.handlers.answers import answer, failure, time_text
-from services.publisher.handlers.body import BodyError, read_body
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.sweep import Sweep

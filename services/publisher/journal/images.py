@@ -209,7 +209,8 @@ class ImageJournal:
         """Record that an image failed alone, and when it is tried again; never by itself where `due` is None."""
         await self._file.run(
             """
-            UPDATE images SET state = CASE state WHEN 'removing' THEN state ELSE 'failed' END, reason = :reason,
+            UPDATE images SET reason = :reason,
+                state = CASE WHEN state = 'removing' AND :due IS NOT NULL THEN state ELSE 'failed' END,
                 retryable = :retryable, due = coalesce(:due, due), attempts = attempts + 1, updated_at = :now
             WHERE name = :name AND ask = :ask RETURNING 1
             """,

@@ -1,5 +1,6 @@
 """From a digest to a prepared layer: look up, download, verify, prepare."""
 
+from functools import partial
 from typing import Final
 
 import structlog
@@ -11,6 +12,7 @@ from services.common.object_store.store import ObjectStore
 from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
+from services.publisher.pipeline.arrivals import Arrivals
 from services.publisher.pipeline.spool import Spool
 from services.repository.errors import LayerRefusedError
 from services.repository.interface import PreparedLayer, Publication, Repository
@@ -46,6 +48,7 @@ class Fetcher:
         self._store = store
         self._spool = spool
         self._repository = repository
+        self._arrivals = Arrivals(spool=spool, repository=repository)
         self._limits = limits
         self._metrics = metrics
 
@@ -71,11 +74,13 @@ class Fetcher:
             raise LayerNotThereError("the store does not hold the object")
         layer = self._accepted(stored)
         async with self._spool.room(digest, layer.size):
-            if not await self._spool.holds(digest):
-                await self._store.download(digest, layer.path)
+            if await self._spool.holds(digest):
+                prepared = await self._repository.prepare(layer)
+            else:
+                prepared = await self._arrivals.prepare(layer, partial(self._store.receive, digest))
                 self._metrics.fetched_bytes.inc(layer.size)
             await self._journal.verified(digest, archive_size=layer.size)
-            return await self._repository.prepare(layer)
+            return prepared
 
     def _accepted(self, stored: StoredLayer) -> VerifiedLayer:
         """Check what the object's metadata says."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -12,6 +13,7 @@ from typing import Final
 
 import aiofiles.os
 
+from services.common.arriving_file import ArrivingFile
 from services.common.digest import Digest
 from services.common.lock_file import locked_directory
 from services.common.threads import Stop, in_thread
@@ -108,6 +110,16 @@ class Spool:
         async with self._changed:
             self._used -= size
             self._changed.notify_all()
+
+    @contextmanager
+    def arriving(self, digest: Digest) -> Iterator[ArrivingFile]:
+        """Open a hidden file for a layer's archive; it is removed in the end, unless it has got its final name."""
+        path = self._directory / f".{digest}.{secrets.token_hex(4)}.part"
+        with ArrivingFile(path) as file:
+            try:
+                yield file
+            finally:
+                path.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def room(self, digest: Digest, size: int) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from harness.ceph import CephRGW
 from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive, MediaType
+from services.common.arriving_file import ArrivingFile
 from services.common.digest import Digest
 from services.common.object_store.errors import (
     AccessDeniedError,
@@ -138,6 +139,16 @@ async def test_an_object_without_its_digest_does_not_appear(
         await store.download(digest, tmp_path / "copy")
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_archive_arrives_in_a_file_for_whoever_reads_it(
+    store: ObjectStore, archive: LayerArchive, tmp_path: Path
+) -> None:
+    await store.upload(archive, repository=REPOSITORY)
+    with ArrivingFile(tmp_path / "arriving") as file:
+        stored = await store.receive(archive.digest, file)
+        assert (stored.digest, stored.size, file.size) == (archive.digest, archive.size, archive.size)
+    assert (tmp_path / "arriving").read_bytes() == archive.path.read_bytes()
 
 
 async def test_an_object_over_the_limit_is_not_downloaded(

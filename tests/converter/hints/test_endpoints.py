@@ -1,6 +1,7 @@
 """The file of endpoints is checked as a whole, read again when it changes, and never shown."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import yaml
 from structlog.testing import capture_logs
 
 from services.converter.hints.dialects.parse import Kind
-from services.converter.hints.endpoints import Endpoints, read_endpoints
+from services.converter.hints.endpoints import Endpoint, Endpoints
 from services.converter.hints.errors import EndpointsError
 from tests.support.hints import SECRETS, hint, write_endpoints
 
 _GOOD: dict[str, Any] = {"name": "one", "kind": "harbor", "registry": "harbor.example.org", "secret": "s3cret" * 4}
+
+
+async def _read(path: Path) -> Mapping[str, Endpoint]:
+    return await Endpoints(path).current()
 
 
 def _write(path: Path, *endpoints: object) -> Path:
@@ -21,7 +26,7 @@ def _write(path: Path, *endpoints: object) -> Path:
     return path
 
 
-def test_endpoints_have_registry_secret_and_names(tmp_path: Path) -> None:
+async def test_endpoints_have_registry_secret_and_names(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "quay").write_text("of-a-file-0123456789\n")
     path = _write(
@@ -29,7 +34,7 @@ def test_endpoints_have_registry_secret_and_names(tmp_path: Path) -> None:
         _GOOD | {"names": ["harbor.example.org/physics/*", "harbor.example.org/hep/tool:v?"]},
         {"name": "quay", "kind": "quay", "secret_file": "secrets/quay"},
     )
-    endpoints = read_endpoints(path)
+    endpoints = await _read(path)
     assert endpoints["quay"].kind is Kind.QUAY
     assert endpoints["quay"].registry == "quay.io"
     assert endpoints["quay"].secret.get_secret_value() == "of-a-file-0123456789"
@@ -60,13 +65,13 @@ def test_endpoints_have_registry_secret_and_names(tmp_path: Path) -> None:
         ({"tokens": []}, "endpoints.0.tokens: Extra inputs are not permitted"),
     ],
 )
-def test_a_mistake_is_told_with_its_place_and_without_the_secret(
+async def test_a_mistake_is_told_with_its_place_and_without_the_secret(
     tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     endpoint = {key: value for key, value in (_GOOD | changes).items() if value is not None}
     path = _write(tmp_path / "endpoints.yaml", endpoint)
     with pytest.raises(EndpointsError) as error:
-        read_endpoints(path)
+        await _read(path)
     assert told in str(error.value)
     assert str(path) in str(error.value)
     assert "s3cret" not in str(error.value)
@@ -83,11 +88,11 @@ def test_a_mistake_is_told_with_its_place_and_without_the_secret(
         (yaml.safe_dump({"endpoints": [_GOOD, _GOOD]}).encode(), "two endpoints have the name one"),
     ],
 )
-def test_a_file_of_another_form_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+async def test_a_file_of_another_form_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
     path = tmp_path / "endpoints.yaml"
     path.write_bytes(content)
     with pytest.raises(EndpointsError) as error:
-        read_endpoints(path)
+        await _read(path)
     assert told in str(error.value)
     assert "s3cret" not in str(error.value)
 

@@ -121,7 +121,7 @@ async def test_a_forged_one_tells_nothing_about_what_endpoints_there_are(client:
     }
 
 
-async def test_what_comes_twice_has_no_further_effect(client: Client, hints: Hints) -> None:
+async def test_what_comes_twice_has_no_further_effect(client: Client, hints: Hints, metrics: CollectorRegistry) -> None:
     for expected in ({"taken": 1, "repeated": 0}, {"taken": 0, "repeated": 1}):
         answer = await client.post("/v1/hints/github", data=_GITHUB, headers=_GITHUB_HEADERS)
         assert expected.items() <= (await answer.json()).items()
@@ -129,6 +129,7 @@ async def test_what_comes_twice_has_no_further_effect(client: Client, hints: Hin
         answer = await client.post("/v1/hints/harbor", data=_HARBOR, headers=_bearer("harbor"))
         assert answer.status == 202
     assert hints.journal.pending == 2
+    assert metrics.get_sample_value("converter_hints_pending") == 2
 
 
 async def test_only_what_is_wished_and_allowed_is_kept(

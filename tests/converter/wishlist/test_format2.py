@@ -204,7 +204,11 @@ def test_a_list_from_elsewhere_names_no_files_of_this_machine() -> None:
         ("{image: 'q.io/n/a:1', repositories: []}", 39, "at least 1 item"),
         ("{image: 'q.io/n/a:1', thin: 'r.io/$(imag)'}", 31, "is 'image' meant?"),
         ("{image: 'q.io/n/a:1', thin: 'r.io/x'}", 31, "makes a name without tag"),
-        ("{image: 'q.io/n/a:1', thin: [{push: 'r.io/x:$(tag)', repository: b.c}]}", 31, "write one of a.example.org"),
+        (
+            "{image: 'q.io/n/a:1', thin: [{push: 'r.io/x:$(tag)', repository: b.c}]}",
+            31,
+            "which is not among a.example.org",
+        ),
         ("{image: 'q.io/n/a:1', retention: {gone: 0}}", 43, "not a duration"),
         ("{image: 'q.io/n/a:1', retention: {gone: }}", 43, "nor 'forever'"),
         ("{image: 'q.io/n/a:1', policies: [cns]}", 35, "no such policy: 'cns': is 'cms' meant?"),

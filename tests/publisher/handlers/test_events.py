@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 from pydantic import SecretStr
 
-from services.publisher.handlers import body as bodies
+from services.common import request_body as bodies
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.settings import PublisherSettings
 from tests.support.notifications import ceph_event, minio_event, seaweedfs_event

@@ -1,7 +1,6 @@
 """A registry, and a publisher to a directory that publishes images from it."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,8 +16,8 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
         yield server
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def publisher(tmp_path: Path) -> AsyncIterator[ImagePublisher]:
-    """A publisher of the test's own."""
-    async with ImagePublisher.running(tmp_path / "publisher") as publisher:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def publisher(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ImagePublisher]:
+    """A publisher of the module's own."""
+    async with ImagePublisher.running(tmp_path_factory.mktemp("publisher")) as publisher:
         yield publisher

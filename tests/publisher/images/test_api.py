@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
@@ -36,6 +38,14 @@ async def _pause(publisher: ImagePublisher) -> None:
     """Keep everything where it is: nothing that is asked for is begun."""
     status, _ = await _send(publisher, "POST", "/v1/publishing/pause")
     assert status == 200
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def paused(tmp_path: Path) -> AsyncIterator[ImagePublisher]:
+    """A publisher of the test's own that begins nothing."""
+    async with ImagePublisher.running(tmp_path / "publisher") as publisher:
+        await _pause(publisher)
+        yield publisher
 
 
 @pytest.mark.parametrize(
@@ -118,12 +128,11 @@ async def test_a_project_changes_its_own_images_only(tmp_path: Path) -> None:
         assert "no YAML" in ready["warnings"]["projects"]
 
 
-async def test_images_are_listed_page_by_page(publisher: ImagePublisher) -> None:
-    await _pause(publisher)
+async def test_images_are_listed_page_by_page(paused: ImagePublisher) -> None:
     names = [ImageName(f"quay.io/ns/tool-{letter}:v1") for letter in "cab"]
     for name in names:
-        await publisher.ask(name)
-    found = [image.name async for image in publisher.api.every([("limit", "1")])]
+        await paused.ask(name)
+    found = [image.name async for image in paused.api.every([("limit", "1")])]
     assert found == sorted(names)
     for query, expected in (
         ("state=asked", 3),
@@ -132,23 +141,22 @@ async def test_images_are_listed_page_by_page(publisher: ImagePublisher) -> None
         ("prefix=quay.io/ns/tool-", 3),
         ("prefix=docker", 0),
     ):
-        _, document = await _send(publisher, "GET", f"/v1/images?{query}")
+        _, document = await _send(paused, "GET", f"/v1/images?{query}")
         assert len(document["images"]) == expected, query
     for query in ("state=lost", "limit=0", "limit=x", "limit=1001", f"prefix={'a' * 600}"):
-        assert (await _send(publisher, "GET", f"/v1/images?{query}"))[0] == 400, query
+        assert (await _send(paused, "GET", f"/v1/images?{query}"))[0] == 400, query
 
 
-async def test_the_later_of_two_asks_counts_and_a_repeated_one_changes_nothing(publisher: ImagePublisher) -> None:
-    await _pause(publisher)
+async def test_the_later_of_two_asks_counts_and_a_repeated_one_changes_nothing(paused: ImagePublisher) -> None:
     name = ImageName(_NAME)
     one, two = Digest("1" * 64), Digest("2" * 64)
-    asked = await publisher.api.ask(ImageRequest(name=name, digest=one.oci, priority=1))
+    asked = await paused.api.ask(ImageRequest(name=name, digest=one.oci, priority=1))
     assert (asked.digest, asked.priority) == (one, 1)
-    again = await publisher.api.ask(ImageRequest(name=name, digest=one.oci, priority=7))
+    again = await paused.api.ask(ImageRequest(name=name, digest=one.oci, priority=7))
     assert (again.asked_at, again.priority) == (asked.asked_at, 7)
-    later = await publisher.api.ask(ImageRequest(name=name, digest=two.oci))
+    later = await paused.api.ask(ImageRequest(name=name, digest=two.oci))
     assert later.digest == two
     assert later.asked_at > asked.asked_at
-    assert await publisher.api.checked([(name, two)]) == (name,)
+    assert await paused.api.checked([(name, two)]) == (name,)
     with pytest.raises(PublisherRefusedError, match="no such version"):
-        await publisher.api.restore(name)
+        await paused.api.restore(name)

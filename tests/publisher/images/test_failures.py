@@ -71,8 +71,6 @@ async def test_a_registry_says_when_to_ask_again(
     image = await publisher.becomes(name, "failed")
     assert image.next_attempt is not None
     assert 2000 < (image.next_attempt - datetime.now(UTC)).total_seconds() <= 3000
-    await publisher.api.retry(name)
-    await publisher.becomes(name, "published")
 
 
 async def test_what_no_registry_has_is_given_up_and_tried_again_when_asked_for(

@@ -1,11 +1,19 @@
 """From an ask to what a reader of the repository sees: an image is there whole, with its documents, or not at all."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from services.common.digest import Digest
+from services.publisher.settings import RepositoryKind
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.trust.keyring import KeyFiles
 from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
+from tests.support.publisher import REPOSITORY
 from tests.support.registries import RegistryServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -59,3 +67,22 @@ async def test_what_is_published_already_is_only_checked(registry: RegistryServe
     assert await publisher.api.checked([(name, Digest(image.published_digest or "")), (name, Digest("0" * 64))]) == (
         name,
     )
+
+
+async def test_an_image_is_published_to_a_native_repository(registry: RegistryServer, tmp_path: Path) -> None:
+    directory = tmp_path / "publisher"
+    storage, keys = DirectoryStorage(directory / "repository"), KeyFiles(tmp_path / "keys", REPOSITORY)
+    create_repository(name=REPOSITORY, storage=storage, keys=keys, chosen=RepositoryFormat(), meta={})
+    layers = [layer_of("native one"), layer_of("native two")]
+    name = await push_image(registry, "native:1", layers)
+    async with ImagePublisher.running(
+        directory, repository_kind=RepositoryKind.NATIVE, keys=tmp_path / "keys"
+    ) as publisher:
+        image = await publisher.published(name)
+        with RepositoryReader(storage, name=REPOSITORY, master_keys=[keys.public.read_bytes()]) as reader:
+            revision = reader.newest(reader.head())
+            entry = revision.stat(f"/.metadata/{name.path}/manifest.json".encode())
+            assert entry is not None
+            assert sha256(b"".join(revision.content(entry))) == image.published_digest
+        await publisher.api.remove(name)
+        await publisher.becomes(name, "removed")

@@ -1,22 +1,20 @@
-"""From a layer of an image to a prepared layer: download, verify, prepare."""
+"""From a layer of an image to a prepared layer: download, prepare, verify, all at the same time."""
 
-import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
-from pathlib import Path
 
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from services.common.archive.limits import ArchiveLimits
-from services.common.hashed_file import HashedFile
+from services.common.arriving_file import ArrivingFile
 from services.common.threads import to_end
 from services.publisher.journal.image_model import VersionLayer
 from services.publisher.metrics import Metrics
+from services.publisher.pipeline.arrivals import Arrivals
 from services.publisher.pipeline.spool import Spool
 from services.registry.blobs import batched
 from services.registry.client import RegistryClient
-from services.registry.errors import DigestMismatchError
 from services.registry.reference import ImageReference
 from services.repository.errors import LayerRefusedError
 from services.repository.interface import PreparedLayer, Repository
@@ -33,7 +31,7 @@ class BlobFetcher:
     limits
         Limits of the archives' content.
     threads
-        Where files are written and hashed.
+        Where files are written.
     """
 
     def __init__(
@@ -52,6 +50,7 @@ class BlobFetcher:
         self._limits = limits
         self._metrics = metrics
         self._threads = threads
+        self._arrivals = Arrivals(spool=spool, repository=repository)
 
     async def bring(
         self, reference: ImageReference, layer: VersionLayer, *, report: Callable[[int], object]
@@ -76,41 +75,28 @@ class BlobFetcher:
         OSError
             The spool failed.
         """
-        path = self._spool.path(layer.digest)
-        if not await self._spool.holds(layer.digest):
-            await self._download(reference, layer, path, report)
-            self._metrics.fetched_bytes.inc(layer.size)
+        verified = VerifiedLayer(
+            path=self._spool.path(layer.digest),
+            digest=layer.digest,
+            diff_id=layer.diff_id,
+            size=layer.size,
+            uncompressed_size=None,
+            limits=self._limits,
+        )
+
+        async def receive(file: ArrivingFile) -> None:
+            sink = AsyncFileIO(file, None, self._threads)
+            pieces = self._client.unverified_blob(reference, layer.digest, layer.size)
+            async with aclosing(batched(pieces)) as batches:
+                async for batch in batches:
+                    await to_end(sink.write(batch))
+                    report(len(batch))
+
         try:
-            return await self._repository.prepare(
-                VerifiedLayer(
-                    path=path,
-                    digest=layer.digest,
-                    diff_id=layer.diff_id,
-                    size=layer.size,
-                    uncompressed_size=None,
-                    limits=self._limits,
-                )
-            )
+            if await self._spool.holds(layer.digest):
+                return await self._repository.prepare(verified)
+            prepared = await self._arrivals.prepare(verified, receive)
         except LayerRefusedError as error:
             raise LayerRefusedError(f"layer {layer.digest.oci}: {error}", kind=error.kind) from error
-
-    async def _download(
-        self, reference: ImageReference, layer: VersionLayer, path: Path, report: Callable[[int], object]
-    ) -> None:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        with HashedFile(temporary, "xb") as file:
-            try:
-                sink = AsyncFileIO(file, None, self._threads)
-                pieces = self._client.unverified_blob(reference, layer.digest, layer.size)
-                async with aclosing(batched(pieces)) as batches:
-                    async for batch in batches:
-                        await to_end(sink.write(batch))
-                        report(len(batch))
-                if file.digest != layer.digest:
-                    raise DigestMismatchError(
-                        f"layer {layer.digest.oci} of {reference.name} has the digest sha256:{file.digest}: "
-                        "what the registry holds is damaged or forged: push the image anew"
-                    )
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        self._metrics.fetched_bytes.inc(layer.size)
+        return prepared
