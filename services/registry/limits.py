@@ -27,6 +27,9 @@ _FIRST_PAUSE: Final = 0.5
 _LAST_PAUSE: Final = 60.0
 """Pauses after such an answer that does not say how long, in seconds: twice as long after each further one."""
 
+_LONGEST_PAUSE: Final = 3600.0
+"""The longest pause that is kept, in seconds, whatever a registry asks for: it may be a mistake."""
+
 _QUOTA = re.compile(r"\s*([0-9]{1,9})\s*(?:;.*?\bw\s*=\s*([0-9]{1,9}))?")
 """A number of requests and the seconds that it is for."""
 
@@ -92,7 +95,7 @@ class RegistryLimits:
             told = retry_after(answer.headers.get("Retry-After"))
             pause = self._pause if told is None else told
             self._pause = min(self._pause * 2, _LAST_PAUSE)
-            self._free_at = max(self._free_at, self._clock() + pause)
+            self._free_at = max(self._free_at, self._clock() + min(pause, _LONGEST_PAUSE))
             _log.info("the registry asks for a pause", registry=self._registry, status=answer.status, seconds=pause)
         elif self._pause != _FIRST_PAUSE:
             self._pause = max(self._pause / 2, _FIRST_PAUSE)
@@ -109,7 +112,7 @@ class RegistryLimits:
             return
         window = int(left[2] or (whole and whole[2]) or _DEFAULT_WINDOW)
         # The window slides, so that on the average one request becomes free every so often.
-        pause = window / max(1, int(whole[1]) if whole is not None else 1)
+        pause = min(window / max(1, int(whole[1]) if whole is not None else 1), _LONGEST_PAUSE)
         self._counted_free_at = self._clock() + pause
         _log.warning("the registry's rate limit is used up", registry=self._registry, seconds=pause)
 
