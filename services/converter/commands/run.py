@@ -12,7 +12,7 @@ from services.converter.errors import RoundFailedError
 from services.converter.process import run_forever, run_once
 from services.converter.rounds.rounds import OnceResult
 from services.converter.settings import ConverterSettings
-from services.registry.options import RegistryOptions
+from services.registry.settings import RegistrySettings
 
 __all__ = ["once", "run"]
 
@@ -30,7 +30,7 @@ def run() -> None:
     Settings are CONVERTER_* and REGISTRY_* environment variables.
     """
     try:
-        asyncio.run(run_forever(_settings(), RegistryOptions()))
+        asyncio.run(run_forever(_settings(), RegistrySettings.load().options()))
     except* SuiteError as errors:
         raise _first(errors) from None
 
@@ -47,7 +47,7 @@ def once(*, dry_run: bool, as_json: bool) -> None:
     settings = _settings()
     if dry_run:
         settings = settings.model_copy(update={"dry_run": True})
-    result = run_async(run_once(settings, RegistryOptions()))
+    result = run_async(run_once(settings, RegistrySettings.load().options()))
     if as_json:
         write_document(_document(result))
     if not result.is_success:
