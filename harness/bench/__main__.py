@@ -18,6 +18,7 @@ from harness.bench.native import native
 from harness.bench.queued import queued
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
+from harness.bench.round import rounds
 from harness.commands import run
 from harness.disk import mount_disk
 from harness.sandbox import Sandbox
@@ -42,6 +43,7 @@ _DOCKER_ROWS: Final = (
     "queued",
     "calls",
     "cri",
+    "round",
 )
 _ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS)
 
@@ -87,6 +89,7 @@ async def _docker_rows(directory: Path, only: Sequence[str], runs: int) -> list[
             "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
             "cri": lambda: cri(directory / "cri", rig.stratum0, runs),
+            "round": lambda: rounds(directory / "round", runs),
         }
         measured = await _measure(work, only)
         return [*measured, memory.peaks(rig, "peak memory, the whole run", None)]

@@ -8,14 +8,17 @@ documentation: in `--help` and, held to the code by tests, in the README's table
 - A variable that is empty counts as not set, as compose files write `NAME=${NAME:-}`.
 """
 
+import ast
 import difflib
+import inspect
+import itertools
 import os
+import textwrap
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from textwrap import fill
 from typing import Annotated, Any, Final, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AnyUrl, BeforeValidator, ByteSize, SecretStr, ValidationError
@@ -53,7 +56,6 @@ class Settings(BaseSettings):
         extra="forbid",
         env_ignore_empty=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
     )
 
     @classmethod
@@ -192,16 +194,41 @@ def variables(settings: type[Settings]) -> tuple[Variable, ...]:
         A field has no documentation.
     """
     found = []
+    docstrings = _docstrings(settings)
     for name, field in settings.model_fields.items():
         variable = _environment_name(settings, name)
-        if not field.description:
+        if name not in docstrings:
             raise SettingsError(f"{variable}: the field {settings.__name__}.{name} has no docstring")
         default = None if field.is_required() else _default_text(field.get_default(call_default_factory=True))
-        description = " ".join(field.description.split())
+        description = " ".join(docstrings[name].split())
         if _is_secret(field.annotation):
             description += f" Or {variable}_FILE, a file that holds it."
         found.append(Variable(variable, _type_name(field.annotation), default, description))
     return tuple(found)
+
+
+def _docstrings(settings: type[Settings]) -> dict[str, str]:
+    """Return what the source says below each field.
+
+    pydantic can do the same for every class that is made, which takes a tenth of the time in which a service starts.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(settings.__mro__):
+        if issubclass(base, Settings):
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+            found |= _documented(tree.body[0])
+    return found
+
+
+def _documented(definition: ast.stmt) -> dict[str, str]:
+    """Return the docstrings of a class's own fields."""
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    found = {}
+    for field, text in itertools.pairwise(body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
+                found[name] = docstring
+    return found
 
 
 def render_help(program: str, purpose: str, groups: Iterable[type[Settings]]) -> str:
@@ -216,12 +243,12 @@ def render_help(program: str, purpose: str, groups: Iterable[type[Settings]]) ->
     groups
         The settings it reads, class by class.
     """
-    lines = [f"usage: {program} [--help]", "", fill(purpose, 100), "", "Settings, from environment variables:"]
+    lines = [f"usage: {program} [--help]", "", textwrap.fill(purpose, 100), "", "Settings, from environment variables:"]
     for settings in groups:
         for variable in variables(settings):
             default = "required" if variable.default is None else f"default: {variable.default or 'none'}"
             lines += ["", f"  {variable.name}  ({variable.type}; {default})"]
-            lines.append(fill(variable.description, 100, initial_indent=" " * 6, subsequent_indent=" " * 6))
+            lines.append(textwrap.fill(variable.description, 100, initial_indent=" " * 6, subsequent_indent=" " * 6))
     return "\n".join(lines) + "\n"
 
 

@@ -70,7 +70,7 @@ class _Handler:
         document = {
             "lists": {"incomplete": sorted(self._rounds.plan.incomplete)},
             "wishes": {
-                "total": len(records),
+                "total": len(list(self._rounds.plan.every())),
                 "failing": [
                     {"origin": str(planned.wish.origin), "reason": record.reason, "failures": record.failures}
                     for planned in self._rounds.plan.every()

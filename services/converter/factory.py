@@ -66,7 +66,6 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
                 settings=settings,
                 state=state,
                 registry=registry,
-                pushing=registry,
                 publishers=publishers,
                 metrics=metrics,
                 notifications=notifications,

@@ -45,6 +45,8 @@ _INDEXES: Final = 32
 _HEAD_ANSWERS: Final = (200, 404, 405, 410, 501)
 """What may be made of the head of an answer, or else of an answer with content."""
 
+_MANIFESTS: Final = frozenset((*INDEX_TYPES, *MANIFEST_TYPES))
+
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _CONTENT_TYPE = re.compile(r"[ \t]*([^; \t]*)")
 
@@ -74,6 +76,8 @@ class RegistryClient:
         itself = transport(options.attempts)
         self._places = Places(transport=itself, mirrored=transport(1), options=options)
         self._uploads = Uploader(transport=itself)
+        self._answering: set[tuple[str, str]] = set()
+        """Repositories that have answered HEAD as they should, who the user is included."""
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -148,8 +152,16 @@ class RegistryClient:
         RegistryError
             The registry failed or refused; whether there is such an image is not known.
         """
+        repository = (reference.authority, reference.repository)
+        if repository in self._answering and reference.digest is None:
+            what = f"reading the manifest of {reference.name}"
+            quick = await self._places.quick_head(reference, accept=MANIFEST_ACCEPT, what=what)
+            if quick is not None and quick[1] in _MANIFESTS:
+                return ManifestHead(digest=quick[0], media_type=quick[1])
         found = await self._places.read(reference, _head_manifest)
-        if found is None:
+        if found is not None:
+            self._answering.add(repository)
+        else:
             # The body of an answer says what its head does not, an error's above all.
             manifest = await self._places.read(reference, _get_manifest)
             found = ManifestHead(digest=manifest.digest, media_type=manifest.media_type)
@@ -315,7 +327,7 @@ def _read_head(answer: Answer, reference: ImageReference) -> ManifestHead | None
     told = answer.headers.get("Docker-Content-Digest", "")
     declared = _CONTENT_TYPE.match(answer.headers.get("Content-Type", ""))
     media_type = "" if declared is None else declared[1]
-    if not _SHA256.fullmatch(told) or media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
+    if not _SHA256.fullmatch(told) or media_type not in _MANIFESTS:
         return None
     digest = Digest.from_oci(told)
     if reference.digest not in (None, digest):

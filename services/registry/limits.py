@@ -27,6 +27,9 @@ _FIRST_PAUSE: Final = 0.5
 _LAST_PAUSE: Final = 60.0
 """Pauses after such an answer that does not say how long, in seconds: twice as long after each further one."""
 
+_LONGEST_PAUSE: Final = 3600.0
+"""The longest pause that is kept, in seconds, whatever a registry asks for: it may be a mistake."""
+
 _QUOTA = re.compile(r"\s*([0-9]{1,9})\s*(?:;.*?\bw\s*=\s*([0-9]{1,9}))?")
 """A number of requests and the seconds that it is for."""
 
@@ -89,16 +92,25 @@ class RegistryLimits:
     def observe(self, answer: Answer) -> None:
         """Take note of what an answer says about how busy the registry is."""
         if answer.status in _BUSY:
-            told = retry_after(answer.headers.get("Retry-After"))
-            pause = self._pause if told is None else told
-            self._pause = min(self._pause * 2, _LAST_PAUSE)
-            self._free_at = max(self._free_at, self._clock() + pause)
-            _log.info("the registry asks for a pause", registry=self._registry, status=answer.status, seconds=pause)
+            self.refused(answer.status, answer.headers.get("Retry-After"))
         elif self._pause != _FIRST_PAUSE:
             self._pause = max(self._pause / 2, _FIRST_PAUSE)
         remaining = answer.headers.get("ratelimit-remaining")
         if remaining is not None:
             self._observe_quota(remaining, answer.headers.get("ratelimit-limit", ""))
+
+    def refused(self, status: int, asked: str | None) -> None:
+        """Take note that the registry has too much to do, and of the Retry-After that it asks for, if it does."""
+        told = retry_after(asked)
+        pause = self._pause if told is None else told
+        self._pause = min(self._pause * 2, _LAST_PAUSE)
+        self._free_at = max(self._free_at, self._clock() + min(pause, _LONGEST_PAUSE))
+        _log.info("the registry asks for a pause", registry=self._registry, status=status, seconds=pause)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing has to be learned from the registry's answers, as it gets no more than it can take."""
+        return self._pause == _FIRST_PAUSE and self._counted_free_at == 0.0
 
     def _observe_quota(self, remaining: str, limit: str) -> None:
         left, whole = _QUOTA.match(remaining), _QUOTA.match(limit)
@@ -109,7 +121,7 @@ class RegistryLimits:
             return
         window = int(left[2] or (whole and whole[2]) or _DEFAULT_WINDOW)
         # The window slides, so that on the average one request becomes free every so often.
-        pause = window / max(1, int(whole[1]) if whole is not None else 1)
+        pause = min(window / max(1, int(whole[1]) if whole is not None else 1), _LONGEST_PAUSE)
         self._counted_free_at = self._clock() + pause
         _log.warning("the registry's rate limit is used up", registry=self._registry, seconds=pause)
 

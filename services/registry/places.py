@@ -47,6 +47,12 @@ class Places:
         mirror = self._options.mirrors.get(reference.authority.lower())
         return None if mirror is None else self.spoken(mirror.of(reference))
 
+    async def quick_head(self, reference: ImageReference, *, accept: str, what: str) -> tuple[Digest, str] | None:
+        """Ask for digest and media type by the shortest way; None where the ordinary one has to be taken."""
+        if self._in_mirror(reference) is not None:
+            return None
+        return await self._transport.quick_head(self.spoken(reference), accept=accept, what=what)
+
     async def read(
         self, reference: ImageReference, read: Callable[[Transport, ImageReference], Awaitable[_Result]]
     ) -> _Result:

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 import stamina
 from yarl import URL
 
+from services.common.digest import Digest
 from services.registry.authentication import Authenticator
 from services.registry.errors import (
     InsecureConnectionError,
@@ -18,6 +19,7 @@ from services.registry.errors import (
 from services.registry.http import Answer, Http, place_of
 from services.registry.limits import Limits
 from services.registry.options import RegistryOptions
+from services.registry.quick_heads import Busy
 from services.registry.reference import ImageReference
 from services.registry.refusals import refusal
 
@@ -178,6 +180,25 @@ class Transport:
                     request.reference, request.actions, challenges, rejected=rejected, what=request.what
                 )
             request = step
+
+    async def quick_head(self, reference: ImageReference, *, accept: str, what: str) -> tuple[Digest, str] | None:
+        """Ask for digest and media type by the shortest way; None where the ordinary one has to be taken.
+
+        Raises
+        ------
+        RegistryUnavailableError
+            The registry wants a longer pause than is waited for.
+        """
+        limits = self._limits.of(reference.authority)
+        if not limits.is_calm or self._http.proxy(URL(reference.api_url)) is not None:
+            return None
+        proof = self._authenticator.proof(reference, "pull")
+        async with limits.turn(what, counted=False):
+            answer = await self._http.heads.head(reference, accept=accept, proof=proof)
+        if isinstance(answer, Busy):
+            limits.refused(answer.status, answer.retry_after)
+            return None
+        return answer
 
     def _turn(self, request: Request) -> AbstractAsyncContextManager[None]:
         if not request.is_to_registry:

@@ -96,6 +96,7 @@ _WORDS = (
     r'failures\.labels\("(\w+)"\)',
     r'^_(?:FOREIGN|UNDESCRIBED): Final = "(\w+)"',
     r'found\.\w+, "(\w+)"\)',
+    r'^    \w+Error: "(\w+)",$',
 )
 """How sources name what the metric of failures counts by."""
 

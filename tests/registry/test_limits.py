@@ -90,6 +90,19 @@ async def test_a_pause_that_is_asked_for_is_everybodys(registry: RegistryServer,
         assert len(proxy.requests) == 1
 
 
+async def test_no_registry_is_left_alone_for_ever(registry: RegistryServer) -> None:
+    """Whatever it asks for."""
+    fault = Fault("HEAD ", refused(503, retry_after="Fri, 31 Dec 9999 23:59:59 GMT"))
+    async with (
+        FaultyRegistry.before(registry.address, fault) as proxy,
+        RegistryClient(options=patient()) as client,
+    ):
+        with pytest.raises(RegistryUnavailableError, match=r"try again in [0-9]{12} s"):
+            await client.head(image(proxy))
+        with pytest.raises(RegistryUnavailableError, match=r"wants no such request for 3[56][0-9]{2} s"):
+            await client.head(image(proxy))
+
+
 async def test_a_short_pause_is_waited_for(client: RegistryClient, registry: RegistryServer) -> None:
     now = asyncio.get_running_loop().time
     async with FaultyRegistry.before(registry.address, Fault("HEAD ", refused(429, retry_after="1"))) as proxy:

@@ -24,6 +24,7 @@ from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
 from tests.support.image_publisher import ImagePublisher
 from tests.support.oci import push_image_of_blob
+from tests.support.publisher import TOKEN
 from tests.support.registries import impatient
 
 __all__ = ["REPOSITORY", "SOURCE", "Clocks", "Lists", "Rig", "Verifier", "push_small", "wish"]
@@ -118,16 +119,17 @@ class Rig:
         """Open a converter."""
         async with AsyncExitStack() as stack:
             state = await stack.enter_async_context(self.state())
-            places = {REPOSITORY: (self.publisher.url, SecretStr("a token of the test"))}
+            places = {REPOSITORY: (self.publisher.url, SecretStr(TOKEN))}
             publishers = await stack.enter_async_context(Publishers(places=places, state=state))
-            registry = await stack.enter_async_context(RegistryClient(options=impatient(attempts=1)))
+            registry = await stack.enter_async_context(
+                RegistryClient(options=impatient(attempts=1, read_timeout=60.0, connect_timeout=60.0))
+            )
             notifications = await stack.enter_async_context(Notifications(self.notifications))
             yield await stack.enter_async_context(
                 Rounds(
                     settings=RoundsSettings(**settings),
                     state=state,
                     registry=registry,
-                    pushing=registry,
                     publishers=publishers,
                     metrics=self.metrics,
                     notifications=notifications,
@@ -153,7 +155,7 @@ def wish(name: str, tags: str | TagSelection, *, line: int = 1, source: str = SO
 
 async def push_small(address: str, name: str, content: bytes) -> Digest:
     """Push an image whose only layer is this, uncompressed; return its digest."""
-    async with RegistryClient(options=impatient()) as client:
+    async with RegistryClient(options=impatient(read_timeout=60.0)) as client:
         reference = ImageReference.parse(f"{address}/{name}")
         layer = await client.push_blob(reference, content)
         await push_image_of_blob(client, reference, layer, len(content))

@@ -49,6 +49,11 @@ def sha256(content: bytes) -> Digest:
     return Digest(hashlib.sha256(content).hexdigest())
 
 
+def _patient() -> RegistryOptions:
+    """Options that a busy machine is quick enough for."""
+    return impatient(connect_timeout=30.0, read_timeout=30.0)
+
+
 async def push_image(registry: RegistryServer, name: str, layers: Sequence[bytes]) -> ImageName:
     """Push an image of uncompressed layers, base first; return what it is called in a repository."""
     directory = Path(tempfile.mkdtemp(dir=registry.directory))
@@ -105,7 +110,7 @@ class ImagePublisher:
             }
         )
         async with (
-            build_publisher(chosen, _UNREACHABLE, ArchiveLimits(), options or impatient()) as publisher,
+            build_publisher(chosen, _UNREACHABLE, ArchiveLimits(), options or _patient()) as publisher,
             TestServer(publisher.app) as server,
             PublisherApi(url=str(server.make_url("/")), token=SecretStr(token)) as api,
             asyncio.TaskGroup() as group,

@@ -1,12 +1,8 @@
-"""A publisher that asks itself for an image, and is killed on the way: `python -m tests.support.images_killed`.
-
-Arguments: where it is killed, its directory, the image's name.
-"""
+"""A publisher that asks itself for an image, in a process that is killed on the way."""
 
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +16,7 @@ from services.publisher.pipeline.outcomes import Outcomes
 from services.repository.directory.transaction import DirectoryTransaction
 from tests.support.image_site import ImagePublisher
 
-__all__ = ["PLACES"]
+__all__ = ["PLACES", "publish_until"]
 
 _Method = Callable[..., Awaitable[Any]]
 
@@ -63,12 +59,23 @@ PLACES: Final[dict[str, tuple[Callable[[type, str], None], type, str]]] = {
 """Where a publisher can be killed."""
 
 
-async def _main(place: str, directory: Path, name: ImageName) -> None:
+def publish_until(place: str, directory: Path, name: str) -> None:
+    """Run a publisher, ask it for an image, and be killed; a target for a process of its own.
+
+    Parameters
+    ----------
+    place
+        Where, of `PLACES`.
+    directory
+        The publisher's.
+    name
+        The image's.
+    """
     kill, owner, method = PLACES[place]
     kill(owner, method)
-    async with ImagePublisher.running(directory) as publisher:
-        await publisher.published(name)
 
+    async def publish() -> None:
+        async with ImagePublisher.running(directory) as publisher:
+            await publisher.published(ImageName(name))
 
-if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), ImageName(sys.argv[3])))
+    asyncio.run(publish())

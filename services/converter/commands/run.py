@@ -29,10 +29,13 @@ def run() -> None:
 
     Settings are CONVERTER_* and REGISTRY_* environment variables.
     """
+    failure: SuiteError | None = None
     try:
         asyncio.run(run_forever(_settings(), RegistrySettings.load().options()))
     except* SuiteError as errors:
-        raise _first(errors) from None
+        failure = _first(errors)  # what is raised here would be in a group again
+    if failure is not None:
+        raise failure
 
 
 @click.command(epilog="Example: CONVERTER_WISH_LISTS=recipe.yaml converter once --dry-run")
@@ -76,7 +79,7 @@ def _summary(result: OnceResult) -> str:
     parts = [
         f"{count} {what}"
         for count, what in (
-            (len(result.problems), "wishes could not be looked into wholly"),
+            (len(result.problems), "wishes or lists could not be looked into wholly"),
             (result.not_asked, "images could not be asked for"),
             (result.not_published, "images could not be published"),
             (result.not_pushed, "thin images could not be pushed"),

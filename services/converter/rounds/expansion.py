@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
@@ -13,33 +12,10 @@ from services.converter.rounds.plan import Planned
 from services.converter.rounds.side_by_side import side_by_side
 from services.converter.state.state import State
 from services.converter.wishlist.selection import candidates, choose, exact_name, image_name, needs_creation
+from services.registry.client import RegistryClient
 from services.registry.errors import RegistryError
-from services.registry.images import Image
-from services.registry.platform import Platform
-from services.registry.reference import ImageReference
 
-__all__ = ["Expander", "Expansion", "HeadAnswer", "Registry"]
-
-
-class HeadAnswer(Protocol):
-    """What a name stands for."""
-
-    @property
-    def digest(self) -> Digest:
-        """Digest of the image or the index."""
-
-
-class Registry(Protocol):
-    """What is asked of registries; `RegistryClient` is one. Everything raises `RegistryError`."""
-
-    async def head(self, reference: ImageReference) -> HeadAnswer:
-        """Return what a name stands for now; `ImageMissingError` where there definitely is none."""
-
-    async def tags(self, reference: ImageReference) -> list[str]:
-        """Return all tags of a repository."""
-
-    async def image(self, reference: ImageReference, platform: Platform) -> Image:
-        """Return an image for a platform."""
+__all__ = ["Expander", "Expansion"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +43,7 @@ class Expander:
         Remembers when images were made.
     """
 
-    def __init__(self, *, registry: Registry, state: State) -> None:
+    def __init__(self, *, registry: RegistryClient, state: State) -> None:
         self._registry = registry
         self._state = state
 

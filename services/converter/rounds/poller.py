@@ -12,12 +12,13 @@ from typing import Final
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.converter.rounds.expansion import Expander, Expansion, Registry
+from services.converter.rounds.expansion import Expander, Expansion
 from services.converter.rounds.plan import Plan, Planned
 from services.converter.rounds.records import Records
 from services.converter.rounds.side_by_side import side_by_side
 from services.converter.state.model import KnownImage, Want
 from services.converter.state.state import State
+from services.registry.client import RegistryClient
 from services.registry.errors import AuthenticationError, ImageMissingError, RegistryError, RegistryUnavailableError
 
 __all__ = ["PollResult", "Poller"]
@@ -54,7 +55,7 @@ class Poller:
         Take what was found unchanged.
     """
 
-    def __init__(self, *, registry: Registry, state: State, plan: Plan, records: Records) -> None:
+    def __init__(self, *, registry: RegistryClient, state: State, plan: Plan, records: Records) -> None:
         self._registry = registry
         self._state = state
         self._plan = plan
@@ -108,7 +109,7 @@ class _Poll:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: RegistryClient,
         state: State,
         plan: Plan,
         records: Records,

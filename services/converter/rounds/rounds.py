@@ -10,7 +10,6 @@ from services.converter.notifications import Notifications
 from services.converter.retention.decisions import Ceiling
 from services.converter.retention.remover import Remover, RetentionResult
 from services.converter.rounds.asking import Asker, Verification
-from services.converter.rounds.expansion import Registry
 from services.converter.rounds.following import Follower
 from services.converter.rounds.outcomes import Outcomes
 from services.converter.rounds.plan import Plan
@@ -32,7 +31,7 @@ class OnceResult:
     """What one round came to."""
 
     problems: Sequence[str]
-    """Wishes that could not be polled, or not wholly."""
+    """Wish lists that could not be read whole, and wishes that could not be polled, or not wholly."""
     not_asked: int
     """Images that no publisher could be asked for."""
     not_published: int
@@ -58,9 +57,7 @@ class Rounds:
     state, publishers, metrics, notifications
         What it works with.
     registry
-        What wishes are looked for in.
-    pushing
-        Makes thin images and pushes them.
+        Where images are looked for, and thin ones go.
     lists
         Where wishes come from.
     verification
@@ -72,8 +69,7 @@ class Rounds:
         *,
         settings: RoundsSettings,
         state: State,
-        registry: Registry,
-        pushing: RegistryClient,
+        registry: RegistryClient,
         publishers: Publishers,
         metrics: Metrics,
         notifications: Notifications,
@@ -114,7 +110,7 @@ class Rounds:
         )
         self._asking = DueWork(drain=self._asker.drain, next_due=state.copies.next_due, clock=state.clock, more=to_ask)
         self._pusher = ThinPusher(
-            state=state, registry=pushing, backoff=backoff, pushed=outcomes.pushed, dry_run=settings.dry_run
+            state=state, registry=registry, backoff=backoff, pushed=outcomes.pushed, dry_run=settings.dry_run
         )
         self._pushing = DueWork(drain=self._pusher.drain, next_due=state.thin.next_due, clock=state.clock, more=to_push)
         self.remover = Remover(
@@ -161,7 +157,8 @@ class Rounds:
 
     async def once(self) -> OnceResult:
         """Look at everything once, and see it through; raises `SqliteFileError`."""
-        problems = await self._scheduler.once()
+        problems = [f"{source}: the wish list cannot be read whole" for source in sorted(self.plan.incomplete)]
+        problems += await self._scheduler.once()
         not_asked = await self._asker.drain()
         not_published = 0 if self._settings.dry_run else await self._follower.settle()
         not_pushed = await self._pusher.drain()

@@ -25,6 +25,11 @@ def _body(text: str) -> Effect:
     return effect
 
 
+async def _no_image(_proxy: FaultyRegistry, _request: web.Request) -> web.StreamResponse:
+    """Say as registries do that there is no such image."""
+    return web.json_response({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}, status=404)
+
+
 async def _days(rounds: Rounds, rig: Rig, days: int) -> None:
     """Let days pass, with a round in each."""
     for _ in range(days):
@@ -46,16 +51,16 @@ async def _delete(registry: RegistryServer, name: str, tag: str) -> None:
     "faults",
     [
         [("/", refused(500))],
-        [("/", refused(429, retry_after="1"))],
+        [("/", refused(429, retry_after="0"))],
         [("/", refused(401))],
         [("/", challenged('Basic realm="registry"'))],
         [("/", refused(403))],
         [("/", refused(404))],
-        [("/manifests/", refused(404)), ("/tags/list", refused(500))],
-        [("/manifests/", refused(404)), ("/tags/list", _body('{"tags": null}'))],
-        [("/manifests/", refused(404)), ("/tags/list", _body('{"tags": []}'))],
-        [("/manifests/", refused(404)), ("/tags/list", _body("<html>nothing</html>"))],
-        [("/manifests/", refused(404))],  # and the tags are listed all the same
+        [("/manifests/", _no_image), ("/tags/list", refused(500))],
+        [("/manifests/", _no_image), ("/tags/list", _body('{"tags": null}'))],
+        [("/manifests/", _no_image), ("/tags/list", _body('{"tags": []}'))],
+        [("/manifests/", _no_image), ("/tags/list", _body("<html>nothing</html>"))],
+        [("/manifests/", _no_image)],  # and the tags are listed all the same
         [("/tags/list", _body('{"tags": []}'))],
         [("/tags/list", _body('{"tags": ["other"]}'))],  # and the images are there all the same
     ],
@@ -109,7 +114,7 @@ async def test_an_image_that_comes_back_is_counted_from_the_beginning(registry: 
         name = f"{proxy.address}/retention/back"
         rig.lists.wish(wish(name, "v1"), wish(name, "v2", line=2))
         gone = [
-            Fault("/manifests/v1", refused(404), times=_ALWAYS),
+            Fault("/manifests/v1", _no_image, times=_ALWAYS),
             Fault("/tags/list", _body('{"tags": ["v2"]}'), times=_ALWAYS),
         ]
         async with rig.rounds() as rounds:

@@ -14,6 +14,7 @@ from services.common.layout import LayerLayout
 from services.converter.model import ChosenTags, ExactTag, Hint, ThinTarget
 from services.converter.rounds.rounds import Rounds
 from services.registry.client import RegistryClient
+from services.registry.errors import ImageMissingError
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 from services.thin_image.image import build_thin_image
@@ -137,10 +138,13 @@ async def test_thin_images_are_pushed_when_their_image_is_published_and_again_wh
             assert not proxy.requests
             rig.publisher.release()
             await _until(lambda: not faults[0].times)
-            async with RegistryClient(options=impatient()) as client:
+            async with RegistryClient(options=impatient(read_timeout=60.0)) as client:
 
                 async def is_there() -> bool:
-                    return "v1" in await client.tags(ImageReference.parse(f"{registry.address}/thin/run/thin"))
+                    try:
+                        return "v1" in await client.tags(ImageReference.parse(f"{registry.address}/thin/run/thin"))
+                    except ImageMissingError:
+                        return False  # not even the repository is
 
                 await _until(lambda: len(proxy.seen("PUT /v2/thin/.*/manifests/")) == 2)
                 await wait_until(is_there, what="the thin image", timeout=60)
@@ -162,7 +166,7 @@ async def test_what_was_asked_for_is_followed_by_the_next_process(registry: Regi
     rig.lists.wish(wish(f"{registry.address}/run/killed", "v1"))
     rig.publisher.held = True
     async with _running(rig):
-        await _until(lambda: bool(rig.publisher.images))
+        await _until(lambda: "start_layer_conversion" in rig.notifications.read_text())
     rig.publisher.release()
     async with _running(rig):
 

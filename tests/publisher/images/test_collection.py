@@ -124,12 +124,12 @@ async def test_nothing_is_collected_while_publishing_is_paused(
     await _replaced(registry, publisher, "paused:1", layers)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
-        await session.post(f"{publisher.url}/v1/pause", json={"reason": "a test"})
+        await session.post(f"{publisher.url}/v1/publishing/pause", json={"reason": "a test"})
         assert await _collect(publisher, dry_run=True) == [sha256(layers[1])]
         answer = await _collection(publisher, '{"dry_run": false}', status=409)
         assert answer["error"].startswith("publishing is paused")
         assert publisher.has(*layers) == [True, True]
-        await session.post(f"{publisher.url}/v1/resume")
+        await session.post(f"{publisher.url}/v1/publishing/resume")
     assert await _collect(publisher) == [sha256(layers[1])]
 
 
