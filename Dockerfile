@@ -1,6 +1,6 @@
 # The suite's images, one stage each. Nothing but packages comes from the network: Debian's and PyPI's.
 #
-#   suite        publisher, set-up, docker2cvmfs and the operators' commands (the default)
+#   suite        publisher, converter, set-up, docker2cvmfs and the operators' commands (the default)
 #   suite-cvmfs  the same with cvmfs_server, from where the build argument CVMFS_SOURCE says
 #   repository   serves the repository to CVMFS clients and caches
 #   plugin       the managed plugin of worker nodes, as a directory: make plugin
@@ -193,7 +193,7 @@ LABEL org.opencontainers.image.title="CernVM-FS client" \
 ENTRYPOINT ["tini", "--", "cvmfs-client"]
 
 
-# --- publisher, set-up, docker2cvmfs ---------------------------------------------------------------------------------
+# --- publisher, converter, set-up, docker2cvmfs ----------------------------------------------------------------------
 
 FROM python AS suite-files
 COPY --from=packages /opt/suite /opt/suite
@@ -206,6 +206,7 @@ FROM suite-files AS suite
 # Volumes get the owner of the directory that they are first mounted on.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin thin \
     && install -d -o thin -g thin -m 0700 /var/lib/cvmfs-thin-publisher /var/spool/cvmfs-thin-publisher /etc/cvmfs/keys \
+       /var/lib/cvmfs-thin-converter \
     && install -d -o thin -g thin /srv/cvmfs
 ARG VERSION=0.1.0
 ARG REVISION=unknown

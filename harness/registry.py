@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.ports import free_ports
 from harness.processes import Daemon
@@ -27,7 +28,7 @@ class Registry:
         self._daemon = Daemon(
             "registry", ["docker-registry", "serve", str(configuration)], log=directory / "registry.log"
         )
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "version": "0.1",
             "log": {"level": "warn"},
             "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
@@ -39,6 +40,27 @@ class Registry:
     def address(self) -> str:
         """Host and port."""
         return f"127.0.0.1:{self._port}"
+
+    def announce_to(self, url: str, token: str) -> None:
+        """Have pushes announced to a webhook, from the next start on.
+
+        Parameters
+        ----------
+        url
+            URL of the webhook.
+        token
+            What is shown there, as a bearer's.
+        """
+        endpoint = {
+            "name": "converter",
+            "url": url,
+            "headers": {"Authorization": [f"Bearer {token}"]},
+            "timeout": "5s",
+            "threshold": 1000,
+            "backoff": "100ms",
+            "ignore": {"mediatypes": ["application/octet-stream"], "actions": ["pull"]},
+        }
+        self._settings["notifications"] = {"endpoints": [endpoint]}
 
     async def start(self) -> None:
         """Start it and wait until it answers."""

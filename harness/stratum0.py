@@ -50,6 +50,8 @@ class Stratum0:
         Its kind. A `directory` is what nodes mount as it is; of a `native` one a client makes what they mount.
     bucket
         Bucket of a native repository, besides that of the layers; None if it is in a directory.
+    publisher_settings
+        Further settings of the publisher.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Stratum0:
         repository: RepositoryName,
         kind: RepositoryKind = RepositoryKind.DIRECTORY,
         bucket: str | None = None,
+        publisher_settings: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.directory = directory
@@ -74,7 +77,8 @@ class Stratum0:
         """Of a native repository."""
         self.store = SeaweedFS(directory / "seaweedfs")
         (self._port,) = free_ports(1)
-        self._token = secrets.token_urlsafe(24)
+        self.token = secrets.token_urlsafe(24)
+        """What the publisher wants to see of whoever changes something."""
         self.publisher = Daemon(
             "publisher",
             [sys.executable, "-m", "services.publisher"],
@@ -88,9 +92,10 @@ class Stratum0:
                 "PUBLISHER_STATE": str(directory / "publisher"),
                 "PUBLISHER_SPOOL": str(directory / "spool"),
                 "PUBLISHER_PORT": str(self._port),
-                "PUBLISHER_EVENT_TOKEN": self._token,
+                "PUBLISHER_EVENT_TOKEN": self.token,
                 # SeaweedFS sends a notification once, and a busy machine loses some.
                 "PUBLISHER_SWEEP_INTERVAL": "20",
+                **(publisher_settings or {}),
             },
         )
 
@@ -157,7 +162,7 @@ class Stratum0:
             One of them ended, or was not ready in time.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        await self.store.start(webhook_url=f"{self.url}/v1/events", webhook_token=self._token)
+        await self.store.start(webhook_url=f"{self.url}/v1/events", webhook_token=self.token)
         if self._bucket is not None:
             async with s3_client(self._access) as client:
                 await create_bucket(client, self._bucket)

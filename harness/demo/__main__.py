@@ -11,11 +11,13 @@ from typing import Final
 
 from harness.commands import CommandError
 from harness.containerd_node import ContainerdNode
+from harness.converter import Converter
 from harness.cvmfs_client import CvmfsClient, NoClientError, RepositoryServer
 from harness.demo.circle import Circle, Mounted
 from harness.demo.comparison import DifferenceError
 from harness.demo.image import BaseImage
 from harness.demo.narrator import Narrator
+from harness.demo.push import Push
 from harness.engine import Engine
 from harness.node import Node
 from harness.processes import DaemonError
@@ -47,7 +49,13 @@ async def _run(base: BaseImage | Path, *, large: int) -> None:
     directory = Sandbox.current().workspace
     client, choice = _find_client()
     kind = RepositoryKind.DIRECTORY if client is None else RepositoryKind.NATIVE
-    stratum0 = Stratum0(directory=directory / "stratum0", repository=_REPOSITORY, kind=kind)
+    registry = Registry(directory / "registry")
+    stratum0 = Stratum0(
+        directory=directory / "stratum0",
+        repository=_REPOSITORY,
+        kind=kind,
+        publisher_settings={"REGISTRY_PLAIN_HTTP": registry.address},
+    )
     server = None if client is None else RepositoryServer(stratum0.written, log=directory / "repository-server.log")
 
     driver_settings, mounted = stratum0.node_settings, None
@@ -69,11 +77,20 @@ async def _run(base: BaseImage | Path, *, large: int) -> None:
         snapshotter_env={**stratum0.containerd_node_settings, "SNAPSHOTTER_PUBLISH_WAIT": str(_PATIENCE)},
     )
     plain = Engine(name="plain", directory=directory / "plain")
-    registry = Registry(directory / "registry")
+    converter = Converter(directory=directory / "converter", stratum0=stratum0, registry=registry)
+    narrator = Narrator()
+    push = Push(
+        plain=plain,
+        node=node_a.engine,
+        registry=registry,
+        converter=converter,
+        stratum0=stratum0,
+        narrator=narrator,
+    )
     async with AsyncExitStack() as stack:
         if server is not None:
             stack.push_async_callback(server.close)
-        for close in (registry.close, stratum0.close, node_a.close, node_b.close, plain.close):
+        for close in (registry.close, stratum0.close, converter.close, node_a.close, node_b.close, plain.close):
             stack.push_async_callback(close)
         circle = Circle(
             stratum0=stratum0,
@@ -83,9 +100,10 @@ async def _run(base: BaseImage | Path, *, large: int) -> None:
             mounted=mounted,
             plain=plain,
             registry=registry,
+            push=push,
             directory=directory,
             large=large,
-            narrator=Narrator(),
+            narrator=narrator,
             choice=choice,
         )
         await circle.run(base)

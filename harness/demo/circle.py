@@ -11,6 +11,7 @@ from harness.cvmfs_client import RepositoryServer, mount_repository
 from harness.demo.image import BaseImage, flatten
 from harness.demo.narrator import Narrator
 from harness.demo.playground import write_playground
+from harness.demo.push import Push
 from harness.demo.turn import Figures, Images, Place, Turn, size_text
 from harness.engine import Engine
 from harness.images import write_image
@@ -68,6 +69,8 @@ class Circle:
         The same Docker with overlay2.
     registry
         Where the ordinary image is.
+    push
+        What becomes visible by itself.
     directory
         Existing directory for archives.
     large
@@ -86,6 +89,7 @@ class Circle:
         mounted: Mounted | None,
         plain: Engine,
         registry: Registry,
+        push: Push,
         directory: Path,
         large: int,
         narrator: Narrator,
@@ -98,6 +102,7 @@ class Circle:
         self._mounted = mounted
         self._plain = plain
         self._registry = registry
+        self._push = push
         self._directory = directory
         self._large = large
         self._narrator = narrator
@@ -114,6 +119,8 @@ class Circle:
         """
         await self._start()
         await self._publish(base)
+        self._narrator.step("A push becomes visible by itself: a wish list has the image, the registry announces it")
+        self._figures["from docker push to visible"] = f"{await self._push.run(_IMAGES.regular):.2f} s"
         places = [
             Place(
                 name=self._a.name,
@@ -159,8 +166,9 @@ class Circle:
             await self._a.start()
         with self._narrator.timed(f"node {self._b.name}: snapshotter, containerd, which keeps the images, dockerd"):
             await self._b.start()
-        with self._narrator.timed("a registry"):
+        with self._narrator.timed("a registry, and the converter, with a wish list of one image"):
             await self._registry.start()
+            await self._push.start_converter()
         with self._narrator.timed("plain: containerd, dockerd with overlay2"):
             await self._plain.start()
         version = (await self._plain.docker("version", "--format={{.Server.Version}}")).text

@@ -21,10 +21,12 @@ from services.docker2cvmfs.options import (
     PLATFORM,
     PUBLISHER,
     REGISTRY,
+    VIA,
     WAIT,
     conversion_of,
     need_publisher,
     publisher_of,
+    way_of,
 )
 from services.docker2cvmfs.status import status_document, status_table
 from services.registry.reference import ImageReference
@@ -40,9 +42,10 @@ Examples:
   docker2cvmfs make-thin ubuntu:24.04 test.cern.ch --all-platforms --push --tag registry.example.org/ubuntu:thin
   docker2cvmfs status ubuntu:24.04 test.cern.ch --publisher http://stratum0:8480
 
-publish, make-thin and status take the object store from LAYER_STORE_ENDPOINT, LAYER_STORE_BUCKET,
-LAYER_STORE_ACCESS_KEY[_FILE] and LAYER_STORE_SECRET_KEY[_FILE] in the environment. Users and passwords
-of registries come from Docker's configuration (`docker login`), proxies from the environment.
+status, and publish and make-thin through the bucket, take the object store from LAYER_STORE_ENDPOINT,
+LAYER_STORE_BUCKET, LAYER_STORE_ACCESS_KEY[_FILE] and LAYER_STORE_SECRET_KEY[_FILE] in the environment.
+With DOCKER2CVMFS_TOKEN[_FILE] the publisher fetches images by itself. Users and passwords of registries
+come from Docker's configuration (`docker login`), proxies from the environment.
 
 {EXIT_CODES}"""
 
@@ -121,6 +124,7 @@ def pull(image: str, directory: Path, platform: str | None, as_json: bool, **reg
 @PLATFORM
 @ALL_PLATFORMS
 @PUBLISHER
+@VIA
 @WAIT
 @JSON
 def publish(
@@ -130,18 +134,19 @@ def publish(
     platform: str | None,
     all_platforms: bool,
     publisher: str | None,
+    via: str | None,
     no_wait: bool,
     timeout: float,
     as_json: bool,
     **registry: Any,  # noqa: ANN401
 ) -> None:
-    """Bring the layers to the object store, and wait until the publisher has published them."""
+    """Have the publisher fetch the layers, or bring them to the object store, and wait until they are published."""
     publisher = publisher_of(publisher)
     need_publisher(publisher, no_wait=no_wait)
     conversion = conversion_of(image, platform=platform, all_platforms=all_platforms, **registry)
     published = run_async(
         commands.publish(
-            conversion, RepositoryName(repository), publisher=publisher, timeout=None if no_wait else timeout
+            conversion, RepositoryName(repository), way=way_of(publisher, via), timeout=None if no_wait else timeout
         )
     )
     if as_json:
@@ -160,6 +165,7 @@ def publish(
 @ALL_PLATFORMS
 @LAYOUT
 @PUBLISHER
+@VIA
 @WAIT
 @click.option("--no-publish", is_flag=True, help="Publish nothing: the repository has the layers already.")
 @click.option("--tag", metavar="NAME", help="Name of the thin image [default: the image's, its tag with -thin].")
@@ -183,6 +189,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
     all_platforms: bool,
     layout: str,
     publisher: str | None,
+    via: str | None,
     no_wait: bool,
     timeout: float,
     no_publish: bool,
@@ -221,7 +228,7 @@ def make_thin(  # noqa: PLR0913 - one for every option
     if no_publish:
         made = run_async(commands.make_thin_of_published(*what))
     else:
-        made = run_async(commands.make_thin(*what, publisher=publisher, timeout=None if no_wait else timeout))
+        made = run_async(commands.make_thin(*what, way=way_of(publisher, via), timeout=None if no_wait else timeout))
     if as_json:
         write_document(made.document())
     else:

@@ -9,16 +9,19 @@ from services.common.errors import InvalidValueError
 from services.common.layout import LayerLayout
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
-from services.common.publisher_api import PublisherApi
+from services.common.publisher_api import ImagesNotOfferedError, PublisherApi
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.conversion import Conversion, Made, Published
 from services.docker2cvmfs.delivery import Destination, deliver
+from services.docker2cvmfs.images import ask_for_image, follow_image, read_pinned
+from services.docker2cvmfs.options import Way
 from services.docker2cvmfs.progress import choose_progress
 from services.docker2cvmfs.publish import Outcome, Publication, follow
 from services.docker2cvmfs.pull import pull
 from services.docker2cvmfs.status import LayerPlace, locate
 from services.registry.client import RegistryClient
 from services.registry.images import Image, RawManifest
+from services.registry.reference import ImageReference
 from services.thin_image.image import build_thin_image, describe
 
 __all__ = [
@@ -63,22 +66,21 @@ async def publish(
     conversion: Conversion,
     repository: RepositoryName,
     *,
-    publisher: str | None,
+    way: Way,
     timeout: float | None,  # noqa: ASYNC109 - how long to wait is the user's to say
 ) -> Published:
     """Publish the layers of the image.
 
     Parameters
     ----------
-    publisher
-        URL of the publisher; None if it is not known.
+    way
+        How they come to the publisher.
     timeout
         How long to wait for it, in seconds; None for not at all.
     """
-    store = ObjectStoreSettings.load()
     async with RegistryClient(options=conversion.options) as registry:
-        found = await conversion.read(registry)
-        return await _publish(found, repository, registry, store, publisher=publisher, timeout=timeout)
+        pinned, found = await _read(conversion, registry, way)
+        return await _publish(pinned, found, repository, registry, way=way, timeout=timeout)
 
 
 async def make_thin(
@@ -87,15 +89,14 @@ async def make_thin(
     layout: LayerLayout,
     destination: Destination,
     *,
-    publisher: str | None,
+    way: Way,
     timeout: float | None,  # noqa: ASYNC109 - how long to wait is the user's to say
 ) -> Made:
     """Publish the layers, make the thin image and bring it to its destination; parameters as `publish`."""
-    store = ObjectStoreSettings.load()
     async with RegistryClient(options=conversion.options) as registry:
-        found = await conversion.read(registry)
+        pinned, found = await _read(conversion, registry, way)
         thin = [build_thin_image(image, repository, layout) for image in found]
-        published = await _publish(found, repository, registry, store, publisher=publisher, timeout=timeout)
+        published = await _publish(pinned, found, repository, registry, way=way, timeout=timeout)
         return Made(published=published, images=thin, destination=await deliver(thin, destination, registry))
 
 
@@ -108,22 +109,40 @@ async def make_thin_of_published(
         return Made(published=None, images=thin, destination=await deliver(thin, destination, registry))
 
 
+async def _read(conversion: Conversion, registry: RegistryClient, way: Way) -> tuple[ImageReference, Sequence[Image]]:
+    """Return where the images are, and the images; by a digest where somebody else fetches them."""
+    if way.token is None:
+        return conversion.reference, await conversion.read(registry)
+    return await read_pinned(conversion, registry)
+
+
 async def _publish(
+    pinned: ImageReference,
     found: Sequence[Image],
     repository: RepositoryName,
     registry: RegistryClient,
-    settings: ObjectStoreSettings,
     *,
-    publisher: str | None,
+    way: Way,
     timeout: float | None,  # noqa: ASYNC109
 ) -> Published:
+    settings = None if way.token is not None else ObjectStoreSettings.load()  # what is missing is said at once
     progress, shown = choose_progress()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(ObjectStore(settings=settings))
-        api = None if publisher is None else await stack.enter_async_context(PublisherApi(url=publisher))
-        stack.enter_context(shown)
-        if api is not None:
+        api = None
+        if way.publisher is not None:
+            api = await stack.enter_async_context(PublisherApi(url=way.publisher, token=way.token))
             await _check_served(api, repository)
+        stack.enter_context(shown)
+        if api is not None and way.token is not None:
+            try:
+                asked = await ask_for_image(api, pinned, found)
+            except ImagesNotOfferedError:
+                if way.only:
+                    raise
+            else:
+                outcomes = await follow_image(api, asked, found, progress=progress, timeout=timeout)
+                return Published(repository=repository, layers=outcomes, waited=timeout is not None)
+        store = await stack.enter_async_context(ObjectStore(settings=settings or ObjectStoreSettings.load()))
         publication = Publication(
             registry=registry, store=store, publisher=api, repository=repository, progress=progress
         )

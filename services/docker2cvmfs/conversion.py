@@ -61,9 +61,12 @@ class Published:
 
     def summary(self) -> str:
         """Return what people read."""
-        sizes = [item.layer.size for item in self.layers if item.outcome is Outcome.UPLOADED]
+        moved = {Outcome.UPLOADED: "uploaded now", Outcome.FETCHED: "fetched by the publisher"}
+        sizes = [item.layer.size for item in self.layers if item.outcome in moved]
+        outcomes = {item.outcome for item in self.layers}
+        how = moved[Outcome.FETCHED if Outcome.FETCHED in outcomes else Outcome.UPLOADED]
         end = "all are published" if self.waited else "the publisher goes on by itself"
-        return f"{len(self.layers)} layers, {len(sizes)} uploaded now ({sum(sizes):,} bytes), {end}"
+        return f"{len(self.layers)} layers, {len(sizes)} {how} ({sum(sizes):,} bytes), {end}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,11 @@
 """Options that several commands have, and what is made of them."""
 
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import click
+from pydantic import SecretStr
 
 from services.common.command_line import NumberRange, bundle
 from services.common.layout import LayerLayout
@@ -19,11 +22,34 @@ __all__ = [
     "PLATFORM",
     "PUBLISHER",
     "REGISTRY",
+    "VIA",
     "WAIT",
+    "Way",
     "conversion_of",
     "need_publisher",
     "publisher_of",
+    "way_of",
 ]
+
+
+class Via(StrEnum):
+    """How layers come to the publisher."""
+
+    PUBLISHER = "publisher"
+    BUCKET = "bucket"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How layers come to the publisher, and what that takes."""
+
+    publisher: str | None
+    """URL of the publisher; None if it is not known."""
+    token: SecretStr | None
+    """What it is shown with an ask for an image; None for the bucket."""
+    only: bool
+    """Whether there is no other way where the publisher offers no images."""
+
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
 REGISTRY = bundle(
@@ -57,6 +83,12 @@ PUBLISHER = bundle(
         metavar="URL",
         help="Where the repository's publisher is [default: DOCKER2CVMFS_PUBLISHER in the environment].",
     ),
+)
+VIA = click.option(
+    "--via",
+    type=click.Choice([via.value for via in Via]),
+    help="How layers come to the publisher: it fetches the image from its registry, or finds them in the bucket "
+    "[default: publisher, where it can and DOCKER2CVMFS_TOKEN is set, or else bucket].",
 )
 WAIT = bundle(
     click.option("--no-wait", is_flag=True, help="End when the layers are uploaded; the publisher goes on by itself."),
@@ -102,3 +134,13 @@ def need_publisher(publisher: str | None, *, no_wait: bool = False) -> None:
     """Refuse to go on without a publisher where one is waited for."""
     if publisher is None and not no_wait:
         raise click.UsageError("--publisher is missing: it says when the layers are there")
+
+
+def way_of(publisher: str | None, via: str | None) -> Way:
+    """Return how layers come to the publisher, by what is given and configured."""
+    token = Docker2CvmfsSettings.load().token
+    if via != Via.PUBLISHER:
+        return Way(publisher=publisher, token=token if via is None and publisher is not None else None, only=False)
+    if publisher is None or token is None:
+        raise click.UsageError("--via publisher needs --publisher and its token, in DOCKER2CVMFS_TOKEN or _TOKEN_FILE")
+    return Way(publisher=publisher, token=token, only=True)

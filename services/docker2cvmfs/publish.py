@@ -32,6 +32,8 @@ class Outcome(StrEnum):
     """It was brought to the object store now."""
     STORED = "already uploaded"
     """It was in the object store."""
+    FETCHED = "fetched by the publisher"
+    """The publisher fetches it from the registry."""
     PUBLISHED = "already published"
     """It was in the repository."""
 

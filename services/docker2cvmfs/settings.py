@@ -1,6 +1,6 @@
 """What of the converter is set up by environment variables."""
 
-from pydantic import HttpUrl
+from pydantic import HttpUrl, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import Settings
@@ -15,3 +15,6 @@ class Docker2CvmfsSettings(Settings):
 
     publisher: HttpUrl | None = None
     """URL of the repository's publisher, `http(s)://HOST[:PORT]`, where the option `--publisher` names none."""
+    token: SecretStr | None = None
+    """The publisher's token, or a project's. With it, the publisher is asked to fetch images from their registries by
+    itself; without it, layers are brought to it through the bucket."""

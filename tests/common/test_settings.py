@@ -82,6 +82,7 @@ def test_a_missing_setting_is_named_with_its_file_variable(monkeypatch: pytest.M
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXAMPLE_WAIT", "")
     monkeypatch.setenv("EXAMPLE_SPARE_TOKEN_FILE", "")
+    monkeypatch.setenv("EXAMPLE_OF_SOMETHING_ELSE", "")
 
     assert Example.load().wait == 2.5
 

@@ -1,5 +1,6 @@
 """`make secrets`, as root and as somebody else, and how services get what it makes, or generated ones."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -8,7 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from services.converter.hints.endpoints import Endpoints
+from services.registry.reference import ImageReference
+from services.registry.settings import RegistrySettings
 from tests.compose.conftest import VARIANTS, Read
 from tests.support.compose import CHECKOUT
 
@@ -16,11 +21,18 @@ Make = Callable[..., str]
 HandOut = Callable[..., "subprocess.CompletedProcess[str]"]
 
 _SECRETS = {
+    "converter_endpoints",
+    "converter_token",
+    "docker_config",
     "event_token",
     "grafana_password",
     "minio_env",
+    "publisher_projects",
+    "registry_configuration",
+    "registry_webhook_token",
     "seaweedfs_event_token",
     "seaweedfs_users",
+    "sync_token",
     *(f"{user}_{kind}_key" for user in ("store_admin", "uploader", "agent") for kind in ("access", "secret")),
 }
 
@@ -108,9 +120,9 @@ def test_they_are_readable_to_whoever_made_them_only(make: Make, tmp_path: Path,
 
 def test_secrets_are_long_and_all_different(make: Make, tmp_path: Path) -> None:
     make()
-    values = [text for name, text in _secrets(tmp_path).items() if name.endswith(("_key", "event_token", "_password"))]
+    values = [text for name, text in _secrets(tmp_path).items() if name.endswith(("_key", "_token", "_password"))]
     independent = [text for text in values if not text.endswith("\n")]
-    assert len(set(independent)) == len(independent) == 8
+    assert len(set(independent)) == len(independent) == 11
     assert {len(text) for text in independent} == {20, 24, 40}
 
 
@@ -142,6 +154,33 @@ def test_the_stores_know_the_same_users_and_token(make: Make, tmp_path: Path) ->
         keys = {"accessKey": secrets[f"{name}_access_key"], "secretKey": secrets[f"{name}_secret_key"]}
         assert identity["credentials"] == [keys]
     assert users["uploader"]["actions"] == ["Read:other-layers", "Write:other-layers"]
+
+
+def test_publisher_converter_and_registry_know_each_other(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make()
+    secrets = _secrets(tmp_path)
+    (project,) = yaml.safe_load(secrets["publisher_projects"])
+    assert project == {"project": "converter", "token_file": "/run/secrets/converter_token", "names": ["*"]}
+
+    endpoints = asyncio.run(Endpoints(tmp_path / "secrets" / "converter_endpoints").current())
+    assert {name: endpoint.kind for name, endpoint in endpoints.items()} == {
+        "registry": "distribution",
+        "sync": "sync",
+    }
+    assert endpoints["sync"].secret.get_secret_value() == secrets["sync_token"]
+    configuration = yaml.safe_load(secrets["registry_configuration"])
+    (notified,) = configuration["notifications"]["endpoints"]
+    assert notified["url"] == "http://converter:8481/v1/hints/registry"
+    token = endpoints["registry"].secret.get_secret_value()
+    assert notified["headers"] == {"Authorization": [f"Bearer {token}"]}
+    # At a lower level the registry logs what it sends.
+    assert configuration["log"]["level"] == "warn"
+
+    monkeypatch.setenv("REGISTRY_DOCKER_CONFIG", str(tmp_path / "secrets" / "docker_config"))
+    credentials = RegistrySettings.load().options().credentials
+    assert asyncio.run(credentials.find(ImageReference.parse("registry.example.org/physics/tool:v1"))) is None
 
 
 _PUBLISHER = "publisher 10001 event_token agent_secret_key"

@@ -2,6 +2,7 @@
 
 import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,7 +68,8 @@ def test_data_are_in_named_volumes(services: dict[str, Any]) -> None:
     mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
     bound = [mount for mount in mounts if mount["type"] != "volume"]
     assert [(mount["source"], mount["target"], mount["read_only"]) for mount in bound] == [
-        (str(CHECKOUT), "/project", True)  # where secrets may be in files
+        (str(CHECKOUT / "wish-lists"), "/etc/cvmfs-thin-converter/wish-lists", True),
+        (str(CHECKOUT), "/project", True),  # where secrets may be in files
     ]
 
 
@@ -115,6 +117,8 @@ def test_services_wait_for_what_they_need(read: Read) -> None:
         "setup": "service_completed_successfully",
         "repository-create": "service_completed_successfully",
     }
+    assert waits(services["converter"]) == {**secrets, "publisher": "service_healthy"}
+    assert waits(services["registry"]) == secrets
     assert waits(services["repository"]) == {"repository-create": "service_completed_successfully"}
     assert waits(services["grafana"]) == {"prometheus": "service_healthy", **secrets}
 
@@ -142,6 +146,28 @@ def test_minio_announces_layers_to_the_publisher_by_the_webhook_that_is_set_up(r
     assert services["minio"]["environment"]["MINIO_CONFIG_ENV_FILE"] == "/run/secrets/minio_env"
     assert {mount["target"] for mount in services["minio"]["volumes"]} == {"/data", "/events", "/run/secrets"}
     assert services["publisher"]["networks"].keys() & services["minio"]["networks"].keys()
+
+
+def test_the_converter_reaches_publisher_and_registry_and_no_store(read: Read) -> None:
+    services = read(PUBLISHER_REPOSITORY="other.example.org")["services"]
+    networks = {name: set(services[name]["networks"]) for name in ("converter", "publisher", "registry", "prometheus")}
+    assert networks["converter"] & networks["publisher"] & networks["registry"] == {"registry"}
+    assert networks["converter"] & networks["prometheus"] == {"monitoring"}
+    assert "store" not in networks["converter"]
+    assert services["converter"]["environment"]["CONVERTER_PUBLISHERS"] == "other.example.org=http://publisher:8480"
+
+
+def test_registries_are_the_same_to_converter_and_publisher(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    for given, path in (("", ""), (str(tmp_path / "ca.pem"), "/etc/registry-ca.pem")):
+        document = read(REGISTRY_CA_FILE=given, REGISTRY_PLAIN_HTTP="")
+        settings = [
+            {name: value for name, value in service["environment"].items() if name.startswith("REGISTRY_")}
+            for service in (document["services"]["converter"], document["services"]["publisher"])
+        ]
+        assert settings[0] == settings[1]
+        assert (settings[0]["REGISTRY_PLAIN_HTTP"], settings[0]["REGISTRY_CA_FILE"]) == ("registry:5000", path)
+        assert document["configs"]["registry_ca"]["file"] == (given or "/dev/null")
 
 
 def test_seaweedfs_takes_the_place_of_minio(read: Read) -> None:

@@ -7,7 +7,10 @@ import pytest
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
+from services.common.settings import Settings, SettingsError
+from services.converter.settings import ConverterSettings
 from services.publisher.settings import PublisherSettings
+from services.registry.settings import RegistrySettings
 from services.setup.settings import SetupSettings
 from tests.compose.conftest import VARIANTS, Read
 from tests.support.compose import CHECKOUT
@@ -19,7 +22,7 @@ _NAMES = re.findall(r"^#?([A-Z0-9_]+)=", _EXAMPLE, re.MULTILINE)
 
 def _fixed(service: dict[str, Any]) -> set[str]:
     """Return the variables that the compose files decide, for secrets those that hold them."""
-    return {name.removesuffix("_FILE") for name in service["environment"]}
+    return {fixed for name in service["environment"] for fixed in (name, name.removesuffix("_FILE"))}
 
 
 def test_every_variable_of_the_compose_files_is_documented_with_its_default() -> None:
@@ -45,6 +48,12 @@ def test_every_setting_of_a_service_is_documented_or_decided(read: Read) -> None
         },
         **{
             name: text
+            for settings in (ConverterSettings, RegistrySettings)
+            for name, text in environment_examples(settings).items()
+            if name not in _fixed(services["converter"])
+        },
+        **{
+            name: text
             for settings in (ObjectStoreSettings, SetupSettings)
             for name, text in environment_examples(settings).items()
             if name not in _fixed(services["setup"]) or name.removeprefix("SETUP_") in {"PATIENCE", "LOG_LEVEL"}
@@ -57,15 +66,47 @@ def test_nothing_is_documented_twice_or_without_effect(read: Read) -> None:
     assert sorted(_NAMES) == sorted(set(_NAMES))
     texts = "".join((CHECKOUT / name).read_text() for name in ("docker-compose.yml", "docker/make-secrets"))
     texts += "".join((CHECKOUT / f"docker-compose.{variant}.yml").read_text() for variant in VARIANTS)
+    services = read()["services"]
     known = {
         name
         for settings in (PublisherSettings, ObjectStoreSettings, ArchiveLimits)
         for name in environment_examples(settings)
-    } - _fixed(read()["services"]["publisher"])
+    } - _fixed(services["publisher"])
+    known |= {
+        name for settings in (ConverterSettings, RegistrySettings) for name in environment_examples(settings)
+    } - _fixed(services["converter"])
     assert [name for name in _NAMES if name not in known and name not in texts and name != "COMPOSE_FILE"] == []
 
 
-@pytest.mark.parametrize("service", ["publisher", "setup", "docker2cvmfs"])
+def test_services_understand_whatever_may_be_in_the_file_of_settings(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = read()["services"]
+    for name, groups in (
+        ("publisher", (PublisherSettings, ObjectStoreSettings, ArchiveLimits, RegistrySettings)),
+        ("converter", (ConverterSettings, RegistrySettings)),
+    ):
+        with monkeypatch.context() as patch:
+            # What is given in .env first, as engines do, and then what the compose files decide.
+            for variable, value in {**_GIVEN, **services[name]["environment"]}.items():
+                patch.setenv(variable, value)
+            unknown = [_unknown(settings) for settings in groups]
+        assert unknown == [[]] * len(groups), name
+
+
+_GIVEN = dict(re.findall(r"^#?([A-Z0-9_]+)=(.*)$", _EXAMPLE, re.MULTILINE))
+
+
+def _unknown(settings: type[Settings]) -> list[str]:
+    """Say which variables the environment has that are no settings of a group."""
+    try:
+        settings.load()
+    except SettingsError as error:
+        return [problem for problem in str(error).split("; ") if "is not a setting" in problem]
+    return []
+
+
+@pytest.mark.parametrize("service", ["publisher", "converter", "setup", "docker2cvmfs"])
 def test_no_secret_is_in_an_environment(read: Read, service: str) -> None:
     environment = read()["services"][service]["environment"]
     secrets = {name: value for name, value in environment.items() if re.search(r"(KEY|TOKEN|PASSWORD)(_FILE)?$", name)}

@@ -14,6 +14,7 @@ from harness.s3 import s3_client
 from services.common.repository_name import RepositoryName
 from services.docker2cvmfs.commands import publish
 from services.docker2cvmfs.conversion import Conversion
+from services.docker2cvmfs.options import way_of
 from services.registry.client import RegistryClient
 from services.registry.errors import RegistryError
 from services.registry.platform import Platform
@@ -85,7 +86,7 @@ async def test_a_layer_that_cannot_be_had_leaves_nothing(
             options=impatient(),
         )
         with pytest.raises(RegistryError, match=rf"sha256:{digest} .*({said})"):
-            await publish(conversion, RepositoryName(REPOSITORY), publisher=None, timeout=None)
+            await publish(conversion, RepositoryName(REPOSITORY), way=way_of(None, "bucket"), timeout=None)
 
     async with s3_client(site.access) as client:
         uploads = await client.list_multipart_uploads(Bucket=site.access.bucket)

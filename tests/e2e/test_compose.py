@@ -34,12 +34,20 @@ LASTING = ("publisher", "repository", "seaweedfs")
 SECRETS = {
     "seaweedfs": {"seaweedfs_users", "seaweedfs_event_token"},
     "setup": {f"{user}_{kind}_key" for user in ("store_admin", "uploader", "agent") for kind in ("access", "secret")},
-    "publisher": {"event_token", "agent_access_key", "agent_secret_key"},
+    "publisher": {
+        *("event_token", "publisher_projects", "converter_token", "docker_config"),
+        *("agent_access_key", "agent_secret_key"),
+    },
+    "converter": {
+        *("converter_token", "converter_endpoints", "registry_webhook_token", "sync_token"),
+        "docker_config",
+    },
     "docker2cvmfs": {"uploader_access_key", "uploader_secret_key"},
+    "registry": {"registry_configuration"},
     "grafana": {"grafana_password"},
 }
 """What each service reads, and so may see."""
-OWNERS = {"seaweedfs": 10003, "grafana": 472}
+OWNERS = {"seaweedfs": 10003, "registry": 0, "grafana": 472}
 HEALTHY = {
     "secrets": "exited 0",
     "seaweedfs": "healthy",

@@ -347,8 +347,9 @@ async def test_a_push_succeeds_whatever_passes(
 ) -> None:
     content = f"{matches} {id(effect)}".encode()
     async with FaultyRegistry.before(registry.address, Fault(matches, effect)) as proxy:
-        reference = ImageReference.parse(f"{proxy.address}/layers:pushed")
-        image = await client.image(ImageReference.parse(f"{proxy.address}/layers:1"), AMD64)
+        # The same once more, so that the registry has no other tags for other tests.
+        reference = ImageReference.parse(f"{proxy.address}/layers:1")
+        image = await client.image(reference, AMD64)
         digest = await client.push_blob(reference, content)
         assert await client.push_manifest(reference, image.manifest, image.manifest_media_type) == image.manifest_digest
         pieces = [piece async for piece in client.blob(reference, digest, len(content))]

@@ -10,6 +10,7 @@ import pytest
 
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
+from services.converter.settings import ConverterSettings
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.settings import PublisherSettings
 from services.snapshotter.rpc.server import CALLS_TIMEOUT, END_TIMEOUT, LEAVE_TIMEOUT
@@ -20,6 +21,9 @@ _ALL: Final = sorted(path.name for path in _UNITS.iterdir())
 _NAMES: Final = [name for name in _ALL if name.endswith(".service")]
 _EXPOSURE: Final = 53
 """Most that `systemd-analyze security` may find, of 100: nearly all of it is what mounting and all owners need."""
+_CONVERTER: Final = "cvmfs-thin-converter.service"
+"""Which mounts nothing and owns nothing."""
+_CONVERTERS_EXPOSURE: Final = 15
 _MOUNT_NAMESPACE: Final = {
     *("BindPaths", "BindReadOnlyPaths", "ExecPaths", "ExtensionDirectories", "ExtensionImages", "InaccessiblePaths"),
     *("MountAPIVFS", "MountFlags", "MountImages", "NoExecPaths", "PrivateDevices", "PrivateIPC", "PrivateMounts"),
@@ -57,6 +61,7 @@ def test_there_is_one_for_each_side() -> None:
         "cvmfs-graphdriver.service",
         "cvmfs-snapshotter.service",
         "cvmfs-snapshotter.socket",
+        "cvmfs-thin-converter.service",
         "cvmfs-thin-publisher.service",
     ]
 
@@ -75,11 +80,12 @@ def test_what_is_wrong_would_be_found(root: Path) -> None:
 
 @pytest.mark.parametrize("name", _NAMES)
 def test_it_is_hardened(root: Path, name: str) -> None:
-    done = _analyze(root, "security", "--offline=true", f"--threshold={_EXPOSURE}", name)
+    threshold = _CONVERTERS_EXPOSURE if name == _CONVERTER else _EXPOSURE
+    done = _analyze(root, "security", "--offline=true", f"--threshold={threshold}", name)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("name", [name for name in _NAMES if name != _CONVERTER])
 def test_its_mounts_are_everybodys(name: str) -> None:
     assert {key for key, _ in _options(name)} & _MOUNT_NAMESPACE == set()
 
@@ -115,7 +121,13 @@ def test_its_secrets_are_credentials(name: str) -> None:
     )
     secrets = {
         f"{variable.name}_FILE"
-        for group in (GraphDriverSettings, SnapshotterSettings, PublisherSettings, ObjectStoreSettings)
+        for group in (
+            GraphDriverSettings,
+            SnapshotterSettings,
+            PublisherSettings,
+            ConverterSettings,
+            ObjectStoreSettings,
+        )
         for variable in variables(group)
         if variable.type == "secret"
     }
@@ -127,6 +139,7 @@ def test_state_directories_are_those_of_the_settings() -> None:
     for name, state in (
         ("cvmfs-graphdriver.service", GraphDriverSettings.model_fields["state"].default),
         ("cvmfs-snapshotter.service", SnapshotterSettings.model_fields["state"].default),
+        (_CONVERTER, ConverterSettings.model_fields["state"].default),
         ("cvmfs-thin-publisher.service", PublisherSettings.model_fields["state"].default),
     ):
         assert f"/var/lib/{dict(_options(name))['StateDirectory']}" == str(state)

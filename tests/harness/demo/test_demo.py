@@ -45,6 +45,7 @@ def test_the_circle_closes_and_leaves_nothing(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=_PATIENCE)
     assert process.returncode == 0, output
     assert output.count(": equal (") == 8
+    assert "from docker push to visible" in output
     for front_end, elsewhere in (("graphdriver", "B"), ("containerd snapshotter", "A")):
         figures = output.partition(f"changed and committed under the {front_end}:")[2]
         assert f"start of the thin image on {elsewhere}" in figures
