@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.ports import free_ports
 from harness.processes import Daemon
 
 __all__ = ["Registry"]
+
+_SENT: Final = re.compile(r'"GET /v2/\S+/(?:blobs|manifests)/\S+ HTTP/1\.1" 200 (\d+) ')
+"""What the log has for a request that was answered (Apache's combined format), and the bytes of the answer."""
 
 
 class Registry:
@@ -24,10 +28,9 @@ class Registry:
         (self._port,) = free_ports(1)
         self.directory = directory
         """What it keeps."""
+        self._log = directory / "registry.log"
         configuration = directory / "config.json"
-        self._daemon = Daemon(
-            "registry", ["docker-registry", "serve", str(configuration)], log=directory / "registry.log"
-        )
+        self._daemon = Daemon("registry", ["docker-registry", "serve", str(configuration)], log=self._log)
         self._settings: dict[str, Any] = {
             "version": "0.1",
             "log": {"level": "warn"},
@@ -67,6 +70,10 @@ class Registry:
         self.directory.mkdir(parents=True)
         self._configuration.write_text(json.dumps(self._settings))
         await self._daemon.start(self._answers)
+
+    def sent(self) -> int:
+        """Return how many bytes of blobs and manifests it has sent, by its log (blocking)."""
+        return sum(map(int, _SENT.findall(self._log.read_text())))
 
     async def close(self) -> None:
         """End it."""

@@ -12,6 +12,7 @@ from harness.bench.bucket import bucket
 from harness.bench.calls import calls
 from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
+from harness.bench.convert import convert
 from harness.bench.cri import cri
 from harness.bench.measure import Row
 from harness.bench.native import native
@@ -43,9 +44,9 @@ _DOCKER_ROWS: Final = (
     "queued",
     "calls",
     "cri",
-    "round",
 )
-_ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS)
+_CONVERTER_ROWS: Final = ("convert", "round")
+_ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS, *_CONVERTER_ROWS)
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -57,7 +58,7 @@ def _only(text: str) -> list[str]:
     return chosen
 
 
-async def _run(only: Sequence[str], runs: int) -> None:
+async def _run(only: Sequence[str], runs: int, megabytes: int) -> None:
     workspace = Sandbox.current().workspace
     directory = workspace / "disk"
     await mount_disk(workspace / "disk.img", directory)
@@ -66,6 +67,8 @@ async def _run(only: Sequence[str], runs: int) -> None:
         result += await _docker_rows(directory / "docker", only, runs)
     if not set(only).isdisjoint(_CONTAINERD_ROWS):
         result += await _containerd_rows(directory / "containerd", only, runs)
+    if not set(only).isdisjoint(_CONVERTER_ROWS):
+        result += await _converter_rows(directory / "converter", only, runs, megabytes)
     # "Docker version 26.1.5+dfsg1, build 411e817"
     docker = (await run("dockerd", "--version")).text.split()[2].rstrip(",")
     print(f"\nDocker {docker}\n\n{table(result)}\n\n{closing_note(result)}")
@@ -89,7 +92,6 @@ async def _docker_rows(directory: Path, only: Sequence[str], runs: int) -> list[
             "queued": lambda: queued(directory / "queued", rig.stratum0, runs),
             "calls": lambda: calls(directory / "calls", 3 * runs),
             "cri": lambda: cri(directory / "cri", rig.stratum0, runs),
-            "round": lambda: rounds(directory / "round", runs),
         }
         measured = await _measure(work, only)
         return [*measured, memory.peaks(rig, "peak memory, the whole run", None)]
@@ -110,6 +112,15 @@ async def _containerd_rows(directory: Path, only: Sequence[str], runs: int) -> l
         return await _measure(work, only)
 
 
+async def _converter_rows(directory: Path, only: Sequence[str], runs: int, megabytes: int) -> list[Row]:
+    directory.mkdir()
+    work: dict[str, _Work] = {
+        "convert": lambda: convert(directory / "convert", runs, rootfs=_ROOTFS, megabytes=megabytes),
+        "round": lambda: rounds(directory / "round", runs),
+    }
+    return await _measure(work, only)
+
+
 async def _measure(work: Mapping[str, _Work], only: Sequence[str]) -> list[Row]:
     result: list[Row] = []
     for name, row in work.items():
@@ -127,8 +138,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m harness.bench", description=__doc__)
     parser.add_argument("--only", type=_only, default=_ROWS, help=f"rows, by commas: {', '.join(_ROWS)}")
     parser.add_argument("--runs", type=int, default=5, help="figures that make a median")
+    parser.add_argument("--megabytes", type=int, default=1200, help="size of the image of `convert`")
     arguments = parser.parse_args()
-    asyncio.run(_run(arguments.only, arguments.runs))
+    asyncio.run(_run(arguments.only, arguments.runs, arguments.megabytes))
 
 
 if __name__ == "__main__":

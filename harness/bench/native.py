@@ -5,25 +5,21 @@ And what clients transfer of its catalogs, whatever the number of files.
 
 import asyncio
 import itertools
-import os
 import random
 import shutil
 import tarfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from harness.bench.measure import Row, Target, compare
-from harness.bench.publishing import add_file, publish_timed, verified_layer
+from harness.bench.publishing import add_file, open_repository, publish_timed, publish_tiny, verified_layer
 from harness.commands import run
 from services.common.digest import Digest
-from services.common.layout import LayerLayout, layer_tree
+from services.common.layout import layer_tree
 from services.common.repository_name import RepositoryName
-from services.repository.native.create import create_repository
-from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.footprint import START, footprint
 from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.repository import NativeRepository
@@ -185,15 +181,7 @@ class _Bench:
             return footprint(storage, root, [f"/{layer_tree(layer)}".encode()], START).size
 
     async def _publish_tiny(self, repository: NativeRepository, count: int) -> float:
-        archives = await asyncio.to_thread(lambda: [self._tiny() for _ in range(count)])
-        return await publish_timed(repository, [verified_layer(archive) for archive in archives])
-
-    def _tiny(self) -> Path:
-        archive = self._place()
-        with tarfile.open(archive, "w") as tar:
-            for number in range(3):
-                add_file(tar, f"etc/{number}", f"{archive.name} {number}\n".encode())
-        return archive
+        return await publish_tiny(repository, [self._place() for _ in range(count)])
 
     def _variant(self) -> Path:
         """Return an archive with the large one's files and one of its own."""
@@ -217,19 +205,5 @@ class _Bench:
     @asynccontextmanager
     async def _opened(self, place: Path | None = None) -> AsyncIterator[NativeRepository]:
         """Open an empty repository, its processes started."""
-        place = place or self._place()
-        storage = DirectoryStorage(place / "repository")
-        create_repository(name=_NAME, storage=storage, keys=self._keys, chosen=RepositoryFormat(), meta={})
-        with ThreadPoolExecutor(6) as threads:
-            repository = NativeRepository(
-                name=_NAME,
-                storage=storage,
-                keys=self._keys,
-                state=place / "state",
-                layout=LayerLayout.FLAT,
-                threads=threads,
-            )
-            async with repository:
-                await repository.recover(())
-                await self._publish_tiny(repository, 2 * (os.cpu_count() or 1))
-                yield repository
+        async with open_repository(place or self._place(), _NAME, self._keys) as repository:
+            yield repository

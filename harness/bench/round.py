@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import aiohttp
+
 from harness.bench.measure import Row, Target
 from harness.commands import run
 from harness.http import answers
@@ -19,8 +21,12 @@ _LIMIT: Final = 40.0
 """Milliseconds of processor time that a hundred unchanged tags may take."""
 _MEMORY: Final = 150.0
 """MB."""
+_REQUESTS: Final = 101.0
+"""That a hundred unchanged tags may take: one each, and a page of the list is a thousand."""
 _PATIENCE: Final = 900
-"""Seconds that a round may take; the first asks for everything."""
+"""Seconds that a round may take."""
+_FIRST: Final = 7200
+"""Seconds that the first may take: it asks for every image, looks what became of it, and is not measured."""
 
 _WISHES: Final = """\
 version: 2
@@ -60,13 +66,16 @@ async def rounds(directory: Path, runs: int) -> list[Row]:
     }
     await server.start(lambda: answers(f"http://{address}/requests"))
     try:
-        milliseconds, megabytes = list[float](), list[float]()
+        command = (sys.executable, "-m", "harness.bench.round_peak")
+        milliseconds, megabytes, requests = list[float](), list[float](), list[float]()
         for turn in range(runs + 1):
-            ended = await run(sys.executable, "-m", "harness.bench.round_peak", env=environment, timeout=_PATIENCE)
+            before = await _requests(address)
+            ended = await run(*command, env=environment, timeout=_PATIENCE if turn else _FIRST)
             if turn:
                 used, peak = ended.text.split()[-2:]
                 milliseconds.append(float(used) * 1000 / (_REPOSITORIES * _TAGS / 100))
                 megabytes.append(int(peak) / 1e6)
+                requests.append((await _requests(address) - before) / (_REPOSITORIES * _TAGS / 100))
     finally:
         await server.stop()
     return [
@@ -82,4 +91,18 @@ async def rounds(directory: Path, runs: int) -> list[Row]:
             samples={"converter": megabytes},
             targets=(Target(subject="converter", limit=_MEMORY),),
         ),
+        Row(
+            name="requests to a registry for a hundred unchanged tags",
+            unit="requests",
+            samples={"converter": requests},
+            targets=(Target(subject="converter", limit=_REQUESTS),),
+        ),
     ]
+
+
+async def _requests(address: str) -> int:
+    """Return how many requests the registry has had."""
+    url = f"http://{address}/requests"
+    async with aiohttp.ClientSession(raise_for_status=True) as session, session.get(url) as response:
+        counts: dict[str, int] = await response.json()
+    return sum(count for kind, count in counts.items() if kind.endswith((" manifests", " tags")))

@@ -1,6 +1,7 @@
 """The same work on many things, a few at a time."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
 from typing import Final, TypeVar
 
 from services.common.together import together
@@ -19,12 +20,8 @@ async def side_by_side(
     """Do a work for every item; the first failure ends the others, and is raised."""
     waiting = iter(items)
     async with together() as group:
-        for first in _first(waiting, workers):
+        for first in islice(waiting, workers):
             group.create_task(_each(first, waiting, work))
-
-
-def _first(items: Iterator[_Item], count: int) -> list[_Item]:
-    return [item for item, _ in zip(items, range(count), strict=False)]
 
 
 async def _each(first: _Item, others: Iterator[_Item], work: Callable[[_Item], Awaitable[object]]) -> None:
