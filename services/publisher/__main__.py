@@ -7,16 +7,15 @@ import sys
 from collections.abc import Iterator
 
 import structlog
-from aiohttp import web
 
 from services.common.allocator import limit_arenas
 from services.common.archive.limits import ArchiveLimits
 from services.common.errors import SuiteError
+from services.common.http_server import serve
 from services.common.logs import configure_logging
 from services.common.object_store.settings import ObjectStoreSettings
-from services.common.readiness import announce_ready
 from services.common.settings import render_help
-from services.publisher.factory import Publisher, build_publisher
+from services.publisher.factory import build_publisher
 from services.publisher.settings import PublisherSettings
 from services.registry.options import RegistryOptions
 from services.registry.settings import RegistrySettings
@@ -47,24 +46,9 @@ async def _serve(
         asyncio.TaskGroup() as group,
     ):
         tasks = [group.create_task(run()) for run in publisher.services]
-        await _listen(publisher, settings, stopped)
+        await serve(publisher.app, host=settings.host, port=settings.port, stopped=stopped)
         for task in tasks:
             task.cancel()
-
-
-async def _listen(publisher: Publisher, settings: PublisherSettings, stopped: asyncio.Event) -> None:
-    """Serve requests until told to stop; the ones under way are finished."""
-    runner = web.AppRunner(publisher.app, access_log=None, shutdown_timeout=5)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, settings.host, settings.port)
-        await site.start()
-        _log.info("listening", addresses=[":".join(map(str, address[:2])) for address in runner.addresses])
-        announce_ready()
-        await stopped.wait()
-        _log.info("stopping")
-    finally:
-        await runner.cleanup()
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from services.publisher.handlers.collection import CollectionHandler
 from services.publisher.handlers.consistency import ConsistencyHandler
 from services.publisher.handlers.events import EventsHandler
 from services.publisher.handlers.health import Health, HealthHandler
+from services.publisher.handlers.image_page import ImagePageHandler
 from services.publisher.handlers.images import ImagesHandler
 from services.publisher.handlers.layers import LayersHandler
 from services.publisher.handlers.page import PageHandler
@@ -51,6 +52,7 @@ def build_routes(
         directories=resources.directories,
     )
     check = ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository)
+    renderer = PageRenderer()
     handlers = (
         EventsHandler(
             token=token,
@@ -68,7 +70,8 @@ def build_routes(
             claims=work.images,
             keep=settings.keep_replaced,
         ),
-        PageHandler(status=status, journal=journal, renderer=PageRenderer()),
+        PageHandler(status=status, journal=journal, renderer=renderer),
+        ImagePageHandler(status=status, journal=journal, claims=work.images, renderer=renderer),
         CollectionHandler(token=token, collector=work.collector, journal=journal.unnamed),
         ConsistencyHandler(token=token, check=check),
         StatusHandler(token=token, status=status, gate=work.gate, sweep=work.sweep),

@@ -1,17 +1,16 @@
 """The command line."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from services.common.command_line import NumberRange, bundle, run_async, write_document
+from services.common.command_line import run_async, write_document
 from services.publisher.journal.model import LayerState
 from services.thinctl import commands, tables
-from services.thinctl.commands import Access
 from services.thinctl.exit_codes import EXIT_CODES
-from services.thinctl.settings import publisher_token, publisher_url
+from services.thinctl.image_cli import images
+from services.thinctl.options import CHANGING, READING, changer, reader, timeout_option
 
 __all__ = ["cli"]
 
@@ -24,6 +23,8 @@ Examples:
   thinctl retry --failed
   thinctl pause --reason 'a new disk' && systemctl restart nfs-server && thinctl resume
   thinctl check --json
+  thinctl images list --state failed
+  thinctl images publish quay.io/ns/tool:v1 --wait
   docker compose exec publisher thinctl status
 
 Without --publisher and THINCTL_PUBLISHER, the publisher of this machine is meant. Commands that change
@@ -32,50 +33,20 @@ settings. No option takes the token itself: everybody on the machine could read 
 
 {EXIT_CODES}"""
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
-_PUBLISHER = click.option(
-    "--publisher", metavar="URL", help="Where the publisher is  [env var: THINCTL_PUBLISHER; default: this machine's]"
-)
-_READING = bundle(_PUBLISHER, _JSON)
-_CHANGING = bundle(
-    _PUBLISHER,
-    click.option(
-        "--token-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="File that holds the publisher's token  [env var: THINCTL_TOKEN_FILE]",
-    ),
-    _JSON,
-)
-
-
-def _timeout(seconds: float) -> Callable[[Any], Any]:
-    return click.option(
-        "--timeout",
-        type=NumberRange(min=0, min_open=True),
-        default=seconds,
-        show_default=True,
-        help="Longest wait, in seconds.",
-    )
-
-
-def _reader(publisher: str | None) -> Access:
-    return Access(url=publisher_url(publisher), token=None)
-
-
-def _changer(publisher: str | None, token_file: Path | None) -> Access:
-    return Access(url=publisher_url(publisher), token=publisher_token(token_file))
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 def cli() -> None:
     """Watch and steer the publisher of a repository."""
 
 
+cli.add_command(images)
+
+
 @cli.command(epilog="Example: thinctl status --json")
-@_READING
+@READING
 def status(*, publisher: str | None, as_json: bool) -> None:
     """Show how the publisher is: what waits, what is under way, what keeps it from publishing."""
-    found = run_async(commands.status(_reader(publisher)))
+    found = run_async(commands.status(reader(publisher)))
     if as_json:
         write_document(found.model_dump(mode="json"))
     else:
@@ -95,7 +66,7 @@ def status(*, publisher: str | None, as_json: bool) -> None:
 @click.option("--digest", metavar="HEX", help="Layers whose digest begins so.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most layers to show.")
 @click.option("--all", "everything", is_flag=True, help="Show all of them.")
-@_READING
+@READING
 def list_layers(
     *,
     states: tuple[str, ...],
@@ -111,7 +82,7 @@ def list_layers(
     query = [("state", state) for state in states]
     query += [(name, value) for name, value in (("reason", reason), ("digest", digest)) if value]
     query += [("refused", "true")] if refused else []
-    layers, more = run_async(commands.layers(_reader(publisher), query, limit=None if everything else limit))
+    layers, more = run_async(commands.layers(reader(publisher), query, limit=None if everything else limit))
     if as_json:
         write_document({"layers": [layer.model_dump(mode="json") for layer in layers], "more": more})
         return
@@ -122,10 +93,10 @@ def list_layers(
 
 @cli.command(epilog="Example: thinctl show 1be7f2b886e8")
 @click.argument("digest")
-@_READING
+@READING
 def show(*, digest: str, publisher: str | None, as_json: bool) -> None:
     """Show all that is known of a layer; the first digits of its digest are enough."""
-    layer = run_async(commands.layer(_reader(publisher), digest))
+    layer = run_async(commands.layer(reader(publisher), digest))
     if as_json:
         write_document(layer.model_dump(mode="json"))
     else:
@@ -136,8 +107,8 @@ def show(*, digest: str, publisher: str | None, as_json: bool) -> None:
 @click.argument("digests", nargs=-1)
 @click.option("--failed", is_flag=True, help="Every failed layer, refused ones as well.")
 @click.option("--wait", is_flag=True, help="Wait until the named layers are published.")
-@_timeout(600)
-@_CHANGING
+@timeout_option(600)
+@CHANGING
 def retry(
     *,
     digests: tuple[str, ...],
@@ -153,7 +124,7 @@ def retry(
         raise click.UsageError("name layers, or give --failed")
     if failed and wait:
         raise click.UsageError("--wait is for layers that are named; thinctl status tells of all")
-    access = _changer(publisher, token_file)
+    access = changer(publisher, token_file)
     if failed:
         count = run_async(commands.retry_failed(access))
         if as_json:
@@ -169,11 +140,11 @@ def retry(
 
 
 @cli.command(epilog="Example: thinctl sweep")
-@_timeout(600)
-@_CHANGING
+@timeout_option(600)
+@CHANGING
 def sweep(*, timeout: float, publisher: str | None, token_file: Path | None, as_json: bool) -> None:
     """Look now for layers in the bucket that no notification announced, and wait for the end of it."""
-    found = run_async(commands.sweep(_changer(publisher, token_file), timeout=timeout))
+    found = run_async(commands.sweep(changer(publisher, token_file), timeout=timeout))
     if as_json:
         write_document({"found": found})
     else:
@@ -183,8 +154,8 @@ def sweep(*, timeout: float, publisher: str | None, token_file: Path | None, as_
 @cli.command(epilog="Example: thinctl pause --reason 'a new disk'")
 @click.option("--reason", metavar="TEXT", default="", help="What for; shown to everybody.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the end of the transaction that is under way.")
-@_timeout(7200)
-@_CHANGING
+@timeout_option(7200)
+@CHANGING
 def pause(
     *,
     reason: str,
@@ -195,7 +166,7 @@ def pause(
     as_json: bool,
 ) -> None:
     """Let nothing new be published, also after a restart, until `thinctl resume`; announcements are taken."""
-    access = _changer(publisher, token_file)
+    access = changer(publisher, token_file)
     found = run_async(commands.pause(access, reason, timeout=None if no_wait else timeout))
     if as_json:
         write_document(found.model_dump(mode="json"))
@@ -204,10 +175,10 @@ def pause(
 
 
 @cli.command(epilog="Example: thinctl resume")
-@_CHANGING
+@CHANGING
 def resume(*, publisher: str | None, token_file: Path | None, as_json: bool) -> None:
     """Let publishing go on."""
-    found = run_async(commands.resume(_changer(publisher, token_file)))
+    found = run_async(commands.resume(changer(publisher, token_file)))
     if as_json:
         write_document(found.model_dump(mode="json"))
     else:
@@ -215,10 +186,10 @@ def resume(*, publisher: str | None, token_file: Path | None, as_json: bool) -> 
 
 
 @cli.command(epilog="Example: thinctl check --json > disagreements.json")
-@_CHANGING
+@CHANGING
 def check(*, publisher: str | None, token_file: Path | None, as_json: bool) -> None:
     """Compare repository, journal and bucket, layer by layer, and say what to do where they disagree."""
-    checked = run_async(commands.check(_changer(publisher, token_file)))
+    checked = run_async(commands.check(changer(publisher, token_file)))
     if as_json:
         write_document(checked.document())
     else:

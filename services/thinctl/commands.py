@@ -28,6 +28,7 @@ from services.thinctl.tables import say
 __all__ = [
     "Access",
     "Checked",
+    "bounded",
     "check",
     "layer",
     "layers",
@@ -126,7 +127,7 @@ async def retry(access: Access, digests: Sequence[str], *, timeout: float | None
         restarted = [await api.retry(digest) for digest in wanted]
         if timeout is None:
             return restarted
-        async with _bounded(timeout, "the layers are not all published"):
+        async with bounded(timeout, "the layers are not all published"):
             for digest in wanted:
                 await api.published(digest, report=partial(_say_state, digest))
         return [await _named(api, digest) for digest in wanted]
@@ -146,7 +147,7 @@ async def sweep(access: Access, *, timeout: float) -> int:  # noqa: ASYNC109 - t
     """Have the bucket swept and wait for the end of it; return how many layers there are to work on."""
     async with access.open() as api:
         number = await api.sweep()
-        async with _bounded(timeout, "the sweep has not ended"):
+        async with bounded(timeout, "the sweep has not ended"):
             await api.wait(lambda: _swept(api, number))
         ended = (await api.status()).sweep
     if ended.error is not None:
@@ -171,7 +172,7 @@ async def pause(access: Access, reason: str, *, timeout: float | None) -> Status
         if timeout is None or paused.transaction is None:
             return paused
         say(f"paused; waiting for the end of a transaction of {len(paused.transaction.layers)} layers")
-        async with _bounded(timeout, "the transaction that was under way has not ended"):
+        async with bounded(timeout, "the transaction that was under way has not ended"):
             await api.wait(lambda: _idle(api))
         return await api.status()
 
@@ -216,7 +217,21 @@ async def _named(api: PublisherApi, digest: str) -> Layer:
 
 
 @asynccontextmanager
-async def _bounded(seconds: float, what: str) -> AsyncGenerator[None, None]:
+async def bounded(seconds: float, what: str) -> AsyncGenerator[None, None]:
+    """Bound a wait.
+
+    Parameters
+    ----------
+    seconds
+        How long it may last.
+    what
+        What has not happened if it lasts longer.
+
+    Raises
+    ------
+    PublisherTimeoutError
+        It has lasted so long.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -14,12 +14,22 @@ from services.common.digest import Digest
 from services.common.publisher_api import Disagreement, Layer, Status
 from services.common.readable import readable_size, readable_span
 
-__all__ = ["say", "show", "show_check", "show_layer", "show_layers", "show_status"]
+__all__ = [
+    "grid_of_facts",
+    "say",
+    "show",
+    "show_check",
+    "show_layer",
+    "show_layers",
+    "show_status",
+    "since",
+    "size_or_dash",
+]
 
 _WIDE: Final = 200
 """Columns where the output is no terminal: nothing is to be cut off."""
 _SHOWN_DIGESTS: Final = 20
-"""Layers that are named of each kind of disagreement."""
+"""Layers or images that are named of each kind of disagreement."""
 _COLOURS: Final[Mapping[str, str]] = {
     "published": "green",
     "failed": "red",
@@ -45,17 +55,20 @@ def say(text: str) -> None:
 
 def show_status(status: Status) -> None:
     """Show how the publisher is."""
-    grid = _grid()
+    grid = grid_of_facts()
     if status.paused is not None:
         reason = f": {status.paused.reason}" if status.paused.reason else ""
-        grid.add_row("publishing", Text(f"paused for {_since(status.paused.since)}{reason}", style="yellow"))
+        grid.add_row("publishing", Text(f"paused for {since(status.paused.since)}{reason}", style="yellow"))
     elif status.waiting_for:
         grid.add_row("publishing", Text(f"waits: {status.waiting_for}", style="yellow"))
     else:
         grid.add_row("publishing", Text("goes on", style="green"))
     grid.add_row("repository", Text(status.repository))
-    grid.add_row("layers", _counts(status))
+    grid.add_row("layers", _written(status.layers, status.refused))
     grid.add_row("oldest waiting", readable_span(status.oldest_unpublished_seconds))
+    if status.images:
+        grid.add_row("images", _written(status.images, status.refused_images))
+        grid.add_row("oldest image", readable_span(status.oldest_unpublished_image_seconds))
     grid.add_row("transaction", Text(_transaction(status)))
     grid.add_row("last sweep", Text(_sweep(status)))
     if status.trusted_until is not None:
@@ -78,9 +91,9 @@ def show_layers(layers: Iterable[Layer]) -> None:
         table.add_row(
             layer.digest[:12],
             _state(layer),
-            _size(layer.archive_size),
-            _size(layer.tree_size),
-            f"{_since(layer.updated_at)} ago",
+            size_or_dash(layer.archive_size),
+            size_or_dash(layer.tree_size),
+            f"{since(layer.updated_at)} ago",
             Text(layer.reason or ""),
         )
     show(table)
@@ -88,7 +101,7 @@ def show_layers(layers: Iterable[Layer]) -> None:
 
 def show_layer(layer: Layer) -> None:
     """Show all that is known of a layer."""
-    grid = _grid()
+    grid = grid_of_facts()
     grid.add_row("digest", layer.digest)
     grid.add_row("state", _state(layer))
     if layer.reason:
@@ -98,12 +111,12 @@ def show_layer(layer: Layer) -> None:
     grid.add_row("attempts", f"{layer.attempts} failed")
     if layer.revision is not None:
         grid.add_row("revision", str(layer.revision))
-    grid.add_row("archive", _size(layer.archive_size))
-    grid.add_row("files", _size(layer.tree_size))
+    grid.add_row("archive", size_or_dash(layer.archive_size))
+    grid.add_row("files", size_or_dash(layer.tree_size))
     for note in layer.notes:
         grid.add_row("not kept", Text(note))
-    grid.add_row("announced", f"{layer.announced_at.isoformat()} ({_since(layer.announced_at)} ago)")
-    grid.add_row("changed", f"{layer.updated_at.isoformat()} ({_since(layer.updated_at)} ago)")
+    grid.add_row("announced", f"{layer.announced_at.isoformat()} ({since(layer.announced_at)} ago)")
+    grid.add_row("changed", f"{layer.updated_at.isoformat()} ({since(layer.updated_at)} ago)")
     show(grid)
 
 
@@ -117,19 +130,21 @@ def show_check(layers: int, found: Mapping[str, Sequence[Disagreement]]) -> None
         first = items[0]
         heading = Text(f"\n{kind}: {len(items)}", style="yellow" if first.harmless else "bold red")
         show(heading, f"  {first.meaning}", f"  to do: {first.remedy}")
-        show(*(f"    {item.digest}" for item in items[:_SHOWN_DIGESTS]))
+        show(*(Text(f"    {item.image or item.digest}") for item in items[:_SHOWN_DIGESTS]))
         if len(items) > _SHOWN_DIGESTS:
             show(f"    and {len(items) - _SHOWN_DIGESTS} others; --json names all")
 
 
-def _grid() -> Table:
+def grid_of_facts() -> Table:
+    """Make a table of names and what they stand for."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     return grid
 
 
-def _size(count: int | None) -> str:
+def size_or_dash(count: int | None) -> str:
+    """Write a number of bytes, if it is known."""
     return "-" if count is None else readable_size(count)
 
 
@@ -138,10 +153,10 @@ def _state(layer: Layer) -> Text:
     return Text(state, style=_COLOURS.get(layer.state, ""))
 
 
-def _counts(status: Status) -> str:
-    counts = [f"{count} {state}" for state, count in status.layers.items() if count]
-    if status.refused:
-        counts.append(f"{status.refused} of the failed ones refused for good")
+def _written(numbers: Mapping[str, int], refused: int) -> str:
+    counts = [f"{count} {state}" for state, count in numbers.items() if count]
+    if refused:
+        counts.append(f"{refused} of the failed ones refused for good")
     return ", ".join(counts) or "none"
 
 
@@ -151,7 +166,7 @@ def _transaction(status: Status) -> str:
         return "none"
     named = ", ".join(Digest(digest).short for digest in transaction.layers[:3])
     more = f" and {len(transaction.layers) - 3} others" if len(transaction.layers) > 3 else ""  # noqa: PLR2004 - as above
-    return f"{transaction.stage} for {_since(transaction.since)}: {named}{more}, {readable_size(transaction.bytes)}"
+    return f"{transaction.stage} for {since(transaction.since)}: {named}{more}, {readable_size(transaction.bytes)}"
 
 
 def _sweep(status: Status) -> str:
@@ -159,8 +174,9 @@ def _sweep(status: Status) -> str:
     if sweep.ended_at is None:
         return "under way" if sweep.begun else "none yet"
     outcome = f"failed: {sweep.error}" if sweep.error else f"found {sweep.found}"
-    return f"{_since(sweep.ended_at)} ago, {outcome}"
+    return f"{since(sweep.ended_at)} ago, {outcome}"
 
 
-def _since(time: datetime) -> str:
+def since(time: datetime) -> str:
+    """Write how long ago something was."""
     return readable_span((datetime.now(UTC) - time).total_seconds())

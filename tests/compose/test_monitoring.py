@@ -15,6 +15,7 @@ from tests.support.compose import CHECKOUT
 
 _MONITORING = CHECKOUT / "monitoring"
 _ALERTS = (_MONITORING / "alerts.yml").read_text()
+_CONVERTER_ALERTS = (_MONITORING / "converter-alerts.yml").read_text()
 _WORKER_ALERTS = (_MONITORING / "worker-alerts.yml").read_text()
 
 
@@ -100,7 +101,7 @@ def test_prometheus_takes_the_configuration_and_the_alerts() -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    for alerts in (_ALERTS, _WORKER_ALERTS):
+    for alerts in (_ALERTS, _CONVERTER_ALERTS, _WORKER_ALERTS):
         assert f"{alerts.count('- alert:')} rules found" in ended.stdout
 
 

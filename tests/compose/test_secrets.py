@@ -170,10 +170,13 @@ def test_publisher_converter_and_registry_know_each_other(
         "sync": "sync",
     }
     assert endpoints["sync"].secret.get_secret_value() == secrets["sync_token"]
-    (notified,) = yaml.safe_load(secrets["registry_configuration"])["notifications"]["endpoints"]
+    configuration = yaml.safe_load(secrets["registry_configuration"])
+    (notified,) = configuration["notifications"]["endpoints"]
     assert notified["url"] == "http://converter:8481/v1/hints/registry"
     token = endpoints["registry"].secret.get_secret_value()
     assert notified["headers"] == {"Authorization": [f"Bearer {token}"]}
+    # At a lower level the registry logs what it sends.
+    assert configuration["log"]["level"] == "warn"
 
     monkeypatch.setenv("REGISTRY_DOCKER_CONFIG", str(tmp_path / "secrets" / "docker_config"))
     credentials = RegistrySettings.load().options().credentials

@@ -22,6 +22,7 @@ from services.publisher.settings import PublisherSettings
 from services.repository.native.commands.__main__ import cli as native_cli
 from services.snapshotter.settings import SnapshotterSettings
 from services.thinctl.cli import cli as thinctl_cli
+from services.thinctl.image_cli import images
 from services.thinctl.settings import ThinctlSettings
 
 _ROOT = Path(__file__).parents[2]
@@ -49,12 +50,17 @@ def test_commands_and_their_options_exist(program: str, cli: click.Group) -> Non
         if name == "--help":
             continue
         assert name in cli.commands, name
-        options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        command = cli.commands[name]
+        if isinstance(command, click.Group):
+            assert arguments[0] in command.commands, arguments
+            command = command.commands[arguments[0]]
+        options = {option for parameter in command.params for option in parameter.opts}
         assert {argument for argument in arguments if argument.startswith("--")} <= options, arguments
 
 
 def test_every_command_of_thinctl_is_shown() -> None:
     assert {name for name, *_ in _calls("thinctl")} >= set(thinctl_cli.commands)
+    assert {arguments[0] for name, *arguments in _calls("thinctl") if name == "images"} == set(images.commands)
 
 
 def metric_rows() -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def test_the_status_is_shown(site: Site) -> None:
     assert "3 published, 1 failed, 1 of the failed ones refused for good" in shown
     assert "transaction     none" in shown
     assert "found 4" in shown
+    assert re.search(r"^images +none *$", shown, re.MULTILINE)
 
 
 def test_layers_are_listed_and_selected(site: Site) -> None:

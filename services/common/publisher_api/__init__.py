@@ -11,6 +11,8 @@ from services.common.publisher_api.errors import (
     PublisherUnreachableError,
 )
 from services.common.publisher_api.image_model import (
+    CollectedLayer,
+    Collection,
     ImageAnswer,
     ImageCheck,
     ImageLayer,
@@ -19,6 +21,7 @@ from services.common.publisher_api.image_model import (
     ImagesChecked,
     ImageVersion,
     ImageVersions,
+    KeptLayer,
     Steps,
     UnknownImages,
 )
@@ -27,6 +30,8 @@ from services.common.publisher_api.model import CheckSummary, Disagreement, Laye
 
 __all__ = [
     "CheckSummary",
+    "CollectedLayer",
+    "Collection",
     "Disagreement",
     "ImageAnswer",
     "ImageCheck",
@@ -38,6 +43,7 @@ __all__ = [
     "ImagesApi",
     "ImagesChecked",
     "ImagesNotOfferedError",
+    "KeptLayer",
     "Layer",
     "LayerPage",
     "NotKnownError",

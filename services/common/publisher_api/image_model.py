@@ -15,6 +15,8 @@ from services.common.image_name import ImageNameField
 __all__ = [
     "CHECKED_LIMIT",
     "FOLLOWED",
+    "CollectedLayer",
+    "Collection",
     "ImageAnswer",
     "ImageCheck",
     "ImageLayer",
@@ -24,6 +26,7 @@ __all__ = [
     "ImageVersion",
     "ImageVersions",
     "ImagesChecked",
+    "KeptLayer",
     "OciDigestField",
     "Steps",
     "UnknownImages",
@@ -187,3 +190,31 @@ class ImageVersions(_Answer):
     """The versions of an image that the publisher knows."""
 
     versions: tuple[ImageVersion, ...]
+
+
+class CollectedLayer(_Answer):
+    """A layer that a collection takes out of the repository."""
+
+    digest: DigestField
+    size: int | None = None
+    """Bytes of its files, where that is known."""
+    named_last: datetime
+    """Until when an image named it."""
+
+
+class KeptLayer(_Answer):
+    """A layer that no image names, and that stays all the same."""
+
+    digest: DigestField
+    reason: str
+
+
+class Collection(_Answer):
+    """What a collection took out, or would."""
+
+    dry_run: bool
+    at: datetime
+    revision: int | None = None
+    """The revision that it made, where that is known."""
+    layers: tuple[CollectedLayer, ...]
+    kept: tuple[KeptLayer, ...] = ()

@@ -3,11 +3,14 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
+import aiohttp
+
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.publisher_api.errors import ImagesNotOfferedError, NotKnownError
 from services.common.publisher_api.image_model import (
     CHECKED_LIMIT,
+    Collection,
     ImageAnswer,
     ImagePage,
     ImageRequest,
@@ -19,6 +22,8 @@ from services.common.publisher_api.requests import Requests, body_of, parse, ref
 
 __all__ = ["ImagesApi"]
 
+_COLLECTION_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=10)
+"""A collection is answered when its transaction has ended; whoever asks bounds the wait."""
 _NOT_OFFERED: Final = frozenset({404, 405})
 
 
@@ -149,3 +154,23 @@ class ImagesApi:
         """
         answer = await self._requests.ask("GET", f"/v1/images/{name}/versions", ImageVersions)
         return answer.versions
+
+    async def collect(self, *, dry_run: bool) -> Collection:
+        """Have layers taken out that no image names any more; bound it with a time-out.
+
+        Parameters
+        ----------
+        dry_run
+            Only tell which would go.
+
+        Raises
+        ------
+        PublisherRefusedError
+            Nothing can be collected now.
+        """
+        doing, body = self._requests.doing("POST", "/v1/collection"), {"dry_run": dry_run}
+        async with self._requests.send("POST", "/v1/collection", body=body, timeout=_COLLECTION_TIMEOUT) as response:
+            content = await body_of(response)
+            if not response.ok:
+                refuse(doing, response.status, content)
+        return parse(Collection, content, doing)

@@ -116,6 +116,11 @@ class Status(_Answer):
     refused: int
     """Failed layers that are not tried again by themselves."""
     oldest_unpublished_seconds: float
+    images: dict[str, int] = Field(default_factory=dict)
+    """Number of images in each state; none of a publisher that publishes layers only."""
+    refused_images: int = 0
+    """Failed images that are not tried again by themselves."""
+    oldest_unpublished_image_seconds: float = 0
     transaction: Transaction | None
     sweep: Sweep
     trusted_until: datetime | None = None
@@ -125,9 +130,11 @@ class Status(_Answer):
 
 
 class Disagreement(_Answer):
-    """A layer about which repository, journal and bucket disagree."""
+    """A layer or an image about which repository, journal and bucket disagree."""
 
     digest: DigestField
+    image: str | None = None
+    """Name of the image whose digest it is; None for a layer."""
     kind: str
     meaning: str
     remedy: str

@@ -87,15 +87,15 @@ ADVICE: Final = {
     ),
     Disagreement.IMAGE_LAYER_GONE: Advice(
         "fetched for an image and published according to the journal, but not in the repository",
-        "POST /v1/images/NAME/retry for an image that names it fetches it again",
+        "thinctl images retry NAME for an image that names it fetches it again",
     ),
     Disagreement.IMAGE_NOT_IN_REPOSITORY: Advice(
         "an image that is published according to the journal, but not in the repository",
-        "POST /v1/images/NAME/retry publishes it again",
+        "thinctl images retry NAME publishes it again",
     ),
     Disagreement.IMAGE_OTHER: Advice(
         "an image whose documents in the repository are not those that were published",
-        "find out who writes to .metadata; POST /v1/images/NAME/retry publishes them again",
+        "find out who writes to .metadata; thinctl images retry NAME publishes them again",
     ),
     Disagreement.IMAGE_NOT_IN_JOURNAL: Advice(
         "an image in the repository that the journal does not know as published",

@@ -7,7 +7,7 @@ from services.publisher.handlers.answers import time_text
 from services.publisher.journal.image_model import ImageRecord, ImageState, VersionLayer, VersionRecord
 from services.publisher.pipeline.images.claims import ImageWork, LayerStep
 
-__all__ = ["image_document", "version_document"]
+__all__ = ["image_document", "image_layers", "version_document"]
 
 
 def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: ImageWork | None) -> dict[str, object]:
@@ -23,8 +23,7 @@ def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: Im
         How far it is, while it is worked on.
     """
     failed = record.state is ImageState.FAILED
-    whole = record.published is not None and record.published == record.shown
-    steps = {} if work is None or work.record.ask != record.ask else work.steps
+    whole = _is_whole(record)
     fetched = record.bytes_missing if whole else 0
     return {
         "name": record.name,
@@ -41,14 +40,7 @@ def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: Im
         "next_attempt": time_text(record.due) if failed and record.retryable else None,
         "attempts": record.attempts,
         "verified": record.verified,
-        "layers": [
-            {
-                "digest": layer.digest,
-                "size": layer.size,
-                "state": LayerStep.PUBLISHED if whole else steps.get(layer.digest, LayerStep.MISSING),
-            }
-            for layer in layers
-        ],
+        "layers": image_layers(record, layers, work),
         "bytes_fetched": (fetched if work is None or whole else work.fetched) or 0,
         "bytes_known": record.bytes_known or 0,
         "steps": {"resolving": record.resolving, "fetching": record.fetching, "publishing": record.publishing},
@@ -58,6 +50,22 @@ def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: Im
         "removed_at": _time(record.removed_at),
         "updated_at": time_text(record.updated_at),
     }
+
+
+def image_layers(
+    record: ImageRecord, layers: Sequence[VersionLayer], work: ImageWork | None
+) -> list[dict[str, object]]:
+    """Describe the layers of an image; the parameters are those of `image_document`."""
+    steps = {} if work is None or work.record.ask != record.ask else work.steps
+    whole = _is_whole(record)
+    return [
+        {
+            "digest": layer.digest,
+            "size": layer.size,
+            "state": LayerStep.PUBLISHED if whole else steps.get(layer.digest, LayerStep.MISSING),
+        }
+        for layer in layers
+    ]
 
 
 def version_document(version: VersionRecord) -> dict[str, object]:
@@ -73,6 +81,10 @@ def version_document(version: VersionRecord) -> dict[str, object]:
         "keep_until": _time(version.keep_until),
         "collected_at": _time(version.collected_at),
     }
+
+
+def _is_whole(record: ImageRecord) -> bool:
+    return record.published is not None and record.published == record.shown
 
 
 def _oci(digest: Digest | None) -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 from aiohttp import web
-from multidict import MultiMapping
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.common.digest import Digest
@@ -19,11 +18,10 @@ from services.common.request_body import BodyError, read_body
 from services.publisher.handlers.access import Access, Caller
 from services.publisher.handlers.answers import answer
 from services.publisher.handlers.image_document import image_document, version_document
+from services.publisher.handlers.image_selection import read_image_listing
 from services.publisher.handlers.refusal import RequestRefusedError
 from services.publisher.journal.image_model import (
     ImageRecord,
-    ImageSelection,
-    ImageState,
     ImageWish,
     VersionRecord,
 )
@@ -39,9 +37,6 @@ __all__ = ["ImagesHandler"]
 _ASK_LIMIT: Final = 128 << 10
 _CHECKED_LIMIT: Final = 1 << 20
 """Largest bodies, in bytes."""
-_PAGE: Final = 100
-_MAX_PAGE: Final = 1000
-_TEXT_LENGTH: Final = 512
 _LONGEST_KEEP: Final = 1e10
 _PLATFORM: Final = "linux/amd64"
 """What an image is wanted for where nobody says."""
@@ -112,7 +107,10 @@ class ImagesHandler:
 
     async def list(self, request: web.Request) -> web.Response:
         """Show images in the order of their names, page by page: `state`, `prefix`, `after`, `limit`."""
-        selection, after, limit = _selection(request.query)
+        try:
+            selection, after, limit = read_image_listing(request.query)
+        except InvalidValueError as error:
+            raise RequestRefusedError(400, str(error)) from None
         records = await self._images.page(selection, after=after, limit=limit)
         layers = await self._versions.layers((record.name, record.shown) for record in records if record.shown)
         documents = [
@@ -257,17 +255,3 @@ def _keep(query: Mapping[str, str], usual: float) -> float:
     if not 0 <= seconds <= _LONGEST_KEEP:
         raise RequestRefusedError(400, f"keep_seconds is a number from 0 to {_LONGEST_KEEP:.0f}")
     return seconds
-
-
-def _selection(query: MultiMapping[str]) -> tuple[ImageSelection, str, int]:
-    """Read which images a query asks for, after which one, and how many."""
-    states = [state for state in query.getall("state", []) if state]
-    prefix, after, limit = query.get("prefix", ""), query.get("after", ""), query.get("limit", str(_PAGE))
-    if not set(states) <= set(ImageState):
-        raise RequestRefusedError(400, f"state is one of {', '.join(ImageState)}")
-    if max(len(prefix), len(after)) > _TEXT_LENGTH:
-        raise RequestRefusedError(400, f"prefix and after have at most {_TEXT_LENGTH} characters")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(_MAX_PAGE)) and 1 <= int(limit) <= _MAX_PAGE):
-        raise RequestRefusedError(400, f"limit is between 1 and {_MAX_PAGE}")
-    chosen = tuple(ImageState(state) for state in dict.fromkeys(states))
-    return ImageSelection(states=chosen, prefix=prefix), after, int(limit)

@@ -1,4 +1,4 @@
-"""`/`: the page for people, what it loads, and `/live`, by which it keeps itself up to date."""
+"""`/layers`: the page of all layers, by what it keeps itself up to date, and what all pages load."""
 
 from typing import Final
 
@@ -10,10 +10,11 @@ from services.common.errors import InvalidValueError
 from services.publisher.handlers.selection import Order, read_listing
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState, Selection
-from services.publisher.page.renderer import STATIC, LayerList, PageContent, PageRenderer
+from services.publisher.page.content import LayerList, LayersContent
+from services.publisher.page.renderer import STATIC, PageRenderer
 from services.publisher.status.reader import StatusReader
 
-__all__ = ["PageHandler"]
+__all__ = ["PageHandler", "page_answer"]
 
 _LAYERS: Final = 25
 """Layers of one page."""
@@ -42,29 +43,29 @@ class PageHandler:
     def routes(self) -> list[web.RouteDef]:
         """Give the routes."""
         return [
-            web.get("/", self.page),
-            web.get("/live", self.live),
+            web.get("/layers", self.page),
+            web.get("/layers/live", self.live),
             *(web.get(f"/static/{name}", self.file) for name in _FILES),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
         """Show the whole page."""
         content = await self._content(request)
-        return _shown(self._renderer.page(content), content)
+        return page_answer(self._renderer.layers(content), status=_status_of(content))
 
     async def live(self, request: web.Request) -> web.Response:
         """Show the parts that change."""
         content = await self._content(request)
-        return _shown(self._renderer.live(content), content)
+        return page_answer(self._renderer.layers_live(content), status=_status_of(content))
 
     async def file(self, request: web.Request) -> web.FileResponse:
         """Give a file that the page loads."""
         name = request.path.removeprefix("/static/")
         return web.FileResponse(STATIC / name, headers={**_HEADERS, "Cache-Control": "no-cache"})
 
-    async def _content(self, request: web.Request) -> PageContent:
+    async def _content(self, request: web.Request) -> LayersContent:
         published = await self._last(LayerState.PUBLISHED, 1)
-        return PageContent(
+        return LayersContent(
             status=await self._status.read(),
             latest=published[0] if published else None,
             failures=await self._last(LayerState.FAILED, _FAILURES),
@@ -80,9 +81,9 @@ class PageHandler:
         try:
             listing = read_listing(query, page=_LAYERS, most=_LAYERS)
         except InvalidValueError as error:
-            return LayerList(selection=Selection(), records=(), newest="/", older=None, problem=str(error))
+            return LayerList(selection=Selection(), records=(), newest="/layers", older=None, problem=str(error))
         records = await listing.read(self._journal)
-        here = URL("/").with_query(request.query)
+        here = URL("/layers").with_query(request.query)
         older = None
         if len(records) == _LAYERS:
             older = f"{here.update_query(after=str(records[-1].moment))}#layers"
@@ -90,10 +91,15 @@ class PageHandler:
         return LayerList(selection=listing.selection, records=records, newest=newest, older=older)
 
 
-def _shown(html: str, content: PageContent) -> web.Response:
+def _status_of(content: LayersContent) -> int:
+    return 200 if content.layers.problem is None else 400
+
+
+def page_answer(html: str, *, status: int) -> web.Response:
+    """Answer with a page, or a part of one."""
     return web.Response(
         text=html,
         content_type="text/html",
-        status=200 if content.layers.problem is None else 400,
+        status=status,
         headers={**_HEADERS, "Cache-Control": "no-store"},
     )

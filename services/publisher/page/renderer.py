@@ -1,9 +1,9 @@
-"""Renders the page from its templates.
+"""Renders the pages from their templates.
 
 The templates escape whatever they are given: reasons of failures quote what uploaders wrote.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +14,17 @@ from markupsafe import Markup
 
 from services.common.digest import Digest
 from services.common.readable import readable_size, readable_span
-from services.publisher.journal.model import LayerRecord, LayerState, Selection
+from services.publisher.journal.image_model import ImageState, ImageSummary
+from services.publisher.journal.model import LayerState
+from services.publisher.page.content import ImageContent, ImagesContent, LayersContent
 from services.publisher.status.model import PublisherStatus
 
-__all__ = ["STATIC", "LayerList", "PageContent", "PageRenderer"]
+__all__ = ["STATIC", "PageRenderer"]
 
 STATIC: Final = Path(__file__).parent / "static"
 """Directory of what the page loads."""
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-_DIGEST_LENGTH: Final = 64
 
 _MEANINGS: Final[Mapping[LayerState, str]] = {
     LayerState.ANNOUNCED: "waiting",
@@ -36,34 +37,31 @@ _MEANINGS: Final[Mapping[LayerState, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerList:
-    """A page of the list of layers."""
+class _Tile:
+    """How many images are in some states, with the way to them."""
 
-    selection: Selection
-    records: Sequence[LayerRecord]
-    newest: str | None
-    """Address of the first page, unless this is it."""
-    older: str | None
-    """Address of the following page, if there may be one."""
-    problem: str | None = None
-    """What is wrong with the query, so that nothing was looked for."""
+    name: str
+    states: tuple[ImageState, ...]
+    meaning: str
 
     @property
-    def is_single(self) -> bool:
-        """Whether it is about one layer, which is shown in full."""
-        return len(self.selection.prefix) == _DIGEST_LENGTH
+    def query(self) -> str:
+        """The query that selects them."""
+        return "&".join(f"state={state}" for state in self.states)
+
+    def count(self, images: ImageSummary) -> int:
+        """Count them."""
+        return sum(images.counts[state] for state in self.states)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageContent:
-    """Everything that the page shows."""
-
-    status: PublisherStatus
-    latest: LayerRecord | None
-    """The layer that was published last."""
-    failures: Sequence[LayerRecord]
-    """The last failures."""
-    layers: LayerList
+_TILES: Final = (
+    _Tile(name="asked", states=(ImageState.ASKED,), meaning="waiting"),
+    _Tile(name="fetching", states=(ImageState.RESOLVING, ImageState.FETCHING), meaning="being fetched"),
+    _Tile(name="ready", states=(ImageState.READY, ImageState.REMOVING), meaning="for the next transaction"),
+    _Tile(name="publishing", states=(ImageState.PUBLISHING,), meaning="in the transaction"),
+    _Tile(name="published", states=(ImageState.PUBLISHED,), meaning="in the repository"),
+    _Tile(name="failed", states=(ImageState.FAILED,), meaning="with a reason"),
+)
 
 
 class PageRenderer:
@@ -85,24 +83,67 @@ class PageRenderer:
             "moment": _moment,
         }
 
-    def page(self, content: PageContent) -> str:
-        """Render the whole page."""
-        return self._render("page.html", content)
+    def layers(self, content: LayersContent) -> str:
+        """Render the whole page of layers."""
+        return self._layers("layers_page.html", content)
 
-    def live(self, content: PageContent) -> str:
-        """Render the parts of the page that change."""
-        return self._render("live.html", content)
+    def layers_live(self, content: LayersContent) -> str:
+        """Render the parts of the page of layers that change."""
+        return self._layers("layers_live.html", content)
 
-    def _render(self, template: str, content: PageContent) -> str:
-        return self._templates.get_template(template).render(
-            status=content.status,
+    def images(self, content: ImagesContent) -> str:
+        """Render the whole page of images."""
+        return self._images("images_page.html", content)
+
+    def images_live(self, content: ImagesContent) -> str:
+        """Render the parts of the page of images that change."""
+        return self._images("images_live.html", content)
+
+    def image(self, content: ImageContent) -> str:
+        """Render the whole page of an image."""
+        return self._image("image_page.html", content)
+
+    def image_live(self, content: ImageContent) -> str:
+        """Render the parts of the page of an image that change."""
+        return self._image("image.html", content)
+
+    def _layers(self, template: str, content: LayersContent) -> str:
+        return self._render(
+            template,
+            content.status,
+            view="layers",
             latest=content.latest,
             failures=content.failures,
             layers=content.layers,
             meanings=_MEANINGS,
             states=LayerState,
-            now=content.status.now,
         )
+
+    def _images(self, template: str, content: ImagesContent) -> str:
+        return self._render(
+            template,
+            content.status,
+            view="images",
+            latest=content.latest,
+            failures=content.failures,
+            images=content.images,
+            image_states=ImageState,
+            tiles=_TILES,
+        )
+
+    def _image(self, template: str, content: ImageContent) -> str:
+        return self._render(
+            template,
+            content.status,
+            view="image",
+            image=content.record,
+            layers=content.layers,
+            versions=content.versions,
+            problem=content.problem,
+        )
+
+    def _render(self, template: str, status: PublisherStatus, **values: object) -> str:
+        return self._templates.get_template(template).render(status=status, now=status.now, **values)
 
 
 def _moment(seconds: float, now: float) -> Markup:

@@ -1,4 +1,4 @@
-"""The page, as a browser shows it: both widths, both themes, no layers and ten thousand, with scripts and without."""
+"""The page of layers in a browser: both widths, both themes, none and ten thousand, with scripts and without."""
 
 import asyncio
 import re
@@ -18,26 +18,15 @@ from services.publisher.settings import PublisherSettings
 from tests.publisher.handlers.conftest import serving, settings_below
 from tests.support.chromium import Chromium, Tab
 from tests.support.notifications import ceph_event
-from tests.support.pictures import Picture
-from tests.support.publisher import REPOSITORY, TOKEN
+from tests.support.page import HOSTILE, THEMES, WIDTHS, looks_right
+from tests.support.publisher import TOKEN
 
 Client = TestClient[Any, Any]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
-_HOSTILE = "<script>document.title = 'hacked'</script>\"'><img src=x onerror=alert(1)> & so on"
 _NOW = 1_795_000_000.0
-
-_WIDTHS = (1280, 390)
-_THEMES = ("light", "dark")
-
-_OVERFLOWING = """
-[...document.querySelectorAll("body *")]
-    .filter(element => element.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
-    .filter(element => !element.closest("thead"))
-    .map(element => element.outerHTML.slice(0, 120))
-"""
 
 
 def _fill(settings: PublisherSettings) -> None:
@@ -46,7 +35,7 @@ def _fill(settings: PublisherSettings) -> None:
     for number in range(10_000):
         state, reason, again = "published", None, 0
         if number % 1000 == 3:
-            state, reason = "failed", f"refused: {_HOSTILE}"
+            state, reason = "failed", f"refused: {HOSTILE}"
         elif number % 1000 == 4:
             state, reason, again = "failed", "the store is down: " + "x" * 3000, 1
         elif number in (0, 1, 2):
@@ -95,38 +84,25 @@ async def empty(tmp_path: Path) -> AsyncIterator[Client]:
         yield client
 
 
-def _url(client: Client, path: str = "/") -> str:
+def _url(client: Client, path: str = "/layers") -> str:
     return str(client.make_url(path))
 
 
-async def _looks_right(tab: Tab, picture: Path, *, width: int, theme: str) -> None:
-    """Check what holds of every page: it fits, it is not blank, it has its theme, and its policy forbids nothing."""
-    assert await tab.value("document.documentElement.scrollWidth") == width
-    assert await tab.value(_OVERFLOWING) == []
-    shown = Picture.parse(await tab.screenshot(picture))
-    assert shown.width == width
-    assert shown.variety > 200
-    assert (min(shown.corner) > 200) == (theme == "light")
-    assert (max(shown.corner) < 60) == (theme == "dark")
-    assert await tab.value("document.title") == f"{REPOSITORY} \N{EN DASH} publisher"
-    assert tab.complaints == []
-
-
 @pytest.mark.parametrize("scripts", [True, False])
-@pytest.mark.parametrize("theme", _THEMES)
-@pytest.mark.parametrize("width", _WIDTHS)
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 async def test_ten_thousand_layers(
     full: Client, tab: Tab, tmp_path: Path, *, width: int, theme: str, scripts: bool
 ) -> None:
     await tab.show(width=width, theme=theme, scripts=scripts)
     await tab.open(_url(full))
-    await _looks_right(tab, tmp_path / "page.png", width=width, theme=theme)
+    await looks_right(tab, tmp_path / "page.png", width=width, theme=theme)
     flow = re.sub(r"\s+", " ", await tab.text(".flow"))
     assert "announced 1 waiting" in flow
     assert "published 9 977 in the repository" in flow
     assert "failed 20 10 refused, 10 retrying" in flow
     failures = await tab.text(".failures")
-    assert f"refused: {_HOSTILE}" in failures
+    assert f"refused: {HOSTILE}" in failures
     assert await tab.value("document.querySelectorAll('.failures li').length") == 6
     assert await tab.value("document.querySelectorAll('tbody tr').length") == 25
     row = re.sub(r"\s+", " ", await tab.text("tbody tr:nth-child(6)"))
@@ -138,12 +114,12 @@ async def test_ten_thousand_layers(
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-@pytest.mark.parametrize("theme", _THEMES)
-@pytest.mark.parametrize("width", _WIDTHS)
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 async def test_no_layers(empty: Client, tab: Tab, tmp_path: Path, *, width: int, theme: str, scripts: bool) -> None:
     await tab.show(width=width, theme=theme, scripts=scripts)
     await tab.open(_url(empty))
-    await _looks_right(tab, tmp_path / "page.png", width=width, theme=theme)
+    await looks_right(tab, tmp_path / "page.png", width=width, theme=theme)
     text = await tab.text()
     assert "No layer has been announced yet" in text
     assert "None is open." in text
@@ -201,19 +177,19 @@ async def test_what_is_being_selected_stays(empty: Client, tab: Tab) -> None:
 
 async def test_layers_are_filtered_by_a_form_without_scripts(full: Client, tab: Tab) -> None:
     await tab.show(width=1280, theme="light", scripts=False)
-    await tab.open(_url(full, "/?state=failed&reason=STORE+is+down"))
+    await tab.open(_url(full, "/layers?state=failed&reason=STORE+is+down"))
     assert await tab.value("document.querySelector('select[name=state]').value") == "failed"
     assert await tab.value("document.querySelector('input[name=reason]').value") == "STORE is down"
     assert await tab.value("document.querySelectorAll('tbody tr').length") == 10
     assert await tab.text("nav.pages") == ""
     digest = sha256(b"3").hexdigest()
-    await tab.open(_url(full, f"/?digest={digest}"))
+    await tab.open(_url(full, f"/layers?digest={digest}"))
     assert await tab.text("tbody code") == digest
-    assert _HOSTILE in await tab.text("tbody .reason")
+    assert HOSTILE in await tab.text("tbody .reason")
 
 
 async def test_pages_show_every_layer_once(full: Client) -> None:
-    path, found = "/?digest=0", list[str]()
+    path, found = "/layers?digest=0", list[str]()
     while path:
         html = await (await full.get(path)).text()
         body = html[html.index("<tbody>") :]
@@ -234,15 +210,20 @@ async def test_pages_show_every_layer_once(full: Client) -> None:
     ],
 )
 async def test_a_bad_query_is_told(full: Client, query: str, text: str) -> None:
-    response = await full.get(f"/?{query}")
+    response = await full.get(f"/layers?{query}")
     assert response.status == 400
     assert text in await response.text()
 
 
 async def test_what_is_shown_is_escaped(full: Client) -> None:
-    await full.post("/v1/publishing/pause", json={"reason": _HOSTILE}, headers=_BEARER)
+    await full.post("/v1/publishing/pause", json={"reason": HOSTILE}, headers=_BEARER)
     try:
-        for path in ("/", "/live", "/?state=failed", "/?reason=%22%3E%3Cscript%3Ealert(1)%3C/script%3E"):
+        for path in (
+            "/layers",
+            "/layers/live",
+            "/layers?state=failed",
+            "/layers?reason=%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
+        ):
             html = await (await full.get(path)).text()
             assert "<script>" not in html
             assert "<img src=x" not in html
@@ -252,7 +233,7 @@ async def test_what_is_shown_is_escaped(full: Client) -> None:
 
 
 async def test_nothing_but_the_pages_own_files_is_loaded(full: Client) -> None:
-    for path in ("/", "/live", "/static/page.css", "/static/page.js", "/static/icon.svg"):
+    for path in ("/layers", "/layers/live", "/static/page.css", "/static/page.js", "/static/icon.svg"):
         response = await full.get(path)
         assert response.status == 200
         assert response.headers["Content-Security-Policy"] == (
@@ -260,8 +241,8 @@ async def test_nothing_but_the_pages_own_files_is_loaded(full: Client) -> None:
             "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         )
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-    html = await (await full.get("/")).text()
-    assert not re.search(r"<style|<script>|\sstyle=|\son[a-z]+=\"|https?://(?!127)", html.replace(_HOSTILE, ""))
+    html = await (await full.get("/layers")).text()
+    assert not re.search(r"<style|<script>|\sstyle=|\son[a-z]+=\"|https?://(?!127)", html.replace(HOSTILE, ""))
 
 
 @pytest.mark.parametrize(

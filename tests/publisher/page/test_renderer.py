@@ -8,7 +8,8 @@ import pytest
 from services.common.digest import Digest
 from services.publisher.journal.image_model import ImageState, ImageSummary
 from services.publisher.journal.model import LayerRecord, LayerState, Pause, Selection, Summary
-from services.publisher.page.renderer import LayerList, PageContent, PageRenderer
+from services.publisher.page.content import LayerList, LayersContent
+from services.publisher.page.renderer import PageRenderer
 from services.publisher.pipeline.progress import Stage, SweepState, TransactionProgress
 from services.publisher.status.model import DiskSpace, PublisherStatus
 from tests.support.journal import layer_record, numbered
@@ -42,7 +43,7 @@ def _rendered(
         disks=disks or {},
     )
     layers = LayerList(selection=Selection(), records=(), newest=None, older=None)
-    html = PageRenderer().live(PageContent(status=status, latest=latest, failures=(), layers=layers))
+    html = PageRenderer().layers_live(LayersContent(status=status, latest=latest, failures=(), layers=layers))
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 

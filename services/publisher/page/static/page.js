@@ -3,7 +3,7 @@
 
 const INTERVAL = 2000; // milliseconds
 const SLOWEST = 30000;
-const PARTS = ["overview", "layers"];
+const PARTS = ["overview", "images", "image", "layers"];
 
 const freshness = document.getElementById("freshness");
 let pause = INTERVAL;
@@ -29,7 +29,7 @@ function put(html) {
 
 async function update() {
   try {
-    const answer = await fetch(`/live${location.search}`, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    const answer = await fetch(`${document.body.dataset.live}${location.search}`, { cache: "no-store", signal: AbortSignal.timeout(10000) });
     if (answer.status >= 500) throw new Error(`HTTP ${answer.status}`);
     const html = await answer.text();
     if (!isBusy()) put(html);

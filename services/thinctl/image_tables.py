@@ -1,0 +1,138 @@
+"""What people see of images."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from services.common.digest import Digest
+from services.common.publisher_api import Collection, ImageAnswer, ImageLayer, ImageVersion, Steps
+from services.common.readable import readable_size
+from services.thinctl.tables import grid_of_facts, say, show, since, size_or_dash
+
+__all__ = ["show_collection", "show_image", "show_images"]
+
+_COLOURS: Final = {"published": "green", "failed": "red", "removing": "yellow", "removed": "dim"}
+_UNDER_WAY: Final = "cyan"
+
+
+def show_images(images: Iterable[ImageAnswer]) -> None:
+    """Show images, one a line."""
+    table = _table("image", "state", "digest", "published", "checked")
+    table.add_column("reason", overflow="fold")
+    for image in images:
+        table.add_row(
+            Text(image.name),
+            _state(image),
+            _short(image.published_digest or image.digest),
+            _ago(image.published_at),
+            _ago(image.checked_at),
+            Text(image.reason or "" if image.state != "published" else ""),
+        )
+    show(table)
+
+
+def show_image(image: ImageAnswer, versions: Sequence[ImageVersion]) -> None:
+    """Show all that is known of an image."""
+    grid = grid_of_facts()
+    grid.add_row("image", Text(image.name))
+    if image.reference != image.name:
+        grid.add_row("read from", Text(image.reference))
+    grid.add_row("state", _state(image))
+    if image.reason:
+        grid.add_row("reason", Text(image.reason))
+    if image.next_attempt is not None:
+        grid.add_row("next attempt", image.next_attempt.isoformat())
+    grid.add_row("attempts", f"{image.attempts} failed")
+    grid.add_row("digest", _oci(image.digest))
+    grid.add_row("published digest", _oci(image.published_digest))
+    if image.revision is not None:
+        grid.add_row("revision", str(image.revision))
+    grid.add_row("platforms", Text(", ".join(image.platforms)))
+    if image.project is not None:
+        grid.add_row("project", Text(image.project))
+    grid.add_row("priority", str(image.priority))
+    for name, value in (image.verified or {}).items():
+        if value is not None:
+            grid.add_row(Text(f"verified {name}"), Text(str(value)))
+    grid.add_row("took", _steps(image.steps))
+    grid.add_row(
+        "layers",
+        f"{len(image.layers)}: {readable_size(image.bytes_fetched)} fetched, "
+        f"{readable_size(image.bytes_known)} in the repository before",
+    )
+    for name, time in (
+        ("asked for", image.asked_at),
+        ("checked", image.checked_at),
+        ("published", image.published_at),
+        ("removed", image.removed_at),
+        ("changed", image.updated_at),
+    ):
+        if time is not None:
+            grid.add_row(name, f"{time.isoformat()} ({since(time)} ago)")
+    show(grid)
+    _show_layers(image.layers)
+    _show_versions(versions)
+
+
+def show_collection(collection: Collection) -> None:
+    """Show what a collection took out, or would."""
+    size = readable_size(sum(layer.size or 0 for layer in collection.layers))
+    done = "would go" if collection.dry_run else "are gone"
+    show(f"{len(collection.layers)} layers, {size} of files, {done}")
+    if collection.layers:
+        table = _table("layer", "files", "named last")
+        for layer in collection.layers:
+            table.add_row(layer.digest, size_or_dash(layer.size), _ago(layer.named_last))
+        show(table)
+    for kept in collection.kept:
+        say(f"{kept.digest} stays: {kept.reason}")
+
+
+def _show_layers(layers: Sequence[ImageLayer]) -> None:
+    if not layers:
+        return
+    table = _table("layer", "state", "archive")
+    for layer in layers:
+        table.add_row(layer.digest, Text(layer.state), readable_size(layer.size))
+    show("", table)
+
+
+def _show_versions(versions: Sequence[ImageVersion]) -> None:
+    if not versions:
+        return
+    table = _table("version", "published", "replaced", "removed", "collected")
+    for version in versions:
+        times = (version.published_at, version.replaced_at, version.removed_at, version.collected_at)
+        table.add_row(_oci(version.digest), *map(_ago, times))
+    show("", table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, no_wrap=True, justify="right" if name in ("archive", "files") else "left")
+    return table
+
+
+def _state(image: ImageAnswer) -> Text:
+    return Text("refused" if image.is_refused else image.state, style=_COLOURS.get(image.state, _UNDER_WAY))
+
+
+def _steps(steps: Steps) -> str:
+    parts = (("resolving", steps.resolving), ("fetching", steps.fetching), ("publishing", steps.publishing))
+    return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in parts if seconds is not None) or "-"
+
+
+def _short(digest: str | None) -> str:
+    return "-" if digest is None else Digest(digest).short
+
+
+def _oci(digest: str | None) -> str:
+    return "-" if digest is None else Digest(digest).oci
+
+
+def _ago(time: datetime | None) -> str:
+    return "-" if time is None else f"{since(time)} ago"
