@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -128,42 +128,44 @@ Reunion = Callable[[Trio], Awaitable[None]]
 """What is done to the running container after a crash, so that it runs."""
 
 
-async def _everything_works_after(crash: Crash, node: Node, directory: Path, reunion: Reunion) -> None:
+async def _everything_works_after(crashes: Sequence[Crash], node: Node, directory: Path, reunion: Reunion) -> None:
+    """Do everything with containers that have gone through one crash after the other."""
     async with _nothing_leaks(node):
         trios = await asyncio.gather(*(Trio.make(node.engine, image) for image in (BASE, THIN)))
-        await crash(node)
+        for crash in crashes:
+            await crash(node)
+            for trio in trios:
+                await reunion(trio)
+                await trio.has_its_files()
         for number, trio in enumerate(trios):
-            await reunion(trio)
             await trio.use(directory / str(number))
 
 
-@pytest.mark.parametrize("crash", [_restart_driver, _kill_driver])
-async def test_containers_run_on_without_the_driver(plain_node: Node, crash: Crash, tmp_path: Path) -> None:
-    await _everything_works_after(crash, plain_node, tmp_path, Trio.has_survived)
+async def test_containers_run_on_without_the_driver(plain_node: Node, tmp_path: Path) -> None:
+    crashes = (_restart_driver, _kill_driver)
+    await _everything_works_after(crashes, plain_node, tmp_path, Trio.has_survived)
 
 
-@pytest.mark.parametrize("crash", [_restart_engine, _kill_engine, _kill_both, _lose_power])
-async def test_containers_end_with_the_engine_and_start_again(plain_node: Node, crash: Crash, tmp_path: Path) -> None:
-    await _everything_works_after(crash, plain_node, tmp_path, Trio.start_again)
-
-
-@pytest.mark.parametrize("crash", [_restart_engine, _kill_engine, _kill_both])
-async def test_containers_run_on_without_the_engine(live_node: Node, crash: Crash, tmp_path: Path) -> None:
-    await _everything_works_after(crash, live_node, tmp_path, Trio.has_survived)
-
-
-@pytest.mark.parametrize("crash", [_restart_driver, _kill_both, _kill_driver_beside_a_hung_client])
-async def test_containers_run_on_upon_a_repository_that_the_driver_mounted(
-    client_node: Node, crash: Crash, tmp_path: Path
+@pytest.mark.parametrize("crashes", [(_restart_engine, _kill_engine, _kill_both), (_lose_power,)])
+async def test_containers_end_with_the_engine_and_start_again(
+    plain_node: Node, crashes: Sequence[Crash], tmp_path: Path
 ) -> None:
-    await _everything_works_after(crash, client_node, tmp_path, Trio.has_survived)
+    await _everything_works_after(crashes, plain_node, tmp_path, Trio.start_again)
 
 
-@pytest.mark.parametrize("crash", [_kill_client, _kill_driver_and_client, _kill_all_three])
-async def test_containers_whose_repository_died_work_after_a_restart(
-    client_node: Node, crash: Crash, tmp_path: Path
-) -> None:
-    await _everything_works_after(crash, client_node, tmp_path, Trio.restart)
+async def test_containers_run_on_without_the_engine(live_node: Node, tmp_path: Path) -> None:
+    crashes = (_restart_engine, _kill_engine, _kill_both)
+    await _everything_works_after(crashes, live_node, tmp_path, Trio.has_survived)
+
+
+async def test_containers_run_on_upon_a_repository_that_the_driver_mounted(client_node: Node, tmp_path: Path) -> None:
+    crashes = (_restart_driver, _kill_both, _kill_driver_beside_a_hung_client)
+    await _everything_works_after(crashes, client_node, tmp_path, Trio.has_survived)
+
+
+async def test_containers_whose_repository_died_work_after_a_restart(client_node: Node, tmp_path: Path) -> None:
+    crashes = (_kill_client, _kill_driver_and_client, _kill_all_three)
+    await _everything_works_after(crashes, client_node, tmp_path, Trio.restart)
 
 
 @pytest.mark.parametrize("image", [BASE, THIN])

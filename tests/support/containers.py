@@ -15,7 +15,7 @@ __all__ = ["Trio"]
 _KEPT = "/kept"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Trio:
     """Three containers of one image, the last two with a change of their own."""
 
@@ -54,6 +54,11 @@ class Trio:
         """Restart the running one, which runs on, but not with its files."""
         assert await _pid(self.engine, self.running.id) == self.running.pid
         await self.engine.docker("restart", self.running.id)
+        self.running = Container(id=self.running.id, pid=await _pid(self.engine, self.running.id))
+
+    async def has_its_files(self) -> None:
+        """Check that the running one, whatever process it has now, shows the files that it had."""
+        assert differences(self.tree, await self._tree_of(self.running.id)) == []
 
     async def use(self, directory: Path) -> None:
         """Do everything with them, and remove them; `directory` is the caller's own and does not exist."""
@@ -65,7 +70,7 @@ class Trio:
 
     async def _use_running(self, directory: Path) -> None:
         container = self.running.id
-        assert differences(self.tree, await self._tree_of(container)) == []
+        await self.has_its_files()
         assert await self._exec(container, f"echo again >> {_KEPT}; cat {_KEPT}") == "kept\nagain"
         await self._copy(container, directory)
         await self._commit(container, "kept\nagain")
