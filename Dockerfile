@@ -63,6 +63,12 @@ RUN /make-commands /pyproject.toml /code/bin
 COPY services /code/services
 RUN python3 -m compileall -q -j 0 -s /code -p /opt/code /code/services
 
+# What worker nodes have of it: every one of them downloads it.
+FROM code AS node-code
+RUN rm -r /code/bin \
+    && cd /code/services \
+    && rm -r converter docker2cvmfs publisher repository setup thin_image thinctl
+
 
 # --- what serves the repository --------------------------------------------------------------------------------------
 
@@ -138,7 +144,7 @@ RUN --mount=type=secret,id=ca_bundle \
     # What config.json mounts.
     && install -d /cvmfs /etc/cvmfs /var/lib/cvmfs /var/lib/docker-layers /run/secrets
 COPY --from=plugin-packages /opt/suite /opt/suite
-COPY --from=code /code /opt/code
+COPY --from=node-code /code /opt/code
 
 FROM plugin-files AS plugin-config
 WORKDIR /opt/code
@@ -159,7 +165,7 @@ RUN --mount=type=secret,id=ca_bundle \
 
 FROM python AS snapshotter
 COPY --from=snapshotter-packages /opt/suite /opt/suite
-COPY --from=code /code /opt/code
+COPY --from=node-code /code /opt/code
 ENV PATH=/opt/suite/bin:$PATH \
     PYTHONPATH=/opt/code
 LABEL org.opencontainers.image.title="CVMFS thin images: snapshotter" \

@@ -34,15 +34,18 @@ async def test_a_second_publisher_is_refused(bucket: S3Access, tmp_path: Path, k
     first = PublisherProcess(tmp_path / "first", bucket, settings)
     common = getattr(first, shared)
     other = PublisherProcess(tmp_path / "second", bucket, {**settings, f"PUBLISHER_{shared.upper()}": str(common)})
-    archive = make_layer(tmp_path, "layer")
+    archive, another = make_layer(tmp_path, "layer"), make_layer(tmp_path, "another")
     async with first.running(), other.ended():
+        # By then it has put away what an earlier publisher may have left.
+        await upload(bucket, archive)
+        await first.published(archive)
         left = common / "fetched-just-now"
         left.write_bytes(b"the first one's")
         await other.refused(f"another publisher has the {shared} {common}: stop it first (process {first.daemon.pid} ")
         assert left.read_bytes() == b"the first one's"
         left.unlink()
-        await upload(bucket, archive)
-        await first.published(archive)
+        await upload(bucket, another)
+        await first.published(another)
     async with other.running():
         pass
 
