@@ -45,7 +45,7 @@ async def test_pushes_and_deletions_in_a_real_registry_are_hints(
         }
         async with (
             RegistryServer.run(tmp_path / "registry", notifications=[endpoint]) as registry,
-            RegistryClient(options=impatient()) as client,
+            RegistryClient(options=impatient(read_timeout=60.0, connect_timeout=60.0)) as client,
         ):
             await registry.push(f"oci:{tmp_path / 'image'}:v1", "physics/tool:v1", "--preserve-digests")
             assert await hints.journal.next() == hint(f"{_REGISTRY}/physics/tool:v1")

@@ -34,7 +34,7 @@ async def cosign(tmp_path_factory: pytest.TempPathFactory) -> Cosign:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def client() -> AsyncIterator[RegistryClient]:
-    async with RegistryClient(options=impatient()) as client:
+    async with RegistryClient(options=impatient(read_timeout=60.0, connect_timeout=60.0)) as client:
         yield client
 
 
@@ -66,7 +66,7 @@ async def signed(
     layout = tmp_path_factory.mktemp("layout") / "image"
     write_image(layout, (archive(member(b"file", b"signed")),), tag="1")
     await registry.push(f"oci:{layout}:1", "signed/tool:1", "--preserve-digests")
-    async with RegistryClient(options=impatient()) as client:
+    async with RegistryClient(options=impatient(read_timeout=60.0, connect_timeout=60.0)) as client:
         reference, image = await described(client, ImageReference.parse(f"{registry.address}/signed/tool:1"))
     await cosign.sign(image, "good")
     return reference, registry, cosign.key("good")
