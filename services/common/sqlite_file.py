@@ -9,14 +9,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import aiosqlite
 
 from services.common.errors import SuiteError
 from services.common.threads import to_end
 
-__all__ = ["Run", "SqliteFile", "SqliteFileError"]
+__all__ = ["Run", "SqliteFile", "SqliteFileError", "connected", "one_change"]
 
 
 class SqliteFileError(SuiteError):
@@ -28,6 +28,47 @@ class Run(Protocol):
 
     def __call__(self, statement: str, /, **parameters: object) -> Awaitable[list[sqlite3.Row]]:
         """Return its rows."""
+
+
+@asynccontextmanager
+async def connected(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> AsyncIterator[aiosqlite.Connection]:
+    """Open a file in autocommit mode, with a write-ahead log.
+
+    Parameters
+    ----------
+    synchronous
+        Whether a change is on the disk when it returns (`FULL`), or a loss of power may take the last ones back.
+
+    Raises
+    ------
+    sqlite3.Error
+        It cannot be opened.
+    """
+    async with aiosqlite.connect(path, isolation_level=None, timeout=30) as connection:
+        connection.row_factory = sqlite3.Row
+        await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        await connection.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
+        yield connection
+
+
+@asynccontextmanager
+async def one_change(connection: aiosqlite.Connection, run: Run) -> AsyncIterator[None]:
+    """Make one change of the statements that a connection, which nobody else uses meanwhile, runs: all or none.
+
+    Parameters
+    ----------
+    run
+        Runs a statement on the connection, raising what its users expect.
+    """
+    try:
+        # A cancelled caller leaves its statement to the connection's thread, and the end comes after it.
+        await to_end(run("BEGIN IMMEDIATE"))
+        yield
+        await to_end(run("COMMIT"))
+    except BaseException:
+        if connection.in_transaction:
+            await to_end(run("ROLLBACK"))
+        raise
 
 
 class SqliteFile:
@@ -74,12 +115,7 @@ class SqliteFile:
         await self._stack.aclose()
 
     async def _open(self) -> None:
-        self._connection = await self._stack.enter_async_context(
-            aiosqlite.connect(self._path, isolation_level=None, timeout=30)
-        )
-        self._connection.row_factory = sqlite3.Row
-        await self._connection.execute_fetchall("PRAGMA journal_mode = WAL")
-        await self._connection.execute_fetchall("PRAGMA synchronous = NORMAL")
+        self._connection = await self._stack.enter_async_context(connected(self._path, synchronous="NORMAL"))
         ((version,),) = await self._connection.execute_fetchall("PRAGMA user_version")
         if version > len(self._steps):
             raise SqliteFileError(
@@ -109,16 +145,8 @@ class SqliteFile:
         SqliteFileError
             It failed.
         """
-        async with self._turn:
-            try:
-                # A cancelled caller leaves its statement to the connection's thread, and the end comes after it.
-                await to_end(self._run("BEGIN IMMEDIATE"))
-                yield self._run
-                await to_end(self._run("COMMIT"))
-            except BaseException:
-                if self._connection.in_transaction:
-                    await to_end(self._run("ROLLBACK"))
-                raise
+        async with self._turn, one_change(self._connection, self._run):
+            yield self._run
 
     async def _run(self, statement: str, /, **parameters: object) -> list[sqlite3.Row]:
         try:

@@ -10,26 +10,19 @@ written from one end.
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import aiosqlite
 
-from services.common.threads import to_end
+from services.common.sqlite_file import Run, connected, one_change
 from services.publisher.errors import JournalError
 from services.publisher.journal.schema import STEPS, VERSION
 
-__all__ = ["JournalFile", "Run"]
-
-
-class Run(Protocol):
-    """Runs a statement of a transaction; `:now` is the present time."""
-
-    def __call__(self, statement: str, /, **parameters: object) -> Awaitable[list[sqlite3.Row]]:
-        """Return its rows."""
+__all__ = ["JournalFile"]
 
 
 class JournalFile:
@@ -59,10 +52,10 @@ class JournalFile:
         """
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._lasting = await self._connect("FULL")
+            self._lasting = await self._stack.enter_async_context(connected(self._path, synchronous="FULL"))
             await self._prepare()
-            self._passing = await self._connect("NORMAL")
-            self._together = await self._connect("FULL")
+            self._passing = await self._stack.enter_async_context(connected(self._path, synchronous="NORMAL"))
+            self._together = await self._stack.enter_async_context(connected(self._path, synchronous="FULL"))
         except sqlite3.Error as error:
             await self._stack.aclose()
             raise JournalError(f"the journal {self._path} cannot be opened: {error}") from error
@@ -76,15 +69,6 @@ class JournalFile:
     ) -> None:
         """Close it."""
         await self._stack.aclose()
-
-    async def _connect(self, synchronous: str) -> aiosqlite.Connection:
-        connection = await self._stack.enter_async_context(
-            aiosqlite.connect(self._path, isolation_level=None, timeout=30)
-        )
-        connection.row_factory = sqlite3.Row
-        await connection.execute_fetchall("PRAGMA journal_mode = WAL")
-        await connection.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
-        return connection
 
     async def _prepare(self) -> None:
         ((version,),) = await self._lasting.execute_fetchall("PRAGMA user_version")
@@ -114,6 +98,8 @@ class JournalFile:
     async def transaction(self) -> AsyncIterator[Run]:
         """Run several statements as one change, which is on the disk at the end of the context; all or none.
 
+        `:now` is the present time in each of them.
+
         Raises
         ------
         JournalError
@@ -124,16 +110,8 @@ class JournalFile:
         async def run(statement: str, /, **parameters: object) -> list[sqlite3.Row]:
             return await self._run(connection, statement, parameters)
 
-        async with self._turn:
-            try:
-                # A caller that is cancelled leaves its statement with the connection's thread, and the end behind it.
-                await to_end(run("BEGIN IMMEDIATE"))
-                yield run
-                await to_end(run("COMMIT"))
-            except BaseException:
-                if connection.in_transaction:
-                    await to_end(run("ROLLBACK"))
-                raise
+        async with self._turn, one_change(connection, run):
+            yield run
 
     async def _run(
         self, connection: aiosqlite.Connection, statement: str, parameters: dict[str, object]

@@ -12,7 +12,8 @@ from typing import Any
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.publisher.journal.file import JournalFile, Run
+from services.common.sqlite_file import Run
+from services.publisher.journal.file import JournalFile
 from services.publisher.journal.image_model import (
     UNDER_WAY,
     ImageRecord,

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.publisher.journal.file import JournalFile, Run
+from services.common.sqlite_file import Run
+from services.publisher.journal.file import JournalFile
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, VersionLayer, VersionRecord
 from services.publisher.journal.image_rows import VERSION_COLUMNS, images_text, version_of, version_record
 
