@@ -14,7 +14,7 @@ from services.common.publisher_api import ImageRequest, PublisherApi
 from services.converter.model import SignaturePolicy, Wish
 from services.converter.rounds.plan import Plan, Planned
 from services.converter.rounds.publishers import Publishers
-from services.converter.rounds.side_by_side import side_by_side
+from services.converter.rounds.side_by_side import failures
 from services.converter.rounds.waiting import Backoff
 from services.converter.state.model import Copy
 from services.converter.state.state import State
@@ -107,14 +107,7 @@ class Asker:
                 for copy in copies:
                     _log.info("would ask for image", image=copy.name, repository=copy.repository, digest=copy.wanted)
                 return 0
-            failures: list[Copy] = []
-
-            async def ask(copy: Copy, failures: list[Copy] = failures) -> None:
-                if not await self._ask(copy):
-                    failures.append(copy)
-
-            await side_by_side(copies, ask)
-            failed += len(failures)
+            failed += await failures(copies, self._ask)
         return failed
 
     async def _ask(self, copy: Copy) -> bool:

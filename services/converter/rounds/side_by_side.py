@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from services.common.together import together
 
-__all__ = ["WORKERS", "side_by_side"]
+__all__ = ["WORKERS", "failures", "side_by_side"]
 
 _Item = TypeVar("_Item")
 
@@ -22,6 +22,17 @@ async def side_by_side(
     async with together() as group:
         for first in islice(waiting, workers):
             group.create_task(_each(first, waiting, work))
+
+
+async def failures(items: Iterable[_Item], work: Callable[[_Item], Awaitable[bool]]) -> int:
+    """Do a work for every item as `side_by_side`; return how many of them say that it failed."""
+    outcomes: list[bool] = []
+
+    async def judged(item: _Item) -> None:
+        outcomes.append(await work(item))
+
+    await side_by_side(items, judged)
+    return outcomes.count(False)
 
 
 async def _each(first: _Item, others: Iterator[_Item], work: Callable[[_Item], Awaitable[object]]) -> None:

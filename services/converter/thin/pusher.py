@@ -7,7 +7,7 @@ import structlog
 
 from services.common.digest import Digest
 from services.common.errors import SuiteError
-from services.converter.rounds.side_by_side import side_by_side
+from services.converter.rounds.side_by_side import failures
 from services.converter.rounds.waiting import Backoff
 from services.converter.state.model import ThinRecord
 from services.converter.state.state import State
@@ -69,13 +69,7 @@ class ThinPusher:
                 for record in records:
                     _log.info("would push thin image", image=record.name, reference=record.reference)
                 return 0
-            outcomes: list[bool] = []
-
-            async def push(record: ThinRecord, outcomes: list[bool] = outcomes) -> None:
-                outcomes.append(await self._push(record))
-
-            await side_by_side(records, push)
-            failed += outcomes.count(False)
+            failed += await failures(records, self._push)
         return failed
 
     async def _push(self, record: ThinRecord) -> bool:

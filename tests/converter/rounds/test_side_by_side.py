@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from services.converter.rounds.side_by_side import side_by_side
+from services.converter.rounds.side_by_side import failures, side_by_side
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 20])
@@ -43,3 +43,11 @@ async def test_the_first_failure_ends_the_others_and_is_raised() -> None:
     with pytest.raises(ValueError, match="one"):
         await side_by_side(range(20), work, workers=4)
     assert done == []
+
+
+async def test_those_that_say_that_they_failed_are_counted() -> None:
+    async def work(item: int) -> bool:
+        await asyncio.sleep(0)
+        return item % 3 != 0
+
+    assert await failures(range(20), work) == 7
