@@ -5,18 +5,18 @@ they are about: 401 without one, 403 for the names of others.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.publisher_api.image_model import ImageRequest, ImagesChecked, OciDigestField
-from services.common.request_body import BodyError, read_body
 from services.publisher.handlers.access import Access, Caller
 from services.publisher.handlers.answers import answer
+from services.publisher.handlers.document import read_document
 from services.publisher.handlers.image_document import image_document, version_document
 from services.publisher.handlers.image_selection import read_image_listing
 from services.publisher.handlers.refusal import RequestRefusedError
@@ -40,8 +40,6 @@ _CHECKED_LIMIT: Final = 1 << 20
 _LONGEST_KEEP: Final = 1e10
 _PLATFORM: Final = "linux/amd64"
 """What an image is wanted for where nobody says."""
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class _Restore(BaseModel):
@@ -86,7 +84,7 @@ class ImagesHandler:
     async def ask(self, request: web.Request) -> web.Response:
         """Have an image published: 200 if it is already, with the digest that is named, else 202."""
         caller = await self._access.caller(request)
-        wish = self._wish(await _read(request, ImageRequest, limit=_ASK_LIMIT), caller)
+        wish = self._wish(await read_document(request, ImageRequest, limit=_ASK_LIMIT), caller)
         asked = await self._images.ask(wish)
         if not asked.done:
             self._claims.superseded(asked.record)
@@ -95,7 +93,7 @@ class ImagesHandler:
     async def checked(self, request: web.Request) -> web.Response:
         """Take note that images are what they should be; name those that are not published as they are named."""
         caller = await self._access.caller(request)
-        body = await _read(request, ImagesChecked, limit=_CHECKED_LIMIT)
+        body = await read_document(request, ImagesChecked, limit=_CHECKED_LIMIT)
         named = {ImageName(image.name): Digest(image.digest) for image in body.images}
         for name in named:
             caller.demand(name)
@@ -136,7 +134,7 @@ class ImagesHandler:
     async def restore(self, request: web.Request) -> web.Response:
         """Have a version that was replaced or removed published again, the last one where none is named."""
         name = await self._changed(request)
-        body = await _read(request, _Restore, limit=_ASK_LIMIT)
+        body = await read_document(request, _Restore, limit=_ASK_LIMIT)
         record = await self._images.get(name)
         if record is None:
             raise _unknown()
@@ -218,18 +216,6 @@ def _name(request: web.Request) -> ImageName:
         return ImageName(request.match_info["name"])
     except InvalidValueError as error:
         raise RequestRefusedError(400, str(error)) from None
-
-
-async def _read(request: web.Request, model: type[_Body], *, limit: int) -> _Body:
-    """Read a body, a document of a form."""
-    try:
-        return model.model_validate_json(await read_body(request, what="the body", limit=limit) or b"{}")
-    except BodyError as error:
-        raise RequestRefusedError(error.status, str(error)) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
-        raise RequestRefusedError(400, f"{place}: {first['msg']}") from None
 
 
 def _restorable(versions: Sequence[VersionRecord], digest: Digest | None) -> VersionRecord:

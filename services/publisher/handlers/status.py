@@ -3,10 +3,10 @@
 from typing import Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from services.common.request_body import BodyError, read_body
-from services.publisher.handlers.answers import answer, failure, time_text
+from services.publisher.handlers.answers import answer, time_text
+from services.publisher.handlers.document import read_document
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.sweep import Sweep
@@ -51,15 +51,9 @@ class StatusHandler:
     async def pause(self, request: web.Request) -> web.Response:
         """Begin nothing new, for a `reason` in the body; a transaction that is under way is finished."""
         self._token.demand(request)
-        try:
-            body = await read_body(request, what="the body", limit=_BODY_LIMIT)
-            wanted = _PauseRequest.model_validate_json(body or b"{}")
-        except BodyError as error:
-            return failure(error.status, str(error))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the body"
-            return failure(400, f'{place}: {first["msg"]}; the body is {{"reason": TEXT}} or empty')
+        wanted = await read_document(
+            request, _PauseRequest, limit=_BODY_LIMIT, form='; the body is {"reason": TEXT} or empty'
+        )
         await self._gate.close(wanted.reason.strip())
         return await self._shown()
 
