@@ -10,7 +10,15 @@ from services.publisher.journal.model import LayerState
 from services.thinctl import commands, tables
 from services.thinctl.exit_codes import EXIT_CODES
 from services.thinctl.image_cli import images
-from services.thinctl.options import CHANGING, READING, changer, reader, timeout_option
+from services.thinctl.options import (
+    CHANGING,
+    READING,
+    changer,
+    demand_names_or_failed,
+    reader,
+    show_restarted,
+    timeout_option,
+)
 
 __all__ = ["cli"]
 
@@ -120,17 +128,10 @@ def retry(
     as_json: bool,
 ) -> None:
     """Try layers again now; published ones are published again if they are not in the repository any more."""
-    if bool(digests) == failed:
-        raise click.UsageError("name layers, or give --failed")
-    if failed and wait:
-        raise click.UsageError("--wait is for layers that are named; thinctl status tells of all")
+    demand_names_or_failed(digests, failed=failed, wait=wait, things="layers")
     access = changer(publisher, token_file)
     if failed:
-        count = run_async(commands.retry_failed(access))
-        if as_json:
-            write_document({"restarted": count})
-        else:
-            tables.show(f"{count} layers are tried again")
+        show_restarted(run_async(commands.retry_failed(access)), "layers", as_json=as_json)
         return
     layers = run_async(commands.retry(access, digests, timeout=timeout if wait else None))
     if as_json:

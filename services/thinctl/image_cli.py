@@ -10,7 +10,15 @@ from services.common.command_line import NumberRange, bundle, run_async, write_d
 from services.common.publisher_api import ImageAnswer
 from services.publisher.journal.image_model import ImageState
 from services.thinctl import image_commands, image_tables, tables
-from services.thinctl.options import CHANGING, READING, changer, reader, timeout_option
+from services.thinctl.options import (
+    CHANGING,
+    READING,
+    changer,
+    demand_names_or_failed,
+    reader,
+    show_restarted,
+    timeout_option,
+)
 
 __all__ = ["images"]
 
@@ -129,19 +137,12 @@ def retry(
     as_json: bool,
 ) -> None:
     """Try images again now; published ones are published again if they are not in the repository any more."""
-    if bool(names) == failed:
-        raise click.UsageError("name images, or give --failed")
-    if failed and wait:
-        raise click.UsageError("--wait is for images that are named; thinctl status tells of all")
+    demand_names_or_failed(names, failed=failed, wait=wait, things="images")
     access = changer(publisher, token_file)
     if not failed:
         _show(run_async(image_commands.retry(access, names, timeout=timeout if wait else None)), as_json=as_json)
         return
-    count = run_async(image_commands.retry_failed(access))
-    if as_json:
-        write_document({"restarted": count})
-    else:
-        tables.show(f"{count} images are tried again")
+    show_restarted(run_async(image_commands.retry_failed(access)), "images", as_json=as_json)
 
 
 @images.command(epilog="Example: thinctl images remove quay.io/ns/tool:v1 --keep 86400 --wait")

@@ -1,16 +1,17 @@
 """Options that commands have in common, and the publisher that they mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from services.common.command_line import NumberRange, bundle
+from services.common.command_line import NumberRange, bundle, write_document
+from services.thinctl import tables
 from services.thinctl.commands import Access
 from services.thinctl.settings import publisher_token, publisher_url
 
-__all__ = ["CHANGING", "READING", "changer", "reader", "timeout_option"]
+__all__ = ["CHANGING", "READING", "changer", "demand_names_or_failed", "reader", "show_restarted", "timeout_option"]
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON document, for scripts.")
 _PUBLISHER = click.option(
@@ -45,6 +46,37 @@ def timeout_option(seconds: float) -> Callable[[Any], Any]:
         show_default=True,
         help="Longest wait, in seconds.",
     )
+
+
+def demand_names_or_failed(names: Collection[str], *, failed: bool, wait: bool, things: str) -> None:
+    """Make sure that a command to try things again says which.
+
+    Parameters
+    ----------
+    names
+        Those that are named.
+    failed, wait
+        Whether all that have failed are meant, and whether their end is to be waited for.
+    things
+        What they are.
+
+    Raises
+    ------
+    click.UsageError
+        It says neither or both, or is to wait for all.
+    """
+    if bool(names) == failed:
+        raise click.UsageError(f"name {things}, or give --failed")
+    if failed and wait:
+        raise click.UsageError(f"--wait is for {things} that are named; thinctl status tells of all")
+
+
+def show_restarted(count: int, things: str, *, as_json: bool) -> None:
+    """Tell how many things are tried again."""
+    if as_json:
+        write_document({"restarted": count})
+    else:
+        tables.show(f"{count} {things} are tried again")
 
 
 def reader(publisher: str | None) -> Access:
