@@ -1,0 +1,79 @@
+"""Trees of native repositories as clients show them, to be compared with those of directories, and changes of them."""
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.trees import Entry, Tree
+from services.repository.native.access import RepositoryAccess
+from services.repository.native.reader.entries import Entry as StoredEntry
+from services.repository.native.reader.revision import Revision
+from services.repository.native.writer.kept_catalogs import KeptCatalogs
+from services.repository.native.writer.open_catalogs import OpenCatalogs
+from services.repository.native.writer.tree_rows import TreeRows
+from tests.support.native import NATIVE_NAME, NativeSite
+
+__all__ = ["changing_rows", "read_native"]
+
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+
+@contextmanager
+def changing_rows(site: NativeSite) -> Iterator[TreeRows]:
+    """Change the newest revision, and publish what has been changed."""
+    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys)
+    kept = KeptCatalogs(storage=site.storage, compressor=access.compressor)
+    with access.changing() as previous:
+        catalogs = OpenCatalogs(storage=site.storage, compressor=access.compressor, kept=kept, root=previous.root)
+        try:
+            yield TreeRows(catalogs)
+            root = catalogs.store(previous=previous, revision=previous.revision + 1, published=previous.published + 1)
+            access.head.publish(root, previous=previous)
+        finally:
+            catalogs.close(unharmed=False)
+            kept.close()
+
+
+def read_native(revision: Revision, top: bytes) -> Tree:
+    """Read everything below a directory; the root's time is left out, since no directory has it from a layer."""
+    tree: Tree = {}
+    groups: dict[tuple[bytes, int], list[bytes]] = {}
+    for entry in revision.walk(top):
+        path = entry.path[len(top) + 1 :] or b"."
+        tree[path] = _entry(revision, entry, timed=path != b".")
+        if entry.group:
+            catalog = revision.catalog_of(entry.path.rpartition(b"/")[0]).path
+            groups.setdefault((catalog, entry.group), []).append(path)
+            assert entry.links > 1
+        elif not entry.is_directory:
+            assert entry.links == 1
+    for paths in groups.values():
+        for path in paths:
+            tree[path] = dataclasses.replace(tree[path], links=tuple(sorted(paths)))
+    return tree
+
+
+def _entry(revision: Revision, entry: StoredEntry, *, timed: bool) -> Entry:
+    return Entry(
+        kind=_KINDS[stat.S_IFMT(entry.mode)],
+        mode=stat.S_IMODE(entry.mode),
+        uid=entry.uid,
+        gid=entry.gid,
+        mtime=entry.mtime * 10**9 + entry.mtime_ns if timed else None,
+        size=entry.size if entry.is_file else None,
+        rdev=(os.major(entry.size), os.minor(entry.size)) if entry.is_device else None,
+        target=entry.target if entry.is_symlink else None,
+        sha256=hashlib.sha256(b"".join(revision.content(entry))).hexdigest() if entry.is_file else None,
+        xattrs={os.fsdecode(name): value for name, value in entry.xattrs.items()},
+    )
