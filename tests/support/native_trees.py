@@ -1,22 +1,19 @@
-"""Trees of native repositories as clients show them, to be compared with those of directories, and changes of them."""
+"""Trees of native repositories as clients show them, to be compared with those of directories (`harness/trees`)."""
 
 import dataclasses
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from harness.trees import Entry, Tree
-from services.repository.native.access import RepositoryAccess
+from services.repository.flat.configuration import read_configuration
+from services.repository.flat.singularity import generated_entries
+from services.repository.image_platforms import PlatformImage
+from services.repository.native.flat.places import flat_path
 from services.repository.native.reader.entries import Entry as StoredEntry
 from services.repository.native.reader.revision import Revision
-from services.repository.native.writer.kept_catalogs import KeptCatalogs
-from services.repository.native.writer.open_catalogs import OpenCatalogs
-from services.repository.native.writer.tree_rows import TreeRows
-from tests.support.native import NATIVE_NAME, NativeSite
 
-__all__ = ["changing_rows", "read_native"]
+__all__ = ["read_flat", "read_native"]
 
 _KINDS = {
     stat.S_IFREG: "file",
@@ -27,22 +24,6 @@ _KINDS = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
-
-
-@contextmanager
-def changing_rows(site: NativeSite) -> Iterator[TreeRows]:
-    """Change the newest revision, and publish what has been changed."""
-    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys)
-    kept = KeptCatalogs(storage=site.storage, compressor=access.compressor)
-    with access.changing() as previous:
-        catalogs = OpenCatalogs(storage=site.storage, compressor=access.compressor, kept=kept, root=previous.root)
-        try:
-            yield TreeRows(catalogs)
-            root = catalogs.store(previous=previous, revision=previous.revision + 1, published=previous.published + 1)
-            access.head.publish(root, previous=previous)
-        finally:
-            catalogs.close(unharmed=False)
-            kept.close()
 
 
 def read_native(revision: Revision, top: bytes) -> Tree:
@@ -61,6 +42,15 @@ def read_native(revision: Revision, top: bytes) -> Tree:
     for paths in groups.values():
         for path in paths:
             tree[path] = dataclasses.replace(tree[path], links=tuple(sorted(paths)))
+    return tree
+
+
+def read_flat(revision: Revision, image: PlatformImage) -> Tree:
+    """Read a flat image without the entries that have been generated for it."""
+    tree = read_native(revision, flat_path(image.config_digest))
+    for entry in generated_entries(read_configuration(image.config)):
+        if entry.path in tree and tree[entry.path].mtime == entry.mtime * 10**9:
+            del tree[entry.path]
     return tree
 
 

@@ -148,8 +148,8 @@ class CopyRecords:
         """Return the copies that are not wished any more, or whose registries say that they are gone."""
         rows = await self._file.run(
             """
-            SELECT name, repository, wish, dropped, dropped_why, dropped_after, missing, missing_since, missing_last,
-                gone_after
+            SELECT name, repository, emptied, wish, dropped, dropped_why, dropped_after, missing, missing_since,
+                missing_last, gone_after
             FROM copies JOIN images USING (name) WHERE dropped IS NOT NULL OR missing > 0 ORDER BY name, repository
             """
         )
@@ -157,7 +157,8 @@ class CopyRecords:
             Removable(
                 name=ImageName(row["name"]),
                 repository=RepositoryName(row["repository"]),
-                **{field: row[field] for field in row.keys()[2:]},
+                emptied=bool(row["emptied"]),
+                **{field: row[field] for field in row.keys()[3:]},
             )
             for row in rows
         ]

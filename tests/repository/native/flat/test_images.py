@@ -1,6 +1,5 @@
 """Flat images as a publisher puts them into a native repository: with the image, once, the same everywhere."""
 
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,17 +10,19 @@ from services.common.digest import Digest
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
-from services.repository.native.flat.places import FLAT_DIRECTORY, flat_path
+from services.repository.native.flat.places import flat_path
 from services.repository.native.reader.catalog import CatalogReference
 from services.repository.native.records import EntryFlag
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.writer.pool import TRAY_SIZE
+from services.repository.native.writer.tree_rows import TreeRows
 from services.repository.outputs import FlatOutput, ImageOutputs
 from tests.support.images import change, image_of_layers
 from tests.support.native import NativeSite, tar_archive
-from tests.support.native_trees import changing_rows, read_native
+from tests.support.native_trees import read_flat, read_native
 from tests.support.tars import archive, member, pax
 
+_SHELVES = b"/.flat"
 _FLAT = ImageOutputs(flat=FlatOutput())
 _OPEN = ImageOutputs(flat=FlatOutput(others_read=True))
 _CAPABILITY = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
@@ -68,7 +69,7 @@ async def test_a_flat_image_is_in_the_revision_of_its_image(site: NativeSite, tm
         revision = await change(repository, layers=layers, put=[image])
     assert site.revision() == revision
     with site.newest() as newest:
-        tree = read_native(newest, flat_path(_config(image)))
+        tree = read_flat(newest, platform_images(image)[0])
         assert {path: (oct(entry.mode), entry.uid) for path, entry in tree.items()} == {
             b".": ("0o755", 0),
             b"bin": ("0o755", 0),
@@ -79,7 +80,7 @@ async def test_a_flat_image_is_in_the_revision_of_its_image(site: NativeSite, tm
             b"etc/hostname": ("0o640", 1000),
         }
         assert tree[b"bin/ping"].xattrs == {"security.capability": _CAPABILITY}
-        assert [entry.name for entry in newest.list(FLAT_DIRECTORY)] == [_config(image)[:2].encode()]
+        assert [entry.name for entry in newest.list(_SHELVES)] == [_config(image)[:2].encode()]
     assert site.problems() == []
 
 
@@ -91,7 +92,7 @@ async def test_everybody_may_read_it_if_that_is_asked_for(site: NativeSite, tmp_
         await change(repository, put=[_image(layers, _OPEN)])
         assert _catalog(site, _image(layers)) != before
         with site.newest() as newest:
-            tree = read_native(newest, flat_path(_config(_image(layers))))
+            tree = read_flat(newest, platform_images(_image(layers))[0])
         assert {path: oct(entry.mode) for path, entry in tree.items()} == {
             b".": "0o755",
             b"bin": "0o755",
@@ -152,7 +153,7 @@ async def test_large_files_keep_their_parts_and_hard_links_are_counted_anew(site
     async with site.opened() as repository:
         await change(repository, layers=[base, top], put=[image])
     with site.newest() as newest:
-        tree = read_native(newest, flat_path(_config(image)))
+        tree = read_flat(newest, platform_images(image)[0])
         file = newest.stat(flat_path(_config(image)) + b"/d/large")
         assert file is not None
         assert EntryFlag.CHUNKED in file.flags
@@ -168,16 +169,44 @@ async def test_names_that_cvmfs_gives_a_meaning_to_are_left_out(site: NativeSite
     async with site.opened() as repository:
         await change(repository, layers=[layer], put=[image])
     with site.newest() as newest:
-        tree = read_native(newest, flat_path(_config(image)))
+        tree = read_flat(newest, platform_images(image)[0])
     assert sorted(tree) == [b".", b"a", b"a/b"]
 
 
-async def test_an_image_without_layers_is_an_empty_directory(site: NativeSite) -> None:
+async def test_an_image_without_layers_has_what_is_generated(site: NativeSite) -> None:
     image = _image([])
     async with site.opened() as repository:
         await change(repository, put=[image])
     with site.newest() as newest:
-        assert [stat.S_ISDIR(entry.mode) for entry in newest.walk(flat_path(_config(image)))] == [True]
+        assert read_flat(newest, platform_images(image)[0]).keys() == {b"."}
+    assert site.problems() == []
+
+
+async def test_what_is_generated_respects_what_the_image_has(site: NativeSite, tmp_path: Path) -> None:
+    layer = _layer(
+        tmp_path,
+        member(b".singularity.d/", typeflag=b"5", mode=0o711, mtime=5),
+        member(b".singularity.d/kept", b"kept"),
+        member(b".singularity.d/runscript", b"replaced"),
+        member(b"etc", typeflag=b"2", link=b"usr/etc"),
+        member(b"tmp", b"a file"),
+        member(b"usr/etc/hosts", b"hosts"),
+    )
+    image = image_of_layers("quay.io/ns/tool:v1", ("amd64", [layer]), outputs=_FLAT, config={"Cmd": ["/bin/tool"]})
+    async with site.opened() as repository:
+        await change(repository, layers=[layer], put=[image])
+    with site.newest() as newest:
+        tree = read_native(newest, flat_path(_config(image)))
+        script = newest.stat(flat_path(_config(image)) + b"/.singularity.d/runscript")
+        assert script is not None
+        assert b"'/bin/tool'" in b"".join(newest.content(script))
+        assert newest.catalog_of(flat_path(_config(image)) + b"/.singularity.d").path == flat_path(_config(image))
+    assert (tree[b".singularity.d"].mode, tree[b".singularity.d/kept"].size) == (0o711, 4)
+    assert tree[b"etc"].target == b"usr/etc"
+    assert (tree[b"tmp"].kind, tree[b"var/tmp"].mode) == ("file", 0o1777)
+    created = 1714979289  # of the configuration
+    assert {entry.mtime for path, entry in tree.items() if path.startswith(b".singularity.d/env/")} == {created * 10**9}
+    assert b"etc/resolv.conf" not in tree
     assert site.problems() == []
 
 
@@ -204,14 +233,14 @@ async def test_a_layer_that_is_not_there_is_told_and_nothing_is_changed(site: Na
             await transaction.publish()
         assert await repository.list_images() == []
     with site.newest() as newest:
-        assert newest.stat(FLAT_DIRECTORY) is None
+        assert newest.stat(_SHELVES) is None
     assert site.problems() == []
 
 
 async def test_what_is_in_the_way_of_flat_images_is_told(site: NativeSite, tmp_path: Path) -> None:
     layer = _base(tmp_path)
-    with changing_rows(site) as rows:
-        rows.put_symlink(FLAT_DIRECTORY, b"elsewhere")
+    with site.changing() as catalogs:
+        TreeRows(catalogs).put_symlink(_SHELVES, b"elsewhere")
     async with site.opened() as repository:
         await change(repository, layers=[layer])
         async with repository.transaction("token") as transaction:
@@ -232,5 +261,5 @@ async def test_a_flat_image_is_taken_out_by_its_configuration(site: NativeSite, 
             await transaction.publish()
     with site.newest() as newest:
         assert newest.stat(flat_path(_config(image))) is None
-        assert list(newest.list(FLAT_DIRECTORY + b"/" + _config(image)[:2].encode())) == []
+        assert list(newest.list(_SHELVES + b"/" + _config(image)[:2].encode())) == []
     assert site.problems() == []

@@ -14,13 +14,12 @@ from services.common.archive.model import LayerArchive
 from services.common.archive.nametree import Directory
 from services.repository.image_platforms import platform_images
 from services.repository.native.flat import catalogs
-from services.repository.native.flat.places import flat_path
 from services.repository.native.writer.cuts import choose_cuts
 from services.repository.outputs import FlatOutput, ImageOutputs
 from tests.support.images import change, image_of_layers
 from tests.support.layer_stacks import by_overlay, stacks
 from tests.support.native import NativeSite, tar_archive
-from tests.support.native_trees import read_native
+from tests.support.native_trees import read_flat
 
 _FLAT = ImageOutputs(flat=FlatOutput())
 
@@ -62,7 +61,7 @@ def test_any_stack_is_what_overlayfs_shows(
         repository = runner.run(opened.__aenter__())
         published: set[str] = set()
 
-        @settings(max_examples=20, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=15, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
         @given(stacks())
         def check(archives: list[bytes]) -> None:
             directory = tmp_path_factory.mktemp("stack")
@@ -78,7 +77,7 @@ def test_any_stack_is_what_overlayfs_shows(
             published.update(new)
             (platform,) = platform_images(image)
             with site.newest() as revision:
-                return read_native(revision, flat_path(platform.config_digest))
+                return read_flat(revision, platform)
 
         check()
         runner.run(opened.__aexit__(None, None, None))

@@ -1,7 +1,8 @@
 """Generated trees in a native repository: what is put is what readers see, and all that catalogs count is right."""
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,11 +12,16 @@ from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.reader.entries import Entry
 from services.repository.native.writer.tree_rows import TreeRows
 from tests.support.native import NativeSite
-from tests.support.native_trees import changing_rows
+
+
+@contextmanager
+def _changing(site: NativeSite) -> Iterator[TreeRows]:
+    with site.changing() as catalogs:
+        yield TreeRows(catalogs)
 
 
 def test_what_is_put_is_what_readers_see(site: NativeSite) -> None:
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.put_directory(b"/a/b", mode=0o1750, uid=1, gid=2, mtime=3)
         rows.put_file(b"/a/b/file", b"content", mode=0o600, uid=4, gid=5, mtime=6)
         rows.put_symlink(b"/a/link", b"b/file", uid=7, gid=8, mtime=9)
@@ -51,7 +57,7 @@ def test_what_is_there_as_it_is_to_be_is_not_written_anew(site: NativeSite) -> N
 
     catalogs = []
     for _ in range(2):
-        with changing_rows(site) as rows:
+        with _changing(site) as rows:
             put(rows)
         with site.newest() as revision:
             catalogs.append(revision.catalog_of(b"/c").hash)
@@ -59,9 +65,9 @@ def test_what_is_there_as_it_is_to_be_is_not_written_anew(site: NativeSite) -> N
 
 
 def test_a_directory_with_entries_becomes_a_catalog_of_its_own(site: NativeSite) -> None:
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.put_file(b"/d/e/file", b"1")
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.make_catalog(b"/d")
         rows.make_catalog(b"/d/e")
     with site.newest() as revision:
@@ -71,9 +77,9 @@ def test_a_directory_with_entries_becomes_a_catalog_of_its_own(site: NativeSite)
 
 
 def test_a_catalog_that_others_have_below_stays_where_it_is(site: NativeSite) -> None:
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.make_catalog(b"/d/e")
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.make_catalog(b"/d")
     with site.newest() as revision:
         assert revision.catalog_of(b"/d").path == b""
@@ -81,12 +87,12 @@ def test_a_catalog_that_others_have_below_stays_where_it_is(site: NativeSite) ->
 
 
 def test_a_tree_goes_with_the_catalogs_in_it_published_or_not(site: NativeSite) -> None:
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.put_file(b"/t/plain/file", b"1")
         rows.make_catalog(b"/t/plain/old")
         rows.put_file(b"/t/plain/old/file", b"2")
         rows.put_file(b"/stays", b"3")
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.make_catalog(b"/t/plain/old/deeper")
         rows.put_file(b"/t/plain/old/deeper/file", b"4")
         rows.make_catalog(b"/t/new")
@@ -101,11 +107,11 @@ def test_a_tree_goes_with_the_catalogs_in_it_published_or_not(site: NativeSite) 
 
 
 def test_empty_directories_go_up_to_one_that_is_not(site: NativeSite) -> None:
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.put_symlink(b"/p/q/r/link", b"x")
         rows.make_catalog(b"/p/q")
         rows.put_symlink(b"/p/other", b"x")
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.remove(b"/p/q/r/link")
         rows.prune(b"/p/q/r")
     with site.newest() as revision:
@@ -127,7 +133,7 @@ def test_empty_directories_go_up_to_one_that_is_not(site: NativeSite) -> None:
 def test_what_is_of_another_kind_is_not_replaced(
     site: NativeSite, change: Callable[[TreeRows], None], says: str
 ) -> None:
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.put_directory(b"/dir")
         rows.put_file(b"/file", b"1")
         rows.put_symlink(b"/link", b"dir")
@@ -160,17 +166,17 @@ def _kind(entry: Entry) -> str:
     return "directory" if entry.is_directory else "link" if entry.is_symlink else "file"
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(transactions=st.lists(_STEPS, min_size=2, max_size=2))
 def test_any_changes_leave_a_repository_that_is_right(
     site: NativeSite, transactions: list[list[tuple[str, bytes]]]
 ) -> None:
-    with changing_rows(site) as rows:
+    with _changing(site) as rows:
         rows.remove(b"/t")
         rows.make_directory(b"/t")
     model = {b"/t": "directory"}
     for steps in transactions:
-        with changing_rows(site) as rows:
+        with _changing(site) as rows:
             for kind, path in steps:
                 if not _apply(model, kind, path):
                     continue
