@@ -15,12 +15,14 @@ from services.common.archive.nametree import Directory
 from services.common.layout import CATALOG_MARKER
 from services.repository.native.flat.layer_rows import LayerRows, PathHash
 from services.repository.native.flat.overlay_xattrs import is_opaque
-from services.repository.native.writer.rows import Row
+from services.repository.native.writer.rows import DirectoryRow, Row
 
 __all__ = ["MergedTree", "merge"]
 
 _DROPPED: Final = frozenset((CATALOG_MARKER.encode(), b".cvmfsdirtab", b".cvmfsautocatalog"))
 _TYPE: Final = 0o170000
+_NO_LAYERS: Final = DirectoryRow(mode=stat.S_IFDIR | 0o755, uid=0, gid=0, mtime=0, mtimens=0, links=2).row(b"", 0)
+"""The root of an image that has none."""
 
 
 class MergedTree:
@@ -60,7 +62,7 @@ def merge(layers: LayerRows, roots: Sequence[Row]) -> MergedTree:
         The rows of their roots, those of the base layer first.
     """
     tree = MergedTree()
-    top, *below = reversed(roots)
+    top, *below = reversed(roots) if roots else (_NO_LAYERS,)
     root = _Merging(b"", top)
     opaque = is_opaque(top)
     for row in below:

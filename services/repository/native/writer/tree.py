@@ -5,6 +5,7 @@
     /                        the root catalog: `.layers`, its subdirectories, and (layout flat) the links
     /.layers/XX              a catalog each, so that what a publish rewrites does not grow with the number of layers
     /.layers/XX/DIGEST       a layer's home, a catalog each
+    /.flat                   flat images, a catalog, and more of them (`flat/places`)
     /.metadata               the documents of images, a catalog, and more of them where there are many (`image_rows`)
     /.multiarch, /REGISTRY   the names of flat images (`public_names`)
 
@@ -24,6 +25,7 @@ from services.repository.errors import ImageAdditionError, LayerAdditionError
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer
+from services.repository.native.flat.places import FlatPlaces
 from services.repository.native.records import ContentHash, EntryFlag
 from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.catalog import NestedCatalog
@@ -99,6 +101,8 @@ class TreeUpdate:
         self._catalogs = OpenCatalogs(storage=tree.storage, compressor=tree.compressor, kept=tree.catalogs, root=root)
         self.images = ImageRows(self._catalogs, tree.objects)
         """The documents of the images of the revision."""
+        self.flats = FlatPlaces(self._catalogs)
+        """Its flat images."""
         self.names = PublicNames(self._catalogs)
         """The names of its flat images."""
 
@@ -133,6 +137,16 @@ class TreeUpdate:
             with suppress(InvalidValueError, UnicodeDecodeError):
                 digests.append(Digest(name.decode()))
         return sorted(digests)
+
+    def catalog_of(self, digest: Digest) -> ContentHash | None:
+        """Return the catalog of a layer's home, of the revision or added to it; None where the layer has none."""
+        home = _home(digest)
+        nested = self._catalogs.above(home).catalog.nested(home)
+        return None if nested is None else nested[0]
+
+    def put_object(self, content: bytes) -> ContentHash:
+        """Make an object of a small file; it is stored with the catalogs."""
+        return self._catalogs.put(content)
 
     def add(self, layer: NestedCatalog, digest: Digest) -> None:
         """Add a layer whose catalog has been stored.
