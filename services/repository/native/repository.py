@@ -29,13 +29,12 @@ from services.repository.errors import (
     LayerRemovalError,
     NoTransactionError,
 )
-from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
-from services.repository.native.flat.composer import ComposedFlat, FlatComposer
+from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.flat.images import compose_flats
 from services.repository.native.records import TRANSACTION_DIRECTORY
 from services.repository.native.storage.interface import Storage
@@ -330,16 +329,11 @@ class _Transaction:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put an image and its outputs in the place of what there is of it; flat images are made here."""
+        """Put an image and its outputs in the place of what there is of it; its flat images are made here."""
 
         def put() -> None:
-            update, output = self._update, documents.outputs.flat
-            composed: Sequence[ComposedFlat] = ()
-            if output is not None:
-                composed = compose_flats(update, self._repository.composer, platform_images(documents), output)
-            update.put_image(documents)
-            for flat in composed:
-                update.flats.attach(flat.catalog)
+            flats = compose_flats(self._update, self._repository.composer, documents) if documents.outputs.flat else ()
+            self._update.put_image(documents, flats)
 
         await self._change_image(documents.name, put)
 

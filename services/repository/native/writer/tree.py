@@ -101,10 +101,10 @@ class TreeUpdate:
         self._catalogs = OpenCatalogs(storage=tree.storage, compressor=tree.compressor, kept=tree.catalogs, root=root)
         self.images = ImageRows(self._catalogs, tree.objects)
         """The documents of the images of the revision."""
-        self.flats = FlatPlaces(self._catalogs)
-        """Its flat images."""
         self.names = PublicNames(self._catalogs)
         """The names of its flat images."""
+        self.flats = FlatPlaces(self._catalogs)
+        """The flat images of the revision."""
 
     def __enter__(self) -> Self:
         return self
@@ -183,8 +183,15 @@ class TreeUpdate:
             root.changed = root.has_gaps = True
         return True
 
-    def put_image(self, documents: ImageDocuments) -> None:
+    def put_image(self, documents: ImageDocuments, flats: Sequence[NestedCatalog] = ()) -> None:
         """Put an image, with its outputs, in the place of what there is of it.
+
+        Parameters
+        ----------
+        documents
+            The image.
+        flats
+            Those of its flat images that are not there yet.
 
         Raises
         ------
@@ -197,6 +204,9 @@ class TreeUpdate:
             raise ImageAdditionError(f"the image {name} cannot be in a store of podman's: that is not supported yet")
         self.images.check(documents)
         if outputs.flat is not None:
+            self.names.check(name, images)
+            for flat in flats:
+                self.flats.attach(flat)
             self.names.put(name, images)
         else:
             self.names.remove(name)
