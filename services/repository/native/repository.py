@@ -35,7 +35,7 @@ from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
-from services.repository.native.flat.images import compose_flats
+from services.repository.native.image_outputs import put_image, remove_image
 from services.repository.native.records import TRANSACTION_DIRECTORY
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
@@ -329,17 +329,13 @@ class _Transaction:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put an image and its outputs in the place of what there is of it; its flat images are made here."""
-
-        def put() -> None:
-            flats = compose_flats(self._update, self._repository.composer, documents) if documents.outputs.flat else ()
-            self._update.put_image(documents, flats)
-
-        await self._change_image(documents.name, put)
+        """Put an image in its place, with the outputs that are made of its layers here."""
+        composer = self._repository.composer
+        await self._change_image(documents.name, lambda: put_image(self._update, composer, documents))
 
     async def remove_image(self, name: ImageName) -> None:
         """Take an image out."""
-        await self._change_image(name, lambda: self._update.remove_image(name))
+        await self._change_image(name, lambda: remove_image(self._update, name))
 
     async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
         try:
