@@ -326,18 +326,18 @@ class _Transaction:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put the documents of an image in their place."""
-        await self._change_image(documents.name, lambda: self._update.images.put(documents))
+        """Put an image and its outputs in the place of what there is of it."""
+        await self._change_image(documents.name, lambda: self._update.put_image(documents))
 
     async def remove_image(self, name: ImageName) -> None:
-        """Take the documents of an image out."""
-        await self._change_image(name, lambda: self._update.images.remove(name))
+        """Take an image out."""
+        await self._change_image(name, lambda: self._update.remove_image(name))
 
     async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
         try:
             await self._repository.change(work)
         except NativeError as error:
-            raise ImageAdditionError(f"the documents of {name} cannot be changed: {error}") from error
+            raise ImageAdditionError(f"the image {name} cannot be changed: {error}") from error
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out of the catalogs above it; its objects go with a collection."""

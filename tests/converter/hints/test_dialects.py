@@ -238,7 +238,7 @@ _WORDS = (
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(document=st.dictionaries(st.sampled_from(_WORDS), _JSON, max_size=4), kind=st.sampled_from(sorted(Kind)))
 def test_no_document_does_more_than_be_refused(document: dict[str, Any], kind: Kind) -> None:
     if kind is Kind.SYNC:

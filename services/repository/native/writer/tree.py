@@ -6,6 +6,7 @@
     /.layers/XX              a catalog each, so that what a publish rewrites does not grow with the number of layers
     /.layers/XX/DIGEST       a layer's home, a catalog each
     /.metadata               the documents of images, a catalog, and more of them where there are many (`image_rows`)
+    /.multiarch, /REGISTRY   the names of flat images (`public_names`)
 
 An imported repository may have these directories in other catalogs: each is looked for where it is.
 """
@@ -19,7 +20,9 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
-from services.repository.errors import LayerAdditionError
+from services.repository.errors import ImageAdditionError, LayerAdditionError
+from services.repository.image_platforms import platform_images
+from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer
 from services.repository.native.records import ContentHash, EntryFlag
 from services.repository.native.storage.interface import Storage
@@ -30,6 +33,7 @@ from services.repository.native.writer.image_rows import ImageRows
 from services.repository.native.writer.kept_catalogs import KeptCatalogs
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.open_catalogs import NEW_DIRECTORY, OpenCatalog, OpenCatalogs
+from services.repository.native.writer.public_names import PublicNames
 from services.repository.native.writer.rows import link_row
 from services.repository.native.writer.small_objects import SmallObjects
 
@@ -94,7 +98,9 @@ class TreeUpdate:
         self._layout = tree.layout
         self._catalogs = OpenCatalogs(storage=tree.storage, compressor=tree.compressor, kept=tree.catalogs, root=root)
         self.images = ImageRows(self._catalogs, tree.objects)
-        """The images of the revision."""
+        """The documents of the images of the revision."""
+        self.names = PublicNames(self._catalogs)
+        """The names of its flat images."""
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +169,30 @@ class TreeUpdate:
             root.changed = root.has_gaps = True
         return True
 
+    def put_image(self, documents: ImageDocuments) -> None:
+        """Put an image, with its outputs, in the place of what there is of it.
+
+        Raises
+        ------
+        ImageAdditionError
+            Something else is in its place, or an output cannot be made; nothing has been changed.
+        """
+        name, outputs = documents.name, documents.outputs
+        images = platform_images(documents) if outputs else ()
+        if outputs.podman is not None:
+            raise ImageAdditionError(f"the image {name} cannot be in a store of podman's: that is not supported yet")
+        self.images.check(documents)
+        if outputs.flat is not None:
+            self.names.put(name, images)
+        else:
+            self.names.remove(name)
+        self.images.put(documents)
+
+    def remove_image(self, name: ImageName) -> None:
+        """Take out the documents and the name of an image. Errors as `put_image`."""
+        self.images.remove(name)
+        self.names.remove(name)
+
     def store(self, *, previous: Manifest, revision: int, published: int) -> Root:
         """Put the catalogs that have changed into the storage, and return the new root.
 
@@ -174,6 +204,7 @@ class TreeUpdate:
             Number and time of the new one.
         """
         self.images.settle()
+        self.names.settle()
         return self._catalogs.store(previous=previous, revision=revision, published=published)
 
     def _shelf(self, path: bytes) -> OpenCatalog:
