@@ -5,6 +5,7 @@
     /                        the root catalog: `.layers`, its subdirectories, and (layout flat) the links
     /.layers/XX              a catalog each, so that what a publish rewrites does not grow with the number of layers
     /.layers/XX/DIGEST       a layer's home, a catalog each
+    /.flat                   flat images, a catalog, and more of them (`flat/places`)
     /.metadata               the documents of images, a catalog, and more of them where there are many (`image_rows`)
     /.multiarch, /REGISTRY   the names of flat images (`public_names`)
 
@@ -20,10 +21,9 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
-from services.repository.errors import ImageAdditionError, LayerAdditionError
-from services.repository.image_platforms import platform_images
-from services.repository.images import ImageDocuments
+from services.repository.errors import LayerAdditionError
 from services.repository.interface import ListedLayer
+from services.repository.native.flat.places import FlatPlaces
 from services.repository.native.records import ContentHash, EntryFlag
 from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.catalog import NestedCatalog
@@ -101,6 +101,8 @@ class TreeUpdate:
         """The documents of the images of the revision."""
         self.names = PublicNames(self._catalogs)
         """The names of its flat images."""
+        self.flats = FlatPlaces(self._catalogs)
+        """The flat images of the revision."""
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +135,16 @@ class TreeUpdate:
             with suppress(InvalidValueError, UnicodeDecodeError):
                 digests.append(Digest(name.decode()))
         return sorted(digests)
+
+    def catalog_of(self, digest: Digest) -> ContentHash | None:
+        """Return the catalog of a layer's home, of the revision or added to it; None where the layer has none."""
+        home = _home(digest)
+        nested = self._catalogs.above(home).catalog.nested(home)
+        return None if nested is None else nested[0]
+
+    def put_object(self, content: bytes) -> ContentHash:
+        """Make an object of a small file; it is stored with the catalogs."""
+        return self._catalogs.put(content)
 
     def add(self, layer: NestedCatalog, digest: Digest) -> None:
         """Add a layer whose catalog has been stored.
@@ -168,30 +180,6 @@ class TreeUpdate:
             root.catalog.remove(link, "self_symlink")
             root.changed = root.has_gaps = True
         return True
-
-    def put_image(self, documents: ImageDocuments) -> None:
-        """Put an image, with its outputs, in the place of what there is of it.
-
-        Raises
-        ------
-        ImageAdditionError
-            Something else is in its place, or an output cannot be made; nothing has been changed.
-        """
-        name, outputs = documents.name, documents.outputs
-        images = platform_images(documents) if outputs else ()
-        if outputs.podman is not None:
-            raise ImageAdditionError(f"the image {name} cannot be in a store of podman's: that is not supported yet")
-        self.images.check(documents)
-        if outputs.flat is not None:
-            self.names.put(name, images)
-        else:
-            self.names.remove(name)
-        self.images.put(documents)
-
-    def remove_image(self, name: ImageName) -> None:
-        """Take out the documents and the name of an image. Errors as `put_image`."""
-        self.images.remove(name)
-        self.names.remove(name)
 
     def store(self, *, previous: Manifest, revision: int, published: int) -> Root:
         """Put the catalogs that have changed into the storage, and return the new root.
