@@ -1,13 +1,13 @@
 """The converter's HTTP application: webhooks, and what whoever watches it asks."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.common.sqlite_file import SqliteFileError
+from services.common.times import time_text
 from services.converter.metrics import Metrics
 from services.converter.rounds.rounds import Rounds
 from services.converter.state.state import State
@@ -87,7 +87,7 @@ class _Handler:
                         "name": each.name,
                         "repository": each.repository,
                         "state": each.state,
-                        "since": _time(each.wanted_at),
+                        "since": time_text(each.wanted_at),
                         "attempts": each.attempts,
                         "reason": each.reason,
                     }
@@ -101,7 +101,3 @@ class _Handler:
             ],
         }
         return web.json_response(document)
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

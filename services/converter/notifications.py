@@ -22,6 +22,7 @@ from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.publisher_api import ImageAnswer
 from services.common.threads import to_end
+from services.common.times import text_of
 
 __all__ = ["Notifications"]
 
@@ -90,7 +91,7 @@ class Notifications:
     async def _write(self, lines: Sequence[Mapping[str, object]]) -> None:
         if self._path is None:
             return
-        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        time = text_of(datetime.now(UTC))
         text = "".join(json.dumps({**line, "time": time}) + "\n" for line in lines)
         try:
             await to_end(_append(self._path, text.encode()))

@@ -64,6 +64,8 @@ class PreparedLayer:
 
     layer: VerifiedLayer
     sidecar: LayerSidecar
+    is_stored: bool = False
+    """Whether its content lies where the repository keeps it, so that the archive may go before the layer is added."""
 
 
 class Transaction(Protocol):
@@ -79,7 +81,9 @@ class Transaction(Protocol):
         """
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put the documents of an image in their place, instead of all that there are of it.
+        """Put the documents of an image in their place, and its outputs, instead of all that there are of it.
+
+        The layers of the image must be in the repository, or have been added before.
 
         Raises
         ------
@@ -91,7 +95,10 @@ class Transaction(Protocol):
         """
 
     async def remove_image(self, name: ImageName) -> None:
-        """Take the documents of an image out; nothing happens if there are none. Errors as `put_image`."""
+        """Take the documents of an image out, and its name; nothing happens if there are none.
+
+        What its flat output was made as stays until `remove_flat`. Errors as `put_image`.
+        """
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer and its sidecar out; nothing happens if it is not there.

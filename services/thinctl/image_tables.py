@@ -10,6 +10,7 @@ from rich.text import Text
 from services.common.digest import Digest
 from services.common.publisher_api import Collection, ImageAnswer, ImageLayer, ImageVersion, Steps
 from services.common.readable import readable_size
+from services.common.times import text_of
 from services.thinctl.tables import grid_of_facts, say, show, since, size_or_dash
 
 __all__ = ["show_collection", "show_image", "show_images"]
@@ -44,7 +45,7 @@ def show_image(image: ImageAnswer, versions: Sequence[ImageVersion]) -> None:
     if image.reason:
         grid.add_row("reason", Text(image.reason))
     if image.next_attempt is not None:
-        grid.add_row("next attempt", image.next_attempt.isoformat())
+        grid.add_row("next attempt", text_of(image.next_attempt))
     grid.add_row("attempts", f"{image.attempts} failed")
     grid.add_row("digest", _oci(image.digest))
     grid.add_row("published digest", _oci(image.published_digest))
@@ -71,7 +72,7 @@ def show_image(image: ImageAnswer, versions: Sequence[ImageVersion]) -> None:
         ("changed", image.updated_at),
     ):
         if time is not None:
-            grid.add_row(name, f"{time.isoformat()} ({since(time)} ago)")
+            grid.add_row(name, f"{text_of(time)} ({since(time)} ago)")
     show(grid)
     _show_layers(image.layers)
     _show_versions(versions)

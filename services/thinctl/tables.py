@@ -13,6 +13,7 @@ from services.common.command_line import write_output
 from services.common.digest import Digest
 from services.common.publisher_api import Disagreement, Layer, Status
 from services.common.readable import readable_size, readable_span
+from services.common.times import text_of
 
 __all__ = [
     "grid_of_facts",
@@ -107,7 +108,7 @@ def show_layer(layer: Layer) -> None:
     if layer.reason:
         grid.add_row("reason", Text(layer.reason))
     if layer.next_attempt is not None:
-        grid.add_row("next attempt", layer.next_attempt.isoformat())
+        grid.add_row("next attempt", text_of(layer.next_attempt))
     grid.add_row("attempts", f"{layer.attempts} failed")
     if layer.revision is not None:
         grid.add_row("revision", str(layer.revision))
@@ -115,8 +116,8 @@ def show_layer(layer: Layer) -> None:
     grid.add_row("files", size_or_dash(layer.tree_size))
     for note in layer.notes:
         grid.add_row("not kept", Text(note))
-    grid.add_row("announced", f"{layer.announced_at.isoformat()} ({since(layer.announced_at)} ago)")
-    grid.add_row("changed", f"{layer.updated_at.isoformat()} ({since(layer.updated_at)} ago)")
+    grid.add_row("announced", f"{text_of(layer.announced_at)} ({since(layer.announced_at)} ago)")
+    grid.add_row("changed", f"{text_of(layer.updated_at)} ({since(layer.updated_at)} ago)")
     show(grid)
 
 

@@ -4,13 +4,13 @@ Digests of images and of versions are written `sha256:HEX`, as registries write 
 everywhere else in the interface.
 """
 
-from datetime import datetime
 from typing import Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
 from services.common.digest import Digest, DigestField
 from services.common.image_name import ImageNameField
+from services.common.times import Time
 
 __all__ = [
     "CHECKED_LIMIT",
@@ -142,7 +142,7 @@ class ImageAnswer(_Answer):
     """Why it failed last."""
     retryable: bool | None = None
     """Of a failed one: whether it is tried again by itself."""
-    next_attempt: datetime | None = None
+    next_attempt: Time | None = None
     attempts: int = 0
     verified: dict[str, JsonValue] | None = None
     layers: tuple[ImageLayer, ...] = ()
@@ -151,11 +151,11 @@ class ImageAnswer(_Answer):
     bytes_known: int = 0
     """Bytes of layers that were in the repository already."""
     steps: Steps = Steps()
-    asked_at: datetime
-    checked_at: datetime | None = None
-    published_at: datetime | None = None
-    removed_at: datetime | None = None
-    updated_at: datetime
+    asked_at: Time
+    checked_at: Time | None = None
+    published_at: Time | None = None
+    removed_at: Time | None = None
+    updated_at: Time
 
     @property
     def is_refused(self) -> bool:
@@ -179,10 +179,10 @@ class ImageVersion(_Answer):
     """A version of an image."""
 
     digest: OciDigestField
-    published_at: datetime | None = None
-    replaced_at: datetime | None = None
-    removed_at: datetime | None = None
-    collected_at: datetime | None = None
+    published_at: Time | None = None
+    replaced_at: Time | None = None
+    removed_at: Time | None = None
+    collected_at: Time | None = None
     """When its layers went, those that no other image named; it can be brought back until then."""
 
 
@@ -198,7 +198,7 @@ class CollectedLayer(_Answer):
     digest: DigestField
     size: int | None = None
     """Bytes of its files, where that is known."""
-    named_last: datetime
+    named_last: Time
     """Until when an image named it."""
 
 
@@ -213,7 +213,7 @@ class Collection(_Answer):
     """What a collection took out, or would."""
 
     dry_run: bool
-    at: datetime
+    at: Time
     revision: int | None = None
     """The revision that it made, where that is known."""
     layers: tuple[CollectedLayer, ...]

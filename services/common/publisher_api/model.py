@@ -1,11 +1,11 @@
 """What the publisher answers, checked. What later publishers may add is ignored."""
 
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.digest import DigestField
+from services.common.times import Time
 
 __all__ = ["CheckSummary", "Disagreement", "Layer", "LayerPage", "Status"]
 
@@ -24,7 +24,7 @@ class Layer(_Answer):
     """Why it failed last."""
     retryable: bool | None = None
     """Of a failed layer: whether it is tried again by itself."""
-    next_attempt: datetime | None = None
+    next_attempt: Time | None = None
     """When that is."""
     attempts: int = 0
     """Failed attempts so far."""
@@ -36,8 +36,8 @@ class Layer(_Answer):
     """Bytes of the layer's files."""
     notes: tuple[str, ...] = ()
     """Of a published layer: what of it the repository could not keep."""
-    announced_at: datetime
-    updated_at: datetime
+    announced_at: Time
+    updated_at: Time
 
     @property
     def is_published(self) -> bool:
@@ -61,14 +61,14 @@ class LayerPage(_Answer):
 class Pause(_Answer):
     """Publishing is paused."""
 
-    since: datetime
+    since: Time
     reason: str
 
 
 class Transaction(_Answer):
     """The transaction that is under way."""
 
-    since: datetime
+    since: Time
     stage: str
     layers: tuple[DigestField, ...]
     added: int
@@ -83,7 +83,7 @@ class Sweep(_Answer):
     """Number of the last one that was begun."""
     ended: int
     """Number of the last one that has ended."""
-    ended_at: datetime | None
+    ended_at: Time | None
     found: int
     """Layers that the last one found to work on."""
     error: str | None
@@ -123,7 +123,7 @@ class Status(_Answer):
     oldest_unpublished_image_seconds: float = 0
     transaction: Transaction | None
     sweep: Sweep
-    trusted_until: datetime | None = None
+    trusted_until: Time | None = None
     """When clients stop to trust the repository; None where that is not known, or never."""
     spool: Spool
     disks: dict[str, Disk | None]

@@ -73,7 +73,8 @@ def _refused(value: object) -> object:
 
 _Glob = Annotated[str, AfterValidator(check_glob), WithJsonSchema(_TEXT | {"maxLength": GLOB_LIMIT})]
 _Globs = Annotated[tuple[_Glob, ...], _OrText(lambda text: (text,))]
-_Names = Annotated[tuple[Annotated[str, _checked(_check_name)], ...], _OrText(lambda text: (text,))]
+_Name = Annotated[str, _checked(_check_name), WithJsonSchema(_TEXT)]
+_Names = Annotated[tuple[_Name, ...], _OrText(lambda text: (text,))]
 _Duration = Annotated[float, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})]
 _Period = Annotated[
     float | None,
@@ -144,7 +145,7 @@ class ImageEntry(Defaults):
     """Patterns, of which one must match: `*`, `?`, `[0-9]`, `[!a]`; everything else stands for itself."""
     exclude: _Globs = ()
     """Patterns, of which none may match."""
-    versions: Annotated[str, _checked(VersionRange)] | None = None
+    versions: Annotated[str, _checked(VersionRange), WithJsonSchema(_TEXT)] | None = None
     """Range of versions in npm's notation, such as `>=1.2 <3`, `^1.2`, `1.x || 3.x`; tags that are no versions do not
     pass, nor do pre-releases that the range does not name."""
     max_age: _Duration | None = None
@@ -158,7 +159,7 @@ class ImageEntry(Defaults):
 class PolicyEntry(_Entry):
     """Which images must be signed, and by whom. An image must satisfy every policy that applies to it."""
 
-    name: Annotated[str, _checked(_check_name)]
+    name: _Name
     """How images and reports call it."""
     images: _Globs = ()
     """Patterns of names of images, such as `quay.io/ns/*`; none where it is for those that name it alone."""

@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from aiohttp import web
 
-__all__ = ["answer", "failure", "time_text"]
+__all__ = ["answer", "failure"]
 
 
 def answer(document: Mapping[str, object], *, status: int = 200) -> web.Response:
@@ -19,8 +18,3 @@ def failure(status: int, text: str, *, headers: Mapping[str, str] | None = None)
     return web.Response(
         text=json.dumps({"error": text}) + "\n", status=status, content_type="application/json", headers=headers
     )
-
-
-def time_text(seconds: float) -> str:
-    """Write a time, in seconds since the epoch, as ISO 8601 has it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -9,8 +9,9 @@ from services.common.digest import Digest
 from services.common.object_store.errors import ObjectStoreError
 from services.common.publisher_api.image_model import OciDigestField
 from services.common.request_body import BodyError, read_body
+from services.common.times import time_text
 from services.publisher.collection.collector import Collection, CollectionRefusedError, LayerCollector
-from services.publisher.handlers.answers import answer, time_text
+from services.publisher.handlers.answers import answer
 from services.publisher.handlers.refusal import RequestRefusedError
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.unnamed import UnnamedJournal

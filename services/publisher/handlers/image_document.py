@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.common.digest import Digest
-from services.publisher.handlers.answers import time_text
+from services.common.times import time_text
 from services.publisher.journal.image_model import ImageRecord, ImageState, VersionLayer, VersionRecord
 from services.publisher.pipeline.images.claims import ImageWork, LayerStep
 

@@ -6,7 +6,8 @@ from aiohttp import web
 
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
-from services.publisher.handlers.answers import answer, failure, time_text
+from services.common.times import time_text
+from services.publisher.handlers.answers import answer, failure
 from services.publisher.handlers.selection import Order, read_listing
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal

@@ -5,7 +5,8 @@ from typing import Final
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.publisher.handlers.answers import answer, time_text
+from services.common.times import time_text
+from services.publisher.handlers.answers import answer
 from services.publisher.handlers.document import read_document
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.pipeline.gate import Gate

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from services.common.digest import Digest
 from services.common.readable import readable_size, readable_span
+from services.common.times import text_of
 from services.publisher.journal.image_model import ImageState, ImageSummary
 from services.publisher.journal.model import LayerState
 from services.publisher.page.content import ImageContent, ImagesContent, LayersContent
@@ -152,5 +153,5 @@ def _moment(seconds: float, now: float) -> Markup:
     away = now - seconds
     text = f"{readable_span(away)} ago" if away >= 0 else f"in {readable_span(-away)}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        time.isoformat(timespec="milliseconds"), time.strftime("%Y-%m-%d %H:%M:%S UTC"), text
+        text_of(time), time.strftime("%Y-%m-%d %H:%M:%S UTC"), text
     )

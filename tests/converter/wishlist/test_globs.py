@@ -39,7 +39,7 @@ def test_what_is_no_pattern(pattern: str) -> None:
         check_glob(pattern)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(alphabet="ab*", min_size=1, max_size=12), st.text(alphabet="ab", max_size=12))
 def test_stars_match_as_the_definition_has_it(pattern: str, text: str) -> None:
     def matches(pattern: str, text: str) -> bool:

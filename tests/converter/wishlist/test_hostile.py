@@ -31,7 +31,7 @@ def _read(content: bytes) -> None:
     assert list(reading.problems) == sorted(reading.problems, key=lambda problem: problem.origin)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([FIFTY[:400], _VERSION_2]), st.data())
 def test_lists_with_something_changed(text: str, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, len(text)))
@@ -39,7 +39,7 @@ def test_lists_with_something_changed(text: str, data: st.DataObject) -> None:
     _read((text[:begin] + data.draw(_SIGNS) + text[end:]).encode())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=60))
 def test_bytes_of_any_kind(content: bytes) -> None:
     _read(content)

@@ -91,7 +91,7 @@ def test_what_is_no_range(text: str) -> None:
 _NUMBERS = st.tuples(*[st.integers(0, 12)] * 3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_NUMBERS, _NUMBERS)
 def test_comparisons_are_those_of_the_numbers(low: tuple[int, int, int], other: tuple[int, int, int]) -> None:
     text, version = ".".join(map(str, low)), _version(".".join(map(str, other)))

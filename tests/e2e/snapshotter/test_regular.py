@@ -210,10 +210,11 @@ async def test_files_are_copied_in_and_out(engines: Engines, tmp_path: Path) -> 
 
 
 async def test_a_tar_is_imported(engines: Engines, playground: Playground) -> None:
+    # Sizes are those of configurations, too, where times are written with as many digits as they take.
     for engine in engines:
         await engine.docker("import", "--change=CMD cat /file", playground.layer, "test:imported")
         await engine.docker("create", "--name=imported", "--network=none", "test:imported")
-    await _both(engines, "image", "inspect", "--format={{.RootFS}} {{.Size}} {{.Config.Cmd}}", "test:imported")
+    await _both(engines, "image", "inspect", "--format={{.RootFS}} {{.Config.Cmd}}", "test:imported")
     tars = [(await engine.docker("cp", "imported:/playground", "-")).stdout for engine in engines]
     trees = [read_tar(io.BytesIO(tar)) for tar in tars]
     assert b"playground/untouched/file" in trees[0]
@@ -229,7 +230,7 @@ async def test_names_and_what_is_no_longer_needed(engines: Engines) -> None:
         await engine.docker("commit", "stopped", "test:one")
         await engine.docker("tag", "test:one", "test:two")
         await engine.docker("rmi", "test:one")
-    assert await _both(engines, "images", "--format={{.Repository}}:{{.Tag}} {{.Size}}", "test:two")
+    assert await _both(engines, "images", "--format={{.Repository}}:{{.Tag}}", "test:two")
     assert await _both(engines, "run", "--rm", "--network=none", "--entrypoint=cat", "test:two", "/file") == "12345"
     documents = [json.loads((await engine.docker("image", "inspect", "test:two")).text)[0] for engine in engines]
     assert [document.pop("GraphDriver")["Name"] for document in documents] == ["cvmfs", "overlayfs"]

@@ -59,7 +59,10 @@ def parse_place(text: str) -> Place:
     except ValueError:
         raise InvalidValueError(f"not a URL: {text[:200]!r}") from None
     if url.user is not None or url.password is not None:
-        raise InvalidValueError("a user in the URL of a wish list: lists are public to the converter, leave it out")
+        raise InvalidValueError(
+            "a user in the URL of a wish list, which everybody sees: write user and password into files in "
+            "CONVERTER_WISH_LISTS_CREDENTIALS"
+        )
     if not url.host:
         raise InvalidValueError(f"a URL without host: {text[:200]!r}")
     return ListUrl(url.with_fragment(None))

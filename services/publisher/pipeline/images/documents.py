@@ -11,12 +11,12 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
+from services.common.times import time_text
 from services.publisher.journal.image_model import ImageVersion, PlatformImage
 from services.registry.platform import Platform
 from services.repository.images import MULTIARCH_DIRECTORY, ImageDocuments
@@ -58,7 +58,7 @@ def documents_of(version: ImageVersion, *, now: float) -> ImageDocuments:
     """Return all documents of a version, which is published now."""
     record = {
         **_identity(version),
-        "published_at": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+        "published_at": time_text(now),
     }
     path = f"{directory_of(version.name)}/{_RECORD}"
     return ImageDocuments(

@@ -56,7 +56,7 @@ def files() -> list[str]:
     return sorted(path for path in source.read if (GOLDEN / path).stat().st_size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_no_changed_byte_goes_unnoticed(files: list[str], data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(files))
@@ -66,7 +66,7 @@ def test_no_changed_byte_goes_unnoticed(files: list[str], data: st.DataObject) -
     assert _check(_Changed({path: bytes(content)})).problems
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     catalog=st.sampled_from(["", "/nested1", "/ingested"]),
     changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6),

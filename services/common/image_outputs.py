@@ -1,0 +1,99 @@
+"""The outputs of an image: in which further ways a repository shows it, beside its layers and its documents.
+
+As a document, in requests and in the record of an image::
+
+    {"flat": {"others_read": false}, "podman": {"store": null}}
+
+with those outputs that it has.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from pydantic import ConfigDict, StrictBool, TypeAdapter, ValidationError
+
+from services.common.errors import InvalidValueError
+
+__all__ = ["FlatOutput", "ImageOutputs", "PodmanOutput", "outputs_document", "read_outputs"]
+
+_STORE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_CLOSED: Final = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlatOutput:
+    """A root file system, for Apptainer and for what has no images at all."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+
+    others_read: StrictBool = False
+    """Whether everybody may read all of it, whatever the image says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodmanOutput:
+    """A place in an additional image store of podman's.
+
+    Raises
+    ------
+    InvalidValueError
+        No store can have this name.
+    """
+
+    __pydantic_config__: ClassVar = _CLOSED
+
+    store: str | None = None
+    """Which of the repository's stores; None for the one that has no name."""
+
+    def __post_init__(self) -> None:
+        """Check the name once: it is that of a directory."""
+        if self.store is not None and _STORE.fullmatch(self.store) is None:
+            raise InvalidValueError(
+                f"not the name of a store of podman's ([a-z0-9][a-z0-9._-]*, at most 64 characters): "
+                f"{self.store[:80]!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOutputs:
+    """All outputs of one image; None for those that it has not."""
+
+    __pydantic_config__: ClassVar = _CLOSED
+
+    flat: FlatOutput | None = None
+    podman: PodmanOutput | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return self.flat is not None or self.podman is not None
+
+
+_OUTPUTS: Final = TypeAdapter(ImageOutputs)
+
+
+def outputs_document(outputs: ImageOutputs) -> dict[str, Any]:
+    """Return the document, which is ready for JSON."""
+    document: dict[str, Any] = {}
+    if outputs.flat is not None:
+        document["flat"] = {"others_read": outputs.flat.others_read}
+    if outputs.podman is not None:
+        document["podman"] = {"store": outputs.podman.store}
+    return document
+
+
+def read_outputs(document: Mapping[str, Any]) -> ImageOutputs:
+    """Read the document.
+
+    Raises
+    ------
+    InvalidValueError
+        It is of another form.
+    """
+    try:
+        return _OUTPUTS.validate_python(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(("outputs", *map(str, first["loc"])))
+        raise InvalidValueError(f"{place}: {first['msg']}") from None
