@@ -27,6 +27,7 @@ from services.repository.native.errors import BrokenRepositoryError, ObjectMissi
 from services.repository.native.reader.entries import Row, decode_xattrs, show_path
 from services.repository.native.reader.revision import Revision
 from services.repository.native.records import EntryFlag
+from services.repository.public_names import FLAT_DIRECTORY, flat_home
 
 __all__ = ["check_flats"]
 
