@@ -16,7 +16,7 @@ from pydantic import ConfigDict, StrictBool, TypeAdapter, ValidationError
 
 from services.common.errors import InvalidValueError
 
-__all__ = ["FlatOutput", "ImageOutputs", "PodmanOutput", "outputs_document", "read_outputs"]
+__all__ = ["NO_OUTPUTS", "FlatOutput", "ImageOutputs", "PodmanOutput", "outputs_document", "read_outputs"]
 
 _STORE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CLOSED: Final = ConfigDict(extra="forbid")
@@ -69,6 +69,9 @@ class ImageOutputs:
         """Whether there is any."""
         return self.flat is not None or self.podman is not None
 
+
+NO_OUTPUTS: Final = ImageOutputs()
+"""Of an image that is shown by its layers and its documents only."""
 
 _OUTPUTS: Final = TypeAdapter(ImageOutputs)
 

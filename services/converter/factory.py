@@ -60,7 +60,12 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
         downloader = await stack.enter_async_context(
             Downloader.opened(patience=settings.wish_lists_timeout, ca_file=settings.wish_lists_ca_file)
         )
-        lists = WishLists(places=settings.places, kept=KeptLists(settings.state / "wish-lists"), downloader=downloader)
+        lists = WishLists(
+            places=settings.places,
+            kept=KeptLists(settings.state / "wish-lists"),
+            downloader=downloader,
+            recipe_outputs=settings.recipe_outputs,
+        )
         rounds = await stack.enter_async_context(
             Rounds(
                 settings=settings,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from services.common.command_line import bundle
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.converter.wishlist.sources.download import Downloader
 from services.converter.wishlist.sources.once import Loaded, read_once
 from services.converter.wishlist.sources.places import parse_place
@@ -26,8 +27,19 @@ LISTS = bundle(
 )
 
 
-async def load(places: Sequence[str], ca_file: Path | None) -> list[Loaded]:
+async def load(
+    places: Sequence[str], ca_file: Path | None, *, recipe_outputs: ImageOutputs = NO_OUTPUTS
+) -> list[Loaded]:
     """Read wish lists.
+
+    Parameters
+    ----------
+    places
+        Where they are.
+    ca_file
+        Certificates to trust as well.
+    recipe_outputs
+        In which further ways repositories show the images of DUCC's recipes.
 
     Raises
     ------
@@ -36,4 +48,4 @@ async def load(places: Sequence[str], ca_file: Path | None) -> list[Loaded]:
     """
     parsed = [parse_place(place) for place in places]
     async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file) as downloader:
-        return await read_once(parsed, downloader)
+        return await read_once(parsed, downloader, recipe_outputs=recipe_outputs)

@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from services.common.deletion import delete_tree
-from services.common.durable import write_file
+from services.common.durable import sync_directory, write_file
 from services.repository.errors import RepositoryError
 
 __all__ = ["Leftovers", "remove_dangling"]
@@ -24,6 +25,8 @@ class Leftovers:
     """Links that lead nowhere when the batch is visible, and are removed then."""
     layers: Mapping[str, str] = field(default_factory=dict)
     """The homes of layers that it removes: where the links lead, by their paths."""
+    flats: Sequence[str] = ()
+    """Roots of flat images that it removes."""
     superseded: Sequence[str] = ()
     """Directories that nobody reaches any more; they are deleted with the next batch, when nobody reads them."""
     before: Sequence[str] = ()
@@ -51,6 +54,7 @@ class Leftovers:
         record = {
             "links": list(self.links),
             "layers": dict(self.layers),
+            "flats": list(self.flats),
             "superseded": list(self.superseded),
             "before": list(self.before),
         }
@@ -63,8 +67,20 @@ class Leftovers:
             if link.is_symlink() and os.readlink(link) == target:
                 link.unlink()
         remove_dangling(root, self.links)
+        for flat in self.flats:
+            _remove_whole(root / flat)
         for directory in self.before:
             delete_tree(root / directory)
+
+
+def _remove_whole(directory: Path) -> None:
+    """Remove a directory so that nobody finds a part of it."""
+    going = directory.with_name(f".gone-{directory.name}")
+    delete_tree(going)
+    with suppress(FileNotFoundError):
+        os.rename(directory, going)
+        sync_directory(directory.parent)
+    delete_tree(going)
 
 
 def remove_dangling(root: Path, links: Iterable[str]) -> None:

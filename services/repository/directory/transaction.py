@@ -18,6 +18,7 @@ from services.repository.directory.record import Leftovers
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
 from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
+from services.repository.public_names import flat_home
 
 __all__ = ["HOME_LINK", "DirectoryTransaction"]
 
@@ -55,6 +56,7 @@ class DirectoryTransaction:
         self._threads = threads
         self._digests: list[Digest] = []
         self._removed: dict[Digest, str] = {}
+        self._flats: set[Digest] = set()
 
     async def add(self, prepared: PreparedLayer) -> None:
         """Move a prepared layer into the batch."""
@@ -88,6 +90,10 @@ class DirectoryTransaction:
             raise LayerRemovalError(f"{home} is nothing that this suite has published: remove it by hand")
         self._removed[digest] = target
 
+    async def remove_flat(self, config: Digest) -> None:
+        """Take a flat image out when the batch is visible."""
+        self._flats.add(config)
+
     async def publish(self) -> int:
         """Make the batch visible by one renaming."""
         return await in_thread(self._threads, lambda _stop: self._publish())
@@ -118,6 +124,7 @@ class DirectoryTransaction:
         return Leftovers(
             links=[*links, *self._removed],
             layers={layer_home(digest): target for digest, target in self._removed.items()},
+            flats=sorted(map(flat_home, self._flats - self._images.flats())),
             superseded=superseded,
             before=self._batches.superseded(),
         )
