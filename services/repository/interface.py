@@ -64,6 +64,8 @@ class PreparedLayer:
 
     layer: VerifiedLayer
     sidecar: LayerSidecar
+    is_stored: bool = False
+    """Whether its content lies where the repository keeps it, so that the archive may go before the layer is added."""
 
 
 class Transaction(Protocol):
@@ -190,7 +192,7 @@ class Repository(Protocol):
         """
 
     async def flats_of(self, name: ImageName) -> Collection[Digest]:
-        """Return the configurations of the flat images that the name of an image leads to, there or not.
+        """Return the configurations of the published flat images that the name of an image leads to.
 
         Raises
         ------

@@ -2,18 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Final
 
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, sidecar_path
 from services.repository.interface import ListedLayer
-from services.repository.public_names import FLAT_DIRECTORY
 
-__all__ = ["list_flats", "list_tree"]
-
-_SHARD: Final = 2
-"""Length of the names of the directories that flat images are in."""
+__all__ = ["list_tree"]
 
 
 def list_tree(root: Path, shard: str, layout: LayerLayout) -> tuple[ListedLayer, ...]:
@@ -49,22 +44,6 @@ def list_tree(root: Path, shard: str, layout: LayerLayout) -> tuple[ListedLayer,
         for digest in digests
         if os.path.exists(root / layer_home(digest))
     )
-
-
-def list_flats(root: Path) -> frozenset[Digest]:
-    """List the flat images in a tree by their configurations; blocking.
-
-    Raises
-    ------
-    OSError
-        The tree cannot be read.
-    """
-    flat = root / FLAT_DIRECTORY
-    try:
-        shards = [shard for shard in os.listdir(flat) if len(shard) == _SHARD]
-    except FileNotFoundError:
-        return frozenset()
-    return frozenset(filter(None, (_digest(name) for shard in shards for name in os.listdir(flat / shard))))
 
 
 def _digest(name: str) -> Digest | None:

@@ -158,6 +158,15 @@ PRAGMA user_version = 6;
 COMMIT;
 """
 
+_COLLECTING: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE collecting (
+    digest       TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 7;
+COMMIT;
+"""
+
 _OUTPUTS: Final = """
 BEGIN IMMEDIATE;
 ALTER TABLE images ADD COLUMN outputs TEXT;
@@ -178,11 +187,11 @@ CREATE TABLE watched_flats (
     named_last   REAL NOT NULL,
     since        REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 7;
+PRAGMA user_version = 8;
 COMMIT;
 """
 
-STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED, _OUTPUTS)
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED, _COLLECTING, _OUTPUTS)
 """What makes version N + 1 of version N."""
 
 VERSION: Final = len(STEPS)

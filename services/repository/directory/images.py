@@ -189,12 +189,6 @@ class NewIndex:
                 yield self._index.root / place, link_target(place, _shown(name))
             yield from alias_links(self._index.root, places)
 
-    def flats(self) -> frozenset[Digest]:
-        """Return the configurations of the flat images that names lead to when the batch is visible, and have not."""
-        return frozenset(
-            config for image in self._changes.values() if image is not None for config in name_links(image).values()
-        )
-
     def dangling(self) -> Iterator[Path]:
         """Give the published links that lead nowhere when the batch is visible."""
         for name, documents in self._changes.items():

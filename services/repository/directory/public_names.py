@@ -54,7 +54,7 @@ def name_links(documents: ImageDocuments) -> Mapping[str, Digest]:
 
 
 def check_names(root: Path, documents: ImageDocuments, target: str) -> None:
-    """Make sure that an image can have its names, and that what they lead to is there.
+    """Make sure that an image can have its names.
 
     Parameters
     ----------
@@ -68,19 +68,17 @@ def check_names(root: Path, documents: ImageDocuments, target: str) -> None:
     Raises
     ------
     ImageAdditionError
-        Something else is in the way, or a flat image is missing.
+        Something else is in the way.
     """
     if documents.outputs.flat is not None:
         check_public_name(documents.name)
-    for place, config in name_links(documents).items():
+    for place in name_links(documents):
         link = root / place
         for above in (root / parent for parent in Path(place).parents):
             if os.path.lexists(above) and (above.is_symlink() or not above.is_dir()):
                 raise ImageAdditionError(f"{above} is no directory, and not this suite's: remove it")
         if os.path.lexists(link) and not (link.is_symlink() and os.readlink(link) == link_target(place, target)):
             raise ImageAdditionError(f"{link} is there already, and is no link of this suite's: remove it")
-        if not (root / flat_home(config)).is_dir():
-            raise ImageAdditionError(f"{root / flat_home(config)} of the image {documents.name} is not there")
 
 
 def link_target(place: str, target: str) -> str:
@@ -106,9 +104,9 @@ def places_in(place: Path) -> Iterator[str]:
 
 
 def named_flats(place: Path) -> Collection[Digest]:
-    """Return the configurations of the flat images that the names of an image lead to."""
-    names = place / NAMES
-    return frozenset(Digest(os.path.basename(os.readlink(names / name))) for name in places_in(place))
+    """Return the configurations of the flat images that are there, and that the names of an image lead to."""
+    links = (place / NAMES / name for name in places_in(place))
+    return frozenset(Digest(os.path.basename(os.readlink(link))) for link in links if link.exists())
 
 
 def alias_links(root: Path, places: Collection[str]) -> Iterator[tuple[Path, str]]:

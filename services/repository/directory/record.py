@@ -3,13 +3,12 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from services.common.deletion import delete_tree
-from services.common.durable import sync_directory, write_file
+from services.common.durable import write_file
 from services.repository.errors import RepositoryError
 
 __all__ = ["Leftovers", "remove_dangling"]
@@ -24,9 +23,9 @@ class Leftovers:
     links: Sequence[str] = ()
     """Links that lead nowhere when the batch is visible, and are removed then."""
     layers: Mapping[str, str] = field(default_factory=dict)
-    """The homes of layers that it removes: where the links lead, by their paths."""
-    flats: Sequence[str] = ()
-    """Roots of flat images that it removes."""
+    """The homes of layers and flat images that it removes: where the links lead, by their paths."""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Links that lead elsewhere when the batch is visible: where, by their paths."""
     superseded: Sequence[str] = ()
     """Directories that nobody reaches any more; they are deleted with the next batch, when nobody reads them."""
     before: Sequence[str] = ()
@@ -54,7 +53,7 @@ class Leftovers:
         record = {
             "links": list(self.links),
             "layers": dict(self.layers),
-            "flats": list(self.flats),
+            "moved": dict(self.moved),
             "superseded": list(self.superseded),
             "before": list(self.before),
         }
@@ -66,21 +65,18 @@ class Leftovers:
             link = root / home
             if link.is_symlink() and os.readlink(link) == target:
                 link.unlink()
+        for place, target in self.moved.items():
+            _replace_link(root / place, target)
         remove_dangling(root, self.links)
-        for flat in self.flats:
-            _remove_whole(root / flat)
         for directory in self.before:
             delete_tree(root / directory)
 
 
-def _remove_whole(directory: Path) -> None:
-    """Remove a directory so that nobody finds a part of it."""
-    going = directory.with_name(f".gone-{directory.name}")
-    delete_tree(going)
-    with suppress(FileNotFoundError):
-        os.rename(directory, going)
-        sync_directory(directory.parent)
-    delete_tree(going)
+def _replace_link(link: Path, target: str) -> None:
+    new = link.with_name(f".{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    os.rename(new, link)
 
 
 def remove_dangling(root: Path, links: Iterable[str]) -> None:

@@ -23,13 +23,14 @@ from services.common.lock_file import LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import PREPARED, Batches
+from services.repository.directory.flats import FlatIndex, NewFlats, staged_flats
 from services.repository.directory.images import ImageIndex, NewIndex, staged_links
 from services.repository.directory.record import remove_dangling
 from services.repository.directory.transaction import HOME_LINK, DirectoryTransaction
 from services.repository.errors import NoTransactionError, RepositoryError
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
 from services.repository.layer import VerifiedLayer
-from services.repository.listing import list_flats, list_tree
+from services.repository.listing import list_tree
 
 __all__ = ["DirectoryRepository"]
 
@@ -61,6 +62,7 @@ class DirectoryRepository:
         self._threads = threads
         self._batches = Batches(root)
         self._images = ImageIndex(root=root, batches=self._batches.path, head=self._batches.head)
+        self._flats = FlatIndex(root)
         self._turn = asyncio.Lock()
         self._stack = ExitStack()
 
@@ -171,7 +173,7 @@ class DirectoryRepository:
 
     async def list_flats(self) -> Collection[Digest]:
         """List the flat images."""
-        return await self._reading(lambda: list_flats(self._root))
+        return await self._reading(lambda: frozenset(self._flats.configs()))
 
     async def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the flat images that a name leads to."""
@@ -197,6 +199,7 @@ class DirectoryRepository:
                     batches=self._batches,
                     staging=staging,
                     images=NewIndex(self._images, staging),
+                    flats=NewFlats(self._flats, staging, self._batches.revision + 1),
                     layout=self._layout,
                     threads=self._threads,
                 )
@@ -216,7 +219,7 @@ class DirectoryRepository:
 
     def _undo(self, batch: Path) -> None:
         """Undo a transaction that has not been published."""
-        remove_dangling(self._root, staged_links(batch))
+        remove_dangling(self._root, (*staged_links(batch), *staged_flats(batch)))
         for name in os.listdir(batch):
             if _DIGEST.fullmatch(name):
                 # Of a layer that is published already the links lead somewhere and stay.

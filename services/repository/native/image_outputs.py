@@ -30,8 +30,8 @@ def put_image(update: TreeUpdate, composer: FlatComposer, documents: ImageDocume
         update.names.remove(name)
     else:
         update.names.check(name, images)
-        for flat in compose_flats(update, composer, images, outputs.flat):
-            update.flats.attach(flat.catalog)
+        for flat in compose_flats(update, composer, documents):
+            update.flats.attach(flat)
         update.names.put(name, images)
     update.images.put(documents)
 

@@ -35,6 +35,7 @@ from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
+from services.repository.native.holds import ObjectHolds
 from services.repository.native.image_outputs import put_image, remove_image
 from services.repository.native.records import TRANSACTION_DIRECTORY
 from services.repository.native.storage.interface import Storage
@@ -54,8 +55,6 @@ _log = structlog.get_logger(__name__)
 
 _FORGOTTEN: Final = 24 * 3600
 """Age of temporary files that nobody can be writing any more, in seconds."""
-_PATIENCE: Final = 600
-"""Longest wait for a garbage collection, in seconds."""
 
 
 class _Held:
@@ -111,6 +110,7 @@ class NativeRepository:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._prepared: dict[Digest, _Held] = {}
+        self._holds = ObjectHolds(storage)
         self._stack = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -254,11 +254,11 @@ class NativeRepository:
         held = await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
         self._drop(layer.digest)
         self._prepared[layer.digest] = held
-        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar)
+        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar, is_stored=True)
 
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:
-            hold.enter_context(self._storage.using(patience=_PATIENCE))
+            hold.enter_context(self._holds.take())
             ingested = self._ingest.ingest(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
@@ -283,6 +283,7 @@ class NativeRepository:
 
     def _open(self, stack: ExitStack) -> "_Transaction":
         try:
+            stack.enter_context(self._holds.join())
             manifest = stack.enter_context(self._access.changing())
             update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
         except RepositoryBusyError as error:

@@ -1,21 +1,15 @@
 """A publisher that is killed at any change of any file leaves the old batch or the new one, with all of its images."""
 
 import asyncio
-import multiprocessing
-import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-import pytest
-
 from services.common.image_name import ImageName
-from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.outputs import FlatOutput, ImageOutputs
-from services.repository.public_names import flat_home
 from tests.support.directory_killed import change_until, opened_directory
 from tests.support.images import change, documents, image_of_layers
 from tests.support.killed import run_until
@@ -25,48 +19,38 @@ _ONE, _TWO, _NEW = "quay.io/ns/one:v1", "quay.io/ns/two:v1", "localhost:5000/new
 _OLD_FLAT, _NEW_FLAT = "quay.io/flat:v1", "quay.io/flat:v2"
 
 
-@pytest.fixture
-def processes() -> ForkServerContext:
-    """Processes that begin with everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.directory_killed"])
-    return context
-
-
-def _seen(root: Path) -> dict[str, str | None]:
+def _seen(root: Path) -> dict[str, str | bool | None]:
     """Read what readers see of all images, in every directory that they have."""
-    seen: dict[str, str | None] = {}
+    seen: dict[str, str | bool | None] = {}
     for name in (_ONE, _TWO, _NEW, f".multiarch/arm64/{_ONE}", f".multiarch/ppc64le/{_ONE}"):
         file = root / ".metadata" / name / "config.json"
         seen[name] = file.read_text().split('"')[3] if file.exists() else None
     for name in (_OLD_FLAT, _NEW_FLAT):
-        seen[name] = Path(os.path.realpath(root / name)).name if (root / name).exists() else None
+        seen[name] = (root / name / "etc/hosts").exists() and "flat"
     return seen
 
 
-def _flat(name: str, root: Path) -> tuple[ImageDocuments, str]:
-    """Make an image that is flat, and its root file system; return the name of that as well."""
-    image = image_of_layers(name, ("amd64", ()), outputs=ImageOutputs(flat=FlatOutput()), config={"Labels": {"": name}})
-    (platform,) = platform_images(image)
-    (root / flat_home(platform.config_digest)).mkdir(parents=True)
-    return image, platform.config_digest
+def _flat(name: str) -> ImageDocuments:
+    return image_of_layers(
+        name, ("amd64", ()), outputs=ImageOutputs(flat=FlatOutput()), config={"Labels": {"name": name}}
+    )
 
 
 def test_a_kill_at_any_step_leaves_the_old_or_the_new_batch(tmp_path: Path, processes: ForkServerContext) -> None:
     old, new = make_layer(tmp_path, "old"), make_layer(tmp_path, "new")
     before = tmp_path / "before"
-    old_flat, old_root = _flat(_OLD_FLAT, before)
-    new_flat, new_root = _flat(_NEW_FLAT, before)
 
     async def prepare() -> None:
         with ThreadPoolExecutor(2) as threads:
             async with opened_directory(before, threads) as repository:
                 await repository.recover(())
-                await change(repository, layers=[old], put=[documents(_ONE, "0"), documents(_TWO, "0"), old_flat])
+                await change(
+                    repository, layers=[old], put=[documents(_ONE, "0"), documents(_TWO, "0"), _flat(_OLD_FLAT)]
+                )
                 await change(repository, put=[documents(_ONE, "1", "arm64"), documents(_TWO, "1")])
 
     asyncio.run(prepare())
-    put = [documents(_ONE, "2", "ppc64le"), documents(_NEW, "2"), new_flat]
+    put = [documents(_ONE, "2", "ppc64le"), documents(_NEW, "2"), _flat(_NEW_FLAT)]
     gone = [_TWO, _OLD_FLAT]
     batch = ([new], put, (gone, [old.digest]))
     shutil.copytree(before, tmp_path / "whole", symlinks=True)
@@ -80,10 +64,10 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_batch(tmp_path: Path, proc
         _NEW: "2",
         f".multiarch/arm64/{_ONE}": None,
         f".multiarch/ppc64le/{_ONE}": "2",
-        _OLD_FLAT: None,
-        _NEW_FLAT: new_root,
+        _OLD_FLAT: False,
+        _NEW_FLAT: "flat",
     }
-    assert states[0][_OLD_FLAT] == old_root
+    assert states[0][_OLD_FLAT] == "flat"
 
     async def recovered(root: Path, state: int) -> None:
         with ThreadPoolExecutor(2) as threads:

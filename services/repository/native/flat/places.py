@@ -24,11 +24,11 @@ from services.repository.native.records import EntryFlag
 from services.repository.native.writer.catalog import NestedCatalog
 from services.repository.native.writer.open_catalogs import OpenCatalogs
 from services.repository.native.writer.tree_rows import TreeRows
+from services.repository.public_names import FLAT_DIRECTORY, flat_home
 
-__all__ = ["FLAT_DIRECTORY", "PROPERTY", "FlatPlaces", "FlatRecipe", "flat_path"]
+__all__ = ["PROPERTY", "FlatPlaces", "FlatRecipe", "flat_path"]
 
-FLAT_DIRECTORY: Final = b"/.flat"
-"""Directory of all flat images."""
+_FLAT: Final = b"/" + FLAT_DIRECTORY.encode()
 
 PROPERTY: Final = "thin_flat"
 """Of the catalog of a flat image's root: its recipe. Nothing of CVMFS looks at it."""
@@ -38,7 +38,7 @@ _VERSION: Final = 1
 
 def flat_path(config: Digest) -> bytes:
     """Return where the flat image of a configuration is in the repository."""
-    return FLAT_DIRECTORY + f"/{config[:2]}/{config}".encode()
+    return b"/" + flat_home(config).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +102,8 @@ class FlatPlaces:
 
     def configs(self) -> Iterator[Digest]:
         """Iterate over the configurations that have flat images, or what is in the place of one."""
-        for shelf in sorted(self._tree.names(FLAT_DIRECTORY)):
-            for name in sorted(self._tree.names(FLAT_DIRECTORY + b"/" + shelf)):
+        for shelf in sorted(self._tree.names(_FLAT)):
+            for name in sorted(self._tree.names(_FLAT + b"/" + shelf)):
                 try:
                     config = Digest(name.decode())
                 except (InvalidValueError, UnicodeDecodeError):
@@ -119,7 +119,7 @@ class FlatPlaces:
         ImageAdditionError
             Something that is no directory is above it.
         """
-        for place in (FLAT_DIRECTORY, flat_path(config).rpartition(b"/")[0]):
+        for place in (_FLAT, flat_path(config).rpartition(b"/")[0]):
             mode = self._tree.mode(place)
             if mode is not None and not stat.S_ISDIR(mode):
                 raise ImageAdditionError(f"{place.decode()} is no directory, and not this suite's: remove it")
@@ -127,7 +127,7 @@ class FlatPlaces:
     def attach(self, flat: NestedCatalog) -> None:
         """Put a flat image into its place, instead of whatever is there."""
         shelf = flat.path.rpartition(b"/")[0]
-        self._tree.make_catalog(FLAT_DIRECTORY)
+        self._tree.make_catalog(_FLAT)
         self._tree.make_catalog(shelf)
         self._tree.remove(flat.path)
         opened = self._catalogs.at(shelf)

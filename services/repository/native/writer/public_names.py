@@ -98,11 +98,12 @@ class PublicNames:
         self._remove(self._places(name))
 
     def flats(self, name: ImageName) -> Collection[Digest]:
-        """Return the configurations of the flat images that the name of an image leads to."""
+        """Return the configurations of the flat images that are there, and that the name of an image leads to."""
         if not self._is_ours(name.path):
             return frozenset()
         targets = (self._rows.link_target(_path(place)) or b"" for place in self._places(name))
-        return frozenset(config for target in targets if (config := flat_of_target(target.decode())))
+        configs = (flat_of_target(target.decode()) for target in targets)
+        return frozenset(each for each in configs if each and self._rows.mode(_path(flat_home(each))) is not None)
 
     def settle(self) -> None:
         """Split the catalogs that have grown too large."""
