@@ -4,13 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from services.common.digest import Digest
 from services.common.layout import CATALOG_MARKER
 
-__all__ = ["DROPPED_NAMES", "FLAT_DIRECTORY", "GeneratedEntry", "GeneratedKind", "flat_root"]
-
-FLAT_DIRECTORY: Final = ".flat"
-"""Directory of all flat images, relative to the root of the repository."""
+__all__ = ["DROPPED_NAMES", "GeneratedEntry", "GeneratedKind"]
 
 DROPPED_NAMES: Final = frozenset((CATALOG_MARKER.encode(), b".cvmfsdirtab", b".cvmfsautocatalog"))
 """Names that are left out wherever a layer has them, with everything below: CVMFS's servers would act on them."""
@@ -43,8 +39,3 @@ class GeneratedEntry:
     """Seconds since the epoch."""
     only_if_missing: bool = False
     """Whether whatever is there of this name stays, even a link that leads nowhere."""
-
-
-def flat_root(config_digest: Digest) -> str:
-    """Path of a flat image, relative to the root of the repository."""
-    return f"{FLAT_DIRECTORY}/{config_digest[:2]}/{config_digest}"

@@ -7,7 +7,7 @@ head is read anew by every step, since commands may have changed it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -35,8 +35,8 @@ from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
-from services.repository.native.flat.images import compose_flats
 from services.repository.native.holds import ObjectHolds
+from services.repository.native.image_outputs import put_image, remove_image
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
@@ -245,12 +245,20 @@ class NativeRepository:
         """List the images of the newest revision."""
         return await in_thread(self._threads, lambda _stop: self._tree.list_images(self._access.head.read().root))
 
+    async def list_flats(self) -> Collection[Digest]:
+        """List the flat images of the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.list_flats(self._access.head.read().root))
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the flat images that a name leads to in the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.flats_of(self._access.head.read().root, name))
+
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Make objects and a catalog of a layer."""
         held = await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
         self._drop(layer.digest)
         self._prepared[layer.digest] = held
-        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar)
+        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar, is_stored=True)
 
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:
@@ -334,17 +342,13 @@ class _Transaction:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put an image and its outputs in the place of what there is of it; its flat images are made here."""
-
-        def put() -> None:
-            flats = compose_flats(self._update, self._repository.composer, documents) if documents.outputs.flat else ()
-            self._update.put_image(documents, flats)
-
-        await self._change_image(documents.name, put)
+        """Put an image in its place, with the outputs that are made of its layers here."""
+        composer = self._repository.composer
+        await self._change_image(documents.name, lambda: put_image(self._update, composer, documents))
 
     async def remove_image(self, name: ImageName) -> None:
         """Take an image out."""
-        await self._change_image(name, lambda: self._update.remove_image(name))
+        await self._change_image(name, lambda: remove_image(self._update, name))
 
     async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
         try:

@@ -20,11 +20,11 @@ from typing import Final, Self
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.repository.errors import ImageAdditionError
-from services.repository.flat.entries import FLAT_DIRECTORY, flat_root
 from services.repository.native.records import EntryFlag
 from services.repository.native.writer.catalog import NestedCatalog
 from services.repository.native.writer.open_catalogs import OpenCatalogs
 from services.repository.native.writer.tree_rows import TreeRows
+from services.repository.public_names import FLAT_DIRECTORY, flat_home
 
 __all__ = ["PROPERTY", "FlatPlaces", "FlatRecipe", "flat_path"]
 
@@ -38,7 +38,7 @@ _VERSION: Final = 1
 
 def flat_path(config: Digest) -> bytes:
     """Return where the flat image of a configuration is in the repository."""
-    return b"/" + flat_root(config).encode()
+    return b"/" + flat_home(config).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

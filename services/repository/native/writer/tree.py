@@ -12,7 +12,7 @@
 An imported repository may have these directories in other catalogs: each is looked for where it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Final, Self
@@ -21,9 +21,7 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
-from services.repository.errors import ImageAdditionError, LayerAdditionError
-from services.repository.image_platforms import platform_images
-from services.repository.images import ImageDocuments
+from services.repository.errors import LayerAdditionError
 from services.repository.interface import ListedLayer
 from services.repository.native.flat.places import FlatPlaces
 from services.repository.native.records import ContentHash, EntryFlag
@@ -78,6 +76,16 @@ class RepositoryTree:
         """Return the documents of an image in a revision; None if there is no such image."""
         with TreeUpdate(self, root) as update:
             return update.images.read(name)
+
+    def list_flats(self, root: ContentHash) -> Collection[Digest]:
+        """List the flat images of a revision by their configurations."""
+        with TreeUpdate(self, root) as update:
+            return frozenset(update.flats.configs())
+
+    def flats_of(self, root: ContentHash, name: ImageName) -> Collection[Digest]:
+        """Return the configurations of the flat images that the name of an image leads to in a revision."""
+        with TreeUpdate(self, root) as update:
+            return update.names.flats(name)
 
     def list_images(self, root: ContentHash) -> Sequence[ImageName]:
         """List the images of a revision, in the order of their names."""
@@ -182,40 +190,6 @@ class TreeUpdate:
             root.catalog.remove(link, "self_symlink")
             root.changed = root.has_gaps = True
         return True
-
-    def put_image(self, documents: ImageDocuments, flats: Sequence[NestedCatalog] = ()) -> None:
-        """Put an image, with its outputs, in the place of what there is of it.
-
-        Parameters
-        ----------
-        documents
-            The image.
-        flats
-            Those of its flat images that are not there yet.
-
-        Raises
-        ------
-        ImageAdditionError
-            Something else is in its place, or an output cannot be made; nothing has been changed.
-        """
-        name, outputs = documents.name, documents.outputs
-        images = platform_images(documents) if outputs else ()
-        if outputs.podman is not None:
-            raise ImageAdditionError(f"the image {name} cannot be in a store of podman's: that is not supported yet")
-        self.images.check(documents)
-        if outputs.flat is not None:
-            self.names.check(name, images)
-            for flat in flats:
-                self.flats.attach(flat)
-            self.names.put(name, images)
-        else:
-            self.names.remove(name)
-        self.images.put(documents)
-
-    def remove_image(self, name: ImageName) -> None:
-        """Take out the documents and the name of an image. Errors as `put_image`."""
-        self.images.remove(name)
-        self.names.remove(name)
 
     def store(self, *, previous: Manifest, revision: int, published: int) -> Root:
         """Put the catalogs that have changed into the storage, and return the new root.
