@@ -55,7 +55,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     async def holds() -> bool:
         return condition()
 
-    await wait_until(holds, what="what the test waits for", timeout=60)
+    await wait_until(holds, what="what the test waits for")
 
 
 def _published(rig: Rig, name: str, digest: str) -> bool:
@@ -147,7 +147,7 @@ async def test_thin_images_are_pushed_when_their_image_is_published_and_again_wh
                         return False  # not even the repository is
 
                 await _until(lambda: len(proxy.seen("PUT /v2/thin/.*/manifests/")) == 2)
-                await wait_until(is_there, what="the thin image", timeout=60)
+                await wait_until(is_there, what="the thin image")
                 original = ImageReference.parse(f"{registry.address}/run/thin:v1")
                 image = await client.image(original, Platform("linux", "amd64"))
                 assert image.manifest_digest == digest
@@ -174,7 +174,7 @@ async def test_what_was_asked_for_is_followed_by_the_next_process(registry: Regi
             async with rig.state() as state:
                 return (await state.summary()).copies["published"] == 1
 
-        await wait_until(is_recorded, what="the record", timeout=60)
+        await wait_until(is_recorded, what="the record")
     assert _published(rig, name, first)
     lines = [json.loads(line) for line in rig.notifications.read_text().splitlines()]
     actions = [line["action"] for line in lines]

@@ -145,6 +145,6 @@ async def test_collections_come_by_themselves_and_take_no_more_than_they_may(
         async def gone() -> bool:
             return publisher.has(*layers) == [True, False, False]
 
-        await wait_until(gone, timeout=120, what="the layers are collected")
+        await wait_until(gone, what="the layers are collected")
         shown = await _collection(publisher)
         assert len(shown["last"]["layers"]) <= 1

@@ -34,7 +34,7 @@ async def test_an_image_survives_a_kill(
     directory = tmp_path / "publisher"
     process = processes.Process(target=publish_until, args=(place, directory, str(name)))
     process.start()
-    await asyncio.to_thread(process.join, 120)
+    await asyncio.to_thread(process.join, 300)
     assert process.exitcode == -signal.SIGKILL
     documents = directory / "repository" / ".metadata" / name.path
 
@@ -56,4 +56,4 @@ async def test_an_image_survives_a_kill(
         # What was visible already is recorded, not published once more.
         if switched:
             assert await publisher.metric("publisher_publish_seconds_count") == 0
-        await wait_until(spool_is_empty, timeout=120, what="the spool is empty")
+        await wait_until(spool_is_empty, what="the spool is empty")
