@@ -4,11 +4,13 @@ A wish list is read by `services.converter.wishlist`, which checks everything in
 nothing again. Durations are in seconds.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from services.common.digest import Digest
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
 from services.registry.platform import Platform
@@ -30,6 +32,9 @@ __all__ = [
     "Wish",
     "WishList",
 ]
+
+_SIGNATURES: Final = re.compile(r"sha256-([0-9a-f]{64})(?:\.sig)?")
+"""Tags of cosign's signatures, and of the list of what refers to an image where a registry keeps none (OCI 1.1)."""
 
 DAY: Final = 86400.0
 """A day, in seconds."""
@@ -163,6 +168,8 @@ class Wish:
     platforms: tuple[Platform, ...] = DEFAULT_PLATFORMS
     """The first is the one that the plain name stands for."""
     thin: tuple[ThinTarget, ...] = ()
+    outputs: ImageOutputs = NO_OUTPUTS
+    """In which further ways the CVMFS repositories show the images."""
     policies: tuple[SignaturePolicy, ...] = ()
     """Those that the wish names, which apply besides those whose patterns match."""
     retention: Retention = DEFAULT_RETENTION
@@ -200,3 +207,9 @@ class Hint:
     repository: str
     tag: str | None
     """None: any tag."""
+
+    @property
+    def signed(self) -> Digest | None:
+        """The digest of the image that somebody has signed, where the tag is one that signatures are found by."""
+        match = None if self.tag is None else _SIGNATURES.fullmatch(self.tag)
+        return None if match is None else Digest(match[1])

@@ -102,15 +102,18 @@ def build_work(resources: Resources) -> Work:
         gate=gate,
         turn=turn,
         recovered=recovered,
+        store=resources.store,
         rules=CollectionRules(
             after=settings.collect_after, limit=settings.collect_limit, interval=settings.collect_interval
         ),
+        metrics=metrics,
     )
     pipeline = _Builder(
         resources=resources,
         turn=turn,
+        collector=collector,
         recovered=recovered,
-        failures=Failures(journal=journal, metrics=metrics, times=times),
+        failures=Failures(journal=journal, metrics=metrics, times=times, refused_images=settings.retry_refused_images),
         obstacle=Obstacle(times=times, progress=progress),
         workers=Workers(settings.fetch_concurrency),
         holdings=Holdings(
@@ -147,6 +150,7 @@ class _Builder:
 
     resources: Resources
     turn: asyncio.Lock
+    collector: LayerCollector
     recovered: asyncio.Event
     failures: Failures
     obstacle: Obstacle
@@ -171,6 +175,7 @@ class _Builder:
             preparation=self._preparation(),
             images=self._image_preparation(),
             publishing=self._publishing(),
+            recover_collection=self.collector.recover,
             recovered=self.recovered,
         )
 

@@ -9,6 +9,7 @@ Tree::
     ├── LayerAdditionError            one layer of a transaction could not be added; the transaction is as before
     ├── LayerRemovalError             one layer could not be taken out; the transaction is as before
     └── ImageAdditionError            the documents of one image could not be changed; the transaction is as before
+        └── ImageRefusedError         and trying again would end the same
     LayerRefusedError                 this layer cannot be published, now or later; its neighbours can
 """
 
@@ -19,6 +20,7 @@ from services.common.errors import SuiteError
 __all__ = [
     "ForeignTransactionError",
     "ImageAdditionError",
+    "ImageRefusedError",
     "LayerAdditionError",
     "LayerRefusedError",
     "LayerRemovalError",
@@ -74,6 +76,10 @@ class LayerAdditionError(RepositoryError):
 
 class ImageAdditionError(RepositoryError):
     """The documents of one image could not be put into a transaction, or taken out, which is left as before."""
+
+
+class ImageRefusedError(ImageAdditionError):
+    """An image cannot be in this repository as it is asked for: trying again would end the same."""
 
 
 class LayerRemovalError(RepositoryError):

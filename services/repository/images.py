@@ -16,6 +16,7 @@ from typing import Final
 
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
+from services.repository.outputs import NO_OUTPUTS, ImageOutputs
 
 __all__ = ["MULTIARCH_DIRECTORY", "ImageDocuments", "image_of_directory", "is_platform"]
 
@@ -42,6 +43,8 @@ class ImageDocuments:
     name: ImageName
     files: Mapping[str, bytes]
     """Contents by their paths, relative to `.metadata`."""
+    outputs: ImageOutputs = NO_OUTPUTS
+    """In which further ways the repository shows the image."""
 
     def __post_init__(self) -> None:
         """Check the paths once, so that whoever writes them need not."""

@@ -6,7 +6,7 @@ and the transaction is published or aborted. Layers are handed over as streams, 
 storage format needs no directory in between.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -64,6 +64,8 @@ class PreparedLayer:
 
     layer: VerifiedLayer
     sidecar: LayerSidecar
+    is_stored: bool = False
+    """Whether its content lies where the repository keeps it, so that the archive may go before the layer is added."""
 
 
 class Transaction(Protocol):
@@ -79,7 +81,9 @@ class Transaction(Protocol):
         """
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put the documents of an image in their place, instead of all that there are of it.
+        """Put the documents of an image in their place, and its outputs, instead of all that there are of it.
+
+        The layers of the image must be in the repository, or have been added before.
 
         Raises
         ------
@@ -91,7 +95,10 @@ class Transaction(Protocol):
         """
 
     async def remove_image(self, name: ImageName) -> None:
-        """Take the documents of an image out; nothing happens if there are none. Errors as `put_image`."""
+        """Take the documents of an image out, and its name; nothing happens if there are none.
+
+        What its flat output was made as stays until `remove_flat`. Errors as `put_image`.
+        """
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer and its sidecar out; nothing happens if it is not there.
@@ -103,6 +110,9 @@ class Transaction(Protocol):
         RepositoryError
             It has been done in part: the transaction is not to be published.
         """
+
+    async def remove_flat(self, config: Digest) -> None:
+        """Take the flat image of a configuration out; nothing happens if it is not there. Errors as `put_image`."""
 
     async def publish(self) -> int | None:
         """Make everything changed visible at once, durably; return the new revision where it is known.
@@ -165,6 +175,24 @@ class Repository(Protocol):
 
     async def list_images(self) -> Sequence[ImageName]:
         """List the published images in the order of their names.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def list_flats(self) -> Collection[Digest]:
+        """List the published flat images by their configurations.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the configurations of the published flat images that the name of an image leads to.
 
         Raises
         ------

@@ -153,10 +153,10 @@ def wish(name: str, tags: str | TagSelection, *, line: int = 1, source: str = SO
     return replace(made, **changes)
 
 
-async def push_small(address: str, name: str, content: bytes) -> Digest:
-    """Push an image whose only layer is this, uncompressed; return its digest."""
+async def push_small(address: str, name: str, content: bytes, *, created: str | None = None) -> Digest:
+    """Push an image whose only layer is this, uncompressed, and that says so when it was made; return its digest."""
     async with RegistryClient(options=impatient(read_timeout=60.0)) as client:
         reference = ImageReference.parse(f"{address}/{name}")
         layer = await client.push_blob(reference, content)
-        await push_image_of_blob(client, reference, layer, len(content))
+        await push_image_of_blob(client, reference, layer, len(content), created=created)
         return (await client.manifest(reference)).digest

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from services.registry.client import RegistryClient
@@ -14,6 +15,7 @@ __all__ = ["push_image_of_blob", "write_image"]
 _PREFIX: Final = "application/vnd.oci.image."
 _LAYER: Final = f"{_PREFIX}layer.v1.tar"
 _MANIFEST: Final = f"{_PREFIX}manifest.v1+json"
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def write_image(directory: Path, layers: Sequence[bytes], *, tag: str = "latest") -> None:
@@ -29,9 +31,12 @@ def write_image(directory: Path, layers: Sequence[bytes], *, tag: str = "latest"
     (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
 
-async def push_image_of_blob(client: RegistryClient, reference: ImageReference, digest: str, size: int) -> None:
-    """Push an image of one uncompressed layer, which the repository has."""
-    config, manifest = _documents([{"mediaType": _LAYER, "digest": f"sha256:{digest}", "size": size}])
+async def push_image_of_blob(
+    client: RegistryClient, reference: ImageReference, digest: str, size: int, *, created: str | None = None
+) -> None:
+    """Push an image of one uncompressed layer, which the repository has; `created` is when it says it was made."""
+    layers = [{"mediaType": _LAYER, "digest": f"sha256:{digest}", "size": size}]
+    config, manifest = _documents(layers, {} if created is None else {"created": created})
     await client.push_blob(reference, config)
     await client.push_manifest(reference, manifest, _MANIFEST)
 
@@ -40,9 +45,10 @@ def _describe(media_type: str, content: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": f"sha256:{hashlib.sha256(content).hexdigest()}", "size": len(content)}
 
 
-def _documents(layers: Sequence[dict[str, Any]]) -> tuple[bytes, bytes]:
-    """Make configuration and manifest."""
+def _documents(layers: Sequence[dict[str, Any]], more: Mapping[str, Any] = _NOTHING) -> tuple[bytes, bytes]:
+    """Make configuration and manifest; the configuration has more in it if it is to."""
     config = {
+        **more,
         "architecture": "amd64",
         "os": "linux",
         "config": {},

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from services.common.command_line import bundle
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.converter.wishlist.sources.download import Downloader
 from services.converter.wishlist.sources.once import Loaded, read_once
 from services.converter.wishlist.sources.places import parse_place
@@ -23,11 +24,34 @@ LISTS = bundle(
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Certificates to trust as well.",
     ),
+    click.option(
+        "--credentials",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        envvar="CONVERTER_WISH_LISTS_CREDENTIALS",
+        help="Directory of credentials for web servers of lists; CONVERTER_WISH_LISTS_CREDENTIALS if it is not given.",
+    ),
 )
 
 
-async def load(places: Sequence[str], ca_file: Path | None) -> list[Loaded]:
+async def load(
+    places: Sequence[str],
+    ca_file: Path | None,
+    credentials: Path | None,
+    *,
+    recipe_outputs: ImageOutputs = NO_OUTPUTS,
+) -> list[Loaded]:
     """Read wish lists.
+
+    Parameters
+    ----------
+    places
+        Where they are.
+    ca_file
+        Certificates to trust as well.
+    credentials
+        Directory of credentials for web servers.
+    recipe_outputs
+        In which further ways repositories show the images of DUCC's recipes.
 
     Raises
     ------
@@ -35,5 +59,5 @@ async def load(places: Sequence[str], ca_file: Path | None) -> list[Loaded]:
         A place is none.
     """
     parsed = [parse_place(place) for place in places]
-    async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file) as downloader:
-        return await read_once(parsed, downloader)
+    async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file, credentials=credentials) as downloader:
+        return await read_once(parsed, downloader, recipe_outputs=recipe_outputs)

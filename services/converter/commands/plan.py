@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from services.common.command_line import run_async, write_document
+from services.common.image_outputs import read_outputs
 from services.common.publisher_api import PublisherApi
 from services.common.repository_name import RepositoryName
 from services.converter.commands.options import JSON, LISTS, load
@@ -16,6 +17,7 @@ from services.converter.commands.planned import Plan, make_plan
 from services.converter.commands.tags import RegistryTags
 from services.converter.errors import SourceUnreachableError, WishListError
 from services.converter.wishlist.problems import Severity
+from services.converter.wishlist.sources.once import Loaded
 from services.registry.client import RegistryClient
 from services.registry.settings import RegistrySettings
 
@@ -33,16 +35,32 @@ __all__ = ["plan"]
     help="Ask the publisher of a repository what is there, and the registries what tags stand for, and show what would "
     "be done; may be given again.",
 )
+@click.option(
+    "--ducc-outputs",
+    type=click.Choice(["flat", "podman"]),
+    multiple=True,
+    help="In which further ways repositories show the images of DUCC's recipes, as CONVERTER_DUCC_OUTPUTS says for the "
+    "converter; may be given again.",
+)
 @JSON
 def plan(
-    places: tuple[str, ...], *, ca_file: Path | None, tags: bool, publishers: tuple[str, ...], as_json: bool
+    places: tuple[str, ...],
+    *,
+    ca_file: Path | None,
+    credentials: Path | None,
+    tags: bool,
+    publishers: tuple[str, ...],
+    ducc_outputs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Show which images wish lists come to, and why. Nothing is changed anywhere.
 
     How registries are spoken to is in the environment (REGISTRY_*), as for the converter.
     """
     urls = dict(map(_publisher, publishers))
-    made, outlooks = run_async(_planned(places, ca_file, urls, with_tags=tags))
+    outputs = read_outputs({name: {} for name in ducc_outputs})
+    loaded = run_async(load(places, ca_file, credentials, recipe_outputs=outputs))
+    made, outlooks = run_async(_planned(loaded, urls, with_tags=tags))
     if as_json:
         write_document(plan_document(made, outlooks))
     else:
@@ -57,9 +75,8 @@ def _publisher(text: str) -> tuple[RepositoryName, str]:
 
 
 async def _planned(
-    places: Sequence[str], ca_file: Path | None, publishers: Mapping[RepositoryName, str], *, with_tags: bool
+    loaded: Sequence[Loaded], publishers: Mapping[RepositoryName, str], *, with_tags: bool
 ) -> tuple[Plan, dict[Key, Outlook]]:
-    loaded = await load(places, ca_file)
     for each in loaded:
         if each.trouble is not None:
             raise SourceUnreachableError(each.trouble)

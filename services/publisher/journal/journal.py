@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from services.common.digest import Digest
 from services.publisher.journal.file import JournalFile
+from services.publisher.journal.flats import FlatJournal
 from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
 from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
@@ -47,6 +48,8 @@ class Journal:
         """What their names have named."""
         self.unnamed = UnnamedJournal(self._file)
         """What they name no more."""
+        self.flats = FlatJournal(self._file)
+        """Their flat images."""
 
     async def __aenter__(self) -> Self:
         """Open the file.
@@ -254,6 +257,13 @@ class Journal:
             UPDATE layers SET state = 'announced', due = 0, updated_at = :now
             WHERE state IN ('fetching', 'verified', 'publishing') RETURNING digest
             """
+        )
+        return tuple(Digest(row["digest"]) for row in rows)
+
+    async def unfinished(self) -> tuple[Digest, ...]:
+        """Return the layers that are worked on, or will be."""
+        rows = await self._file.run(
+            "SELECT digest FROM layers WHERE state <> 'published' AND NOT (state = 'failed' AND NOT retryable)"
         )
         return tuple(Digest(row["digest"]) for row in rows)
 

@@ -14,6 +14,14 @@ from services.publisher.journal.file import JournalFile
 
 __all__ = ["UnnamedJournal", "UnnamedLayer", "UnnamedSummary"]
 
+_COMMITTED = """
+    source = 'bucket' AND state = 'published' AND digest IN (SELECT value FROM json_each(:digests))
+    AND NOT EXISTS (
+        SELECT 1 FROM version_layers JOIN image_versions USING (name, digest)
+        WHERE layer = layers.digest AND collected_at IS NULL AND keep_until > :now
+    )
+"""
+"""What came by commits, and is kept for no version that can be brought back."""
 _IN_USE = """
     EXISTS (
         SELECT 1 FROM version_layers JOIN image_versions USING (name, digest) JOIN images USING (name)
@@ -108,10 +116,33 @@ class UnnamedJournal:
         )
         return [UnnamedLayer(Digest(row["digest"]), row["tree_size"], row["named_last"]) for row in rows]
 
+    async def committed(self, digests: Sequence[Digest]) -> list[UnnamedLayer]:
+        """Return those of some layers that came by commits, and that no image names or is kept for."""
+        rows = await self._file.run(
+            f"""
+            SELECT digest, tree_size, updated_at FROM layers WHERE {_COMMITTED} AND NOT {_IN_USE} ORDER BY digest
+            """,  # noqa: S608 - constants of this module
+            digests=json.dumps(list(digests)),
+        )
+        return [UnnamedLayer(Digest(row["digest"]), row["tree_size"], row["updated_at"]) for row in rows]
+
+    async def release(self, digests: Sequence[Digest]) -> None:
+        """Record that an operator lets layers be collected that came by commits, as if they had come from registries.
+
+        One that is announced once more counts as committed again.
+        """
+        await self._file.run(
+            f"""
+            UPDATE layers SET source = 'registry', named_last = :now WHERE {_COMMITTED} AND NOT {_IN_USE} RETURNING 1
+            """,  # noqa: S608 - constants of this module
+            digests=json.dumps(list(digests)),
+        )
+
     async def claim(self, digests: Sequence[Digest]) -> list[Digest]:
         """Give up the versions that name some layers; return those of the layers that nothing names any more.
 
-        From now on such a version cannot be brought back without its layers being fetched.
+        From now on such a version cannot be brought back without its layers being fetched. That the layers are being
+        taken out is known until `collected` says what became of it.
         """
         async with self._file.transaction() as run:
             rows = await run(
@@ -137,10 +168,21 @@ class UnnamedJournal:
                     **key,
                 )
                 await run("DELETE FROM version_documents WHERE name = :name AND digest = :digest RETURNING 1", **key)
+            await run(
+                "INSERT OR IGNORE INTO collecting SELECT value FROM json_each(:claimed) RETURNING 1",
+                claimed=json.dumps(claimed),
+            )
         return claimed
 
+    async def interrupted(self) -> list[Digest]:
+        """Return the layers that an earlier publisher was taking out, and may have taken out."""
+        return [Digest(row["digest"]) for row in await self._file.run("SELECT digest FROM collecting")]
+
     async def collected(self, digests: Sequence[Digest]) -> None:
-        """Record that layers are in the repository no more; what the bucket has announced meanwhile is fetched."""
+        """Record that layers are in the repository no more, and that no collection is under way.
+
+        What the bucket has announced meanwhile is fetched.
+        """
         given = json.dumps(list(digests))
         async with self._file.transaction() as run:
             await run(
@@ -157,6 +199,7 @@ class UnnamedJournal:
                 """,
                 digests=given,
             )
+            await run("DELETE FROM collecting RETURNING 1")
 
     async def summary(self) -> UnnamedSummary:
         """Return how much is named by nothing, whether it may go yet or not."""

@@ -12,8 +12,15 @@ from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.sqlite_file import Run
 from services.publisher.journal.file import JournalFile
+from services.publisher.journal.flats import name_flats, set_named_last
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, VersionLayer, VersionRecord
-from services.publisher.journal.image_rows import VERSION_COLUMNS, images_text, version_of, version_record
+from services.publisher.journal.image_rows import (
+    VERSION_COLUMNS,
+    images_text,
+    outputs_text,
+    version_of,
+    version_record,
+)
 
 __all__ = ["AddedLayer", "PublishedImage", "VersionJournal"]
 
@@ -36,7 +43,8 @@ class AddedLayer:
 
     digest: Digest
     archive_size: int
-    tree_size: int
+    tree_size: int | None
+    """Bytes of its files; None where an earlier publisher has added it."""
     notes: Sequence[str] = ()
 
 
@@ -81,16 +89,17 @@ class VersionJournal:
             await _drop_unpublished(run, version.name, keep=version.digest)
             await run(
                 """
-                INSERT INTO image_versions (name, digest, reference, platforms, images, verified)
-                VALUES (:name, :digest, :reference, :platforms, :images, :verified)
+                INSERT INTO image_versions (name, digest, reference, platforms, images, verified, outputs)
+                VALUES (:name, :digest, :reference, :platforms, :images, :verified, :outputs)
                 ON CONFLICT DO UPDATE SET reference = :reference, platforms = :platforms, images = :images,
-                    verified = :verified RETURNING 1
+                    verified = :verified, outputs = :outputs RETURNING 1
                 """,
                 **key,
                 reference=version.reference,
                 platforms=json.dumps(version.platforms),
                 images=images_text(version),
                 verified=None if version.verified is None else json.dumps(version.verified),
+                outputs=outputs_text(version.outputs),
             )
             await run("DELETE FROM version_documents WHERE name = :name AND digest = :digest RETURNING 1", **key)
             for path, content in version.documents.items():
@@ -137,17 +146,34 @@ class VersionJournal:
         )
         return tuple(Digest(row["layer"]) for row in rows)
 
+    async def unrecorded(self) -> list[VersionLayer]:
+        """Return layers that were fetched for images and of which it is not known that they have been published."""
+        rows = await self._file.run(
+            """
+            SELECT layer, min(diff_id) AS diff_id, min(size) AS size
+            FROM version_layers JOIN image_versions USING (name, digest)
+            WHERE missing AND collected_at IS NULL AND layer NOT IN (SELECT digest FROM layers) GROUP BY layer
+            """
+        )
+        return [VersionLayer(Digest(row["layer"]), Digest(row["diff_id"]), row["size"]) for row in rows]
+
     async def published(
         self, images: Sequence[PublishedImage], removed: Sequence[ImageRecord], *, revision: int | None
     ) -> None:
         """Record that images have become visible, and that others have been removed, by one revision."""
         async with self._file.transaction() as run:
             touched: set[str] = set()
+            flats: set[str] = set()
             for image in images:
                 touched |= await _publish(run, image, revision)
+                flats |= {*image.version.flats, *await name_flats(run, image.version)}
+                flats |= await _flats_of(run, image.version.name)
             for record in removed:
                 touched |= await _remove(run, record)
+                flats |= await _flats_of(run, record.name)
             await run(_NAMED_LAST, layers=json.dumps(sorted(touched)))
+            keep = max((record.keep or 0 for record in (*(image.record for image in images), *removed)), default=0)
+            await set_named_last(run, flats, keep=keep)
 
     async def added(self, layers: Sequence[AddedLayer], *, revision: int | None) -> None:
         """Record layers that have been published without the image that they were fetched for."""
@@ -290,6 +316,11 @@ async def _layers_of(run: Run, name: ImageName, digest: str) -> list[str]:
     return [row["layer"] for row in await run(statement, name=name, digest=digest)]
 
 
+async def _flats_of(run: Run, name: ImageName) -> set[str]:
+    """Return the flat images that versions of a name have."""
+    return {row["config"] for row in await run("SELECT config FROM version_flats WHERE name = :name", name=name)}
+
+
 async def _drop_unpublished(run: Run, name: ImageName, *, keep: Digest | None) -> None:
     """Forget versions of a name that never became visible, but for one."""
     for table in ("version_documents", "version_layers", "image_versions"):
@@ -314,8 +345,8 @@ async def _add_layers(run: Run, layers: Sequence[AddedLayer], revision: int | No
                 updated_at)
             VALUES (:digest, 'published', :revision, :archive_size, :tree_size, :notes, 'registry', :now, :now)
             ON CONFLICT DO UPDATE SET state = 'published', revision = :revision, archive_size = :archive_size,
-                tree_size = :tree_size, notes = :notes, reason = NULL, attempts = 0, share = NULL, retryable = 0,
-                due = 0, updated_at = :now RETURNING 1
+                tree_size = coalesce(:tree_size, tree_size), notes = :notes, reason = NULL, attempts = 0, share = NULL,
+                retryable = 0, due = 0, updated_at = :now RETURNING 1
             """,
             digest=layer.digest,
             revision=revision,

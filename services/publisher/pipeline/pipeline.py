@@ -1,6 +1,8 @@
 """The publisher's work: fetch and prepare what is announced or asked for, and publish what is ready meanwhile."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -18,9 +20,20 @@ __all__ = ["Pipeline"]
 
 _log = structlog.get_logger(__name__)
 
+_LOOK: Final = 60.0
+"""Seconds between two looks at whether archives in the spool are still wanted."""
+
 
 class Pipeline:
-    """Three loops, once it is known what an earlier publisher left: two prepare layers and images, one publishes."""
+    """Three loops, once it is known what an earlier publisher left: two prepare layers and images, one publishes.
+
+    Parameters
+    ----------
+    recover_collection
+        Finds out what an earlier publisher has collected; raises as the repository does.
+    recovered
+        Set when it is known what that publisher has left.
+    """
 
     def __init__(
         self,
@@ -33,6 +46,7 @@ class Pipeline:
         preparation: Preparation,
         images: ImagePreparation,
         publishing: Publishing,
+        recover_collection: Callable[[], Awaitable[None]],
         recovered: asyncio.Event,
     ) -> None:
         self._journal = journal
@@ -43,6 +57,7 @@ class Pipeline:
         self._preparation = preparation
         self._images = images
         self._publishing = publishing
+        self._recover_collection = recover_collection
         self._recovered = recovered
 
     async def run(self) -> None:
@@ -63,14 +78,23 @@ class Pipeline:
             # Only now it is known which images an earlier publisher has published.
             await self._spool.clean(keep=[*verified, *await self._journal.versions.unfinished()])
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._drop_left())
                 group.create_task(self._preparation.run())
                 group.create_task(self._images.run())
                 group.create_task(self._publishing.run())
+
+    async def _drop_left(self) -> None:
+        """Remove what an earlier publisher has fetched, once something else is wanted instead."""
+        while self._spool.has_left:
+            await asyncio.sleep(_LOOK)
+            layers = await self._journal.unfinished()
+            await self._spool.drop_left(keep=[*layers, *await self._journal.versions.unfinished()])
 
     async def _recover(self) -> None:
         while True:
             try:
                 await self._repository.recover(await self._journal.transactions())
+                await self._recover_collection()
                 await self._images.recover()
             except RepositoryError as error:
                 pause = self._obstacle.met(error)

@@ -5,7 +5,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ from services.common.lock_file import LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import PREPARED, Batches
+from services.repository.directory.flats import FlatIndex, NewFlats, staged_flats
 from services.repository.directory.images import ImageIndex, NewIndex, staged_links
 from services.repository.directory.record import remove_dangling
 from services.repository.directory.transaction import HOME_LINK, DirectoryTransaction
@@ -61,6 +62,7 @@ class DirectoryRepository:
         self._threads = threads
         self._batches = Batches(root)
         self._images = ImageIndex(root=root, batches=self._batches.path, head=self._batches.head)
+        self._flats = FlatIndex(root)
         self._turn = asyncio.Lock()
         self._stack = ExitStack()
 
@@ -169,6 +171,14 @@ class DirectoryRepository:
         """List the images."""
         return await self._reading(self._images.names)
 
+    async def list_flats(self) -> Collection[Digest]:
+        """List the flat images."""
+        return await self._reading(lambda: frozenset(self._flats.configs()))
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the flat images that a name leads to."""
+        return await self._reading(lambda: self._images.flats_of(name))
+
     async def _reading(self, work: Callable[[], _Result]) -> _Result:
         try:
             return await in_thread(self._threads, lambda _stop: work())
@@ -189,6 +199,7 @@ class DirectoryRepository:
                     batches=self._batches,
                     staging=staging,
                     images=NewIndex(self._images, staging),
+                    flats=NewFlats(self._flats, staging, self._batches.revision + 1),
                     layout=self._layout,
                     threads=self._threads,
                 )
@@ -208,7 +219,7 @@ class DirectoryRepository:
 
     def _undo(self, batch: Path) -> None:
         """Undo a transaction that has not been published."""
-        remove_dangling(self._root, staged_links(batch))
+        remove_dangling(self._root, (*staged_links(batch), *staged_flats(batch)))
         for name in os.listdir(batch):
             if _DIGEST.fullmatch(name):
                 # Of a layer that is published already the links lead somewhere and stay.

@@ -11,11 +11,13 @@ import structlog
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.layout import LayerLayout, layer_home, layer_tree
-from services.common.threads import in_thread
+from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import BATCHES, PREPARED, Batches
+from services.repository.directory.flats import NewFlats
 from services.repository.directory.images import NewIndex
 from services.repository.directory.record import Leftovers
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
+from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
 
@@ -38,6 +40,8 @@ class DirectoryTransaction:
         Directory of the transaction.
     images
         What it changes of the images.
+    flats
+        What it changes of the flat images.
     layout
         Paths that thin images name.
     threads
@@ -45,12 +49,20 @@ class DirectoryTransaction:
     """
 
     def __init__(
-        self, *, batches: Batches, staging: Path, images: NewIndex, layout: LayerLayout, threads: Executor
+        self,
+        *,
+        batches: Batches,
+        staging: Path,
+        images: NewIndex,
+        flats: NewFlats,
+        layout: LayerLayout,
+        threads: Executor,
     ) -> None:
         self._batches = batches
         self._root = batches.root
         self._staging = staging
         self._images = images
+        self._flats = flats
         self._layout = layout
         self._threads = threads
         self._digests: list[Digest] = []
@@ -71,12 +83,22 @@ class DirectoryTransaction:
         self._digests.append(digest)
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Write the documents of an image into the batch."""
-        await in_thread(self._threads, lambda _stop: self._images.put(documents))
+        """Write the documents of an image into the batch, and make its flat images."""
+        await in_thread(self._threads, lambda stop: self._put_image(documents, stop))
+
+    def _put_image(self, documents: ImageDocuments, stop: Stop) -> None:
+        with self._flats.changing():
+            if documents.outputs.flat is not None:
+                self._flats.put(platform_images(documents), documents.outputs.flat, stop)
+            self._images.put(documents)
 
     async def remove_image(self, name: ImageName) -> None:
         """Take an image out with the batch."""
         await in_thread(self._threads, lambda _stop: self._images.remove(name))
+
+    async def remove_flat(self, config: Digest) -> None:
+        """Take the flat image of a configuration out when the batch is visible."""
+        await in_thread(self._threads, lambda _stop: self._flats.remove(config))
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out when the batch is visible."""
@@ -99,7 +121,8 @@ class DirectoryTransaction:
             changed |= self._link(home, f"../../{BATCHES}/{self._batches.revision + 1}/{digest}")
             if self._layout is LayerLayout.FLAT:
                 changed |= self._link(self._root / digest, layer_tree(digest))
-        for link, target in self._images.links():
+        self._flats.drop_unused()
+        for link, target in (*self._images.links(), *self._flats.links()):
             changed |= self._link(link, target)
         self._leftovers().write(self._staging)
         self._images.write(self._batches.revision + 1)
@@ -115,9 +138,12 @@ class DirectoryTransaction:
         links = [str(link.relative_to(self._root)) for link in self._images.dangling()]
         superseded = [str(path.relative_to(root)) for path in self._images.superseded()]
         superseded += [os.path.normpath(f"{layer_home(digest)}/../{to}") for digest, to in self._removed.items()]
+        superseded += self._flats.superseded()
+        layers = {layer_home(digest): target for digest, target in self._removed.items()}
         return Leftovers(
             links=[*links, *self._removed],
-            layers={layer_home(digest): target for digest, target in self._removed.items()},
+            layers={**layers, **self._flats.removed()},
+            moved=self._flats.moved(),
             superseded=superseded,
             before=self._batches.superseded(),
         )

@@ -7,7 +7,7 @@ head is read anew by every step, since commands may have changed it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -34,6 +34,9 @@ from services.repository.interface import ListedLayer, OwnTransaction, PreparedL
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
+from services.repository.native.flat.composer import FlatComposer
+from services.repository.native.holds import ObjectHolds
+from services.repository.native.image_outputs import put_image, remove_image
 from services.repository.native.records import TRANSACTION_DIRECTORY
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
@@ -52,8 +55,6 @@ _log = structlog.get_logger(__name__)
 
 _FORGOTTEN: Final = 24 * 3600
 """Age of temporary files that nobody can be writing any more, in seconds."""
-_PATIENCE: Final = 600
-"""Longest wait for a garbage collection, in seconds."""
 
 
 class _Held:
@@ -109,6 +110,7 @@ class NativeRepository:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._prepared: dict[Digest, _Held] = {}
+        self._holds = ObjectHolds(storage)
         self._stack = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -156,6 +158,7 @@ class NativeRepository:
                 storage=self._storage, compressor=self._access.compressor, pool=pool, temporary=temporary
             )
             self._ingest = LayerIngest(pool=pool, catalogs=catalogs)
+            self.composer = FlatComposer(read=self._tree.catalogs.read, files=catalogs)
             stack.callback(self._release_all)
             self._stack = stack.pop_all()
 
@@ -238,16 +241,24 @@ class NativeRepository:
         """List the images of the newest revision."""
         return await in_thread(self._threads, lambda _stop: self._tree.list_images(self._access.head.read().root))
 
+    async def list_flats(self) -> Collection[Digest]:
+        """List the flat images of the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.list_flats(self._access.head.read().root))
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the flat images that a name leads to in the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.flats_of(self._access.head.read().root, name))
+
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Make objects and a catalog of a layer."""
         held = await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
         self._drop(layer.digest)
         self._prepared[layer.digest] = held
-        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar)
+        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar, is_stored=True)
 
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:
-            hold.enter_context(self._storage.using(patience=_PATIENCE))
+            hold.enter_context(self._holds.take())
             ingested = self._ingest.ingest(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
@@ -272,6 +283,7 @@ class NativeRepository:
 
     def _open(self, stack: ExitStack) -> "_Transaction":
         try:
+            stack.enter_context(self._holds.join())
             manifest = stack.enter_context(self._access.changing())
             update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
         except RepositoryBusyError as error:
@@ -286,7 +298,7 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: update.add(held.layer.catalog, digest))
         return held.layer
 
-    async def change(self, work: Callable[[], None]) -> None:
+    async def change(self, work: Callable[[], object]) -> None:
         """Change an update of the images or the layers."""
         await in_thread(self._threads, lambda _stop: work())
 
@@ -326,18 +338,26 @@ class _Transaction:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put the documents of an image in their place."""
-        await self._change_image(documents.name, lambda: self._update.images.put(documents))
+        """Put an image in its place, with the outputs that are made of its layers here."""
+        composer = self._repository.composer
+        await self._change_image(documents.name, lambda: put_image(self._update, composer, documents))
 
     async def remove_image(self, name: ImageName) -> None:
-        """Take the documents of an image out."""
-        await self._change_image(name, lambda: self._update.images.remove(name))
+        """Take an image out."""
+        await self._change_image(name, lambda: remove_image(self._update, name))
 
     async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
         try:
             await self._repository.change(work)
         except NativeError as error:
-            raise ImageAdditionError(f"the documents of {name} cannot be changed: {error}") from error
+            raise ImageAdditionError(f"the image {name} cannot be changed: {error}") from error
+
+    async def remove_flat(self, config: Digest) -> None:
+        """Take the flat image of a configuration out; its catalogs go with a collection."""
+        try:
+            await self._repository.change(lambda: self._update.flats.remove(config))
+        except NativeError as error:
+            raise ImageAdditionError(f"the flat image of {config.oci} cannot be taken out: {error}") from error
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out of the catalogs above it; its objects go with a collection."""

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from harness.processes import wait_until
 from services.common.image_name import ImageName
+from services.registry.mirrors import Mirror
 from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
 from tests.support.registries import RegistryServer, impatient
 from tests.support.registry_faults import Effect, Fault, FaultyRegistry, changed, refused, stalled
@@ -22,10 +23,6 @@ async def faulty(registry: RegistryServer) -> AsyncIterator[FaultyRegistry]:
     """A proxy before the registry."""
     async with FaultyRegistry.before(registry.address) as proxy:
         yield proxy
-
-
-def _behind(proxy: FaultyRegistry, name: ImageName) -> ImageName:
-    return ImageName(f"{proxy.address}/{name.repository}:{name.version}")
 
 
 async def _spool_is_empty(publisher: ImagePublisher) -> None:
@@ -52,7 +49,7 @@ async def test_a_registry_that_fails_for_a_while_delays_its_image(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry, effect: Effect, times: int, said: str
 ) -> None:
     layer = layer_of("fails for a while")
-    name = _behind(faulty, await push_image(registry, "fails:1", [layer]))
+    name = faulty.named(await push_image(registry, "fails:1", [layer]))
     faulty.faults.append(Fault("GET .*/manifests/", effect, times=times))
     seen: list[str] = []
 
@@ -75,18 +72,21 @@ async def test_a_registry_that_fails_for_a_while_delays_its_image(
 async def test_a_registry_says_when_to_ask_again(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
 ) -> None:
-    name = _behind(faulty, await push_image(registry, "later:1", [layer_of("later")]))
+    name = faulty.named(await push_image(registry, "later:1", [layer_of("later")]))
     faulty.faults.append(Fault("GET .*/manifests/", refused(429, retry_after="3000"), times=1))
     await publisher.ask(name)
     image = await publisher.becomes(name, "failed")
     assert image.next_attempt is not None
     assert 2000 < (image.next_attempt - datetime.now(UTC)).total_seconds() <= 3000
     # Nor does anybody else ask it meanwhile.
-    other = _behind(faulty, await push_image(registry, "later:2", [layer_of("later")]))
+    other = faulty.named(await push_image(registry, "later:2", [layer_of("later")]))
     await publisher.ask(other)
     image = await publisher.becomes(other, "failed")
     assert "wants no such request" in str(image.reason)
     assert len(faulty.seen("/v2/later/")) == 1
+    # But an operator who knows better.
+    await publisher.api.retry(name)
+    await publisher.becomes(name, "published")
 
 
 async def test_what_no_registry_has_is_given_up_and_tried_again_when_asked_for(
@@ -96,7 +96,8 @@ async def test_what_no_registry_has_is_given_up_and_tried_again_when_asked_for(
     await publisher.ask(name)
     image = await publisher.refused(name)
     assert image.attempts >= 5
-    assert image.next_attempt is None
+    assert image.next_attempt is not None
+    assert (image.next_attempt - datetime.now(UTC)).total_seconds() > 80_000
     await push_image(registry, "missing:1", [layer_of("missing no more")])
     await publisher.published(name)
 
@@ -105,13 +106,13 @@ async def test_content_that_is_not_what_it_is_named_by_is_refused_for_good(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
 ) -> None:
     good, damaged = layer_of("beside damage"), layer_of("damaged", size=5000)
-    name = _behind(faulty, await push_image(registry, "damaged:1", [good, damaged]))
+    name = faulty.named(await push_image(registry, "damaged:1", [good, damaged]))
     faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(damaged)}", changed(bytes.swapcase), times=100))
-    other = _behind(faulty, await push_image(registry, "damaged:2", [good]))
+    other = faulty.named(await push_image(registry, "damaged:2", [good]))
     await publisher.ask(name)
     await publisher.published(other)
     image = await publisher.becomes(name, "failed")
-    assert (image.retryable, image.next_attempt) == (False, None)
+    assert image.is_refused
     assert f"sha256:{sha256(damaged)}" in (image.reason or "")
     assert publisher.documents(name) == {}
     assert publisher.has(good, damaged) == [True, False]
@@ -119,6 +120,29 @@ async def test_content_that_is_not_what_it_is_named_by_is_refused_for_good(
     # Whoever asks for the same again does not make it be fetched again.
     asked = await publisher.ask(name, digest=f"sha256:{image.digest}")
     assert (asked.state, asked.attempts) == ("failed", image.attempts)
+
+
+async def test_what_a_mirror_damages_comes_from_the_registry_and_what_it_has_is_looked_at_again(
+    registry: RegistryServer, tmp_path: Path, faulty: FaultyRegistry
+) -> None:
+    of_mirror, of_both = layer_of("damaged by a mirror", size=5000), layer_of("damaged by both", size=5000)
+    first = faulty.named(await push_image(registry, "mirrored:1", [of_mirror]))
+    second = faulty.named(await push_image(registry, "mirrored:2", [of_both]))
+    async with FaultyRegistry.before(registry.address) as mirror:
+        mirror.faults.append(Fault("GET .*/blobs/sha256:", changed(bytes.swapcase), times=1000))
+        faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(of_both)}", changed(bytes.swapcase), times=1))
+        mirrored = impatient(
+            connect_timeout=30.0, read_timeout=30.0, mirrors={faulty.address: Mirror.parse(mirror.address)}
+        )
+        async with ImagePublisher.running(tmp_path, options=mirrored, retry_refused_images=0.1) as publisher:
+            image = await publisher.published(first)
+            assert image.bytes_fetched == len(of_mirror)
+            assert publisher.has(of_mirror) == [True]
+            assert await publisher.metric("publisher_mirror_damage_total", registry=faulty.address) == 1
+            # The registry has mended it when it is asked once more.
+            await publisher.published(second)
+            assert publisher.has(of_both) == [True]
+            assert await publisher.metric("publisher_image_failures_total", reason="digest") == 1
 
 
 async def test_a_layer_that_breaks_a_rule_fails_its_image_only(
@@ -140,7 +164,7 @@ async def test_a_registry_that_hangs_holds_up_no_other(
     registry: RegistryServer, tmp_path: Path, faulty: FaultyRegistry
 ) -> None:
     slow = [layer_of(f"hangs {number}", size=5000) for number in range(6)]
-    name = _behind(faulty, await push_image(registry, "hangs:1", slow))
+    name = faulty.named(await push_image(registry, "hangs:1", slow))
     other = await push_image(registry, "hangs:2", [layer_of("does not hang")])
     digests = "|".join(map(sha256, slow))
     faulty.faults.append(Fault(f"GET .*/blobs/sha256:({digests})", stalled(100), times=100))
@@ -157,7 +181,7 @@ async def test_an_ask_for_something_else_gives_up_what_is_under_way(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
 ) -> None:
     old, new = layer_of("superseded", size=5000), layer_of("wanted now")
-    name = _behind(faulty, await push_image(registry, "superseded:1", [old]))
+    name = faulty.named(await push_image(registry, "superseded:1", [old]))
     faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(old)}", stalled(100), times=100))
     await publisher.ask(name)
     await publisher.becomes(name, "fetching")
@@ -176,7 +200,7 @@ async def test_what_two_images_miss_is_fetched_once(
 ) -> None:
     shared = [layer_of(f"fetched once {number}") for number in range(3)]
     names = [
-        _behind(faulty, await push_image(registry, f"once:{number}", [*shared, layer_of(f"once, own {number}")]))
+        faulty.named(await push_image(registry, f"once:{number}", [*shared, layer_of(f"once, own {number}")]))
         for number in range(6)
     ]
     for name in names:

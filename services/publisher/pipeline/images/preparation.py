@@ -7,7 +7,7 @@ from services.common.together import all_of
 from services.publisher.errors import JournalError
 from services.publisher.journal.image_model import ImageRecord, ImageState, ImageVersion, VersionLayer
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.versions import PublishedImage
+from services.publisher.journal.versions import AddedLayer, PublishedImage
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.images.admission import Admission, Admitted
@@ -15,6 +15,7 @@ from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.claims import ImageClaims, ImageWork, LayerStep
 from services.publisher.pipeline.images.documents import is_described
 from services.publisher.pipeline.images.resolver import Resolver
+from services.publisher.pipeline.images.shown import is_shown
 from services.publisher.pipeline.ready import ReadyQueue
 from services.publisher.pipeline.units import ReadyImage, ReadyRemoval
 from services.publisher.pipeline.workers import Workers
@@ -66,7 +67,21 @@ class ImagePreparation:
             version = None if record.digest is None else await self._journal.versions.read(record.name, record.digest)
             if version is not None and await self._is_visible(version):
                 await self._record(record, version)
+        await self._record_layers()
         await self._journal.images.interrupted()
+
+    async def _record_layers(self) -> None:
+        """Record the layers that an earlier publisher has published for images and not recorded: they can be collected.
+
+        Their images may be what has been recorded now, or have failed after these layers had been added.
+        """
+        fetched = await self._journal.versions.unrecorded()
+        there = [
+            AddedLayer(digest=layer.digest, archive_size=layer.size, tree_size=None)
+            for layer in fetched
+            if await self._repository.lookup(layer.digest) is not None
+        ]
+        await self._journal.versions.added(there, revision=None)
 
     async def run(self) -> None:
         """Prepare images until cancelled.
@@ -162,7 +177,9 @@ class ImagePreparation:
 
     async def _is_visible(self, version: ImageVersion) -> bool:
         """Whether readers of the repository see exactly this version; its layers are not looked at."""
-        return is_described(version, await self._repository.read_image(version.name))
+        return is_described(version, await self._repository.read_image(version.name)) and await is_shown(
+            self._repository, version
+        )
 
     async def _record(self, record: ImageRecord, version: ImageVersion) -> None:
         """Record that a version is visible which nobody has to publish any more."""

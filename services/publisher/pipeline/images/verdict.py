@@ -19,7 +19,7 @@ from services.registry.errors import (
     RegistryUnavailableError,
     UnsupportedImageError,
 )
-from services.repository.errors import LayerRefusedError, RepositoryError
+from services.repository.errors import ImageRefusedError, LayerRefusedError, RepositoryError
 
 __all__ = ["Verdict", "judge", "text_of"]
 
@@ -37,11 +37,12 @@ _KINDS: Final = {
     AccessDeniedError: "denied",
     RegistryUnavailableError: "unavailable",
     RegistryError: "registry",
+    ImageRefusedError: "output",
     RepositoryError: "repository",
     OSError: "spool",
 }
 """Words for failures, the narrower ones first."""
-_FINAL: Final = frozenset({"digest", "unsupported"})
+_FINAL: Final = frozenset({"digest", "unsupported", "output"})
 """Those that would be the same the next time."""
 
 

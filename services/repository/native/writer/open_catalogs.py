@@ -110,12 +110,18 @@ class OpenCatalogs:
         """Remove a directory that is a catalog of its own, with everything below it; return whether it is one."""
         above = self.above(path)
         nested = above.catalog.nested(path)
+        opened = self._open.get(path)
+        if opened is None:
+            if nested is None:
+                return False
+            opened = self._load(path, nested[0], above)
         if nested is None:
-            return False
-        opened = self._open.get(path) or self._load(path, nested[0], above)
-        del self._open[path]
-        above.catalog.detach(path, opened.before or {})
-        opened.catalog.close()
+            # It has been made for this revision, and nothing is said of it yet but its directory.
+            above.catalog.remove(path, "self_dir")
+        else:
+            above.catalog.detach(path, opened.before or {})
+        for inner in [place for place in self._open if place == path or place.startswith(path + b"/")]:
+            self._open.pop(inner).catalog.close()
         above.has_directory(path.rpartition(b"/")[0], -1)
         above.has_gaps = True
         return True

@@ -63,20 +63,30 @@ class DirectoryRow(NamedTuple):
         )
 
 
-def file_row(path: bytes, *, mode: int, name: ContentHash, size: int, flags: int = 0) -> Row:
-    """Return the row of a whole file that belongs to nobody in particular and to no time."""
+def file_row(
+    path: bytes,
+    *,
+    mode: int,
+    name: ContentHash,
+    size: int,
+    flags: int = 0,
+    uid: int = 0,
+    gid: int = 0,
+    mtime: int = 0,
+) -> Row:
+    """Return the row of a whole file."""
     parent, _, last = path.rpartition(b"/")
     here, above = path_hash(path), path_hash(parent)
     flags |= EntryFlag.FILE | (name.algorithm.number << HASH_SHIFT)
-    return (*here, *above, 1, name.digest, size, stat.S_IFREG | mode, 0, 0, flags, last, b"", 0, 0, None)
+    return (*here, *above, 1, name.digest, size, stat.S_IFREG | mode, mtime, 0, flags, last, b"", uid, gid, None)
 
 
-def link_row(path: bytes, target: bytes) -> Row:
-    """Return the row of a symbolic link that belongs to nobody in particular and to no time."""
+def link_row(path: bytes, target: bytes, *, uid: int = 0, gid: int = 0, mtime: int = 0) -> Row:
+    """Return the row of a symbolic link."""
     parent, _, name = path.rpartition(b"/")
     here, above = path_hash(path), path_hash(parent)
     flags = EntryFlag.FILE | EntryFlag.SYMLINK
-    return (*here, *above, 1, None, len(target), _LINK_MODE, 0, 0, flags, name, target, 0, 0, None)
+    return (*here, *above, 1, None, len(target), _LINK_MODE, mtime, 0, flags, name, target, uid, gid, None)
 
 
 def insert_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
