@@ -181,7 +181,7 @@ class ImagePublisher:
                 return False
             return True
 
-        await wait_until(done, timeout=120, what="layers are collected")
+        await wait_until(done, what="layers are collected")
         return gone
 
     async def disagreements(self) -> list[dict[str, Any]]:

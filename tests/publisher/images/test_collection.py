@@ -179,7 +179,7 @@ async def test_a_layer_of_a_commit_goes_only_when_an_operator_names_it(
         async def published() -> bool:
             return all((publisher.root / sidecar_path(digest)).exists() for digest in digests)
 
-        await wait_until(published, timeout=120, what="the layers are published")
+        await wait_until(published, what="the layers are published")
         name = await push_image(registry, "committed:1", [named.path.read_bytes()])
         await publisher.published(name)
         kept = {
