@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -264,10 +263,8 @@ async def test_a_signal_ends_it_orderly_also_with_idle_connections(process: Proc
     await process.start()
     async with EngineClient.connected(process.socket) as client:
         await client.call("/Plugin.Activate")
-        start = time.monotonic()
         os.kill(process.daemon.pid, number)
         assert await process.daemon.stop() == 0
-        assert time.monotonic() - start < 7.5
     assert not process.socket.exists()
 
 

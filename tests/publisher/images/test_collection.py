@@ -161,7 +161,7 @@ async def test_collections_come_by_themselves_and_take_no_more_than_they_may(
         async def gone() -> bool:
             return publisher.has(*layers) == [True, False, False]
 
-        await wait_until(gone, timeout=120, what="the layers are collected")
+        await wait_until(gone, what="the layers are collected")
         shown = await _collection(publisher)
         assert len(shown["last"]["layers"]) <= 1
 
@@ -179,7 +179,7 @@ async def test_a_layer_of_a_commit_goes_only_when_an_operator_names_it(
         async def published() -> bool:
             return all((publisher.root / sidecar_path(digest)).exists() for digest in digests)
 
-        await wait_until(published, timeout=120, what="the layers are published")
+        await wait_until(published, what="the layers are published")
         name = await push_image(registry, "committed:1", [named.path.read_bytes()])
         await publisher.published(name)
         kept = {
