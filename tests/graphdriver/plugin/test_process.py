@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.ports import free_ports
-from harness.processes import Daemon, DaemonError
+from harness.processes import DaemonError, Service
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
@@ -44,7 +44,9 @@ class Process:
             "GRAPHDRIVER_LOG_FORMAT": "json",
             **(settings or {}),
         }
-        self.daemon = Daemon("graphdriver", COMMAND, log=directory / "graphdriver.log", env=self.environment)
+        self.daemon = Service(
+            "graphdriver", "services.graphdriver", log=directory / "graphdriver.log", env=self.environment
+        )
 
     async def start(self) -> None:
         async def listens() -> bool:
