@@ -24,11 +24,21 @@ LISTS = bundle(
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Certificates to trust as well.",
     ),
+    click.option(
+        "--credentials",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        envvar="CONVERTER_WISH_LISTS_CREDENTIALS",
+        help="Directory of credentials for web servers of lists; CONVERTER_WISH_LISTS_CREDENTIALS if it is not given.",
+    ),
 )
 
 
 async def load(
-    places: Sequence[str], ca_file: Path | None, *, recipe_outputs: ImageOutputs = NO_OUTPUTS
+    places: Sequence[str],
+    ca_file: Path | None,
+    credentials: Path | None,
+    *,
+    recipe_outputs: ImageOutputs = NO_OUTPUTS,
 ) -> list[Loaded]:
     """Read wish lists.
 
@@ -38,6 +48,8 @@ async def load(
         Where they are.
     ca_file
         Certificates to trust as well.
+    credentials
+        Directory of credentials for web servers.
     recipe_outputs
         In which further ways repositories show the images of DUCC's recipes.
 
@@ -47,5 +59,5 @@ async def load(
         A place is none.
     """
     parsed = [parse_place(place) for place in places]
-    async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file) as downloader:
+    async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file, credentials=credentials) as downloader:
         return await read_once(parsed, downloader, recipe_outputs=recipe_outputs)

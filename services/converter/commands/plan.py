@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from services.common.command_line import run_async, write_document
-from services.common.image_outputs import ImageOutputs, read_outputs
+from services.common.image_outputs import read_outputs
 from services.common.publisher_api import PublisherApi
 from services.common.repository_name import RepositoryName
 from services.converter.commands.options import JSON, LISTS, load
@@ -17,6 +17,7 @@ from services.converter.commands.planned import Plan, make_plan
 from services.converter.commands.tags import RegistryTags
 from services.converter.errors import SourceUnreachableError, WishListError
 from services.converter.wishlist.problems import Severity
+from services.converter.wishlist.sources.once import Loaded
 from services.registry.client import RegistryClient
 from services.registry.settings import RegistrySettings
 
@@ -46,6 +47,7 @@ def plan(
     places: tuple[str, ...],
     *,
     ca_file: Path | None,
+    credentials: Path | None,
     tags: bool,
     publishers: tuple[str, ...],
     ducc_outputs: tuple[str, ...],
@@ -57,7 +59,8 @@ def plan(
     """
     urls = dict(map(_publisher, publishers))
     outputs = read_outputs({name: {} for name in ducc_outputs})
-    made, outlooks = run_async(_planned(places, ca_file, urls, outputs, with_tags=tags))
+    loaded = run_async(load(places, ca_file, credentials, recipe_outputs=outputs))
+    made, outlooks = run_async(_planned(loaded, urls, with_tags=tags))
     if as_json:
         write_document(plan_document(made, outlooks))
     else:
@@ -72,14 +75,8 @@ def _publisher(text: str) -> tuple[RepositoryName, str]:
 
 
 async def _planned(
-    places: Sequence[str],
-    ca_file: Path | None,
-    publishers: Mapping[RepositoryName, str],
-    recipe_outputs: ImageOutputs,
-    *,
-    with_tags: bool,
+    loaded: Sequence[Loaded], publishers: Mapping[RepositoryName, str], *, with_tags: bool
 ) -> tuple[Plan, dict[Key, Outlook]]:
-    loaded = await load(places, ca_file, recipe_outputs=recipe_outputs)
     for each in loaded:
         if each.trouble is not None:
             raise SourceUnreachableError(each.trouble)

@@ -64,16 +64,21 @@ class ImageIndex:
         self.current = head / _INDEX
 
     def read(self, name: ImageName) -> Mapping[str, bytes] | None:
-        """Return the documents of an image, all of one version; None if there is no such image."""
+        """Return the documents of an image that readers see, all of one version; None if they see none.
+
+        What is in the index and has lost its public link is seen by nobody.
+        """
         place = self.place(name)
         if place is None:
             return None
-        return {
-            f"{directory}/{file}": Path(place, directory, file).read_bytes()
+        seen = {
+            f"{directory}/{path.name}": path.read_bytes()
             for directory in _directories(place)
-            for file in os.listdir(place / directory)
-            if Path(place, directory, file).is_file()
+            if self.owns(self.root / METADATA_DIRECTORY / directory)
+            for path in _entries(place / directory)
+            if path.is_file()
         }
+        return seen or None
 
     def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the configurations of the flat images that the name of an image leads to."""
