@@ -117,8 +117,8 @@ async def test_what_a_mirror_damages_comes_from_the_registry_and_what_it_has_is_
     registry: RegistryServer, tmp_path: Path, faulty: FaultyRegistry
 ) -> None:
     of_mirror, of_both = layer_of("damaged by a mirror", size=5000), layer_of("damaged by both", size=5000)
-    first = _behind(faulty, await push_image(registry, "mirrored:1", [of_mirror]))
-    second = _behind(faulty, await push_image(registry, "mirrored:2", [of_both]))
+    first = faulty.named(await push_image(registry, "mirrored:1", [of_mirror]))
+    second = faulty.named(await push_image(registry, "mirrored:2", [of_both]))
     async with FaultyRegistry.before(registry.address) as mirror:
         mirror.faults.append(Fault("GET .*/blobs/sha256:", changed(bytes.swapcase), times=1000))
         faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(of_both)}", changed(bytes.swapcase), times=1))
