@@ -18,7 +18,7 @@ from services.common.image_name import METADATA_DIRECTORY
 from services.common.layout import layer_tree
 from services.repository.errors import ImageRefusedError
 from services.repository.flat.configuration import read_configuration
-from services.repository.flat.entries import FLAT_DIRECTORY, GeneratedEntry, GeneratedKind
+from services.repository.flat.entries import GeneratedEntry, GeneratedKind
 from services.repository.flat.modes import Modes
 from services.repository.flat.singularity import generated_entries
 from services.repository.native.check.layer_stack import Node, TreeRows, show_layers
