@@ -29,6 +29,7 @@ from services.repository.errors import (
     LayerRemovalError,
     NoTransactionError,
 )
+from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
 from services.repository.layer import VerifiedLayer
@@ -362,6 +363,10 @@ class _Transaction:
             await self._repository.change(lambda: self._update.flats.remove(config))
         except NativeError as error:
             raise ImageAdditionError(f"the flat image of {config.oci} cannot be taken out: {error}") from error
+
+    def reports(self) -> Mapping[Digest, DifferenceReports]:
+        """Return what people must know of the flat images that have been made."""
+        return self._update.reports
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out of the catalogs above it; its objects go with a collection."""
