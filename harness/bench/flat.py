@@ -104,7 +104,7 @@ class _Bench:
             "cp -a --reflink=auto": lambda: _timed("cp", "-a", "--reflink=auto", str(unpacked), str(self._place())),
             "native": lambda: self._put(repository, archives, []),
         }
-        name = f"flat image of {entries} entries in {_LAYERS} layers"
+        name = f"flat, {entries} entries"
         made = await compare(name, subjects, runs=runs, targets=(Target(subject="native", limit=limit),))
         memory = [(peak_memory() / 1e6) - before]
         await self._put(repository, archives, [], version=0)
@@ -130,7 +130,7 @@ class _Bench:
                 return await self._put(repository, archives, archives, outputs=outputs)
 
         return await compare(
-            f"image of {entries} entries, published",
+            f"flat, {entries} entries, publishing",
             {"layers": lambda: with_outputs(NO_OUTPUTS), "layers and flat": lambda: with_outputs(_FLAT)},
             runs=runs,
             targets=(Target(subject="layers and flat", over="layers", limit=_MORE),),
