@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
+from services.common.image_outputs import outputs_of_words
 from services.common.publisher_api import (
     Collection,
     ImageAnswer,
@@ -40,7 +41,13 @@ _WAITED: Final = "not everything has been done"
 
 
 def request_for(
-    name: str, *, reference: str | None, digest: str | None, platforms: Sequence[str], priority: int
+    name: str,
+    *,
+    reference: str | None,
+    digest: str | None,
+    platforms: Sequence[str],
+    outputs: Sequence[str],
+    priority: int,
 ) -> ImageRequest:
     """Make a request from what somebody typed.
 
@@ -52,7 +59,12 @@ def request_for(
     wanted = None if digest is None else Digest.from_oci(digest)
     try:
         return ImageRequest(
-            name=ImageName(name), reference=reference, digest=wanted, platforms=tuple(platforms), priority=priority
+            name=ImageName(name),
+            reference=reference,
+            digest=wanted,
+            platforms=tuple(platforms),
+            priority=priority,
+            outputs=outputs_of_words(outputs),
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
@@ -154,10 +166,17 @@ async def remove(
             return [await _removed(api, name) for name in wanted]
 
 
-async def collect(access: Access, *, dry_run: bool, timeout: float) -> Collection:  # noqa: ASYNC109 - the user's
-    """Have layers taken out that no image names any more, or only named that would be."""
+async def collect(
+    access: Access,
+    commits: Sequence[str],
+    *,
+    dry_run: bool,
+    timeout: float,  # noqa: ASYNC109 - the user's
+) -> Collection:
+    """Have layers taken out that no image names any more, and given ones of commits, or only named that would be."""
+    wanted = [Digest(digest.removeprefix("sha256:")) for digest in commits]
     async with access.open() as api, bounded(timeout, "the collection has not ended"):
-        return await api.images.collect(dry_run=dry_run)
+        return await api.images.collect(dry_run=dry_run, commits=wanted)
 
 
 async def _known(api: PublisherApi, name: ImageName) -> ImageAnswer:

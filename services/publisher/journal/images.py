@@ -22,11 +22,18 @@ from services.publisher.journal.image_model import (
     ImageSummary,
     ImageWish,
 )
-from services.publisher.journal.image_rows import IMAGE_COLUMNS, image_of, images_condition, images_summary
+from services.publisher.journal.image_rows import (
+    IMAGE_COLUMNS,
+    image_of,
+    images_condition,
+    images_summary,
+    outputs_text,
+)
 
 __all__ = ["Asked", "ImageJournal"]
 
-_WAITING = "(state IN ('asked', 'removing') OR (state = 'failed' AND retryable))"
+_WAITING = "(state IN ('asked', 'removing') OR (state = 'failed' AND (retryable OR due > 0)))"
+"""A refused image waits as well if it is due at some time: what is wrong with it may be mended by then."""
 _NEW_ASK = """
     state = 'asked', ask = ask + 1, again = 0, digest = NULL, attempts = 0, share = NULL, reason = NULL, retryable = 0,
     due = 0, bytes_known = NULL, bytes_missing = NULL, resolving = NULL, fetching = NULL, publishing = NULL,
@@ -206,19 +213,37 @@ class ImageJournal:
             asks=_asks(records),
         )
 
-    async def failed(self, record: ImageRecord, reason: str, *, due: float | None) -> None:
-        """Record that an image failed alone, and when it is tried again; never by itself where `due` is None."""
+    async def failed(self, record: ImageRecord, reason: str, *, due: float) -> None:
+        """Record that an image, or its removal, failed alone, and when it is tried again."""
         await self._file.run(
             """
-            UPDATE images SET reason = :reason,
-                state = CASE WHEN state = 'removing' AND :due IS NOT NULL THEN state ELSE 'failed' END,
-                retryable = :retryable, due = coalesce(:due, due), attempts = attempts + 1, updated_at = :now
+            UPDATE images SET reason = :reason, state = CASE state WHEN 'removing' THEN state ELSE 'failed' END,
+                retryable = 1, due = :due, attempts = attempts + 1, updated_at = :now
             WHERE name = :name AND ask = :ask RETURNING 1
             """,
             name=record.name,
             ask=record.ask,
             reason=reason,
-            retryable=due is not None,
+            due=due,
+        )
+
+    async def refused(self, record: ImageRecord, reason: str, *, due: float | None) -> None:
+        """Record that an image is at fault itself, or its removal cannot be done.
+
+        Parameters
+        ----------
+        due
+            When it is looked at once more; None for never. A removal never is.
+        """
+        await self._file.run(
+            """
+            UPDATE images SET reason = :reason, due = CASE state WHEN 'removing' THEN 0 ELSE coalesce(:due, 0) END,
+                state = 'failed', retryable = 0, attempts = attempts + 1, updated_at = :now
+            WHERE name = :name AND ask = :ask RETURNING 1
+            """,
+            name=record.name,
+            ask=record.ask,
+            reason=reason,
             due=due,
         )
 
@@ -270,6 +295,16 @@ class ImageJournal:
         )
         return [image_of(row) for row in rows]
 
+    async def recent_failures(self, limit: int) -> list[ImageRecord]:
+        """List failed images, those first that failed last."""
+        rows = await self._file.run(
+            f"""
+            SELECT {IMAGE_COLUMNS} FROM images WHERE state = 'failed' ORDER BY updated_at DESC, name LIMIT :limit
+            """,  # noqa: S608 - a constant
+            limit=limit,
+        )
+        return [image_of(row) for row in rows]
+
     async def summary(self) -> ImageSummary:
         """Count the images in each state, and find the one that has waited longest."""
         rows = await self._file.run("SELECT state, retryable, count(*), min(asked_at) FROM images GROUP BY 1, 2")
@@ -288,12 +323,15 @@ def _is_published(known: ImageRecord, wish: ImageWish) -> bool:
         and known.published == wish.digest
         and known.platforms == wish.platforms
         and known.verified == wish.verified
+        and known.outputs == wish.outputs
     )
 
 
 def _is_same(known: ImageRecord, wish: ImageWish) -> bool:
     """Whether an ask is for what was asked for, or has been found, before."""
-    same = known.platforms == wish.platforms and known.reference == wish.reference and known.verified == wish.verified
+    same = all(
+        getattr(known, name) == getattr(wish, name) for name in ("platforms", "reference", "verified", "outputs")
+    )
     return same and wish.digest in ((known.asked,) if wish.digest is None else (known.asked, known.digest))
 
 
@@ -316,7 +354,8 @@ async def _wanted_now(run: Run, known: ImageRecord, wish: ImageWish) -> None:
     await run(
         f"""
         UPDATE images SET {_NEW_ASK}, registry = :registry, reference = :reference, asked = :asked,
-            platforms = :platforms, verified = :verified, priority = :priority, project = :project, keep = :keep
+            platforms = :platforms, verified = :verified, outputs = :outputs, priority = :priority,
+            project = :project, keep = :keep
         WHERE name = :name RETURNING 1
         """,  # noqa: S608 - constants of this module
         **values,
@@ -326,10 +365,10 @@ async def _wanted_now(run: Run, known: ImageRecord, wish: ImageWish) -> None:
 async def _insert(run: Run, wish: ImageWish) -> None:
     await run(
         """
-        INSERT INTO images (name, registry, reference, asked, platforms, project, priority, verified, keep, state,
-            asked_at, updated_at)
-        VALUES (:name, :registry, :reference, :asked, :platforms, :project, :priority, :verified, :keep, 'asked',
-            :now, :now) RETURNING 1
+        INSERT INTO images (name, registry, reference, asked, platforms, project, priority, verified, keep, outputs,
+            state, asked_at, updated_at)
+        VALUES (:name, :registry, :reference, :asked, :platforms, :project, :priority, :verified, :keep, :outputs,
+            'asked', :now, :now) RETURNING 1
         """,
         **_values(wish),
     )
@@ -346,6 +385,7 @@ def _values(wish: ImageWish) -> dict[str, Any]:
         "priority": wish.priority,
         "verified": None if wish.verified is None else json.dumps(wish.verified),
         "keep": wish.keep,
+        "outputs": outputs_text(wish.outputs),
         "now": time.time(),
     }
 

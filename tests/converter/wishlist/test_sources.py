@@ -326,6 +326,7 @@ async def test_a_list_without_end_is_not_read_to_it(list_server: ListServer, aut
     [
         ("http://example.org/l.yaml", "by https alone"),
         ("file:///etc/passwd", "by https alone"),
+        ("git+https://me:secret@example.org/lists//recipe.yaml@main", "at which its server has the file of a branch"),
         ("https://me:secret@example.org/l.yaml", "a user in the URL"),
         ("https:///l.yaml", "without host"),
         ("", "not the place"),

@@ -50,6 +50,11 @@ def parse_place(text: str) -> Place:
     scheme, mark, _ = text.partition("://")
     if not mark:
         return ListPath(Path(text))
+    if scheme.lower() == "git+https":
+        raise InvalidValueError(
+            "a repository of git is not cloned: give the https URL at which its server has the file of a branch, such "
+            "as https://gitlab.example.org/group/project/-/raw/main/recipe.yaml"
+        )
     if scheme.lower() != "https":
         raise InvalidValueError(
             f"wish lists are read by https alone, not by {scheme[:20]!r}: anybody could change them"
