@@ -162,9 +162,44 @@ async def test_collections_come_by_themselves_and_take_no_more_than_they_may(
         async def gone() -> bool:
             return publisher.has(*layers) == [True, False, False]
 
-        await wait_until(gone, timeout=120, what="the layers are collected")
+        await wait_until(gone, what="the layers are collected")
         shown = await _collection(publisher)
         assert len(shown["last"]["layers"]) <= 1
+
+
+async def test_a_layer_of_a_commit_goes_only_when_an_operator_names_it(
+    registry: RegistryServer, tmp_path: Path, bucket: S3Access
+) -> None:
+    committed, named = make_layer(tmp_path, "committed"), make_layer(tmp_path, "named too")
+    await upload(bucket, committed, named)
+    async with ImagePublisher.running(
+        tmp_path / "publisher", store=bucket.settings, collect_after=0, collect_interval=0, sweep_interval=3600
+    ) as publisher:
+        digests = [committed.digest, named.digest]
+
+        async def published() -> bool:
+            return all((publisher.root / sidecar_path(digest)).exists() for digest in digests)
+
+        await wait_until(published, what="the layers are published")
+        name = await push_image(registry, "committed:1", [named.path.read_bytes()])
+        await publisher.published(name)
+        kept = {
+            layer.digest: layer.reason for layer in (await publisher.api.collect(dry_run=True, commits=digests)).kept
+        }
+        assert "an image names it" in kept[named.digest]
+        assert f"remove its archive sha256/{committed.digest} from the bucket first" in kept[committed.digest]
+        async with s3_client(bucket) as client:
+            for digest in digests:
+                await client.delete_object(Bucket=bucket.bucket, Key=f"sha256/{digest}")
+        assert (await publisher.api.collect(dry_run=False)).layers == ()
+        for dry_run in (True, False):
+            assert await published()
+            done = await publisher.api.collect(dry_run=dry_run, commits=digests)
+            assert [layer.digest for layer in done.layers] == [committed.digest]
+        assert not (publisher.root / sidecar_path(committed.digest)).exists()
+        assert (publisher.root / sidecar_path(named.digest)).exists()
+        found = [(finding["digest"], finding["kind"]) for finding in await publisher.disagreements()]
+        assert found == [(named.digest, "archive_gone")]
 
 
 async def _turn(publisher: ImagePublisher, word: str) -> None:
@@ -209,38 +244,3 @@ async def test_layers_of_images_that_failed_when_these_had_been_added_are_collec
         await publisher.becomes(never, "removed")
         assert await _collect(publisher) == [sha256(layers[2])]
         assert publisher.has(*layers) == [True, True, False]
-
-
-async def test_a_layer_of_a_commit_goes_only_when_an_operator_names_it(
-    registry: RegistryServer, tmp_path: Path, bucket: S3Access
-) -> None:
-    committed, named = make_layer(tmp_path, "committed"), make_layer(tmp_path, "named too")
-    await upload(bucket, committed, named)
-    async with ImagePublisher.running(
-        tmp_path / "publisher", store=bucket.settings, collect_after=0, collect_interval=0, sweep_interval=3600
-    ) as publisher:
-        digests = [committed.digest, named.digest]
-
-        async def published() -> bool:
-            return all((publisher.root / sidecar_path(digest)).exists() for digest in digests)
-
-        await wait_until(published, timeout=120, what="the layers are published")
-        name = await push_image(registry, "committed:1", [named.path.read_bytes()])
-        await publisher.published(name)
-        kept = {
-            layer.digest: layer.reason for layer in (await publisher.api.collect(dry_run=True, commits=digests)).kept
-        }
-        assert "an image names it" in kept[named.digest]
-        assert f"remove its archive sha256/{committed.digest} from the bucket first" in kept[committed.digest]
-        async with s3_client(bucket) as client:
-            for digest in digests:
-                await client.delete_object(Bucket=bucket.bucket, Key=f"sha256/{digest}")
-        assert (await publisher.api.collect(dry_run=False)).layers == ()
-        for dry_run in (True, False):
-            assert await published()
-            done = await publisher.api.collect(dry_run=dry_run, commits=digests)
-            assert [layer.digest for layer in done.layers] == [committed.digest]
-        assert not (publisher.root / sidecar_path(committed.digest)).exists()
-        assert (publisher.root / sidecar_path(named.digest)).exists()
-        found = [(finding["digest"], finding["kind"]) for finding in await publisher.disagreements()]
-        assert found == [(named.digest, "archive_gone")]
