@@ -110,7 +110,7 @@ async def test_what_somebody_has_taken_away_is_made_again(registry: RegistryServ
     await publisher.published(name, outputs=_FLAT)
     (publisher.root / name.path).unlink()
     await publisher.api.retry(name)
-    await wait_until(lambda: _is_shown(publisher, name), timeout=120, what="the name is there again")
+    await wait_until(lambda: _is_shown(publisher, name), what="the name is there again")
     image = await publisher.becomes(name, "published")
     assert image.bytes_fetched == 0
 
