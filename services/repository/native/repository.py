@@ -38,7 +38,7 @@ from services.repository.native.errors import NativeError, RepositoryBusyError, 
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.image_outputs import put_image, remove_image
-from services.repository.native.records import TRANSACTION_DIRECTORY
+from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.renewal import WhitelistFile
@@ -159,7 +159,11 @@ class NativeRepository:
                 storage=self._storage, compressor=self._access.compressor, pool=pool, temporary=temporary
             )
             self._ingest = LayerIngest(pool=pool, catalogs=catalogs)
-            self.composer = FlatComposer(read=self._tree.catalogs.read, files=catalogs)
+            self.composer = FlatComposer(
+                read=self._tree.catalogs.read,
+                read_file=lambda name: self._tree.objects.get(name, ObjectKind.FILE),
+                files=catalogs,
+            )
             stack.callback(self._release_all)
             self._stack = stack.pop_all()
 
