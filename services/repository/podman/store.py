@@ -1,0 +1,257 @@
+"""One store: which images it has, and the files and links that say so.
+
+::
+
+    overlay-images/images.json, images.lock       all images: identifiers, names, digests
+    overlay-images/IMAGE/manifest, =BASE64        the documents of one
+    overlay-layers/layers.json, layers.lock       all layers: identifiers, parents, digests, sizes
+    overlay/LAYER/diff                            -> /cvmfs/REPOSITORY/.layers/XX/DIGEST/layerfs
+    overlay/LAYER/link, lower                     short names of the layer, and of those below it
+    overlay/l/SHORT                               -> ../LAYER/diff
+
+`diff` is absolute, since commit, build and save fail on a relative one. The locks are there since podman cannot make
+them where it cannot write, and fails without. A store that has nothing in it has all this as well: podman fails in
+every command where one that it has been told of is missing.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Final, Self
+
+from services.common.digest import Digest
+from services.common.image_name import ImageName
+from services.common.layout import layer_tree
+from services.repository.image_platforms import PlatformImage, PlatformLayer
+from services.repository.podman.identity import big_data_file, layer_ids, link_name
+from services.repository.podman.rows import (
+    GZIP,
+    PLAIN,
+    ZSTD,
+    ImageRow,
+    LayerRow,
+    read_images,
+    read_layers,
+    write_rows,
+)
+
+__all__ = ["IMAGES", "LAYERS", "LISTS", "PodmanStore", "StoreChanges"]
+
+IMAGES: Final = "overlay-images/images.json"
+LAYERS: Final = "overlay-layers/layers.json"
+LISTS: Final = {IMAGES: "overlay-images/images.lock", LAYERS: "overlay-layers/layers.lock"}
+"""The two lists, and their locks."""
+_SHORT: Final = "overlay/l"
+
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+"""What Go reads as a time; anything else would make the whole list unreadable."""
+_HUB: Final = frozenset(("registry.hub.docker.com", "index.docker.io"))
+"""Other names of Docker Hub, which wish lists use; podman's own is `docker.io`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChanges:
+    """What is to be changed in the directory of a store."""
+
+    removed: Sequence[str] = ()
+    """Directories and links that go, with all that is in them."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Contents by paths; some are there already."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Targets by paths, none of which is there."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.files)
+
+
+class PodmanStore:
+    """What is in one store, and what becomes of it.
+
+    Parameters
+    ----------
+    images, layers
+        What is in it.
+    mount
+        Where clients see the repository.
+    """
+
+    def __init__(self, *, images: Sequence[ImageRow], layers: Sequence[LayerRow], mount: PurePosixPath) -> None:
+        self._images = {row.id: row for row in images}
+        self._layers = {row.id: row for row in layers}
+        self._before = frozenset(self._images), frozenset(self._layers)
+        self._documents: dict[Digest, Mapping[str, bytes]] = {}
+        self._trees: dict[Digest, Digest] = {}
+        """Archives of new layers, by the layers' identifiers."""
+        self._mount = mount
+        self._changed = False
+
+    @classmethod
+    def read(cls, images: bytes, layers: bytes, *, mount: PurePosixPath, where: str) -> Self:
+        """Read a store from its two lists.
+
+        Parameters
+        ----------
+        where
+            Path of the store, for errors.
+
+        Raises
+        ------
+        RepositoryError
+            They are not as this suite writes them.
+        """
+        return cls(
+            images=read_images(images, where=f"{where}/{IMAGES}"),
+            layers=read_layers(layers, where=f"{where}/{LAYERS}"),
+            mount=mount,
+        )
+
+    def images(self) -> Mapping[Digest, ImageRow]:
+        """Return the images by their identifiers."""
+        return self._images
+
+    def put(self, name: ImageName, image: PlatformImage, sizes: Mapping[Digest, int]) -> None:
+        """Put an image in, and give it a name, which no other image has from now on.
+
+        What was called by the name stays, without it: containers may run on its layers.
+
+        Parameters
+        ----------
+        sizes
+            Sizes of the layers' tar streams, in bytes, by the digests of their archives.
+        """
+        created = _created(image)
+        parent: Digest | None = None
+        for layer, identifier in zip(image.layers, layer_ids(layer.diff_id for layer in image.layers), strict=True):
+            if identifier not in self._layers:
+                self._layers[identifier] = _layer_row(identifier, parent, layer, sizes[layer.digest], created)
+                self._trees[identifier] = layer.digest
+            parent = identifier
+        self.drop_name(name)
+        documents = _documents(image)
+        row = ImageRow(
+            id=image.config_digest,
+            digest=image.manifest_digest.oci,
+            names=sorted({*self._names(image.config_digest), *_names(name)}),
+            layer=parent,
+            big_data_names=list(documents),
+            big_data_sizes={key: len(content) for key, content in documents.items()},
+            big_data_digests={key: _oci(content) for key, content in documents.items()},
+            created=created,
+        )
+        if self._images.get(row.id) != row:
+            self._images[row.id] = row
+            self._documents[row.id] = documents
+            self._changed = True
+
+    def drop_name(self, name: ImageName) -> None:
+        """Let no image have a name."""
+        names = frozenset(_names(name))
+        for row in self._images.values():
+            if names.intersection(row.names):
+                row.names = [each for each in row.names if each not in names]
+                self._changed = True
+
+    def remove(self, image: Digest) -> None:
+        """Take an image out, if it is in, with the layers that no other one has."""
+        if self._images.pop(image, None) is None:
+            return
+        self._changed = True
+        used: set[Digest] = set()
+        for row in self._images.values():
+            layer = row.layer
+            while layer is not None and layer not in used:
+                used.add(layer)
+                layer = self._layers[layer].parent if layer in self._layers else None
+        self._layers = {identifier: row for identifier, row in self._layers.items() if identifier in used}
+
+    def changes(self) -> StoreChanges:
+        """Return what is to be changed in the store's directory; both lists, if anything is."""
+        if not self._changed:
+            return StoreChanges()
+        images, layers = self._before
+        lists = {IMAGES: _written(self._images), LAYERS: _written(self._layers)}
+        files = lists | {LISTS[path]: hashlib.sha256(content).hexdigest().encode() for path, content in lists.items()}
+        links: dict[str, str] = {}
+        for identifier, documents in self._documents.items():
+            if identifier in self._images:
+                files |= {
+                    f"overlay-images/{identifier}/{big_data_file(key)}": content for key, content in documents.items()
+                }
+        for identifier in sorted(self._layers.keys() - layers):
+            place = f"overlay/{identifier}"
+            links[f"{place}/diff"] = str(self._mount / layer_tree(self._trees[identifier]))
+            links[f"{_SHORT}/{link_name(identifier)}"] = f"../{identifier}/diff"
+            files[f"{place}/link"] = link_name(identifier).encode()
+            if lower := ":".join(f"l/{link_name(below)}" for below in self._below(identifier)):
+                files[f"{place}/lower"] = lower.encode()
+        gone = sorted(layers - self._layers.keys())
+        return StoreChanges(
+            removed=[
+                *(f"overlay-images/{identifier}" for identifier in sorted(images - self._images.keys())),
+                *(f"overlay/{identifier}" for identifier in gone),
+                *(f"{_SHORT}/{link_name(identifier)}" for identifier in gone),
+            ],
+            files=files,
+            links=links,
+        )
+
+    def _names(self, image: Digest) -> Sequence[str]:
+        row = self._images.get(image)
+        return row.names if row else ()
+
+    def _below(self, identifier: Digest) -> Iterator[Digest]:
+        """Give the layers below one, the one directly below it first."""
+        row = self._layers[identifier]
+        while row.parent is not None:
+            yield row.parent
+            row = self._layers[row.parent]
+
+
+def _layer_row(
+    identifier: Digest, parent: Digest | None, layer: PlatformLayer, size: int, created: str | None
+) -> LayerRow:
+    compression = ZSTD if layer.media_type.endswith("zstd") else GZIP if layer.media_type.endswith("gzip") else PLAIN
+    return LayerRow(
+        id=identifier,
+        parent=parent,
+        created=created,
+        compressed_diff_digest=layer.digest.oci,
+        compressed_size=layer.size,
+        diff_digest=layer.diff_id.oci,
+        diff_size=size,
+        compression=compression,
+    )
+
+
+def _documents(image: PlatformImage) -> dict[str, bytes]:
+    """Return the documents by the keys that podman looks for; the index counts as a manifest that it may name."""
+    documents = {
+        "manifest": image.manifest,
+        f"manifest-{image.manifest_digest.oci}": image.manifest,
+        image.config_digest.oci: image.config,
+    }
+    if image.index is not None:
+        documents[f"manifest-{_oci(image.index)}"] = image.index
+    return documents
+
+
+def _names(name: ImageName) -> Iterable[str]:
+    """Give the names of an image; of one on Docker Hub also that which podman makes of a short name."""
+    yield str(name)
+    if name.registry in _HUB:
+        yield f"docker.io/{name.partition('/')[2]}"
+
+
+def _created(image: PlatformImage) -> str | None:
+    return image.created if image.created and _MOMENT.fullmatch(image.created) else None
+
+
+def _oci(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _written(rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow]) -> bytes:
+    return write_rows([row for _, row in sorted(rows.items())])

@@ -1,0 +1,160 @@
+"""All stores of one repository, and what one revision changes of them.
+
+A store is for one platform, since podman finds images by their names alone::
+
+    podmanStore             images of the first platform that was asked for
+    podmanStores/NAME       the same, in a store of that name
+    podmanStore-arm64-v8    images of a further platform
+    podmanStores-arm64-v8/NAME
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Final, Protocol
+
+from services.common.digest import Digest
+from services.common.repository_name import RepositoryName
+from services.repository.errors import ImageAdditionError
+from services.repository.image_platforms import PlatformImage, platform_images
+from services.repository.images import ImageDocuments
+from services.repository.podman.store import IMAGES, LAYERS, PodmanStore, StoreChanges
+
+__all__ = ["PodmanStores", "PublishedStores", "is_store", "store_path"]
+
+_PLAIN: Final = "podmanStore"
+_NAMED: Final = "podmanStores"
+
+
+def store_path(store: str | None, machine: str | None) -> str:
+    """Return the path of a store, relative to the root of the repository.
+
+    Parameters
+    ----------
+    store
+        Its name; None for the one that has none.
+    machine
+        `ARCHITECTURE[:VARIANT]`; None for the first platform of images.
+    """
+    # A colon would end the path where overlay mounts name it.
+    suffix = "" if machine is None else f"-{machine.replace(':', '-')}"
+    return f"{_PLAIN}{suffix}" if store is None else f"{_NAMED}{suffix}/{store}"
+
+
+def is_store(directory: str) -> bool | None:
+    """Tell whether a directory in the root of a repository is a store; None where it has stores in it."""
+    if directory == _PLAIN or directory.startswith(f"{_PLAIN}-"):
+        return True
+    return None if directory == _NAMED or directory.startswith(f"{_NAMED}-") else False
+
+
+class PublishedStores(Protocol):
+    """What a repository has; paths are relative to its root."""
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths of its stores."""
+
+    def read(self, path: str) -> bytes | None:
+        """Read a file; None where there is none."""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is anything at a path."""
+
+    def uncompressed_size(self, digest: Digest) -> int | None:
+        """Return the size of a layer's tar stream, in bytes; None if there is no such layer."""
+
+
+class PodmanStores:
+    """The stores of one transaction; blocking.
+
+    Parameters
+    ----------
+    name
+        Name of the repository, below `/cvmfs` of which clients have it.
+    published
+        What is there.
+    """
+
+    def __init__(self, *, name: RepositoryName, published: PublishedStores) -> None:
+        self._mount = PurePosixPath("/cvmfs", name)
+        self._published = published
+        self._stores: dict[str, PodmanStore] = {}
+
+    def replace(self, before: ImageDocuments | None, after: ImageDocuments | None) -> None:
+        """Put an image into its stores, instead of what has had its name.
+
+        Parameters
+        ----------
+        before, after
+            What the name has stood for, and is to stand for; None for nothing.
+
+        Raises
+        ------
+        ImageAdditionError
+            One of its layers is not in the repository.
+        ImageRefusedError
+            The documents are not those of an image.
+        RepositoryError
+            A store is damaged.
+        """
+        new = _places(after)
+        for path in _places(before).keys() - new.keys():
+            if before is not None and (store := self._opened(path)) is not None:
+                store.drop_name(before.name)
+        for path, image in new.items():
+            if after is not None:
+                sizes = {layer.digest: self._size(layer.digest, after) for layer in image.layers}
+                self._open_or_make(path).put(after.name, image, sizes)
+
+    def remove(self, config: Digest) -> None:
+        """Take an image out of all stores, with the layers that no other one has.
+
+        Parameters
+        ----------
+        config
+            SHA-256 of its configuration.
+
+        Raises
+        ------
+        RepositoryError
+            A store is damaged.
+        """
+        for path in {*self._published.paths(), *self._stores}:
+            if path in self._stores or self._published.exists(f"{path}/overlay-images/{config}"):
+                store = self._opened(path)
+                if store is not None:
+                    store.remove(config)
+
+    def changes(self) -> Mapping[str, StoreChanges]:
+        """Return what is to be changed in the directories of stores, by their paths."""
+        return {path: changes for path, store in self._stores.items() if (changes := store.changes())}
+
+    def _size(self, digest: Digest, image: ImageDocuments) -> int:
+        size = self._published.uncompressed_size(digest)
+        if size is None:
+            raise ImageAdditionError(f"layer {digest} of {image.name} is not in the repository: publish it again")
+        return size
+
+    def _open_or_make(self, path: str) -> PodmanStore:
+        store = self._opened(path)
+        if store is None:
+            store = PodmanStore(images=(), layers=(), mount=self._mount)
+            self._stores[path] = store
+        return store
+
+    def _opened(self, path: str) -> PodmanStore | None:
+        if path not in self._stores:
+            images, layers = (self._published.read(f"{path}/{file}") for file in (IMAGES, LAYERS))
+            if images is None or layers is None:
+                return None
+            self._stores[path] = PodmanStore.read(images, layers, mount=self._mount, where=path)
+        return self._stores[path]
+
+
+def _places(image: ImageDocuments | None) -> Mapping[str, PlatformImage]:
+    """Return what an image shows in which store."""
+    if image is None or image.outputs.podman is None:
+        return {}
+    store = image.outputs.podman.store
+    return {
+        store_path(store, each.machine if number else None): each for number, each in enumerate(platform_images(image))
+    }
