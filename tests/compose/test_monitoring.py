@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.converter.hints.metrics import HintMetrics
+from services.converter.metrics import Metrics as ConverterMetrics
 from services.node.metrics import NodeMetrics
 from services.publisher.metrics import Metrics
 from tests.support.compose import CHECKOUT
@@ -40,11 +42,19 @@ def _measured(registry: CollectorRegistry) -> set[str]:
     return names
 
 
+def _converter() -> CollectorRegistry:
+    metrics = ConverterMetrics()
+    HintMetrics(metrics.registry)
+    return metrics.registry
+
+
 @pytest.mark.parametrize(
     ("text", "prefix", "registry"),
     [
         pytest.param(_ALERTS, "publisher", Metrics().registry, id="alerts"),
         pytest.param("\n".join(_expressions("publisher")), "publisher", Metrics().registry, id="dashboard"),
+        pytest.param(_CONVERTER_ALERTS, "converter", _converter(), id="alerts of the converter"),
+        pytest.param("\n".join(_expressions("converter")), "converter", _converter(), id="dashboard of the converter"),
         pytest.param(_WORKER_ALERTS, "thin_node", NodeMetrics().registry, id="alerts of nodes"),
         pytest.param("\n".join(_expressions("worker")), "thin_node", NodeMetrics().registry, id="dashboard of nodes"),
     ],
@@ -67,6 +77,18 @@ def test_every_series_is_one_that_is_shown(text: str, prefix: str, registry: Col
                 "publisher_fetched_bytes_total",
                 "publisher_published_bytes_total",
                 "publisher_failures_total",
+            ],
+        ),
+        (
+            "converter",
+            [
+                "converter_oldest_wish_seconds",
+                "converter_copies{state",
+                "converter_hints_pending",
+                "converter_image_seconds_bucket",
+                "converter_failures_total",
+                "converter_saved_bytes_total",
+                "converter_removals_withheld",
             ],
         ),
         (
@@ -105,7 +127,7 @@ def test_prometheus_takes_the_configuration_and_the_alerts() -> None:
         assert f"{alerts.count('- alert:')} rules found" in ended.stdout
 
 
-@pytest.mark.parametrize("name", ["publisher", "worker"])
+@pytest.mark.parametrize("name", ["publisher", "converter", "worker"])
 def test_prometheus_understands_every_expression_of_the_dashboards(name: str, tmp_path: Path) -> None:
     expressions = [expression.replace("$__rate_interval", "1m") for expression in _expressions(name)]
     rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(expressions)]
@@ -116,7 +138,7 @@ def test_prometheus_understands_every_expression_of_the_dashboards(name: str, tm
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-_FAILURES = """
+_NODE_FAILURES = """
 rule_files: [{rules}]
 tests:
   - interval: 1m
@@ -150,8 +172,54 @@ tests:
 """
 
 
-def test_alerts_of_nodes_fire_when_something_is_wrong_and_only_then(tmp_path: Path) -> None:
-    (tmp_path / "test.yml").write_text(_FAILURES.format(rules=_MONITORING / "worker-alerts.yml"))
+_CONVERTER_FAILURES = """
+rule_files: [{rules}]
+tests:
+  - interval: 5m
+    input_series:
+      - {{series: 'converter_oldest_wish_seconds', values: '0x20 14000+300x20'}}
+      - {{series: 'converter_hints_pending', values: '1000x20 1001x20'}}
+      - {{series: 'converter_hint_requests_total{{endpoint="good", status="202"}}', values: '0+1x40'}}
+      - {{series: 'converter_hint_requests_total{{endpoint="good", status="422"}}', values: '0+1x40'}}
+      - {{series: 'converter_hint_requests_total{{endpoint="bad", status="401"}}', values: '0x20 1+1x20'}}
+      - {{series: 'converter_hint_requests_total{{endpoint="-", status="401"}}', values: '0+1x40'}}
+      - {{series: 'converter_hint_requests_total{{endpoint="-", status="503"}}', values: '0x20 1+1x20'}}
+      - {{series: 'converter_polls_total{{registry="good", outcome="done"}}', values: '0+1x40'}}
+      - {{series: 'converter_polls_total{{registry="good", outcome="failed"}}', values: '0+1x40'}}
+      - {{series: 'converter_polls_total{{registry="never", outcome="failed"}}', values: '0x20 1+1x20'}}
+    alert_rule_test:
+      - {{alertname: ImagesLate, eval_time: 100m}}
+      - {{alertname: HintsWait, eval_time: 100m}}
+      - {{alertname: HintsRefused, eval_time: 100m}}
+      - {{alertname: HintsNotTaken, eval_time: 100m}}
+      - {{alertname: RegistryFails, eval_time: 100m}}
+      - alertname: ImagesLate
+        eval_time: 135m
+        exp_alerts: [{{exp_annotations: {{summary:
+          An image has not been what its wish list says for 4h 23m 20s; /v1/status says which and why.}}}}]
+      - alertname: HintsWait
+        eval_time: 125m
+        exp_alerts: [{{exp_annotations: {{summary: 1001 hints have not been looked into; polling goes on.}}}}]
+      - alertname: HintsRefused
+        eval_time: 140m
+        exp_alerts: [{{exp_labels: {{endpoint: bad}}, exp_annotations: {{summary:
+          "bad sends hints, and none has been taken for an hour: its secret, or what it sends, is wrong."}}}}]
+      - alertname: HintsNotTaken
+        eval_time: 140m
+        exp_alerts: [{{exp_annotations: {{summary:
+          "Webhooks cannot be recorded; the log says why, and polling goes on."}}}}]
+      - alertname: RegistryFails
+        eval_time: 180m
+        exp_alerts: [{{exp_labels: {{registry: never}}, exp_annotations: {{summary:
+          "never has answered no poll for an hour; nothing is removed because of it."}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "failures"), [("worker-alerts.yml", _NODE_FAILURES), ("converter-alerts.yml", _CONVERTER_FAILURES)]
+)
+def test_alerts_fire_when_something_is_wrong_and_only_then(name: str, failures: str, tmp_path: Path) -> None:
+    (tmp_path / "test.yml").write_text(failures.format(rules=_MONITORING / name))
     ended = subprocess.run(
         ["promtool", "test", "rules", str(tmp_path / "test.yml")], capture_output=True, text=True, check=False
     )

@@ -1,6 +1,6 @@
 """Layers for property tests: trees of every kind of file, and the archives that hold them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -50,6 +50,8 @@ class Directory:
     deleted: frozenset[bytes] = frozenset()
     """Names that the layer deletes here."""
     opaque: bool = False
+    implied: bool = False
+    """Whether the archive has no entry for it."""
     typeflag: bytes = field(default=b"5", init=False)
 
 
@@ -97,22 +99,36 @@ _links = st.builds(Leaf, st.just(b"1"), st.just({}), choice=st.integers(0, 1000)
 _leaves = st.one_of(_files, _files, _files, _capable, _symlinks, _devices, _fifos, _links, _links)
 
 
-def layers(*, deletions: bool) -> st.SearchStrategy[Directory]:
-    """Generate the root of a layer, with whiteouts and opaque directories or without."""
-    deleted = st.frozensets(st.sampled_from(NAMES), max_size=2) if deletions else st.just(frozenset())
+def layers(
+    *, deletions: bool, missing_parents: bool = False, names: Sequence[bytes] = NAMES
+) -> st.SearchStrategy[Directory]:
+    """Generate the root of a layer.
+
+    Parameters
+    ----------
+    deletions
+        Whether there may be whiteouts and opaque directories.
+    missing_parents
+        Whether the archive may leave out entries of directories.
+    names
+        What files and directories are called.
+    """
+    deleted = st.frozensets(st.sampled_from(names), max_size=2) if deletions else st.just(frozenset())
     opaque = st.booleans() if deletions else st.just(value=False)
+    implied = st.booleans() if missing_parents else st.just(value=False)
 
     def directory(children: st.SearchStrategy[Leaf | Directory]) -> st.SearchStrategy[Directory]:
         return st.builds(
             Directory,
             _attributes(xattrs=True),
-            st.dictionaries(st.sampled_from(NAMES), children, max_size=4),
+            st.dictionaries(st.sampled_from(names), children, max_size=4),
             deleted,
             opaque,
+            implied,
         )
 
     nodes = st.recursive(_leaves, directory, max_leaves=12)
-    return st.builds(Directory, st.just({}), st.dictionaries(st.sampled_from(NAMES), nodes, max_size=5), deleted)
+    return st.builds(Directory, st.just({}), st.dictionaries(st.sampled_from(names), nodes, max_size=5), deleted)
 
 
 def archive_of(root: Directory) -> bytes:
@@ -134,7 +150,8 @@ def _inside(directory: Directory, prefix: bytes, linkable: list[tuple[bytes, Lea
     for name, node in sorted(directory.children.items()):
         path = prefix + name
         if isinstance(node, Directory):
-            yield _entry(path + b"/", b"5", node.attributes)
+            if not node.implied:
+                yield _entry(path + b"/", b"5", node.attributes)
             yield from _inside(node, path + b"/", linkable)
         elif node.typeflag != b"1":
             linkable.append((path, node))

@@ -8,10 +8,13 @@ import click
 
 from services.common.command_line import run_async, write_document, write_output
 from services.converter.commands.options import JSON, LISTS, load
+from services.converter.commands.pushers import other_pushers
 from services.converter.errors import SourceUnreachableError, WishListError
+from services.converter.model import Wish
 from services.converter.wishlist.conflicts import conflicts
 from services.converter.wishlist.problems import Problem, Severity
 from services.converter.wishlist.sources.once import Loaded
+from services.registry.settings import RegistrySettings
 
 __all__ = ["check"]
 
@@ -21,9 +24,11 @@ __all__ = ["check"]
 @click.option("--strict", is_flag=True, help="Fail for warnings too.")
 @JSON
 def check(places: tuple[str, ...], *, ca_file: Path | None, strict: bool, as_json: bool) -> None:
-    """Check wish lists: every problem is told, with line, column and remedy. No registry is asked."""
-    loaded = run_async(load(places, ca_file))
-    found = _problems(loaded)
+    """Check wish lists: every problem is told, with line, column and remedy. No registry is asked.
+
+    Where REGISTRY_CREDENTIALS or REGISTRY_DOCKER_CONFIG is set, it also sees whose credentials push thin images.
+    """
+    loaded, found = run_async(_checked(places, ca_file))
     if as_json:
         write_document(_document(loaded, found))
     else:
@@ -37,14 +42,23 @@ def check(places: tuple[str, ...], *, ca_file: Path | None, strict: bool, as_jso
         raise WishListError(f"{_count(len(wrong), 'problem')}, see above")
 
 
-def _problems(loaded: Sequence[Loaded]) -> list[Problem]:
-    """Return what is wrong in the lists, and with them together."""
-    found = [problem for each in loaded for problem in each.problems]
+async def _checked(places: Sequence[str], ca_file: Path | None) -> tuple[list[Loaded], list[Problem]]:
+    """Read lists; return them with what is wrong in them, with them together, and with the credentials for them."""
+    loaded = await load(places, ca_file)
     wishes = [wish for each in loaded if each.wish_list is not None for wish in each.wish_list.wishes]
+    found = [*(problem for each in loaded for problem in each.problems), *_conflicts(wishes)]
+    settings = RegistrySettings.load()
+    if settings.credentials is not None or settings.docker_config is not None:
+        found += await other_pushers(wishes, settings.options().credentials)
+    return loaded, sorted(found, key=lambda problem: problem.origin)
+
+
+def _conflicts(wishes: Sequence[Wish]) -> list[Problem]:
+    found = []
     for conflict in conflicts(wishes):
         text = f"another wish for {conflict.name} says something else; the one at {conflict.decides.origin} counts"
         found += [Problem(other.origin, Severity.WARNING, text) for other in conflict.others]
-    return sorted(found, key=lambda problem: problem.origin)
+    return found
 
 
 def _summary(loaded: Loaded, problems: Sequence[Problem]) -> str:

@@ -1,6 +1,5 @@
 """Layers of every shape, held against GNU tar, umoci, overlayfs and Python's tarfile."""
 
-import dataclasses
 import io
 import os
 import subprocess
@@ -12,16 +11,15 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 
-from harness.trees import Exclusions, Tree, differences, read_directory
+from harness.trees import Exclusions, differences, read_directory
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
 from services.common.archive.ondisk import DeletionEncoding, ListedDeletions, OverlayDeletions
 from services.common.archive.pack import pack
 from services.common.archive.survey import survey
 from services.common.archive.unpack import unpack
-from tests.support.layers import Directory, Leaf, archive_of, layers
-from tests.support.mounts import mount
-from tests.support.oci import write_image
+from tests.support.layer_stacks import by_overlay, by_umoci, stacks
+from tests.support.layers import Directory, archive_of, layers
 
 LIMITS = ArchiveLimits()
 ROOT = Exclusions(times=frozenset({b"."}))
@@ -39,13 +37,6 @@ def unpacked(content: bytes, tree: Path, deletions: DeletionEncoding | None = No
     layer = unpack(io.BytesIO(content), tree, deletions=deletions or OverlayDeletions(), limits=LIMITS)
     assert survey(io.BytesIO(content), limits=LIMITS) == layer
     return layer
-
-
-def by_umoci(contents: list[bytes], directory: Path) -> Tree:
-    write_image(directory / "image", contents)
-    command = ["umoci", "raw", "unpack", "--image", f"{directory}/image", f"{directory}/umoci"]
-    subprocess.run(command, check=True, capture_output=True)
-    return read_directory(directory / "umoci", exclusions=ROOT)
 
 
 @given(layers(deletions=False))
@@ -78,33 +69,12 @@ def test_gnu_tar_and_umoci_make_the_same_tree(layer: Directory) -> None:
         assert differences(ours, by_umoci([content], directory), names=("ours", "umoci's")) == []
 
 
-def without_idle_deletions(upper: Directory, lower: Leaf | Directory | None) -> Directory:
-    """Leave out what is deleted in directories that the lower layer does not have."""
-    below = lower.children if isinstance(lower, Directory) else {}
-    children = {
-        name: without_idle_deletions(node, below.get(name)) if isinstance(node, Directory) else node
-        for name, node in upper.children.items()
-    }
-    deleted = upper.deleted if isinstance(lower, Directory) else frozenset()
-    return dataclasses.replace(upper, children=children, deleted=deleted)
-
-
-@given(layers(deletions=False), layers(deletions=True))
+@given(stacks(missing_parents=False))
 @quick
-def test_an_overlay_of_two_layers_is_what_umoci_makes_of_them(lower: Directory, upper: Directory) -> None:
-    # In a directory that no other layer has, overlayfs lists whiteouts by name, as under overlay2 too.
-    contents = [archive_of(lower), archive_of(without_idle_deletions(upper, lower))]
+def test_an_overlay_of_layers_is_what_umoci_makes_of_them(archives: list[bytes]) -> None:
     with workspace() as directory:
-        unpacked(contents[0], directory / "lower")
-        unpacked(contents[1], directory / "upper")
-        (directory / "merged").mkdir()
-        stack = f"lowerdir={directory}/upper:{directory}/lower"
-        mount("-t", "overlay", "-o", stack, "overlay", directory / "merged")
-        try:
-            ours = read_directory(directory / "merged", exclusions=ROOT)
-        finally:
-            subprocess.run(["umount", directory / "merged"], check=True)
-        assert differences(ours, by_umoci(contents, directory), names=("ours", "umoci's")) == []
+        ours, umocis = by_overlay(archives, directory), by_umoci(archives, directory)
+        assert differences(ours, umocis, names=("ours", "umoci's")) == []
 
 
 @given(layers(deletions=True))

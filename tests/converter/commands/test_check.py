@@ -77,6 +77,37 @@ def test_wishes_that_say_different_things_about_one_image(tmp_path: Path, capsys
     assert problems[1]["severity"] == "warning"
 
 
+def _credentials(directory: Path, user: str) -> None:
+    directory.mkdir(parents=True)
+    (directory / "username").write_text(user)
+    (directory / "password").write_text("a secret that nobody sees")
+
+
+def test_credentials_for_thin_images_are_those_of_the_list_s_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _file(tmp_path, FIFTY)
+    registry = tmp_path / "credentials" / "gitlab-registry.cern.ch"
+    _credentials(registry, "somebody")
+    monkeypatch.setenv("REGISTRY_CREDENTIALS", str(registry.parent))
+    _run(path)
+    output = capsys.readouterr().out
+    told, _, summary = output.splitlines()
+    assert told == (
+        f"{path}:6:7: warning: 'cvmfsunpacker' is to push thin images, and the credentials for "
+        f"gitlab-registry.cern.ch in {registry} are of 'somebody': put those of 'cvmfsunpacker' there, or name 'somebody' as 'user'"
+    )
+    assert summary == f"{path}: 49 wishes, 0 errors, 2 warnings"
+    assert "secret" not in output
+    # Of a longer prefix, where thin images go.
+    _credentials(registry / "unpacked" / "sync", "cvmfsunpacker")
+    _run(path)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    (registry / "unpacked" / "sync" / "password").unlink()
+    _run(path)
+    assert "thin images cannot be pushed" in capsys.readouterr().out.splitlines()[0]
+
+
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SourceUnreachableError, match="No such file"):
         _run(_file(tmp_path, FIFTY), tmp_path / "none.yaml", "--json")

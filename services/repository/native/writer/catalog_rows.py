@@ -26,6 +26,8 @@ class CatalogRows(NamedTuple):
     """Path, name and size of each catalog directly below."""
     counters: Iterable[tuple[str, int]]
     """The statistics."""
+    properties: Iterable[tuple[str, str]] = ()
+    """What it says of itself besides what all catalogs do; clients look at none of it."""
 
     def pack(self) -> bytes:
         """Write it for another process of the same Python; its numbers are plain ones, and no flags."""
@@ -58,6 +60,7 @@ def fill_catalog(connection: sqlite3.Connection, rows: CatalogRows) -> None:
     connection.executemany("INSERT INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)", rows.nested)
     connection.executemany("INSERT INTO statistics VALUES (?, ?)", rows.counters)
     connection.execute("INSERT INTO properties VALUES ('root_prefix', ?)", (rows.path.decode(),))
+    connection.executemany("INSERT INTO properties VALUES (?, ?)", rows.properties)
     connection.execute("COMMIT")
 
 

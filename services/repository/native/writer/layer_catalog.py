@@ -1,17 +1,13 @@
 """From a layer's tree to its catalogs: the one of its home, and those below it."""
 
 import stat
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from services.common.archive.nametree import Directory
 from services.common.digest import Digest
 from services.common.layout import CATALOG_MARKER, layer_home, layer_tree, sidecar_path
 from services.repository.native.records import (
-    COUNTER_NAMES,
     DIGEST_SIZE,
     HASH_SHIFT,
     EntryFlag,
@@ -22,8 +18,8 @@ from services.repository.native.writer.catalog_files import CatalogFiles
 from services.repository.native.writer.catalog_rows import CatalogRows
 from services.repository.native.writer.cuts import choose_cuts
 from services.repository.native.writer.layer_tree import CatalogTree, SettledDirectory
-from services.repository.native.writer.pool import StoredCatalog
 from services.repository.native.writer.rows import DirectoryRow, Row
+from services.repository.native.writer.written_catalogs import CatalogContents, WrittenCatalog
 
 __all__ = ["HOME", "LayerCatalogs"]
 
@@ -38,55 +34,6 @@ _CHUNKED: Final = EntryFlag.CHUNKED.value
 _SYMLINK: Final = (EntryFlag.FILE | EntryFlag.SYMLINK).value
 _SPECIAL: Final = (EntryFlag.FILE | EntryFlag.SPECIAL).value
 _HIDDEN: Final = EntryFlag.HIDDEN.value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Written:
-    """A catalog that is being made."""
-
-    path: bytes
-    root: DirectoryRow
-    counters: Mapping[str, int]
-    stored: Future[StoredCatalog]
-
-    def nested(self) -> NestedCatalog:
-        """Wait until it has been stored.
-
-        Raises
-        ------
-        StorageError
-            It cannot be.
-        """
-        name, size = self.stored.result()
-        return NestedCatalog(path=self.path, name=name, size=size, root=self.root, counters=self.counters)
-
-
-@dataclass(slots=True)
-class _Contents:
-    """What the rows of one catalog are about, known when all of them have been given."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """By `COUNTER_NAMES`, of itself."""
-    chunked: list[tuple[tuple[int, int], int]] = field(default_factory=list)
-    """Path hash and number of each file that has chunks."""
-    nested: list[_Written] = field(default_factory=list)
-    """Catalogs directly below."""
-
-    def counters(self) -> Iterator[tuple[str, int]]:
-        """Give the rows of the statistics."""
-        for name in COUNTER_NAMES:
-            yield f"self_{name}", self.counts[name]
-            yield f"subtree_{name}", sum(below.counters[name] for below in self.nested)
-
-    def references(self) -> Iterator[tuple[bytes, str, int]]:
-        """Give path, name and size of the catalogs directly below, when they have been stored."""
-        for below in self.nested:
-            name, size = below.stored.result()
-            yield below.path, str(name), size
-
-    def totals(self) -> Mapping[str, int]:
-        """Return what is counted of the catalog and of everything below it."""
-        return {name: self.counts[name] + sum(below.counters[name] for below in self.nested) for name in COUNTER_NAMES}
 
 
 class LayerCatalogs:
@@ -113,7 +60,7 @@ class LayerCatalogs:
         self._marker = marker
         self._sidecar = sidecar
         self._hash_flags = files.algorithm.number << HASH_SHIFT
-        self._written: dict[bytes, _Written] = {}
+        self._written: dict[bytes, WrittenCatalog] = {}
         """Catalogs of directories of the layer, by their absolute paths."""
 
     def store(self) -> NestedCatalog:
@@ -133,15 +80,15 @@ class LayerCatalogs:
             directory = self._tree.names.directory(cut)
             path = self._top + b"/" + cut
             settled: SettledDirectory = directory.attributes
-            contents = _Contents()
+            contents = CatalogContents()
             rows = self._split_off(directory, path, contents)
             self._written[path] = self._write(path, settled.row, rows, contents, entries=cuts[cut])
-        contents = _Contents()
+        contents = CatalogContents()
         return self._write(self._home, HOME, self._of_home(contents), contents, entries=of_home).nested()
 
     def _write(
-        self, path: bytes, root: DirectoryRow, rows: Iterable[Row], contents: _Contents, *, entries: int
-    ) -> _Written:
+        self, path: bytes, root: DirectoryRow, rows: Iterable[Row], contents: CatalogContents, *, entries: int
+    ) -> WrittenCatalog:
         """Write one catalog.
 
         Parameters
@@ -157,9 +104,9 @@ class LayerCatalogs:
         """
         made = CatalogRows(path, rows, self._chunk_rows(contents), contents.references(), contents.counters())
         stored = self._files.store(made, entries=entries)
-        return _Written(path=path, root=root, counters=contents.totals(), stored=stored)
+        return WrittenCatalog(path=path, root=root, counters=contents.totals(), stored=stored)
 
-    def _of_home(self, contents: _Contents) -> Iterator[Row]:
+    def _of_home(self, contents: CatalogContents) -> Iterator[Row]:
         """Give the rows of the catalog of the layer's home."""
         home = self._home
         contents.counts["dir"] += 1
@@ -169,19 +116,19 @@ class LayerCatalogs:
         yield self._leaf(name, self._sidecar, path_hash(home + b"/" + name), path_hash(home), 1, contents)
         yield from self._directory(self._tree.names.root, self._top, _DIRECTORY, contents)
 
-    def _split_off(self, directory: Directory, path: bytes, contents: _Contents) -> Iterator[Row]:
+    def _split_off(self, directory: Directory, path: bytes, contents: CatalogContents) -> Iterator[Row]:
         """Give the rows of a catalog that begins at a directory of the layer."""
         rows = self._directory(directory, path, _NESTED_ROOT, contents)
         yield next(rows)
         yield self._mark(path, contents)
         yield from rows
 
-    def _mark(self, path: bytes, contents: _Contents) -> Row:
+    def _mark(self, path: bytes, contents: CatalogContents) -> Row:
         """Return the row that marks the root of a catalog for checkers, hidden from listings."""
         name = CATALOG_MARKER.encode()
         return self._leaf(name, self._marker, path_hash(path + b"/" + name), path_hash(path), 1, contents, _HIDDEN)
 
-    def _directory(self, directory: Directory, path: bytes, flags: int, contents: _Contents) -> Iterator[Row]:
+    def _directory(self, directory: Directory, path: bytes, flags: int, contents: CatalogContents) -> Iterator[Row]:
         """Give the rows of a directory, and of what is below it in the same catalog."""
         settled: SettledDirectory = directory.attributes
         yield self._directory_row(settled, path, flags, contents)
@@ -204,7 +151,7 @@ class LayerCatalogs:
                 yield self._directory_row(node.attributes, place, _MOUNTPOINT, contents)
 
     @staticmethod
-    def _directory_row(settled: SettledDirectory, path: bytes, flags: int, contents: _Contents) -> Row:
+    def _directory_row(settled: SettledDirectory, path: bytes, flags: int, contents: CatalogContents) -> Row:
         contents.counts["dir"] += 1
         contents.counts["xattr"] += settled.row.xattr is not None
         return settled.row.row(path, flags)
@@ -216,7 +163,7 @@ class LayerCatalogs:
         path: tuple[int, int],
         above: tuple[int, int],
         links: int,
-        contents: _Contents,
+        contents: CatalogContents,
         flags: int = 0,
     ) -> Row:
         tree, counts = self._tree, contents.counts
@@ -264,7 +211,7 @@ class LayerCatalogs:
             xattr,
         )
 
-    def _chunk_rows(self, contents: _Contents) -> Iterator[tuple[int, int, int, int, bytes]]:
+    def _chunk_rows(self, contents: CatalogContents) -> Iterator[tuple[int, int, int, int, bytes]]:
         for path, number in contents.chunked:
             for offset, size, digest in self._tree.chunks[number]:
                 yield (*path, offset, size, digest)

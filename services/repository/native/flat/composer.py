@@ -1,0 +1,94 @@
+"""From the catalogs of an image's layers to those of its flat image, which nothing refers to yet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.common.digest import Digest
+from services.common.layout import layer_home, layer_tree
+from services.repository.native.flat.catalogs import FlatCatalogs
+from services.repository.native.flat.layer_rows import LayerRows
+from services.repository.native.flat.merge import merge
+from services.repository.native.flat.modes import Modes
+from services.repository.native.records import ContentHash
+from services.repository.native.writer.catalog import NestedCatalog
+from services.repository.native.writer.catalog_files import CatalogFiles
+
+__all__ = ["ComposedFlat", "FlatComposer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposedFlat:
+    """A flat image whose catalogs have been put into the storage."""
+
+    catalog: NestedCatalog
+    """Of its root."""
+    dropped: Sequence[bytes]
+    """Paths in it that have been left out, since CVMFS gives their names a meaning; in order."""
+
+
+class FlatComposer:
+    """Composes flat images; blocking, safe for several threads.
+
+    Parameters
+    ----------
+    read
+        Returns the uncompressed database of a layer's catalog.
+    files
+        Stores catalogs.
+    """
+
+    def __init__(self, *, read: Callable[[ContentHash], bytes], files: CatalogFiles) -> None:
+        self._read = read
+        self._files = files
+
+    def compose(
+        self,
+        path: bytes,
+        *,
+        layers: Sequence[tuple[Digest, ContentHash]],
+        modes: Modes,
+        marker: ContentHash,
+        properties: Mapping[str, str],
+    ) -> ComposedFlat:
+        """Compose one.
+
+        Parameters
+        ----------
+        path
+            Where it is to be in the repository.
+        layers
+            The layers, the base first, and the catalogs of their homes.
+        modes
+            Which permissions are mended.
+        marker
+            The object of an empty file.
+        properties
+            What the catalog of its root says of itself.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            A layer's catalog is not as it should be.
+        StorageError
+            The storage failed.
+        OSError
+            A catalog cannot be written.
+        """
+        rows = LayerRows(self._read)
+        roots = {}
+        for digest, catalog in layers:
+            if digest not in roots:  # the same empty layer is often there several times
+                roots[digest] = rows.add(
+                    catalog, b"/" + layer_home(digest).encode(), b"/" + layer_tree(digest).encode()
+                )
+        tree = merge(rows, [roots[digest] for digest, _ in layers])
+        catalogs = FlatCatalogs(
+            path=path,
+            tree=tree,
+            chunks=rows.chunks,
+            modes=modes,
+            files=self._files,
+            marker=marker,
+            properties=properties,
+        )
+        return ComposedFlat(catalog=catalogs.store(), dropped=sorted(tree.dropped))

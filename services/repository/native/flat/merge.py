@@ -1,0 +1,117 @@
+"""One tree of the rows of several layers: what an overlay of these layers shows.
+
+Names are looked for in the topmost layer first. A directory is merged with those of its name directly below, until
+something else, a deletion or an opaque directory ends that; its attributes are those of the topmost one. Unlike the
+kernel, and as the image specification has it, a layer whose root is opaque hides all layers below it.
+
+Names that CVMFS itself gives a meaning to are left out, since servers would act on them.
+"""
+
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from services.common.archive.nametree import Directory
+from services.common.layout import CATALOG_MARKER
+from services.repository.native.flat.layer_rows import LayerRows, PathHash
+from services.repository.native.flat.overlay_xattrs import is_opaque
+from services.repository.native.writer.rows import Row
+
+__all__ = ["MergedTree", "merge"]
+
+_DROPPED: Final = frozenset((CATALOG_MARKER.encode(), b".cvmfsdirtab", b".cvmfsautocatalog"))
+_TYPE: Final = 0o170000
+
+
+class MergedTree:
+    """A root file system as rows; of what is not a directory, the tree of names has the number of its row."""
+
+    def __init__(self) -> None:
+        self.root = Directory()
+        """The attributes of a directory are its row."""
+        self.rows: list[Row] = []
+        """Of what is no directory, with the path hashes, the link group and the attributes of the layer."""
+        self.dropped: list[bytes] = []
+        """Paths that have been left out, since CVMFS gives their names a meaning."""
+
+
+class _Merging:
+    """A directory of the tree that is still to be filled."""
+
+    __slots__ = ("directory", "path", "sources")
+
+    def __init__(self, path: bytes, row: Row) -> None:
+        self.directory = Directory()
+        self.directory.attributes = row
+        self.path = path
+        """Relative to the root, which is empty."""
+        self.sources: list[PathHash] = [row[:2]]
+        """The directories of layers that it consists of, the topmost first."""
+
+
+def merge(layers: LayerRows, roots: Sequence[Row]) -> MergedTree:
+    """Merge layers.
+
+    Parameters
+    ----------
+    layers
+        The rows of all of them.
+    roots
+        The rows of their roots, those of the base layer first.
+    """
+    tree = MergedTree()
+    top, *below = reversed(roots)
+    root = _Merging(b"", top)
+    opaque = is_opaque(top)
+    for row in below:
+        if opaque:
+            break
+        root.sources.append(row[:2])
+        opaque = is_opaque(row)
+    tree.root = root.directory
+    waiting = [root]
+    while waiting:
+        merging = waiting.pop()
+        waiting += _fill(tree, layers, merging)
+    return tree
+
+
+def _fill(tree: MergedTree, layers: LayerRows, merging: _Merging) -> Sequence[_Merging]:
+    """Fill a directory; return the directories in it."""
+    directory, rows = merging.directory, tree.rows
+    inner: list[_Merging] = []
+    seen: dict[bytes, _Merging | None] = {}
+    """What shows whatever lower layers hold of a name: a directory, or nothing does."""
+    for source in merging.sources:
+        for row in layers.children.get(source, ()):
+            name = row[11]
+            if name in seen:
+                found = seen[name]
+                if found is not None and not _goes_on(found, row):
+                    seen[name] = None
+                continue
+            seen[name] = None
+            kind = row[7] & _TYPE
+            if name in _DROPPED:
+                tree.dropped.append(_joined(merging.path, name))
+            elif kind == stat.S_IFDIR:
+                found = _Merging(_joined(merging.path, name), row)
+                directory[name] = found.directory
+                inner.append(found)
+                seen[name] = None if is_opaque(row) else found
+            elif kind != stat.S_IFCHR or row[6]:  # a device 0:0 deletes the name
+                directory[name] = len(rows)
+                rows.append(row)
+    return inner
+
+
+def _goes_on(found: _Merging, row: Row) -> bool:
+    """Merge a directory with what a lower layer has in its place; return whether it shows those below as well."""
+    if row[7] & _TYPE != stat.S_IFDIR:
+        return False
+    found.sources.append(row[:2])
+    return not is_opaque(row)
+
+
+def _joined(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name
