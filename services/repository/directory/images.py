@@ -62,6 +62,11 @@ class ImageIndex:
             for path in (Path(directory, file) for file in files)
         }
 
+    def published(self, name: ImageName) -> ImageDocuments | None:
+        """Return an image with its outputs; None if there is no such image."""
+        files = self.read(name)
+        return None if files is None else ImageDocuments.published(name, files)
+
     def place(self, name: ImageName) -> Path | None:
         """Return the directory of an image's documents, which stays the same when the image is replaced."""
         key = _key(name)

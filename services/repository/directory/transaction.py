@@ -14,6 +14,7 @@ from services.common.layout import LayerLayout, layer_home, layer_tree
 from services.common.threads import in_thread
 from services.repository.directory.batches import BATCHES, PREPARED, Batches
 from services.repository.directory.images import NewIndex
+from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import Leftovers
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
 from services.repository.images import ImageDocuments
@@ -38,6 +39,8 @@ class DirectoryTransaction:
         Directory of the transaction.
     images
         What it changes of the images.
+    stores
+        What it changes of podman's stores.
     layout
         Paths that thin images name.
     threads
@@ -45,12 +48,20 @@ class DirectoryTransaction:
     """
 
     def __init__(
-        self, *, batches: Batches, staging: Path, images: NewIndex, layout: LayerLayout, threads: Executor
+        self,
+        *,
+        batches: Batches,
+        staging: Path,
+        images: NewIndex,
+        stores: DirectoryStores,
+        layout: LayerLayout,
+        threads: Executor,
     ) -> None:
         self._batches = batches
         self._root = batches.root
         self._staging = staging
         self._images = images
+        self._stores = stores
         self._layout = layout
         self._threads = threads
         self._digests: list[Digest] = []
@@ -72,11 +83,21 @@ class DirectoryTransaction:
 
     async def put_image(self, documents: ImageDocuments) -> None:
         """Write the documents of an image into the batch."""
-        await in_thread(self._threads, lambda _stop: self._images.put(documents))
+
+        def put() -> None:
+            self._images.put(documents)
+            self._stores.replace(documents.name, documents)
+
+        await in_thread(self._threads, lambda _stop: put())
 
     async def remove_image(self, name: ImageName) -> None:
         """Take an image out with the batch."""
-        await in_thread(self._threads, lambda _stop: self._images.remove(name))
+
+        def remove() -> None:
+            self._stores.replace(name, None)
+            self._images.remove(name)
+
+        await in_thread(self._threads, lambda _stop: remove())
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out when the batch is visible."""
@@ -103,9 +124,11 @@ class DirectoryTransaction:
             changed |= self._link(link, target)
         self._leftovers().write(self._staging)
         self._images.write(self._batches.revision + 1)
+        self._stores.write()
         revision = self._batches.publish(self._staging, changed)
         try:
             self._batches.finish()
+            self._stores.sweep()
         except (OSError, RepositoryError) as error:
             _log.warning("what a batch has left to be done is done with the next one", reason=str(error))
         return revision
@@ -113,7 +136,9 @@ class DirectoryTransaction:
     def _leftovers(self) -> Leftovers:
         root = self._root.resolve()
         links = [str(link.relative_to(self._root)) for link in self._images.dangling()]
-        superseded = [str(path.relative_to(root)) for path in self._images.superseded()]
+        superseded = [
+            str(path.relative_to(root)) for part in (self._images, self._stores) for path in part.superseded()
+        ]
         superseded += [os.path.normpath(f"{layer_home(digest)}/../{to}") for digest, to in self._removed.items()]
         return Leftovers(
             links=[*links, *self._removed],

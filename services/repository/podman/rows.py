@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from services.common.digest import Digest
-from services.repository.errors import RepositoryError
+from services.repository.errors import ImageAdditionError
 
 __all__ = ["GZIP", "PLAIN", "ZSTD", "ImageRow", "LayerRow", "read_images", "read_layers", "write_rows"]
 
@@ -82,7 +82,7 @@ def read_images(content: bytes, *, where: str) -> list[ImageRow]:
 
     Raises
     ------
-    RepositoryError
+    ImageAdditionError
         It is not as this suite writes it.
     """
     return _read(_IMAGES, content, where)
@@ -99,8 +99,9 @@ def _read(form: TypeAdapter[list[_AnyRow]], content: bytes, where: str) -> list[
     except ValidationError as error:
         first: Mapping[str, Any] = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"
-        raise RepositoryError(
-            f"{where} is not as this suite writes it ({place}: {first['msg']}): move the store away, it is made anew"
+        raise ImageAdditionError(
+            f"{where} is not as this suite writes it ({place}: {first['msg']}): "
+            "move the store away, and publish its images again"
         ) from None
 
 

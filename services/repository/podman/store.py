@@ -99,7 +99,7 @@ class PodmanStore:
 
         Raises
         ------
-        RepositoryError
+        ImageAdditionError
             They are not as this suite writes them.
         """
         return cls(
@@ -171,7 +171,6 @@ class PodmanStore:
         """Return what is to be changed in the store's directory; both lists, if anything is."""
         if not self._changed:
             return StoreChanges()
-        images, layers = self._before
         lists = {IMAGES: _written(self._images), LAYERS: _written(self._layers)}
         files = lists | {LISTS[path]: hashlib.sha256(content).hexdigest().encode() for path, content in lists.items()}
         links: dict[str, str] = {}
@@ -180,23 +179,19 @@ class PodmanStore:
                 files |= {
                     f"overlay-images/{identifier}/{big_data_file(key)}": content for key, content in documents.items()
                 }
-        for identifier in sorted(self._layers.keys() - layers):
+        for identifier in sorted(self._layers.keys() - self._before[1]):
             place = f"overlay/{identifier}"
             links[f"{place}/diff"] = str(self._mount / layer_tree(self._trees[identifier]))
             links[f"{_SHORT}/{link_name(identifier)}"] = f"../{identifier}/diff"
             files[f"{place}/link"] = link_name(identifier).encode()
             if lower := ":".join(f"l/{link_name(below)}" for below in self._below(identifier)):
                 files[f"{place}/lower"] = lower.encode()
-        gone = sorted(layers - self._layers.keys())
-        return StoreChanges(
-            removed=[
-                *(f"overlay-images/{identifier}" for identifier in sorted(images - self._images.keys())),
-                *(f"overlay/{identifier}" for identifier in gone),
-                *(f"{_SHORT}/{link_name(identifier)}" for identifier in gone),
-            ],
-            files=files,
-            links=links,
-        )
+        removed = _entries(*self._before) - _entries(self._images, self._layers)
+        return StoreChanges(removed=sorted(removed), files=files, links=links)
+
+    def entries(self) -> frozenset[str]:
+        """Return all directories and links that the store has, or had when it was read."""
+        return _entries(*self._before) | _entries(self._images, self._layers) | {*LISTS, *LISTS.values(), _SHORT}
 
     def _names(self, image: Digest) -> Sequence[str]:
         row = self._images.get(image)
@@ -243,6 +238,14 @@ def _names(name: ImageName) -> Iterable[str]:
     yield str(name)
     if name.registry in _HUB:
         yield f"docker.io/{name.partition('/')[2]}"
+
+
+def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[str]:
+    """Return the directories and links that a store has for images and layers, relative to its own directory."""
+    entries = {f"overlay-images/{identifier}" for identifier in images}
+    for identifier in layers:
+        entries |= {f"overlay/{identifier}", f"{_SHORT}/{link_name(identifier)}"}
+    return frozenset(entries)
 
 
 def _created(image: PlatformImage) -> str | None:

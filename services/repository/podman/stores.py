@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Final, Protocol
 
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 from services.common.repository_name import RepositoryName
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, platform_images
@@ -50,6 +51,9 @@ def is_store(directory: str) -> bool | None:
 class PublishedStores(Protocol):
     """What a repository has; paths are relative to its root."""
 
+    def image(self, name: ImageName) -> ImageDocuments | None:
+        """Return a published image; None if there is none of that name."""
+
     def paths(self) -> Sequence[str]:
         """Return the paths of its stores."""
 
@@ -78,32 +82,32 @@ class PodmanStores:
         self._mount = PurePosixPath("/cvmfs", name)
         self._published = published
         self._stores: dict[str, PodmanStore] = {}
+        self._latest: dict[ImageName, Mapping[str, PlatformImage]] = {}
+        """What the transaction has made of images."""
 
-    def replace(self, before: ImageDocuments | None, after: ImageDocuments | None) -> None:
+    def replace(self, name: ImageName, after: ImageDocuments | None) -> None:
         """Put an image into its stores, instead of what has had its name.
 
         Parameters
         ----------
-        before, after
-            What the name has stood for, and is to stand for; None for nothing.
+        after
+            What the name is to stand for; None for nothing.
 
         Raises
         ------
         ImageAdditionError
-            One of its layers is not in the repository.
-        ImageRefusedError
-            The documents are not those of an image.
-        RepositoryError
-            A store is damaged.
+            A store is damaged, one of the layers is not in the repository, or the documents are not those of an image
+            (`ImageRefusedError`); nothing has been changed.
         """
+        before = self._latest[name] if name in self._latest else _places(self._published.image(name))
         new = _places(after)
-        for path in _places(before).keys() - new.keys():
-            if before is not None and (store := self._opened(path)) is not None:
-                store.drop_name(before.name)
+        sizes = {layer.digest: self._size(layer.digest, name) for image in new.values() for layer in image.layers}
+        stores = {path: self._opened(path) for path in {*before, *new}}
+        for path in before.keys() - new.keys():
+            stores[path].drop_name(name)
         for path, image in new.items():
-            if after is not None:
-                sizes = {layer.digest: self._size(layer.digest, after) for layer in image.layers}
-                self._open_or_make(path).put(after.name, image, sizes)
+            stores[path].put(name, image, sizes)
+        self._latest[name] = new
 
     def remove(self, config: Digest) -> None:
         """Take an image out of all stores, with the layers that no other one has.
@@ -115,37 +119,31 @@ class PodmanStores:
 
         Raises
         ------
-        RepositoryError
-            A store is damaged.
+        ImageAdditionError
+            A store is damaged; nothing has been changed.
         """
-        for path in {*self._published.paths(), *self._stores}:
-            if path in self._stores or self._published.exists(f"{path}/overlay-images/{config}"):
-                store = self._opened(path)
-                if store is not None:
-                    store.remove(config)
+        published = self._published.paths()
+        paths = {path for path in published if self._published.exists(f"{path}/overlay-images/{config}")}
+        for store in [self._opened(path) for path in {*paths, *self._stores}]:
+            store.remove(config)
 
     def changes(self) -> Mapping[str, StoreChanges]:
         """Return what is to be changed in the directories of stores, by their paths."""
         return {path: changes for path, store in self._stores.items() if (changes := store.changes())}
 
-    def _size(self, digest: Digest, image: ImageDocuments) -> int:
+    def entries(self) -> Mapping[str, frozenset[str]]:
+        """Return the directories and links that stores which have changed have, or had before, by the stores' paths."""
+        return {path: store.entries() for path, store in self._stores.items() if store.changes()}
+
+    def _size(self, digest: Digest, name: ImageName) -> int:
         size = self._published.uncompressed_size(digest)
         if size is None:
-            raise ImageAdditionError(f"layer {digest} of {image.name} is not in the repository: publish it again")
+            raise ImageAdditionError(f"layer {digest} of {name} is not in the repository: publish the image again")
         return size
 
-    def _open_or_make(self, path: str) -> PodmanStore:
-        store = self._opened(path)
-        if store is None:
-            store = PodmanStore(images=(), layers=(), mount=self._mount)
-            self._stores[path] = store
-        return store
-
-    def _opened(self, path: str) -> PodmanStore | None:
+    def _opened(self, path: str) -> PodmanStore:
         if path not in self._stores:
-            images, layers = (self._published.read(f"{path}/{file}") for file in (IMAGES, LAYERS))
-            if images is None or layers is None:
-                return None
+            images, layers = (self._published.read(f"{path}/{file}") or b"[]" for file in (IMAGES, LAYERS))
             self._stores[path] = PodmanStore.read(images, layers, mount=self._mount, where=path)
         return self._stores[path]
 
