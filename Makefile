@@ -63,11 +63,17 @@ build-plugin:
 # Each worker has daemons of its own, which takes a while to start: for some tests it is not worth it.
 WORKERS = --tx '3*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
-# Tests start hundreds of processes, each of which compiles what it imports where PYTHONDONTWRITEBYTECODE is set.
-test: lint
+test:
 	@harness/bootstrap.sh test
-	@$(PYTHON) -m compileall -q -j 0 services harness tests
+	@$(MAKE) --no-print-directory -j 2 lint compiled
 	@$(if $(TESTS),$(NETWORKED_SANDBOX) $(PYTHON) -m pytest $(TESTS),exec $(PYTHON) -m pytest $(WORKERS))
+
+# Beside the linters, which leave a processor idle: tests start hundreds of processes, and pytest rewrites assertions,
+# and where PYTHONDONTWRITEBYTECODE is set each process, and each worker, would compile anew what it imports.
+compiled:
+	@$(PYTHON) -m compileall -q -j 0 services harness tests
+	@$(if $(TESTS),,said=$$(env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest --collect-only -qq -p no:cacheprovider 2>&1) \
+		|| { printf '%s\n' "$$said"; exit 1; })
 
 bench:
 	@harness/bootstrap.sh bench

@@ -88,6 +88,8 @@ find_missing() {
     need procps pgrep
     need fuse3 fusermount3
     need bindfs bindfs
+    need bubblewrap bwrap
+    need busybox /bin/busybox
     need containernetworking-plugins /usr/lib/cni/ptp
     need chromium chromium
     need kustomize kustomize

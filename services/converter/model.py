@@ -4,6 +4,7 @@ A wish list is read by `services.converter.wishlist`, which checks everything in
 nothing again. Durations are in seconds.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -30,6 +31,9 @@ __all__ = [
     "Wish",
     "WishList",
 ]
+
+_SIGNATURES: Final = re.compile(r"sha256-([0-9a-f]{64})(?:\.sig)?")
+"""Tags of cosign's signatures, and of the list of what refers to an image where a registry keeps none (OCI 1.1)."""
 
 DAY: Final = 86400.0
 """A day, in seconds."""
@@ -200,3 +204,9 @@ class Hint:
     repository: str
     tag: str | None
     """None: any tag."""
+
+    @property
+    def signed(self) -> Digest | None:
+        """The digest of the image that somebody has signed, where the tag is one that signatures are found by."""
+        match = None if self.tag is None else _SIGNATURES.fullmatch(self.tag)
+        return None if match is None else Digest(match[1])

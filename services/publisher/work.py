@@ -109,6 +109,7 @@ def build_work(resources: Resources) -> Work:
     pipeline = _Builder(
         resources=resources,
         turn=turn,
+        collector=collector,
         recovered=recovered,
         failures=Failures(journal=journal, metrics=metrics, times=times),
         obstacle=Obstacle(times=times, progress=progress),
@@ -147,6 +148,7 @@ class _Builder:
 
     resources: Resources
     turn: asyncio.Lock
+    collector: LayerCollector
     recovered: asyncio.Event
     failures: Failures
     obstacle: Obstacle
@@ -171,6 +173,7 @@ class _Builder:
             preparation=self._preparation(),
             images=self._image_preparation(),
             publishing=self._publishing(),
+            recover_collection=self.collector.recover,
             recovered=self.recovered,
         )
 

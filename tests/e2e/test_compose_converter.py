@@ -1,74 +1,140 @@
-"""Profile `converter` of the compose stack: images of a wish list are published, and again when their tags move."""
+"""Profiles `registry` and `converter` of the compose stack, by the README's own commands: what is pushed gets visible.
 
+The registry's image cannot be had here, so that Debian's package of the same program has its name; all else is as the
+README has it.
+"""
+
+import json
+import re
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Final
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
-from harness.commands import run
 from harness.engine import Engine
 from harness.ports import free_ports
 from harness.processes import wait_until
-from harness.registry import Registry
-from tests.support.compose import ComposeStack
-from tests.support.forwarder import forwarded
-from tests.support.oci import write_image
+from tests.support.compose import CHECKOUT, ComposeStack
+from tests.support.documentation import commands_below
+from tests.support.metrics import shown
 from tests.support.tars import archive, member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-_PATIENCE = 300
+_PATIENCE: Final = 300
+_README: Final = CHECKOUT / "README.md"
+_HEADING: Final = "### Images that keep themselves up to date, with docker compose"
+_REGISTRY: Final = "127.0.0.1:5000"
+"""Where the profile's registry listens unless told otherwise."""
+_IMAGE: Final = "registry:5000/physics/tool:v1"
+"""What the README has pushed, as converter and publisher call it."""
+_SERVER: Final = """\
+FROM cvmfs-thin/seaweedfs AS tools
+FROM debian:trixie-slim
+COPY docker-registry /bin/registry
+COPY --from=tools /bin/busybox /bin/wget
+ENTRYPOINT ["registry"]
+"""
+_PULLED: Final = """\
+docker() {
+    if [ "$1" = pull ]; then set -- image inspect "${@:2}"; fi
+    command docker "$@"
+}
+"""
+"""There is nowhere to pull from, so that what the README pulls has to be there."""
+_MANIFESTS: Final = {
+    "Accept": "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+}
+
+
+async def _have_registry_image(stack: ComposeStack, engine: Engine, directory: Path) -> None:
+    """Build what stands for the image that the profile `registry` pulls."""
+    configuration = json.loads((await stack.compose("--profile", "registry", "config", "--format", "json")).stdout)
+    name = configuration["services"]["registry"]["image"]
+    program = shutil.which("docker-registry")
+    assert program is not None
+    shutil.copy(program, directory)
+    (directory / "Dockerfile").write_text(_SERVER)
+    await engine.docker("build", "--quiet", "--tag", name, directory)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def registry(
+async def converter(
     compose_stack: ComposeStack, builder: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
-    """Address of a registry without TLS, of which the converter of the stack has a wish list."""
-    registry = Registry(tmp_path_factory.mktemp("registry") / "registry")
+    """The README's commands were run; `HOST:PORT` of the converter."""
+    await _have_registry_image(compose_stack, builder, tmp_path_factory.mktemp("registry"))
     (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    commands = commands_below(_README, _HEADING)
     try:
-        await registry.start()
-        host, _, number = registry.address.rpartition(":")
-        async with forwarded(builder.gateway, host, int(number)) as address:
-            wishes = f"version: 2\ndefaults: {{repositories: {compose_stack.repository}, interval: 2s}}\nimages:\n"
-            wishes += f'  - {{image: "{address}/physics/tool", tags: "v*"}}\n'
-            (compose_stack.directory / "wish-lists" / "images.yaml").write_text(wishes)
-            settings = f"export REGISTRY_PLAIN_HTTP={address} LISTEN_CONVERTER=127.0.0.1:{port}\n"
-            try:
-                await compose_stack.shell(f"{settings}docker compose --profile converter up --detach --wait")
-                yield address
-            finally:
-                await compose_stack.compose("rm", "--stop", "--force", "converter")
-                await compose_stack.up()
+        await compose_stack.shell(f"export LISTEN_CONVERTER={address}\n{_PULLED}{commands}")
+        yield address
     finally:
-        await registry.close()
+        await compose_stack.compose("rm", "--stop", "--force", "converter", "registry")
 
 
-async def _push(address: str, tag: str, content: str, directory: Path) -> bytes:
-    """Push an image of one file; return its manifest."""
-    write_image(directory, [archive(member(b"file", content.encode()))])
-    name = f"docker://{address}/physics/tool:{tag}"
-    await run(
-        "skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false", f"oci:{directory}:latest", name
-    )
-    return (await run("skopeo", "inspect", "--raw", "--tls-verify=false", name)).stdout
+async def _manifest(session: aiohttp.ClientSession, repository: str) -> bytes | None:
+    """Return the manifest that tag v1 of a repository has in the registry."""
+    url = f"http://{_REGISTRY}/v2/{repository}/manifests/v1"
+    async with session.get(url, headers=_MANIFESTS) as response:
+        return await response.read() if response.ok else None
 
 
-async def test_images_of_a_wish_list_are_published_and_kept_up_to_date(
-    compose_stack: ComposeStack, registry: str, tmp_path: Path
+async def _becomes_visible(stack: ComposeStack, session: aiohttp.ClientSession) -> bytes:
+    """Wait until clients see the image as the registry has it; return its manifest."""
+    manifest = await _manifest(session, "physics/tool")
+    assert manifest is not None
+
+    async def is_served() -> bool:
+        with stack.reader() as reader:
+            revision = reader.newest(reader.head())
+            entry = revision.stat(f"/.metadata/{_IMAGE}/manifest.json".encode())
+            return entry is not None and b"".join(revision.content(entry)) == manifest
+
+    await wait_until(is_served, timeout=_PATIENCE, what="the image is served as it was pushed")
+    return manifest
+
+
+async def _thin_image(session: aiohttp.ClientSession, *, but: bytes | None = None) -> bytes:
+    """Wait until a thin image has been pushed, another one than there was; return its manifest."""
+
+    async def is_there() -> bool:
+        return await _manifest(session, "thin/physics/tool") not in (None, but)
+
+    await wait_until(is_there, timeout=_PATIENCE, what="the thin image is pushed")
+    found = await _manifest(session, "thin/physics/tool")
+    assert found is not None
+    return found
+
+
+async def test_what_the_readme_has_pushed_gets_visible_and_again_when_its_tag_moves(
+    compose_stack: ComposeStack, builder: Engine, converter: str, tmp_path: Path
 ) -> None:
-    place = f"/.metadata/{registry}/physics/tool:v1/manifest.json".encode()
-    for content in ("first", "second"):
-        manifest = await _push(registry, "v1", content, tmp_path / content)
+    async with aiohttp.ClientSession() as session:
+        first = await _becomes_visible(compose_stack, session)
+        (listing,) = re.findall(r"`(docker compose exec) (publisher thinctl images [^`]+)`", _README.read_text())
+        listed = await compose_stack.shell(" -T ".join(listing))
+        assert _IMAGE in listed.text
+        thin = await _thin_image(session)
 
-        async def is_served(manifest: bytes = manifest) -> bool:
-            with compose_stack.reader() as reader:
-                revision = reader.newest(reader.head())
-                entry = revision.stat(place)
-                return entry is not None and b"".join(revision.content(entry)) == manifest
+        (tmp_path / "other.tar").write_bytes(archive(member(b"file", b"another image")))
+        await builder.docker("import", tmp_path / "other.tar", "localhost:5000/physics/tool:v1")
+        await builder.docker("push", "--quiet", "localhost:5000/physics/tool:v1")
+        assert await _becomes_visible(compose_stack, session) != first
+        await _thin_image(session, but=thin)
 
-        await wait_until(is_served, timeout=_PATIENCE, what=f"the {content} image is served")
-    (container,) = await compose_stack.inspect("converter")
-    assert (container["State"]["Health"]["Status"], container["Config"]["User"]) == ("healthy", "10001:10001")
+        # The registry of the stack has told its converter of each push.
+        told = (await shown(converter))['converter_hint_events_total{endpoint="registry",outcome="taken"}']
+        assert told >= 2
+        # And so can a site's jobs.
+        token = {"Authorization": f"Bearer {compose_stack.secret('sync_token')}"}
+        async with session.post(f"http://{converter}/v1/sync", json={"image": _IMAGE}, headers=token) as response:
+            answer: dict[str, Any] = await response.json()
+        assert (response.status, answer["unmatched"]) == (202, 0), answer
+    containers = await compose_stack.inspect("converter", "registry")
+    assert [container["State"]["Health"]["Status"] for container in containers] == ["healthy"] * 2

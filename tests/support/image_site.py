@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import re
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.layout import sidecar_path
 from services.common.object_store.settings import ObjectStoreSettings
-from services.common.publisher_api import ImageAnswer, ImageRequest, PublisherApi
+from services.common.publisher_api import ImageAnswer, ImageRequest, PublisherApi, PublisherRefusedError
 from services.publisher.factory import build_publisher
 from services.publisher.settings import PublisherSettings
 from services.registry.options import RegistryOptions
@@ -83,6 +84,7 @@ class ImagePublisher:
         *,
         options: RegistryOptions | None = None,
         token: str = TOKEN,
+        store: ObjectStoreSettings = _UNREACHABLE,
         **settings: Any,  # noqa: ANN401 - the settings
     ) -> "AsyncIterator[ImagePublisher]":
         """Run one to a directory until the end of the context.
@@ -93,6 +95,8 @@ class ImagePublisher:
             How registries are spoken to.
         token
             What its client shows.
+        store
+            The bucket, where something is done with it.
         settings
             Further settings.
         """
@@ -110,7 +114,7 @@ class ImagePublisher:
             }
         )
         async with (
-            build_publisher(chosen, _UNREACHABLE, ArchiveLimits(), options or _patient()) as publisher,
+            build_publisher(chosen, store, ArchiveLimits(), options or _patient()) as publisher,
             TestServer(publisher.app) as server,
             PublisherApi(url=str(server.make_url("/")), token=SecretStr(token)) as api,
             asyncio.TaskGroup() as group,
@@ -165,6 +169,31 @@ class ImagePublisher:
 
         await wait_until(there, timeout=120, what=f"{name} is replaced")
         return await self.becomes(name, "published")
+
+    async def collected(self) -> Sequence[Digest]:
+        """Collect, as soon as what an earlier publisher has left is cleaned up; return which layers are gone."""
+        gone: list[Digest] = []
+
+        async def done() -> bool:
+            try:
+                gone.extend(Digest(layer.digest) for layer in (await self.api.collect(dry_run=False)).layers)
+            except PublisherRefusedError:
+                return False
+            return True
+
+        await wait_until(done, timeout=120, what="layers are collected")
+        return gone
+
+    async def disagreements(self) -> list[dict[str, Any]]:
+        """Compare repository, journal and bucket; return what is found."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with (
+            aiohttp.ClientSession(headers=headers, raise_for_status=True) as session,
+            session.post(f"{self.url}/v1/check") as response,
+        ):
+            lines = [json.loads(line) async for line in response.content]
+        assert "summary" in lines[-1], lines
+        return [line for line in lines if "digest" in line]
 
     async def metric(self, name: str, **labels: str) -> float:
         """Read a metric: the sum over all that have these labels."""

@@ -5,7 +5,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_tree
 from services.common.repository_name import RepositoryName
+from services.repository.native.access import RepositoryAccess
 from services.repository.native.check.checker import Checker
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
@@ -23,6 +24,8 @@ from services.repository.native.reader.revision import Revision
 from services.repository.native.repository import NativeRepository
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.trust.keyring import KeyFiles
+from services.repository.native.writer.kept_catalogs import KeptCatalogs
+from services.repository.native.writer.open_catalogs import OpenCatalogs
 from tests.support.publisher import verified
 from tests.support.tars import archive, member
 
@@ -81,6 +84,23 @@ class NativeSite:
         """Open the newest revision."""
         with self.reader() as reader:
             yield reader.newest(reader.head())
+
+    @contextmanager
+    def changing(self) -> Iterator[OpenCatalogs]:
+        """Change the catalogs of the newest revision, and publish what has been changed."""
+        access = RepositoryAccess.open(name=NATIVE_NAME, storage=self.storage, keys=self.keys)
+        with (
+            access.changing() as previous,
+            closing(KeptCatalogs(storage=self.storage, compressor=access.compressor)) as kept,
+        ):
+            catalogs = OpenCatalogs(storage=self.storage, compressor=access.compressor, kept=kept, root=previous.root)
+            try:
+                yield catalogs
+                revision, published = previous.revision + 1, previous.published + 1
+                root = catalogs.store(previous=previous, revision=revision, published=published)
+                access.head.publish(root, previous=previous)
+            finally:
+                catalogs.close(unharmed=False)
 
     def revision(self) -> int:
         """Return the number of the newest revision."""

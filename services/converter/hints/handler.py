@@ -175,7 +175,7 @@ class HintsHandler:
             raise _RefusedError(422, 'the body is {"image": "REGISTRY/REPOSITORY:TAG"}', name) from None
         except (PayloadError, InvalidValueError) as error:
             raise _RefusedError(422, str(error), name) from None
-        if hint is None:
+        if hint is None or hint.signed is not None:
             raise _RefusedError(422, "a tag of this form names a signature, which is no image", name)
         allowed = [endpoint for endpoint in shown if endpoint.covers(hint)]
         if not allowed:

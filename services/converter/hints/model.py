@@ -47,13 +47,13 @@ class Reading:
 
     events: tuple[Event, ...] = ()
     ignored: int = 0
-    """Events that are of no interest: pulls, blobs, signatures and whatever else registries tell of."""
+    """Events that are of no interest: pulls, blobs, bills of material and whatever else registries tell of."""
     malformed: int = field(default=0)
     """Events that are not of their form, or name what no registry can hold."""
 
 
 def read_hint(registry: str, repository: str, tag: str | None) -> Hint | None:
-    """Return the hint about a repository's tag, or all of its tags; nothing for tags of what is no image.
+    """Return the hint about a repository's tag, or all of its tags; nothing for tags of what is no image nor signs one.
 
     Raises
     ------
@@ -64,9 +64,8 @@ def read_hint(registry: str, repository: str, tag: str | None) -> Hint | None:
     # What reads as something else when it is joined is none of the three.
     if (name.registry, name.repository, name.version) != (registry, repository, _ANY_TAG if tag is None else tag):
         raise InvalidValueError(f"not a repository and a tag: {repository[:80]!r}, {tag and tag[:80]!r}")
-    if tag is not None and _ARTEFACT.fullmatch(tag):
-        return None
-    return Hint(registry=name.registry, repository=name.repository, tag=tag)
+    hint = Hint(registry=name.registry, repository=name.repository, tag=tag)
+    return None if tag is not None and _ARTEFACT.fullmatch(tag) and hint.signed is None else hint
 
 
 def name_of(hint: Hint) -> str:

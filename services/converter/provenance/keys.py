@@ -1,19 +1,28 @@
 """Public keys that signatures are verified with: ECDSA, RSA and Ed25519, as PEM.
 
 cosign signs the bytes of a payload with SHA-256: ECDSA in DER, RSA with PKCS #1 v1.5; Ed25519 hashes by itself
-(sigstore/sigstore, pkg/signature).
+(sigstore/sigstore, pkg/signature). Keys on P-384 and P-521 may also sign with the hash of their own strength, which is
+all that services that keep keys let them do (AWS KMS, `ECDSA_SHA_384` and `ECDSA_SHA_512`).
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, SECP384R1, SECP521R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    SECP384R1,
+    SECP521R1,
+    EllipticCurve,
+    EllipticCurvePublicKey,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from services.converter.model import VerificationKey
@@ -21,7 +30,12 @@ from services.converter.provenance.errors import PolicyError
 
 __all__ = ["TrustedKey"]
 
-_CURVES: Final = (SECP256R1, SECP384R1, SECP521R1)
+_CURVES: Final[Mapping[type[EllipticCurve], tuple[HashAlgorithm, ...]]] = {
+    SECP256R1: (SHA256(),),
+    SECP384R1: (SHA256(), SHA384()),
+    SECP521R1: (SHA256(), SHA512()),
+}
+"""Curves, and the hashes that keys on them sign with."""
 _RSA_BITS: Final = range(2048, 8192 + 1)
 
 _AnyKey = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey
@@ -53,7 +67,7 @@ class TrustedKey:
                 f"the key {given.name} is no public key: give PEM that begins with BEGIN PUBLIC KEY, as cosign.pub does"
             ) from None
         if isinstance(key, EllipticCurvePublicKey):
-            usable = isinstance(key.curve, _CURVES)
+            usable = type(key.curve) in _CURVES
         else:
             usable = isinstance(key, Ed25519PublicKey) or (isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS)
         if not usable or not isinstance(key, _AnyKey):
@@ -66,10 +80,11 @@ class TrustedKey:
 
     def verifies(self, signature: bytes, payload: bytes) -> bool:
         """Whether a signature of these bytes was made with the private key."""
+        if isinstance(self.key, EllipticCurvePublicKey):
+            algorithms = map(ECDSA, _CURVES[type(self.key.curve)])
+            return any(_verifies(self.key, signature, payload, algorithm) for algorithm in algorithms)
         try:
             match self.key:
-                case EllipticCurvePublicKey():
-                    self.key.verify(signature, payload, ECDSA(SHA256()))
                 case RSAPublicKey():
                     self.key.verify(signature, payload, PKCS1v15(), SHA256())
                 case Ed25519PublicKey():
@@ -77,3 +92,11 @@ class TrustedKey:
         except InvalidSignature:
             return False
         return True
+
+
+def _verifies(key: EllipticCurvePublicKey, signature: bytes, payload: bytes, algorithm: ECDSA) -> bool:
+    try:
+        key.verify(signature, payload, algorithm)
+    except InvalidSignature:
+        return False
+    return True

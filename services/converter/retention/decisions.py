@@ -2,9 +2,10 @@
 
 An image goes for one of two reasons, and only after the time that its wish list gives for it. It was *dropped*: a list
 that was read whole does not wish it any more, or selects other tags. Or it is *gone*: its registry said several times,
-over a day at least, that there is none, to somebody to whom it shows the repository. All times are the steady clock's,
-so that no clock that is set removes anything. Nothing at all is removed where more would be than a run may remove: so
-much at once is a mistake somewhere.
+over a day at least, that there is none, to somebody to whom it shows the repository. A repository that is shown with
+nothing in it may be a registry that has lost its storage, so that it must have been like that for a month. All times
+are the steady clock's, so that no clock that is set removes anything. Nothing at all is removed where more would be
+than a run may remove: so much at once is a mistake somewhere.
 """
 
 import math
@@ -23,6 +24,8 @@ _TIMES: Final = 3
 """How often a registry must have said that there is no such image."""
 _PERIOD: Final = DAY
 """Least seconds between the first and the last time."""
+_EMPTIED_PERIOD: Final = 30 * DAY
+"""Least seconds between them where the repository was empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,8 @@ def _gone(each: Removable, now: float) -> str | None:
     if each.gone_after is None or each.missing_since is None or each.missing_last is None:
         return None
     said_for = each.missing_last - each.missing_since
-    if each.missing < _TIMES or said_for < _PERIOD or now - each.missing_since < each.gone_after:
+    period = _EMPTIED_PERIOD if each.emptied else _PERIOD
+    if each.missing < _TIMES or said_for < period or now - each.missing_since < each.gone_after:
         return None
     return (
         f"its registry has said {each.missing} times in {_days(said_for)} that there is none, "

@@ -199,12 +199,12 @@ class _Poll:
             await self._trouble(name, error)
             return
         self.result.troubles[name] = reason
-        if not listed or name.tag in listed:
-            said = "lists the tag all the same" if listed else "shows no other tag of the repository either"
-            await self._state.images.troubled(name, f"{reason}; but the registry {said}: nothing follows from it")
+        if name.tag in listed:
+            text = f"{reason}; but the registry lists the tag all the same: nothing follows from it"
+            await self._state.images.troubled(name, text)
             return
         self.result.missing += 1
-        await self._state.images.missing(name)
+        await self._state.images.missing(name, emptied=not listed)
 
     async def _tags(self) -> frozenset[str]:
         async with self._listing:

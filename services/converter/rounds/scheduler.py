@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import structlog
 
 from services.common.errors import SuiteError
+from services.common.image_name import ImageName
 from services.common.sqlite_file import SqliteFileError
 from services.converter.metrics import Metrics
 from services.converter.model import Hint, WishList
@@ -19,6 +20,7 @@ from services.converter.rounds.side_by_side import side_by_side
 from services.converter.rounds.waiting import Backoff
 from services.converter.state.model import Polled
 from services.converter.state.state import State
+from services.converter.wishlist.selection import image_name
 from services.registry.errors import RegistryUnavailableError
 
 __all__ = ["Hints", "Lists", "Scheduler"]
@@ -29,6 +31,11 @@ _SPREAD: Final = 0.1
 """Part of an interval by which the next poll is earlier or later, so that polls do not go in step."""
 _HINTS: Final = 16
 """Hints that are looked into at a time, so that a slow registry holds up no other."""
+_AGAIN: Final = 2.0
+"""Seconds before a hint is looked into again of which nothing came. CNCF Distribution announces a manifest before it
+writes the tag, so that who asks at once may be told of the image before (registry/handlers/manifests.go)."""
+_LATER: Final = 1000
+"""Most hints that wait for that; of more, one look is all."""
 _POLLS: Final = 64
 """Polls at a time of `once`."""
 
@@ -168,31 +175,43 @@ class Scheduler:
 
     async def follow(self, hints: Hints) -> None:
         """Look into hints until cancelled: each has the wishes that it is about polled for its tag alone."""
-        slots = asyncio.Semaphore(_HINTS)
+        slots, later = asyncio.Semaphore(_HINTS), asyncio.Semaphore(_LATER)
 
         async def look(hint: Hint) -> None:
+            matching = self._plan.hinted(hint)
+            self._metrics.hints.labels("followed" if matching else "unmatched").inc()
             try:
-                await self._hinted(hint)
-                await hints.done(hint)
+                is_all = await self._hinted(hint, matching)
             finally:
                 slots.release()
+            if not is_all and not later.locked():
+                async with later:
+                    await asyncio.sleep(_AGAIN)
+                    await self._hinted(hint, self._plan.hinted(hint))
+            await hints.done(hint)
 
         async with asyncio.TaskGroup() as group:
             while True:
                 await slots.acquire()
                 group.create_task(look(await hints.next()))
 
-    async def _hinted(self, hint: Hint) -> None:
-        matching = self._plan.hinted(hint)
-        self._metrics.hints.labels("followed" if matching else "unmatched").inc()
-        for planned in matching:
-            if hint.tag is None:
+    async def _hinted(self, hint: Hint, matching: Sequence[Planned]) -> bool:
+        """Do what follows from a hint; return whether that is all, or there may be more when the registry is ready."""
+        if hint.signed is not None:
+            self._hurried(await self._state.copies.signed([planned.key for planned in matching], hint.signed))
+            return not matching
+        if hint.tag is None:
+            for planned in matching:
                 self._lane(planned).put(planned, self._state.clock.steady())
-            else:
-                await self._look(planned, hint.tag)
+            return True
+        tag = hint.tag
+        return all([await self._look(planned, tag) for planned in matching])
 
-    async def _look(self, planned: Planned, tag: str) -> None:
-        """Poll a wish for a tag; a failure leaves it to the next poll, which is earlier for it."""
+    async def _look(self, planned: Planned, tag: str) -> bool:
+        """Poll a wish for a tag, and return whether something came of it.
+
+        A failure leaves it to the next poll, which is earlier for it.
+        """
         try:
             result = await self._poller.poll(planned, only=tag)
         except SqliteFileError:
@@ -200,8 +219,16 @@ class Scheduler:
         except SuiteError as error:
             _log.warning("hint could not be looked into", wish=str(planned.wish.origin), tag=tag, reason=str(error))
             self._lane(planned).put(planned, self._state.clock.steady() + self._backoff.pause(0))
-        else:
-            self._count(planned, result)
+            return True
+        self._count(planned, result)
+        return self._hurried(await self._state.copies.hinted(image_name(planned.wish, tag))) or bool(result.changed)
+
+    def _hurried(self, names: Sequence[ImageName]) -> bool:
+        """See to it that images are asked for that waited for another try; return whether there are any."""
+        if names:
+            _log.info("images are tried again, since there is a hint about them", images=names)
+            self._wanted()
+        return bool(names)
 
     async def _polled(self, planned: Planned) -> None:
         await self._poll(planned)

@@ -73,6 +73,41 @@ class CopyRecords:
             due=due,
         )
 
+    async def signed(self, wishes: Iterable[str], digest: Digest) -> list[ImageName]:
+        """Have copies tried again at once that wait for that, of an image that has been signed; return them.
+
+        Parameters
+        ----------
+        wishes
+            Keys of the wishes that may be about the image.
+        digest
+            What was signed.
+        """
+        rows = await self._file.run(
+            """
+            UPDATE copies SET due = 0
+            WHERE state = 'wanted' AND due > :steady AND dropped IS NULL AND wanted = :digest
+                AND wish IN (SELECT value FROM json_each(:wishes))
+            RETURNING name
+            """,
+            steady=self._clock.steady(),
+            digest=digest,
+            wishes=json.dumps(list(wishes)),
+        )
+        return [ImageName(row[0]) for row in rows]
+
+    async def hinted(self, name: ImageName) -> list[ImageName]:
+        """Have the copies of an image tried again at once that wait for that; return them."""
+        rows = await self._file.run(
+            """
+            UPDATE copies SET due = 0 WHERE state = 'wanted' AND due > :steady AND dropped IS NULL AND name = :name
+            RETURNING name
+            """,
+            steady=self._clock.steady(),
+            name=name,
+        )
+        return [ImageName(row[0]) for row in rows]
+
     async def outstanding(self, repository: RepositoryName) -> list[Copy]:
         """Return the copies that a publisher was asked for and has not published, as far as is known."""
         rows = await self._file.run(
@@ -148,8 +183,8 @@ class CopyRecords:
         """Return the copies that are not wished any more, or whose registries say that they are gone."""
         rows = await self._file.run(
             """
-            SELECT name, repository, wish, dropped, dropped_why, dropped_after, missing, missing_since, missing_last,
-                gone_after
+            SELECT name, repository, emptied, wish, dropped, dropped_why, dropped_after, missing, missing_since,
+                missing_last, gone_after
             FROM copies JOIN images USING (name) WHERE dropped IS NOT NULL OR missing > 0 ORDER BY name, repository
             """
         )
@@ -157,7 +192,8 @@ class CopyRecords:
             Removable(
                 name=ImageName(row["name"]),
                 repository=RepositoryName(row["repository"]),
-                **{field: row[field] for field in row.keys()[2:]},
+                emptied=bool(row["emptied"]),
+                **{field: row[field] for field in row.keys()[3:]},
             )
             for row in rows
         ]

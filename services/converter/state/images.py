@@ -42,7 +42,8 @@ class ImageRecords:
         """Record that images were found as they were."""
         await self._file.run(
             """
-            UPDATE images SET checked_at = :now, missing = 0, missing_since = NULL, missing_last = NULL, reason = NULL
+            UPDATE images SET checked_at = :now, missing = 0, missing_since = NULL, missing_last = NULL, emptied = 0,
+                reason = NULL
             WHERE name IN (SELECT value FROM json_each(:names))
             """,
             names=json.dumps(list(names)),
@@ -65,7 +66,7 @@ class ImageRecords:
                 ON CONFLICT (name) DO UPDATE SET
                     changed_at = CASE WHEN digest = :digest THEN changed_at ELSE :now END,
                     digest = :digest, checked_at = :now, reason = NULL,
-                    missing = 0, missing_since = NULL, missing_last = NULL
+                    missing = 0, missing_since = NULL, missing_last = NULL, emptied = 0
                 """,
                 name=name,
                 digest=digest,
@@ -95,15 +96,25 @@ class ImageRecords:
                     now=now,
                 )
 
-    async def missing(self, name: ImageName) -> None:
-        """Record that the registry has definitely no such image, said to somebody who may see the repository."""
+    async def missing(self, name: ImageName, *, emptied: bool) -> None:
+        """Record that the registry has definitely no such image, said to somebody who may see the repository.
+
+        Parameters
+        ----------
+        emptied
+            Whether it has nothing else in the repository either. What was counted so counts for nothing once it has.
+        """
         await self._file.run(
             """
-            UPDATE images SET missing = missing + 1, missing_since = coalesce(missing_since, :steady),
-                missing_last = :steady, checked_at = :now
+            UPDATE images SET
+                missing = CASE WHEN emptied AND NOT :emptied THEN 1 ELSE missing + 1 END,
+                missing_since = CASE WHEN emptied AND NOT :emptied THEN :steady
+                    ELSE coalesce(missing_since, :steady) END,
+                missing_last = :steady, emptied = :emptied, checked_at = :now
             WHERE name = :name
             """,
             name=name,
+            emptied=emptied,
             steady=self._clock.steady(),
             now=self._clock.now(),
         )

@@ -94,6 +94,8 @@ class Removable:
     """How often the registry said definitely that there is none."""
     missing_since: float | None
     missing_last: float | None
+    emptied: bool
+    """Whether it said so of everything in the repository."""
     gone_after: float | None
     """Seconds after which it goes then; None is never."""
 

@@ -78,5 +78,12 @@ PRAGMA user_version = 1;
 COMMIT;
 """
 
-STEPS: Final = (_FIRST,)
+_EMPTIED: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE images ADD COLUMN emptied INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+STEPS: Final = (_FIRST, _EMPTIED)
 """What makes version N + 1 of version N."""

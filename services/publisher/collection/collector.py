@@ -120,6 +120,21 @@ class LayerCollector:
                 except (RepositoryError, CollectionRefusedError) as error:
                     _log.warning("nothing has been collected", reason=str(error), seconds=interval)
 
+    async def recover(self) -> None:
+        """Record what an earlier publisher has taken out and had no time to record.
+
+        Raises
+        ------
+        JournalError
+            The journal failed.
+        RepositoryError
+            The repository cannot be read.
+        """
+        digests = await self._journal.unnamed.interrupted()
+        if digests:
+            gone = [digest for digest in digests if await self._repository.lookup(digest) is None]
+            await self._journal.unnamed.collected(gone)
+
     async def look(self) -> None:
         """Take note of what is named by nothing."""
         now = self._monotonic()

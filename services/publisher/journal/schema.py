@@ -158,7 +158,16 @@ PRAGMA user_version = 6;
 COMMIT;
 """
 
-STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED)
+_COLLECTING: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE collecting (
+    digest       TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 7;
+COMMIT;
+"""
+
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED, _COLLECTING)
 """What makes version N + 1 of version N."""
 
 VERSION: Final = len(STEPS)

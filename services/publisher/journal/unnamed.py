@@ -111,7 +111,8 @@ class UnnamedJournal:
     async def claim(self, digests: Sequence[Digest]) -> list[Digest]:
         """Give up the versions that name some layers; return those of the layers that nothing names any more.
 
-        From now on such a version cannot be brought back without its layers being fetched.
+        From now on such a version cannot be brought back without its layers being fetched. That the layers are being
+        taken out is known until `collected` says what became of it.
         """
         async with self._file.transaction() as run:
             rows = await run(
@@ -137,10 +138,21 @@ class UnnamedJournal:
                     **key,
                 )
                 await run("DELETE FROM version_documents WHERE name = :name AND digest = :digest RETURNING 1", **key)
+            await run(
+                "INSERT OR IGNORE INTO collecting SELECT value FROM json_each(:claimed) RETURNING 1",
+                claimed=json.dumps(claimed),
+            )
         return claimed
 
+    async def interrupted(self) -> list[Digest]:
+        """Return the layers that an earlier publisher was taking out, and may have taken out."""
+        return [Digest(row["digest"]) for row in await self._file.run("SELECT digest FROM collecting")]
+
     async def collected(self, digests: Sequence[Digest]) -> None:
-        """Record that layers are in the repository no more; what the bucket has announced meanwhile is fetched."""
+        """Record that layers are in the repository no more, and that no collection is under way.
+
+        What the bucket has announced meanwhile is fetched.
+        """
         given = json.dumps(list(digests))
         async with self._file.transaction() as run:
             await run(
@@ -157,6 +169,7 @@ class UnnamedJournal:
                 """,
                 digests=given,
             )
+            await run("DELETE FROM collecting RETURNING 1")
 
     async def summary(self) -> UnnamedSummary:
         """Return how much is named by nothing, whether it may go yet or not."""

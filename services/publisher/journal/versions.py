@@ -36,7 +36,8 @@ class AddedLayer:
 
     digest: Digest
     archive_size: int
-    tree_size: int
+    tree_size: int | None
+    """Bytes of its files; None where an earlier publisher has added it."""
     notes: Sequence[str] = ()
 
 
@@ -136,6 +137,17 @@ class VersionJournal:
             """
         )
         return tuple(Digest(row["layer"]) for row in rows)
+
+    async def unrecorded(self) -> list[VersionLayer]:
+        """Return layers that were fetched for images and of which it is not known that they have been published."""
+        rows = await self._file.run(
+            """
+            SELECT layer, min(diff_id) AS diff_id, min(size) AS size
+            FROM version_layers JOIN image_versions USING (name, digest)
+            WHERE missing AND collected_at IS NULL AND layer NOT IN (SELECT digest FROM layers) GROUP BY layer
+            """
+        )
+        return [VersionLayer(Digest(row["layer"]), Digest(row["diff_id"]), row["size"]) for row in rows]
 
     async def published(
         self, images: Sequence[PublishedImage], removed: Sequence[ImageRecord], *, revision: int | None
@@ -314,8 +326,8 @@ async def _add_layers(run: Run, layers: Sequence[AddedLayer], revision: int | No
                 updated_at)
             VALUES (:digest, 'published', :revision, :archive_size, :tree_size, :notes, 'registry', :now, :now)
             ON CONFLICT DO UPDATE SET state = 'published', revision = :revision, archive_size = :archive_size,
-                tree_size = :tree_size, notes = :notes, reason = NULL, attempts = 0, share = NULL, retryable = 0,
-                due = 0, updated_at = :now RETURNING 1
+                tree_size = coalesce(:tree_size, tree_size), notes = :notes, reason = NULL, attempts = 0, share = NULL,
+                retryable = 0, due = 0, updated_at = :now RETURNING 1
             """,
             digest=layer.digest,
             revision=revision,

@@ -1,6 +1,7 @@
 """The publisher's work: fetch and prepare what is announced or asked for, and publish what is ready meanwhile."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -20,7 +21,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Pipeline:
-    """Three loops, once it is known what an earlier publisher left: two prepare layers and images, one publishes."""
+    """Three loops, once it is known what an earlier publisher left: two prepare layers and images, one publishes.
+
+    Parameters
+    ----------
+    recover_collection
+        Finds out what an earlier publisher has collected; raises as the repository does.
+    recovered
+        Set when it is known what that publisher has left.
+    """
 
     def __init__(
         self,
@@ -33,6 +42,7 @@ class Pipeline:
         preparation: Preparation,
         images: ImagePreparation,
         publishing: Publishing,
+        recover_collection: Callable[[], Awaitable[None]],
         recovered: asyncio.Event,
     ) -> None:
         self._journal = journal
@@ -43,6 +53,7 @@ class Pipeline:
         self._preparation = preparation
         self._images = images
         self._publishing = publishing
+        self._recover_collection = recover_collection
         self._recovered = recovered
 
     async def run(self) -> None:
@@ -71,6 +82,7 @@ class Pipeline:
         while True:
             try:
                 await self._repository.recover(await self._journal.transactions())
+                await self._recover_collection()
                 await self._images.recover()
             except RepositoryError as error:
                 pause = self._obstacle.met(error)

@@ -34,6 +34,8 @@ from services.repository.interface import ListedLayer, OwnTransaction, PreparedL
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
+from services.repository.native.flat.composer import FlatComposer
+from services.repository.native.image_outputs import put_image, remove_image
 from services.repository.native.records import TRANSACTION_DIRECTORY
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
@@ -156,6 +158,7 @@ class NativeRepository:
                 storage=self._storage, compressor=self._access.compressor, pool=pool, temporary=temporary
             )
             self._ingest = LayerIngest(pool=pool, catalogs=catalogs)
+            self.composer = FlatComposer(read=self._tree.catalogs.read, files=catalogs)
             stack.callback(self._release_all)
             self._stack = stack.pop_all()
 
@@ -286,7 +289,7 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: update.add(held.layer.catalog, digest))
         return held.layer
 
-    async def change(self, work: Callable[[], None]) -> None:
+    async def change(self, work: Callable[[], object]) -> None:
         """Change an update of the images or the layers."""
         await in_thread(self._threads, lambda _stop: work())
 
@@ -326,18 +329,26 @@ class _Transaction:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Put the documents of an image in their place."""
-        await self._change_image(documents.name, lambda: self._update.images.put(documents))
+        """Put an image in its place, with the outputs that are made of its layers here."""
+        composer = self._repository.composer
+        await self._change_image(documents.name, lambda: put_image(self._update, composer, documents))
 
     async def remove_image(self, name: ImageName) -> None:
-        """Take the documents of an image out."""
-        await self._change_image(name, lambda: self._update.images.remove(name))
+        """Take an image out."""
+        await self._change_image(name, lambda: remove_image(self._update, name))
 
     async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
         try:
             await self._repository.change(work)
         except NativeError as error:
-            raise ImageAdditionError(f"the documents of {name} cannot be changed: {error}") from error
+            raise ImageAdditionError(f"the image {name} cannot be changed: {error}") from error
+
+    async def remove_flat(self, config: Digest) -> None:
+        """Take the flat image of a configuration out; its catalogs go with a collection."""
+        try:
+            await self._repository.change(lambda: self._update.flats.remove(config))
+        except NativeError as error:
+            raise ImageAdditionError(f"the flat image of {config.oci} cannot be taken out: {error}") from error
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out of the catalogs above it; its objects go with a collection."""

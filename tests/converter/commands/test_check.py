@@ -94,9 +94,8 @@ def test_credentials_for_thin_images_are_those_of_the_list_s_user(
     output = capsys.readouterr().out
     told, _, summary = output.splitlines()
     assert told == (
-        f"{path}:6:7: warning: 'cvmfsunpacker' is to push thin images, and the credentials for "
-        f"gitlab-registry.cern.ch in {registry} are of 'somebody': "
-        "put those of 'cvmfsunpacker' there, or name 'somebody' as 'user'"
+        f"{path}:6:7: warning: 'cvmfsunpacker' is to push thin images, and the credentials for gitlab-registry.cern.ch "
+        f"in {registry} are of 'somebody': put those of 'cvmfsunpacker' there, or name 'somebody' as 'user'"
     )
     assert summary == f"{path}: 49 wishes, 0 errors, 2 warnings"
     assert "secret" not in output

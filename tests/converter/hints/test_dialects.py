@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.common.digest import Digest
 from services.converter.hints.dialects.parse import Kind, read_delivery
 from services.converter.hints.errors import NotJsonError, PayloadError
 from services.converter.hints.model import Reading
+from services.converter.model import Hint
 from tests.support.hints import DIGEST, distribution_event, envelope, github_webhook, harbor_webhook, hint
 
 _GITHUB = {"X-GitHub-Event": "registry_package", "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958"}
@@ -100,6 +102,14 @@ def test_a_published_package_of_github_is_a_hint(event: str) -> None:
     assert reading.events[0].identity.startswith(_GITHUB["X-GitHub-Delivery"])
 
 
+@pytest.mark.parametrize("end", [".sig", ""])
+def test_a_signature_is_a_hint_about_what_is_signed(end: str) -> None:
+    reading = _read(Kind.DISTRIBUTION, envelope(distribution_event(tag=f"sha256-{'ab' * 32}{end}")), {})
+    (event,) = reading.events
+    assert (event.hint.repository, event.hint.signed) == ("physics/tool", Digest("ab" * 32))
+    assert Hint(registry="q.io", repository="ns/tool", tag="v1").signed is None
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "headers"),
     [
@@ -107,7 +117,7 @@ def test_a_published_package_of_github_is_a_hint(event: str) -> None:
         (Kind.DISTRIBUTION, envelope(distribution_event(action="pull"), distribution_event(action="mount")), {}),
         (
             Kind.DISTRIBUTION,
-            envelope(*(distribution_event(tag=f"sha256-{'ab' * 32}{end}") for end in (".sig", ".att", ".sbom", ""))),
+            envelope(*(distribution_event(tag=f"sha256-{'ab' * 32}{end}") for end in (".att", ".sbom"))),
             {},
         ),
         (Kind.DISTRIBUTION, envelope(), {}),

@@ -56,10 +56,11 @@ async def test_what_is_pushed_is_asked_for_once_it_is_signed(tmp_path: Path) -> 
             state=tmp_path / "state",
             hints_endpoints=tmp_path / "endpoints.yaml",
             interval=86400,
-            retry_first=0.1,
-            retry_last=0.5,
+            retry_first=86400,
+            retry_last=86400,
         )
-        # There is something that can be polled, and from then on nothing but a webhook tells of the rest.
+        # There is something that can be polled, and from then on nothing but webhooks tell of the rest: the image, and
+        # that it has been signed.
         await registry.push(f"oci:{tmp_path / 'image'}:v1", "ns/tool:first", "--preserve-digests")
         async with (
             build_converter(settings, impatient(read_timeout=60.0, connect_timeout=60.0)) as converter,

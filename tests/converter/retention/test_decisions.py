@@ -20,6 +20,7 @@ _DROPPED = Removable(
     missing=0,
     missing_since=None,
     missing_last=None,
+    emptied=False,
     gone_after=7 * DAY,
 )
 _GONE = replace(_DROPPED, dropped=None, dropped_why=None, missing=3, missing_since=100.0, missing_last=100.0 + 7 * DAY)
@@ -40,6 +41,13 @@ def test_a_dropped_image_goes_after_its_time_unless_somebody_wishes_it() -> None
 def test_an_image_that_is_gone_goes_after_its_time_though_it_is_wished() -> None:
     assert _removed(_GONE, _NOW, wished=True)
     assert not _removed(_GONE, _NOW - 1)
+
+
+def test_an_image_of_an_empty_repository_goes_after_a_month_at_least() -> None:
+    emptied = replace(_GONE, emptied=True, missing=1000, missing_last=100.0 + 30 * DAY)
+    assert _removed(emptied, 100.0 + 30 * DAY, wished=True)
+    assert not _removed(replace(emptied, missing_last=100.0 + 30 * DAY - 1), _NOW * 1000)
+    assert not _removed(replace(emptied, gone_after=60 * DAY), 100.0 + 60 * DAY - 1)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,33 @@ async def test_an_image_that_was_deleted_goes_after_its_time(registry: RegistryS
     assert rig.publisher.images[f"{name}:v1"]["state"] == "published"
 
 
+async def test_an_emptied_repository_is_believed_after_a_month(registry: RegistryServer, rig: Rig) -> None:
+    for tag in ("v1", "v2"):
+        await push_small(registry.address, f"retention/emptied:{tag}", tag.encode())
+    name = f"{registry.address}/retention/emptied"
+    rig.lists.wish(wish(name, "v1", line=1), wish(name, ChosenTags(), line=2))
+    async with rig.rounds(removal_share=1.0) as rounds:
+        await rounds.once()
+        for tag in ("v1", "v2"):
+            await _delete(registry, "retention/emptied", tag)
+        for _ in range(3):  # from the first of these on it is known
+            await rounds.once()
+            rig.clocks.pass_by(10 * DAY - 60)
+        await rounds.once()
+        assert rig.publisher.removed() == []
+        # One other image, and it is a repository as any: its time begins.
+        await push_small(registry.address, "retention/emptied:v3", b"v3")
+        await rounds.once()
+        await _days(rounds, rig, 6)
+        assert rig.publisher.removed() == []
+        await _delete(registry, "retention/emptied", "v3")
+        for _ in range(4):
+            await rounds.once()
+            rig.clocks.pass_by(10 * DAY)
+        await rounds.once()
+    assert sorted(rig.publisher.removed()) == [f"{name}:{tag}" for tag in ("v1", "v2", "v3")]
+
+
 async def test_an_image_that_comes_back_is_counted_from_the_beginning(registry: RegistryServer, rig: Rig) -> None:
     for tag in ("v1", "v2"):
         await push_small(registry.address, f"retention/back:{tag}", tag.encode())

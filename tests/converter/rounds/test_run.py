@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from harness.processes import wait_until
+from services.common.errors import SuiteError
 from services.common.layout import LayerLayout
 from services.converter.model import ChosenTags, ExactTag, Hint, ThinTarget
 from services.converter.rounds.rounds import Rounds
@@ -104,6 +106,46 @@ async def test_a_hint_has_its_tag_looked_at_at_once(
             await _until(lambda: len(hints.finished) == 2)
         assert proxy.seen("/manifests/v1")
         assert not proxy.seen("/manifests/v0")
+
+
+async def test_a_registry_that_announces_what_it_has_not_written_yet_is_asked_again(
+    registry: RegistryServer, rig: Rig
+) -> None:
+    await push_small(registry.address, "run/early:v1", b"first")
+    second: list[str] = []
+
+    async def early(proxy: FaultyRegistry, request: web.Request) -> web.StreamResponse:
+        status, headers, _ = await proxy.fetch(request)
+        second.append(await push_small(registry.address, "run/early:v1", b"second"))
+        return web.Response(status=status, headers=headers)
+
+    hints = Hints()
+    async with FaultyRegistry.before(registry.address) as proxy:
+        name = f"{proxy.address}/run/early"
+        rig.lists.wish(wish(name, "v1"))
+        async with _running(rig, hints):
+            await _until(lambda: f"{name}:v1" in rig.publisher.images)
+            proxy.faults = [Fault("/manifests/v1", early)]
+            hints.queue.put_nowait(Hint(registry=proxy.address, repository="run/early", tag="v1"))
+            await _until(lambda: bool(second) and _published(rig, f"{name}:v1", second[0]))
+
+
+async def test_who_hints_at_an_image_that_was_refused_has_it_tried_again(registry: RegistryServer, rig: Rig) -> None:
+    await push_small(registry.address, "run/refused:v1", b"first")
+    name = f"{registry.address}/run/refused"
+    rig.lists.wish(wish(name, "v1"))
+    rig.verifier.refusal = SuiteError("nobody has signed it")
+    hints = Hints()
+    async with _running(rig, hints, retry_first=86400, retry_last=86400):
+        async with rig.state() as state:
+
+            async def is_postponed() -> bool:
+                return any(late.reason == "nobody has signed it" for late in await state.copies.late(1))
+
+            await wait_until(is_postponed, what="the refusal is recorded", timeout=60)
+        rig.verifier.refusal = None
+        hints.queue.put_nowait(Hint(registry=registry.address, repository="run/refused", tag="v1"))
+        await _until(lambda: f"{name}:v1" in rig.publisher.images)
 
 
 async def test_a_registry_that_stalls_holds_up_no_other(registry: RegistryServer, rig: Rig) -> None:

@@ -7,7 +7,7 @@ from services.common.together import all_of
 from services.publisher.errors import JournalError
 from services.publisher.journal.image_model import ImageRecord, ImageState, ImageVersion, VersionLayer
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.versions import PublishedImage
+from services.publisher.journal.versions import AddedLayer, PublishedImage
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.images.admission import Admission, Admitted
@@ -66,7 +66,21 @@ class ImagePreparation:
             version = None if record.digest is None else await self._journal.versions.read(record.name, record.digest)
             if version is not None and await self._is_visible(version):
                 await self._record(record, version)
+        await self._record_layers()
         await self._journal.images.interrupted()
+
+    async def _record_layers(self) -> None:
+        """Record the layers that an earlier publisher has published for images and not recorded: they can be collected.
+
+        Their images may be what has been recorded now, or have failed after these layers had been added.
+        """
+        fetched = await self._journal.versions.unrecorded()
+        there = [
+            AddedLayer(digest=layer.digest, archive_size=layer.size, tree_size=None)
+            for layer in fetched
+            if await self._repository.lookup(layer.digest) is not None
+        ]
+        await self._journal.versions.added(there, revision=None)
 
     async def run(self) -> None:
         """Prepare images until cancelled.

@@ -17,9 +17,9 @@ from typing import Final
 
 from services.common.archive.nametree import Directory
 from services.common.layout import CATALOG_MARKER
+from services.repository.flat.modes import Modes
 from services.repository.native.flat.layer_rows import Chunk, PathHash
 from services.repository.native.flat.merge import MergedTree
-from services.repository.native.flat.modes import Modes
 from services.repository.native.flat.overlay_xattrs import without_overlay
 from services.repository.native.records import ContentHash, EntryFlag, path_hash
 from services.repository.native.writer.catalog import NestedCatalog
@@ -194,7 +194,7 @@ class FlatCatalogs:
             if xattr is not None:
                 xattr = without_overlay(xattr)
                 counts["xattr"] += xattr is not None
-            yield (*here, *above, links, row[5], size, mode, *row[8:15], xattr)
+            yield (*here, *above, links, row[5], size, mode, row[8], row[9], int(flags), *row[11:15], xattr)
 
     def _link_groups(self, directory: Directory) -> Mapping[_Group, int]:
         """Number the groups of hard links in a directory, and count what is left of each, as catalogs have both."""

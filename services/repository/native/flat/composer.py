@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from services.common.digest import Digest
 from services.common.layout import layer_home, layer_tree
+from services.repository.flat.entries import GeneratedEntry
+from services.repository.flat.modes import Modes
 from services.repository.native.flat.catalogs import FlatCatalogs
+from services.repository.native.flat.generated import add_generated
 from services.repository.native.flat.layer_rows import LayerRows
 from services.repository.native.flat.merge import merge
-from services.repository.native.flat.modes import Modes
 from services.repository.native.records import ContentHash
 from services.repository.native.writer.catalog import NestedCatalog
 from services.repository.native.writer.catalog_files import CatalogFiles
@@ -24,6 +26,8 @@ class ComposedFlat:
     """Of its root."""
     dropped: Sequence[bytes]
     """Paths in it that have been left out, since CVMFS gives their names a meaning; in order."""
+    left_out: Sequence[bytes]
+    """Generated entries that are not in it, since their parent is no directory of the image."""
 
 
 class FlatComposer:
@@ -46,8 +50,9 @@ class FlatComposer:
         path: bytes,
         *,
         layers: Sequence[tuple[Digest, ContentHash]],
+        generated: Sequence[GeneratedEntry],
         modes: Modes,
-        marker: ContentHash,
+        put: Callable[[bytes], ContentHash],
         properties: Mapping[str, str],
     ) -> ComposedFlat:
         """Compose one.
@@ -58,10 +63,12 @@ class FlatComposer:
             Where it is to be in the repository.
         layers
             The layers, the base first, and the catalogs of their homes.
+        generated
+            What is put into it besides.
         modes
             Which permissions are mended.
-        marker
-            The object of an empty file.
+        put
+            Makes an object of a small file, which is stored before the image is visible.
         properties
             What the catalog of its root says of itself.
 
@@ -82,13 +89,14 @@ class FlatComposer:
                     catalog, b"/" + layer_home(digest).encode(), b"/" + layer_tree(digest).encode()
                 )
         tree = merge(rows, [roots[digest] for digest, _ in layers])
+        left_out = add_generated(tree, generated, put)
         catalogs = FlatCatalogs(
             path=path,
             tree=tree,
             chunks=rows.chunks,
             modes=modes,
             files=self._files,
-            marker=marker,
+            marker=put(b""),
             properties=properties,
         )
-        return ComposedFlat(catalog=catalogs.store(), dropped=sorted(tree.dropped))
+        return ComposedFlat(catalog=catalogs.store(), dropped=sorted(tree.dropped), left_out=left_out)

@@ -4,7 +4,7 @@ Names are looked for in the topmost layer first. A directory is merged with thos
 something else, a deletion or an opaque directory ends that; its attributes are those of the topmost one. Unlike the
 kernel, and as the image specification has it, a layer whose root is opaque hides all layers below it.
 
-Names that CVMFS itself gives a meaning to are left out, since servers would act on them.
+Names that CVMFS itself gives a meaning to are left out.
 """
 
 import stat
@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.common.archive.nametree import Directory
-from services.common.layout import CATALOG_MARKER
+from services.repository.flat.entries import DROPPED_NAMES
 from services.repository.native.flat.layer_rows import LayerRows, PathHash
 from services.repository.native.flat.overlay_xattrs import is_opaque
-from services.repository.native.writer.rows import Row
+from services.repository.native.writer.rows import DirectoryRow, Row
 
 __all__ = ["MergedTree", "merge"]
 
-_DROPPED: Final = frozenset((CATALOG_MARKER.encode(), b".cvmfsdirtab", b".cvmfsautocatalog"))
 _TYPE: Final = 0o170000
+_NO_LAYERS: Final = DirectoryRow(mode=stat.S_IFDIR | 0o755, uid=0, gid=0, mtime=0, mtimens=0, links=2).row(b"", 0)
+"""The root of an image that has none."""
 
 
 class MergedTree:
@@ -60,7 +61,7 @@ def merge(layers: LayerRows, roots: Sequence[Row]) -> MergedTree:
         The rows of their roots, those of the base layer first.
     """
     tree = MergedTree()
-    top, *below = reversed(roots)
+    top, *below = reversed(roots) if roots else (_NO_LAYERS,)
     root = _Merging(b"", top)
     opaque = is_opaque(top)
     for row in below:
@@ -92,7 +93,7 @@ def _fill(tree: MergedTree, layers: LayerRows, merging: _Merging) -> Sequence[_M
                 continue
             seen[name] = None
             kind = row[7] & _TYPE
-            if name in _DROPPED:
+            if name in DROPPED_NAMES:
                 tree.dropped.append(_joined(merging.path, name))
             elif kind == stat.S_IFDIR:
                 found = _Merging(_joined(merging.path, name), row)

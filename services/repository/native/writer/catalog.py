@@ -218,6 +218,11 @@ class Catalog:
             [(change, counter) for counter, change in changes.items() if change],
         )
 
+    def property(self, key: str) -> str | None:
+        """Return a property, if it has it."""
+        found = self.database.execute("SELECT value FROM properties WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
     def set_properties(self, properties: Mapping[str, str]) -> None:
         """Set properties."""
         self.database.executemany("INSERT OR REPLACE INTO properties VALUES (?, ?)", properties.items())

@@ -23,10 +23,11 @@ from services.repository.native.records import (
     ObjectKind,
 )
 from services.repository.native.writer.file_entries import Child, children, chunks, put_file, remove_file
-from services.repository.native.writer.open_catalogs import NEW_DIRECTORY, OpenCatalog, OpenCatalogs
+from services.repository.native.writer.open_catalogs import OpenCatalog, OpenCatalogs
 from services.repository.native.writer.rows import file_row
+from services.repository.native.writer.settling import give_catalog, split_grown
 from services.repository.native.writer.small_objects import SmallObjects
-from services.repository.native.writer.splitting import entries, has_nested, weights
+from services.repository.native.writer.tree_rows import TreeRows
 
 __all__ = ["ImageRows"]
 
@@ -53,6 +54,7 @@ class ImageRows:
 
     def __init__(self, catalogs: OpenCatalogs, objects: SmallObjects) -> None:
         self._catalogs = catalogs
+        self._rows = TreeRows(catalogs)
         self._objects = objects
         self._changed = False
 
@@ -75,6 +77,17 @@ class ImageRows:
         """List the images, in the order of their names."""
         return sorted(self._below(_METADATA, ""))
 
+    def check(self, documents: ImageDocuments) -> None:
+        """Make sure that the documents of an image can be put in their place.
+
+        Raises
+        ------
+        ImageAdditionError
+            Something else is there.
+        """
+        for directory in {*self._directories(documents.name), *documents.directories}:
+            self._check_place(_place(directory))
+
     def put(self, documents: ImageDocuments) -> None:
         """Put the documents of an image in the place of those that are there.
 
@@ -83,10 +96,8 @@ class ImageRows:
         ImageAdditionError
             Something else is in their place; nothing has been changed.
         """
-        before = self._directories(documents.name)
-        for directory in {*before, *documents.directories}:
-            self._check_place(_place(directory))
-        for directory in before:
+        self.check(documents)
+        for directory in self._directories(documents.name):
             if directory not in documents.directories:
                 self._remove(directory)
         for directory in documents.directories:
@@ -119,27 +130,8 @@ class ImageRows:
         """Split the catalogs that have grown too large."""
         if not self._changed:
             return
-        self._split_from_others()
-        waiting = [path for path in self._catalogs.opened() if path == _METADATA or path.startswith(_METADATA + b"/")]
-        while waiting:
-            path = waiting.pop()
-            catalog = self._catalogs.at(path).catalog
-            if entries(catalog) <= _LARGEST:
-                continue
-            for name, weight in sorted(weights(catalog, path).items(), key=lambda found: (-found[1], found[0])):
-                place = path + b"/" + name
-                if weight < _WORTH or entries(catalog) <= _LARGEST:
-                    break
-                if not has_nested(catalog, place):
-                    self._catalogs.split(place)
-                    waiting.append(place)
-
-    def _split_from_others(self) -> None:
-        """Give `.metadata` a catalog where another program has left many documents in the one of the root."""
-        catalog = self._catalogs.above(_METADATA).catalog
-        weight = weights(catalog, b"").get(_METADATA[1:], 0)  # of a directory that has no catalog yet
-        if weight >= _WORTH and not has_nested(catalog, _METADATA):
-            self._catalogs.split(_METADATA)
+        give_catalog(self._catalogs, _METADATA, worth=_WORTH)
+        split_grown(self._catalogs, _METADATA, largest=_LARGEST, worth=_WORTH)
 
     def _below(self, path: bytes, directory: str) -> Iterator[ImageName]:
         for child in children(self._catalogs.at(path).catalog, path):
@@ -203,34 +195,16 @@ class ImageRows:
 
     def _make(self, place: bytes) -> OpenCatalog:
         """Make a directory and those above it, where they are missing; return the catalog that has its files."""
-        parts = place.split(b"/")
-        for depth in range(2, len(parts) + 1):
-            path = b"/".join(parts[:depth])
-            opened = self._catalogs.above(path)
-            if opened.catalog.holds(path):
-                continue
-            if path == _METADATA:
-                self._catalogs.add_nested(path)
-            else:
-                opened.catalog.insert(NEW_DIRECTORY.row(path, EntryFlag.DIRECTORY), "self_dir")
-                opened.has_directory(path.rpartition(b"/")[0], 1)
+        if self._rows.mode(_METADATA) is None:
+            self._rows.make_catalog(_METADATA)
+        self._rows.make_directory(place)
         return self._catalogs.at(place)
 
     def _remove(self, directory: str) -> None:
         """Remove a directory of documents, and those above it that have nothing else in them."""
         path = _place(directory)
         self._remove_files(self._catalogs.at(path), path, self._files(path))
-        while path != _METADATA and not self._occupied(path):
-            if not self._catalogs.detach(path):
-                opened = self._catalogs.above(path)
-                opened.catalog.remove(path, "self_dir")
-                opened.has_directory(path.rpartition(b"/")[0], -1)
-                opened.has_gaps = True
-            path = path.rpartition(b"/")[0]
-
-    def _occupied(self, path: bytes) -> bool:
-        names = self._catalogs.at(path).catalog.names(path)
-        return any(name != CATALOG_MARKER.encode() for name in names)
+        self._rows.prune(path, top=_METADATA)
 
     @staticmethod
     def _remove_files(opened: OpenCatalog, place: bytes, files: Sequence[Child]) -> None:

@@ -5,7 +5,9 @@
     /                        the root catalog: `.layers`, its subdirectories, and (layout flat) the links
     /.layers/XX              a catalog each, so that what a publish rewrites does not grow with the number of layers
     /.layers/XX/DIGEST       a layer's home, a catalog each
+    /.flat                   flat images, a catalog, and more of them (`flat/places`)
     /.metadata               the documents of images, a catalog, and more of them where there are many (`image_rows`)
+    /.multiarch, /REGISTRY   the names of flat images (`public_names`)
 
 An imported repository may have these directories in other catalogs: each is looked for where it is.
 """
@@ -21,6 +23,7 @@ from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
 from services.repository.errors import LayerAdditionError
 from services.repository.interface import ListedLayer
+from services.repository.native.flat.places import FlatPlaces
 from services.repository.native.records import ContentHash, EntryFlag
 from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.catalog import NestedCatalog
@@ -30,6 +33,7 @@ from services.repository.native.writer.image_rows import ImageRows
 from services.repository.native.writer.kept_catalogs import KeptCatalogs
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.open_catalogs import NEW_DIRECTORY, OpenCatalog, OpenCatalogs
+from services.repository.native.writer.public_names import PublicNames
 from services.repository.native.writer.rows import link_row
 from services.repository.native.writer.small_objects import SmallObjects
 
@@ -94,7 +98,11 @@ class TreeUpdate:
         self._layout = tree.layout
         self._catalogs = OpenCatalogs(storage=tree.storage, compressor=tree.compressor, kept=tree.catalogs, root=root)
         self.images = ImageRows(self._catalogs, tree.objects)
-        """The images of the revision."""
+        """The documents of the images of the revision."""
+        self.names = PublicNames(self._catalogs)
+        """The names of its flat images."""
+        self.flats = FlatPlaces(self._catalogs)
+        """The flat images of the revision."""
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +135,16 @@ class TreeUpdate:
             with suppress(InvalidValueError, UnicodeDecodeError):
                 digests.append(Digest(name.decode()))
         return sorted(digests)
+
+    def catalog_of(self, digest: Digest) -> ContentHash | None:
+        """Return the catalog of a layer's home, of the revision or added to it; None where the layer has none."""
+        home = _home(digest)
+        nested = self._catalogs.above(home).catalog.nested(home)
+        return None if nested is None else nested[0]
+
+    def put_object(self, content: bytes) -> ContentHash:
+        """Make an object of a small file; it is stored with the catalogs."""
+        return self._catalogs.put(content)
 
     def add(self, layer: NestedCatalog, digest: Digest) -> None:
         """Add a layer whose catalog has been stored.
@@ -174,6 +192,7 @@ class TreeUpdate:
             Number and time of the new one.
         """
         self.images.settle()
+        self.names.settle()
         return self._catalogs.store(previous=previous, revision=revision, published=published)
 
     def _shelf(self, path: bytes) -> OpenCatalog:

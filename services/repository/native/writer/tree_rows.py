@@ -130,9 +130,9 @@ class TreeRows:
             opened.has_directory(path.rpartition(b"/")[0], -1)
         return True
 
-    def prune(self, path: bytes) -> None:
-        """Remove a directory that is empty, and those above it that are then."""
-        while path and stat.S_ISDIR(self.mode(path) or 0) and not self.names(path):
+    def prune(self, path: bytes, *, top: bytes = b"") -> None:
+        """Remove a directory that is empty, and those above it that are then, up to one that stays."""
+        while path != top and stat.S_ISDIR(self.mode(path) or 0) and not self.names(path):
             self.remove(path)
             path = path.rpartition(b"/")[0]
 

@@ -8,29 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.reader.entries import Entry
-from services.repository.native.writer.kept_catalogs import KeptCatalogs
-from services.repository.native.writer.open_catalogs import OpenCatalogs
 from services.repository.native.writer.tree_rows import TreeRows
-from tests.support.native import NATIVE_NAME, NativeSite
+from tests.support.native import NativeSite
 
 
 @contextmanager
 def _changing(site: NativeSite) -> Iterator[TreeRows]:
-    """Change the newest revision, and publish what has been changed."""
-    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys)
-    kept = KeptCatalogs(storage=site.storage, compressor=access.compressor)
-    with access.changing() as previous:
-        catalogs = OpenCatalogs(storage=site.storage, compressor=access.compressor, kept=kept, root=previous.root)
-        try:
-            yield TreeRows(catalogs)
-            root = catalogs.store(previous=previous, revision=previous.revision + 1, published=previous.published + 1)
-            access.head.publish(root, previous=previous)
-        finally:
-            catalogs.close(unharmed=False)
-            kept.close()
+    with site.changing() as catalogs:
+        yield TreeRows(catalogs)
 
 
 def test_what_is_put_is_what_readers_see(site: NativeSite) -> None:
@@ -179,7 +166,7 @@ def _kind(entry: Entry) -> str:
     return "directory" if entry.is_directory else "link" if entry.is_symlink else "file"
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(transactions=st.lists(_STEPS, min_size=2, max_size=2))
 def test_any_changes_leave_a_repository_that_is_right(
     site: NativeSite, transactions: list[list[tuple[str, bytes]]]
