@@ -1,7 +1,6 @@
 """podman runs, commits, builds, saves, pushes and pulls images of a store in a repository, which it can only read."""
 
 import json
-import subprocess
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +17,7 @@ from services.common.repository_name import RepositoryName
 from services.repository.directory.repository import DirectoryRepository
 from services.repository.images import ImageDocuments
 from tests.support.images import change, image_of_layers
-from tests.support.mounts import mount
-from tests.support.podman import Podman, system_tree
+from tests.support.podman import Podman, seen_by_clients, system_tree
 from tests.support.publisher import make_layer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -51,19 +49,14 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         outputs=ImageOutputs(podman=PodmanOutput()),
         config={"Cmd": ["sh", "-c", "cat /new /kept"], "Env": ["GREETING=hello world"]},
     )
-    root, seen = directory / "repository", Path("/cvmfs", _REPOSITORY)
+    root = directory / "repository"
     with ThreadPoolExecutor(4) as threads:
         async with DirectoryRepository(
             name=_REPOSITORY, root=root, layout=LayerLayout.FLAT, threads=threads
         ) as repository:
             await change(repository, layers=[base, top], put=[image])
-            seen.mkdir(parents=True)
-            mount("--bind", root, seen)
-            mount("-o", "remount,ro,bind", seen)
-            try:
+            with seen_by_clients(root, _REPOSITORY) as seen:
                 yield Site(Podman(directory / "user", [seen / "podmanStore"]), repository, image, seen / "podmanStore")
-            finally:
-                subprocess.run(["umount", "--lazy", seen], check=True)
 
 
 async def test_an_image_runs(site: Site) -> None:

@@ -3,13 +3,16 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from harness.commands import Completed, run
+from services.common.repository_name import RepositoryName
+from tests.support.mounts import mount, unmount_all_below
 
-__all__ = ["Podman", "system_tree"]
+__all__ = ["Podman", "seen_by_clients", "system_tree"]
 
 _PROGRAMS: Final = ("busybox", "sh", "cat", "ls", "stat", "touch", "rm", "id", "echo")
 
@@ -52,6 +55,26 @@ class Podman:
     async def inspect(self, image: str) -> Any:
         """Return what `podman image inspect` says."""
         return json.loads((await self("image", "inspect", image)).text)[0]
+
+
+@contextmanager
+def seen_by_clients(root: Path, name: RepositoryName) -> Iterator[Path]:
+    """Show a repository below /cvmfs, where nothing can be written, as a client of it would; give its place."""
+    cvmfs = Path("/cvmfs")
+    made = not cvmfs.exists()
+    cvmfs.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "tmpfs", cvmfs)
+    try:
+        seen = cvmfs / name
+        seen.mkdir()
+        mount("--bind", root, seen)
+        mount("-o", "remount,ro,bind", seen)
+        yield seen
+    finally:
+        unmount_all_below(cvmfs)
+        subprocess.run(["umount", "--lazy", cvmfs], check=True)
+        if made:
+            cvmfs.rmdir()
 
 
 def system_tree(tree: Path) -> None:
