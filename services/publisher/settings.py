@@ -80,7 +80,7 @@ class PublisherSettings(Settings):
     spool: Path = Path("/var/spool/cvmfs-thin-publisher")
     """Directory for layer archives that have been fetched and are not published yet."""
     spool_limit: ByteSize = ByteSize(20 << 30)
-    """Most bytes that the spool may hold; one larger layer is let in alone."""
+    """Most bytes that the spool may hold; a larger layer or image is let in beside that, one at a time."""
 
     fetch_concurrency: PositiveInt = 4
     """Layers that are fetched and prepared at the same time."""

@@ -64,6 +64,8 @@ class PreparedLayer:
 
     layer: VerifiedLayer
     sidecar: LayerSidecar
+    is_stored: bool = False
+    """Whether its content lies where the repository keeps it, so that the archive may go before the layer is added."""
 
 
 class Transaction(Protocol):

@@ -257,6 +257,13 @@ class Journal:
         )
         return tuple(Digest(row["digest"]) for row in rows)
 
+    async def unfinished(self) -> tuple[Digest, ...]:
+        """Return the layers that are worked on, or will be."""
+        rows = await self._file.run(
+            "SELECT digest FROM layers WHERE state <> 'published' AND NOT (state = 'failed' AND NOT retryable)"
+        )
+        return tuple(Digest(row["digest"]) for row in rows)
+
     async def get(self, digest: Digest) -> LayerRecord | None:
         """Look up one layer."""
         rows = await self._file.run(f"SELECT {COLUMNS} FROM layers WHERE digest = :digest", digest=digest)  # noqa: S608

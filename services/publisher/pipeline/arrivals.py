@@ -36,7 +36,11 @@ class Arrivals:
     async def prepare(
         self, layer: VerifiedLayer, receive: Callable[[ArrivingFile], Awaitable[object]]
     ) -> PreparedLayer:
-        """Receive an archive and prepare its layer at the same time; the archive is in the spool afterwards, verified.
+        """Receive an archive and prepare its layer at the same time.
+
+        The archive is in the spool afterwards, verified, where the repository may read it again. Where it does not, it
+        goes: publishing brings all that has been written to the disk, and would bring the archive there as well, which
+        takes as long as the layer does.
 
         Parameters
         ----------
@@ -63,7 +67,8 @@ class Arrivals:
             except ArrivalFailedError as error:
                 raise error.cause from None
             prepared = preparing.result()
-            file.path.replace(layer.path)
+            if not prepared.is_stored:
+                file.path.replace(layer.path)
         return replace(prepared, layer=layer)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -18,6 +19,9 @@ from services.repository.interface import Repository
 __all__ = ["Pipeline"]
 
 _log = structlog.get_logger(__name__)
+
+_LOOK: Final = 60.0
+"""Seconds between two looks at whether archives in the spool are still wanted."""
 
 
 class Pipeline:
@@ -74,9 +78,17 @@ class Pipeline:
             # Only now it is known which images an earlier publisher has published.
             await self._spool.clean(keep=[*verified, *await self._journal.versions.unfinished()])
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._drop_left())
                 group.create_task(self._preparation.run())
                 group.create_task(self._images.run())
                 group.create_task(self._publishing.run())
+
+    async def _drop_left(self) -> None:
+        """Remove what an earlier publisher has fetched, once something else is wanted instead."""
+        while self._spool.has_left:
+            await asyncio.sleep(_LOOK)
+            layers = await self._journal.unfinished()
+            await self._spool.drop_left(keep=[*layers, *await self._journal.versions.unfinished()])
 
     async def _recover(self) -> None:
         while True:

@@ -31,7 +31,8 @@ class Spool:
     directory
         Where they are; made if it does not exist.
     limit
-        Most bytes of all archives together. One that is larger is let in when it is alone.
+        Most bytes of all archives together. What is larger is let in beside them, one at a time, since it may take
+        hours.
     threads
         Where blocking work runs.
     """
@@ -41,14 +42,21 @@ class Spool:
         self.limit = limit
         self._threads = threads
         self._used = 0
+        self._large: dict[Digest, int] = {}
         self._users = Counter[Digest]()
-        self._entry = asyncio.Lock()
+        self._left = set[Digest]()
+        self._entry, self._large_entry = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Condition()
 
     @property
     def used(self) -> int:
         """Bytes of the archives that are there or on their way."""
-        return self._used
+        return self._used + sum(self._large.values())
+
+    @property
+    def has_left(self) -> bool:
+        """Whether there are archives of an earlier publisher that nobody has come for."""
+        return bool(self._left)
 
     def path(self, digest: Digest) -> Path:
         """Where a layer's archive is once it has been verified."""
@@ -74,8 +82,23 @@ class Spool:
     async def clean(self, keep: Iterable[Digest]) -> None:
         """Make the directory; remove everything but archives that a journal knows as verified."""
         self._make()
-        for name in set(await aiofiles.os.listdir(self._directory)).difference(keep):
+        names = set(await aiofiles.os.listdir(self._directory))
+        self._left = {digest for digest in keep if digest in names}
+        for name in names - self._left:
             await aiofiles.os.unlink(self._directory / name)
+
+    async def drop_left(self, keep: Iterable[Digest]) -> None:
+        """Remove archives of an earlier publisher that nobody has come for, and nobody will.
+
+        Parameters
+        ----------
+        keep
+            Those that somebody may still come for.
+        """
+        for digest in self._left.difference(keep):
+            if digest in self._left:  # nobody has come for it while others were removed
+                self._left.remove(digest)
+                await self._remove(digest)
 
     async def holds(self, digest: Digest) -> bool:
         """Whether an earlier publisher has left a layer's archive here that is still what it was."""
@@ -87,29 +110,46 @@ class Spool:
         await self.reserve_all({digest: size})
 
     async def reserve_all(self, sizes: Mapping[Digest, int]) -> None:
-        """Wait, as `reserve`, until there is room for several archives together: nobody waits who holds some."""
+        """Wait, as `reserve`, until there is room for several archives together: nobody waits who holds some.
+
+        What is larger than the limit waits for nothing but others that are, and keeps nobody else waiting.
+        """
         size = sum(sizes.values())
-        async with self._entry, self._changed:
-            await self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self.limit)
-            self._used += size
-            self._users.update(sizes.keys())
+        if size > self.limit:
+            async with self._large_entry, self._changed:
+                await self._changed.wait_for(lambda: not self._large)
+                self._large.update(sizes)
+        else:
+            async with self._entry, self._changed:
+                await self._changed.wait_for(lambda: self._used + size <= self.limit)
+                self._used += size
+        self._users.update(sizes.keys())
+        self._left.difference_update(sizes)
 
     async def release(self, digest: Digest, size: int) -> None:
         """Give the room of a layer's archive back, and remove the archive unless it is wanted once more.
 
-        A layer that has failed may be tried again before what the first attempt held has been given back. Removing may
-        take a while, so the archive has another name by then: the next attempt may have put its own in its place.
+        A layer that has failed may be tried again before what the first attempt held has been given back.
         """
         self._users[digest] -= 1
         if not self._users[digest]:
             del self._users[digest]
-            gone = self._directory / f"{digest}.gone"
-            with suppress(FileNotFoundError):
-                os.replace(self.path(digest), gone)
-                await aiofiles.os.unlink(gone, executor=self._threads)
+            await self._remove(digest)
         async with self._changed:
-            self._used -= size
+            if self._large.pop(digest, None) is None:
+                self._used -= size
             self._changed.notify_all()
+
+    async def _remove(self, digest: Digest) -> None:
+        """Remove an archive, if it is there.
+
+        That may take a while, so the archive has another name by then: the next attempt may have put its own in its
+        place.
+        """
+        gone = self._directory / f"{digest}.gone"
+        with suppress(FileNotFoundError):
+            os.replace(self.path(digest), gone)
+            await aiofiles.os.unlink(gone, executor=self._threads)
 
     @contextmanager
     def arriving(self, digest: Digest) -> Iterator[ArrivingFile]:

@@ -10,24 +10,23 @@ batch that changes its store, when nobody reads it.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from services.common.archive.ondisk import OPAQUE_XATTR
 from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
-from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import sidecar_path
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, fill_mask
 from services.common.repository_name import RepositoryName
-from services.common.sidecar import LayerSidecar
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
-from services.repository.errors import RepositoryError
 from services.repository.images import ImageDocuments
-from services.repository.podman.store import LISTS, StoreChanges
+from services.repository.podman.store import LISTS, Deletions, StoreChanges
 from services.repository.podman.stores import PodmanStores, is_store
 
 __all__ = ["DirectoryStores"]
@@ -81,23 +80,20 @@ class DirectoryStores:
         """Tell whether there is anything at a path."""
         return os.path.lexists(self._root / path)
 
-    def uncompressed_size(self, digest: Digest) -> int | None:
-        """Return the size of a layer's tar stream, in bytes; None if there is no such layer."""
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
         for path in (self._staging / digest / "layer.json", self._root / sidecar_path(digest)):
             with suppress(FileNotFoundError):
-                try:
-                    return LayerSidecar.parse(path.read_bytes(), where=str(path)).uncompressed_size
-                except InvalidValueError as error:
-                    raise RepositoryError(f"{path} is damaged: {error}") from error
+                return path.read_bytes()
         return None
 
     def image(self, name: ImageName) -> ImageDocuments | None:
         """Return a published image; None if there is none of that name."""
         return self._images.published(name)
 
-    def replace(self, name: ImageName, after: ImageDocuments | None) -> None:
-        """Put an image into its stores; parameters and errors as of `PodmanStores.replace`."""
-        self._stores.replace(name, after)
+    def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
+        """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
+        return self._stores.plan(name, after)
 
     def remove(self, config: Digest) -> None:
         """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
@@ -137,7 +133,7 @@ class DirectoryStores:
         store = self._root / path
         for directory, files in _by_directory(change.files).items():
             links = {link: target for link, target in change.links.items() if os.path.dirname(link) == directory}
-            _put_directory(store / directory, files, links)
+            _put_directory(store / directory, files, links, change.masks.get(f"{directory}/diff"))
         (store / "overlay/l").mkdir(parents=True, exist_ok=True)
         for link, target in change.links.items():
             if os.path.dirname(link) == "overlay/l":
@@ -172,7 +168,9 @@ def _by_directory(files: Mapping[str, bytes]) -> Mapping[str, Mapping[str, bytes
     return found
 
 
-def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, str]) -> None:
+def _put_directory(
+    place: Path, files: Mapping[str, bytes], links: Mapping[str, str], mask: Deletions | None
+) -> None:
     """Put a directory in its place, all at once."""
     new = place.with_name(f"{_NEW}{place.name}")
     delete_tree(new)
@@ -180,6 +178,15 @@ def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, 
         _write(new / os.path.basename(file), content)
     for link, target in links.items():
         (new / os.path.basename(link)).symlink_to(target)
+    if mask is not None:
+        (new / "diff").mkdir()
+        fill_mask(
+            new / "diff",
+            layer=place.name,
+            whiteouts=mask.whiteouts,
+            opaque=mask.opaque,
+            attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
+        )
     sync_tree(new, entries=len(files))
     # What is there is of a transaction that was never published, or of before a list lost it.
     delete_tree(place)

@@ -23,7 +23,9 @@ class Leftovers:
     links: Sequence[str] = ()
     """Links that lead nowhere when the batch is visible, and are removed then."""
     layers: Mapping[str, str] = field(default_factory=dict)
-    """The homes of layers that it removes: where the links lead, by their paths."""
+    """The homes of layers and flat images that it removes: where the links lead, by their paths."""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Links that lead elsewhere when the batch is visible: where, by their paths."""
     superseded: Sequence[str] = ()
     """Directories that nobody reaches any more; they are deleted with the next batch, when nobody reads them."""
     before: Sequence[str] = ()
@@ -51,6 +53,7 @@ class Leftovers:
         record = {
             "links": list(self.links),
             "layers": dict(self.layers),
+            "moved": dict(self.moved),
             "superseded": list(self.superseded),
             "before": list(self.before),
         }
@@ -62,9 +65,18 @@ class Leftovers:
             link = root / home
             if link.is_symlink() and os.readlink(link) == target:
                 link.unlink()
+        for place, target in self.moved.items():
+            _replace_link(root / place, target)
         remove_dangling(root, self.links)
         for directory in self.before:
             delete_tree(root / directory)
+
+
+def _replace_link(link: Path, target: str) -> None:
+    new = link.with_name(f".{link.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    os.rename(new, link)
 
 
 def remove_dangling(root: Path, links: Iterable[str]) -> None:

@@ -23,6 +23,7 @@ from services.common.lock_file import LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import PREPARED, Batches
+from services.repository.directory.flats import FlatIndex, NewFlats, staged_flats
 from services.repository.directory.images import ImageIndex, NewIndex, staged_links
 from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import remove_dangling
@@ -62,6 +63,7 @@ class DirectoryRepository:
         self._threads = threads
         self._batches = Batches(root)
         self._images = ImageIndex(root=root, batches=self._batches.path, head=self._batches.head)
+        self._flats = FlatIndex(root)
         self._turn = asyncio.Lock()
         self._stack = ExitStack()
 
@@ -191,6 +193,7 @@ class DirectoryRepository:
                     staging=staging,
                     images=NewIndex(self._images, staging),
                     stores=DirectoryStores(name=self.name, root=self._root, staging=staging, images=self._images),
+                    flats=NewFlats(self._flats, staging, self._batches.revision + 1),
                     layout=self._layout,
                     threads=self._threads,
                 )
@@ -210,7 +213,7 @@ class DirectoryRepository:
 
     def _undo(self, batch: Path) -> None:
         """Undo a transaction that has not been published."""
-        remove_dangling(self._root, staged_links(batch))
+        remove_dangling(self._root, (*staged_links(batch), *staged_flats(batch)))
         for name in os.listdir(batch):
             if _DIGEST.fullmatch(name):
                 # Of a layer that is published already the links lead somewhere and stay.

@@ -11,12 +11,14 @@ import structlog
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.layout import LayerLayout, layer_home, layer_tree
-from services.common.threads import in_thread
+from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import BATCHES, PREPARED, Batches
+from services.repository.directory.flats import NewFlats
 from services.repository.directory.images import NewIndex
 from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import Leftovers
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
+from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
 
@@ -41,6 +43,8 @@ class DirectoryTransaction:
         What it changes of the images.
     stores
         What it changes of podman's stores.
+    flats
+        What it changes of the flat images.
     layout
         Paths that thin images name.
     threads
@@ -54,6 +58,7 @@ class DirectoryTransaction:
         staging: Path,
         images: NewIndex,
         stores: DirectoryStores,
+        flats: NewFlats,
         layout: LayerLayout,
         threads: Executor,
     ) -> None:
@@ -62,6 +67,7 @@ class DirectoryTransaction:
         self._staging = staging
         self._images = images
         self._stores = stores
+        self._flats = flats
         self._layout = layout
         self._threads = threads
         self._digests: list[Digest] = []
@@ -82,20 +88,33 @@ class DirectoryTransaction:
         self._digests.append(digest)
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Write the documents of an image into the batch."""
+        """Write the documents of an image into the batch, and make its outputs."""
+        await in_thread(self._threads, lambda stop: self._put_image(documents, stop))
 
-        def put() -> None:
+    def _put_image(self, documents: ImageDocuments, stop: Stop) -> None:
+        put_into_stores = self._stores.plan(documents.name, documents)
+        with self._flats.changing():
+            if documents.outputs.flat is not None:
+                self._flats.put(platform_images(documents), documents.outputs.flat, stop)
             self._images.put(documents)
-            self._stores.replace(documents.name, documents)
-
-        await in_thread(self._threads, lambda _stop: put())
+        put_into_stores()
 
     async def remove_image(self, name: ImageName) -> None:
         """Take an image out with the batch."""
 
         def remove() -> None:
-            self._stores.replace(name, None)
+            remove_from_stores = self._stores.plan(name, None)
             self._images.remove(name)
+            remove_from_stores()
+
+        await in_thread(self._threads, lambda _stop: remove())
+
+    async def remove_flat(self, config: Digest) -> None:
+        """Take the flat image of a configuration out when the batch is visible, and the image out of podman's stores."""
+
+        def remove() -> None:
+            self._stores.remove(config)
+            self._flats.remove(config)
 
         await in_thread(self._threads, lambda _stop: remove())
 
@@ -120,7 +139,8 @@ class DirectoryTransaction:
             changed |= self._link(home, f"../../{BATCHES}/{self._batches.revision + 1}/{digest}")
             if self._layout is LayerLayout.FLAT:
                 changed |= self._link(self._root / digest, layer_tree(digest))
-        for link, target in self._images.links():
+        self._flats.drop_unused()
+        for link, target in (*self._images.links(), *self._flats.links()):
             changed |= self._link(link, target)
         self._leftovers().write(self._staging)
         self._images.write(self._batches.revision + 1)
@@ -140,9 +160,12 @@ class DirectoryTransaction:
             str(path.relative_to(root)) for part in (self._images, self._stores) for path in part.superseded()
         ]
         superseded += [os.path.normpath(f"{layer_home(digest)}/../{to}") for digest, to in self._removed.items()]
+        superseded += self._flats.superseded()
+        layers = {layer_home(digest): target for digest, target in self._removed.items()}
         return Leftovers(
             links=[*links, *self._removed],
-            layers={layer_home(digest): target for digest, target in self._removed.items()},
+            layers={**layers, **self._flats.removed()},
+            moved=self._flats.moved(),
             superseded=superseded,
             before=self._batches.superseded(),
         )

@@ -24,21 +24,22 @@ def put_image(update: TreeUpdate, composer: FlatComposer, stores: NativeStores, 
     name, outputs = documents.name, documents.outputs
     images = platform_images(documents) if outputs else ()
     update.images.check(documents)
+    put_into_stores = stores.plan(name, documents)
     if outputs.flat is None:
-        stores.replace(name, documents)
         update.names.remove(name)
     else:
         update.names.check(name, images)
         flats = compose_flats(update, composer, documents)
-        stores.replace(name, documents)
         for flat in flats:
             update.flats.attach(flat)
         update.names.put(name, images)
     update.images.put(documents)
+    put_into_stores()
 
 
 def remove_image(update: TreeUpdate, stores: NativeStores, name: ImageName) -> None:
     """Take out the documents and the names of an image; its outputs stay without them. Errors as `put_image`."""
-    stores.replace(name, None)
+    remove_from_stores = stores.plan(name, None)
     update.images.remove(name)
     update.names.remove(name)
+    remove_from_stores()

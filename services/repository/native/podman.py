@@ -4,16 +4,12 @@ A store is a catalog, and has more of them where it has grown. What changes of a
 the transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from services.common.digest import Digest
-from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
-from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
-from services.common.sidecar import LayerSidecar
-from services.repository.errors import ImageAdditionError
 from services.repository.images import ImageDocuments
 from services.repository.native.writer.tree import TreeUpdate
 from services.repository.podman.stores import PodmanStores, is_store
@@ -66,19 +62,13 @@ class NativeStores:
         """Tell whether there is anything at a path."""
         return self._update.trees.mode(_path(path)) is not None
 
-    def uncompressed_size(self, digest: Digest) -> int | None:
-        """Return the size of a layer's tar stream, in bytes; None if there is no such layer."""
-        content = self._update.sidecar(digest)
-        if content is None:
-            return None
-        try:
-            return LayerSidecar.parse(content, where=sidecar_path(digest)).uncompressed_size
-        except InvalidValueError as error:
-            raise ImageAdditionError(f"the sidecar of a layer is damaged: {error}") from error
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
+        return self._update.sidecar(digest)
 
-    def replace(self, name: ImageName, after: ImageDocuments | None) -> None:
-        """Put an image into its stores; parameters and errors as of `PodmanStores.replace`."""
-        self._stores.replace(name, after)
+    def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
+        """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
+        return self._stores.plan(name, after)
 
     def remove(self, config: Digest) -> None:
         """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
@@ -103,7 +93,19 @@ class NativeStores:
                 trees.put_symlink(store + b"/" + link.encode(), target.encode())
             for file, content in sorted(change.files.items()):
                 trees.put_file(store + b"/" + file.encode(), content)
+            for mask, deletions in sorted(change.masks.items()):
+                self._write_mask(store + b"/" + mask.encode(), deletions)
             self._update.split_grown(store, largest=_LARGEST, worth=_WORTH)
+
+
+    def _write_mask(self, mask: bytes, deletions: Deletions) -> None:
+        trees = self._update.trees
+        trees.make_directory(mask)
+        for path in deletions.opaque:
+            trees.make_directory(mask + b"/" + path)
+            trees.put_directory(mask + b"/" + path, xattrs=_OPAQUE)
+        for path in deletions.whiteouts:
+            trees.put_whiteout(mask + b"/" + path)
 
 
 def _path(path: str) -> bytes:

@@ -247,7 +247,7 @@ class NativeRepository:
         held = await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
         self._drop(layer.digest)
         self._prepared[layer.digest] = held
-        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar)
+        return PreparedLayer(layer=layer, sidecar=held.layer.sidecar, is_stored=True)
 
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:

@@ -12,7 +12,7 @@ from typing import Final
 
 from services.common.digest import Digest
 
-__all__ = ["big_data_file", "layer_ids", "link_name"]
+__all__ = ["big_data_file", "layer_ids", "link_name", "mask_id"]
 
 _LINK_LENGTH: Final = 26
 """Of the short names of layers that mounts name (containers-storage, `drivers/overlay/overlay.go`)."""
@@ -35,6 +35,11 @@ def link_name(layer: Digest) -> str:
     """
     digest = hashlib.sha256(f"link:{layer}".encode()).digest()
     return base64.b32encode(digest)[:_LINK_LENGTH].decode()
+
+
+def mask_id(layer: Digest) -> Digest:
+    """Return the name of the directory that has a layer's mask, which podman does not know as a layer."""
+    return Digest(hashlib.sha256(f"mask:{layer}".encode()).hexdigest())
 
 
 def big_data_file(key: str) -> str:

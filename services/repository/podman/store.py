@@ -9,6 +9,9 @@
     overlay/LAYER/link, lower                     short names of the layer, and of those below it
     overlay/l/SHORT                               -> ../LAYER/diff
 
+A layer whose tree does not show its deletions to everybody has a *mask* directly below it, as on nodes: a directory with
+whiteouts and opaque directories only, which is a lower one like those of layers and is in no list.
+
 `diff` is absolute, since commit, build and save fail on a relative one. The locks are there since podman cannot make
 them where it cannot write, and fails without. A store that has nothing in it has all this as well: podman fails in
 every command where one that it has been told of is missing.
@@ -16,7 +19,7 @@ every command where one that it has been told of is missing.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, Self
@@ -24,8 +27,9 @@ from typing import Final, Self
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.layout import layer_tree
+from services.common.sidecar import LayerSidecar, decode_path
 from services.repository.image_platforms import PlatformImage, PlatformLayer
-from services.repository.podman.identity import big_data_file, layer_ids, link_name
+from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import (
     GZIP,
     PLAIN,
@@ -37,7 +41,7 @@ from services.repository.podman.rows import (
     write_rows,
 )
 
-__all__ = ["IMAGES", "LAYERS", "LISTS", "PodmanStore", "StoreChanges"]
+__all__ = ["IMAGES", "LAYERS", "LISTS", "Deletions", "LayerFacts", "PodmanStore", "StoreChanges"]
 
 IMAGES: Final = "overlay-images/images.json"
 LAYERS: Final = "overlay-layers/layers.json"
@@ -52,6 +56,45 @@ _HUB: Final = frozenset(("registry.hub.docker.com", "index.docker.io"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deletions:
+    """What of lower layers a layer hides; paths are relative to the layer's root."""
+
+    whiteouts: tuple[bytes, ...] = ()
+    opaque: tuple[bytes, ...] = ()
+    """Directories that hide what lower layers have in them."""
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.whiteouts or self.opaque)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFacts:
+    """What a layer's sidecar says."""
+
+    size: int
+    """Of the tar stream, in bytes."""
+    masked: Deletions
+    """Deletions that its tree does not show to everybody who is to see them."""
+
+    @classmethod
+    def of(cls, sidecar: LayerSidecar) -> Self:
+        """Read them.
+
+        Whiteouts in the tree are seen by all; opaque directories there are not by those who have no privileges, to whom
+        the attribute `trusted.overlay.opaque` does not exist. overlayfs knows no opaque root: the roots of all layers
+        are merged.
+        """
+        listed = sidecar.whiteouts if sidecar.deletions == "listed" else ()
+        return cls(
+            size=sidecar.uncompressed_size,
+            masked=Deletions(
+                whiteouts=tuple(map(decode_path, listed)), opaque=tuple(decode_path(path) for path in sidecar.opaque if path)
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreChanges:
     """What is to be changed in the directory of a store."""
 
@@ -61,6 +104,8 @@ class StoreChanges:
     """Contents by paths; some are there already."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Targets by paths, none of which is there."""
+    masks: Mapping[str, Deletions] = field(default_factory=dict)
+    """Directories, by their paths, in which overlayfs is to see deletions, and nothing else."""
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -76,26 +121,48 @@ class PodmanStore:
         What is in it.
     mount
         Where clients see the repository.
+    lower
+        Reads what is below a layer that is in it, as its file `lower` says.
     """
 
-    def __init__(self, *, images: Sequence[ImageRow], layers: Sequence[LayerRow], mount: PurePosixPath) -> None:
+    def __init__(
+        self,
+        *,
+        images: Sequence[ImageRow],
+        layers: Sequence[LayerRow],
+        mount: PurePosixPath,
+        lower: Callable[[Digest], str],
+    ) -> None:
         self._images = {row.id: row for row in images}
         self._layers = {row.id: row for row in layers}
         self._before = frozenset(self._images), frozenset(self._layers)
         self._documents: dict[Digest, Mapping[str, bytes]] = {}
         self._trees: dict[Digest, Digest] = {}
         """Archives of new layers, by the layers' identifiers."""
+        self._masks: dict[Digest, Deletions] = {}
+        """Of new layers, by their identifiers."""
         self._mount = mount
+        self._lower = lower
         self._changed = False
 
     @classmethod
-    def read(cls, images: bytes, layers: bytes, *, mount: PurePosixPath, where: str) -> Self:
+    def read(
+        cls,
+        images: bytes,
+        layers: bytes,
+        *,
+        mount: PurePosixPath,
+        where: str,
+        lower: Callable[[Digest], str],
+    ) -> Self:
         """Read a store from its two lists.
 
         Parameters
         ----------
         where
             Path of the store, for errors.
+        mount, lower
+            As for the store itself.
 
         Raises
         ------
@@ -106,28 +173,31 @@ class PodmanStore:
             images=read_images(images, where=f"{where}/{IMAGES}"),
             layers=read_layers(layers, where=f"{where}/{LAYERS}"),
             mount=mount,
+            lower=lower,
         )
 
     def images(self) -> Mapping[Digest, ImageRow]:
         """Return the images by their identifiers."""
         return self._images
 
-    def put(self, name: ImageName, image: PlatformImage, sizes: Mapping[Digest, int]) -> None:
+    def put(self, name: ImageName, image: PlatformImage, layers: Mapping[Digest, LayerFacts]) -> None:
         """Put an image in, and give it a name, which no other image has from now on.
 
         What was called by the name stays, without it: containers may run on its layers.
 
         Parameters
         ----------
-        sizes
-            Sizes of the layers' tar streams, in bytes, by the digests of their archives.
+        layers
+            What is known of its layers, by the digests of their archives.
         """
         created = _created(image)
         parent: Digest | None = None
         for layer, identifier in zip(image.layers, layer_ids(layer.diff_id for layer in image.layers), strict=True):
             if identifier not in self._layers:
-                self._layers[identifier] = _layer_row(identifier, parent, layer, sizes[layer.digest], created)
+                facts = layers[layer.digest]
+                self._layers[identifier] = _layer_row(identifier, parent, layer, facts.size, created)
                 self._trees[identifier] = layer.digest
+                self._masks[identifier] = facts.masked
             parent = identifier
         self.drop_name(name)
         documents = _documents(image)
@@ -179,15 +249,21 @@ class PodmanStore:
                 files |= {
                     f"overlay-images/{identifier}/{big_data_file(key)}": content for key, content in documents.items()
                 }
+        masks: dict[str, Deletions] = {}
         for identifier in sorted(self._layers.keys() - self._before[1]):
             place = f"overlay/{identifier}"
             links[f"{place}/diff"] = str(self._mount / layer_tree(self._trees[identifier]))
             links[f"{_SHORT}/{link_name(identifier)}"] = f"../{identifier}/diff"
             files[f"{place}/link"] = link_name(identifier).encode()
-            if lower := ":".join(f"l/{link_name(below)}" for below in self._below(identifier)):
-                files[f"{place}/lower"] = lower.encode()
+            if lower := self._below(identifier):
+                files[f"{place}/lower"] = ":".join(lower).encode()
+            if deletions := self._masks[identifier]:
+                mask = mask_id(identifier)
+                links[f"{_SHORT}/{link_name(mask)}"] = f"../{mask}/diff"
+                files[f"overlay/{mask}/link"] = link_name(mask).encode()
+                masks[f"overlay/{mask}/diff"] = deletions
         removed = _entries(*self._before) - _entries(self._images, self._layers)
-        return StoreChanges(removed=sorted(removed), files=files, links=links)
+        return StoreChanges(removed=sorted(removed), files=files, links=links, masks=masks)
 
     def entries(self) -> frozenset[str]:
         """Return all directories and links that the store has, or had when it was read."""
@@ -197,12 +273,16 @@ class PodmanStore:
         row = self._images.get(image)
         return row.names if row else ()
 
-    def _below(self, identifier: Digest) -> Iterator[Digest]:
-        """Give the layers below one, the one directly below it first."""
-        row = self._layers[identifier]
-        while row.parent is not None:
-            yield row.parent
-            row = self._layers[row.parent]
+    def _below(self, identifier: Digest) -> list[str]:
+        """Return the short names of what is below a layer, that which is directly below it first."""
+        if identifier in self._before[1]:
+            lower = self._lower(identifier)
+            return lower.split(":") if lower else []
+        names = [f"l/{link_name(mask_id(identifier))}"] if self._masks[identifier] else []
+        parent = self._layers[identifier].parent
+        if parent is not None:
+            names += [f"l/{link_name(parent)}", *self._below(parent)]
+        return names
 
 
 def _layer_row(
@@ -244,7 +324,8 @@ def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[st
     """Return the directories and links that a store has for images and layers, relative to its own directory."""
     entries = {f"overlay-images/{identifier}" for identifier in images}
     for identifier in layers:
-        entries |= {f"overlay/{identifier}", f"{_SHORT}/{link_name(identifier)}"}
+        for each in (identifier, mask_id(identifier)):
+            entries |= {f"overlay/{each}", f"{_SHORT}/{link_name(each)}"}
     return frozenset(entries)
 
 

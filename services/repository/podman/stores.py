@@ -8,17 +8,20 @@ A store is for one platform, since podman finds images by their names alone::
     podmanStores-arm64-v8/NAME
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final, Protocol
 
 from services.common.digest import Digest
+from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
+from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
+from services.common.sidecar import LayerSidecar
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.images import ImageDocuments
-from services.repository.podman.store import IMAGES, LAYERS, PodmanStore, StoreChanges
+from services.repository.podman.store import IMAGES, LAYERS, LayerFacts, PodmanStore, StoreChanges
 
 __all__ = ["PodmanStores", "PublishedStores", "is_store", "store_path"]
 
@@ -63,8 +66,8 @@ class PublishedStores(Protocol):
     def exists(self, path: str) -> bool:
         """Tell whether there is anything at a path."""
 
-    def uncompressed_size(self, digest: Digest) -> int | None:
-        """Return the size of a layer's tar stream, in bytes; None if there is no such layer."""
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
 
 
 class PodmanStores:
@@ -85,13 +88,18 @@ class PodmanStores:
         self._latest: dict[ImageName, Mapping[str, PlatformImage]] = {}
         """What the transaction has made of images."""
 
-    def replace(self, name: ImageName, after: ImageDocuments | None) -> None:
-        """Put an image into its stores, instead of what has had its name.
+    def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
+        """Find out all that is needed to put an image into its stores, instead of what has had its name.
 
         Parameters
         ----------
         after
             What the name is to stand for; None for nothing.
+
+        Returns
+        -------
+        Callable
+            Does it, and cannot fail.
 
         Raises
         ------
@@ -101,13 +109,17 @@ class PodmanStores:
         """
         before = self._latest[name] if name in self._latest else _places(self._published.image(name))
         new = _places(after)
-        sizes = {layer.digest: self._size(layer.digest, name) for image in new.values() for layer in image.layers}
+        layers = {layer.digest: self._layer(layer.digest, name) for image in new.values() for layer in image.layers}
         stores = {path: self._opened(path) for path in {*before, *new}}
-        for path in before.keys() - new.keys():
-            stores[path].drop_name(name)
-        for path, image in new.items():
-            stores[path].put(name, image, sizes)
-        self._latest[name] = new
+
+        def replace() -> None:
+            for path in before.keys() - new.keys():
+                stores[path].drop_name(name)
+            for path, image in new.items():
+                stores[path].put(name, image, layers)
+            self._latest[name] = new
+
+        return replace
 
     def remove(self, config: Digest) -> None:
         """Take an image out of all stores, with the layers that no other one has.
@@ -135,16 +147,25 @@ class PodmanStores:
         """Return the directories and links that stores which have changed have, or had before, by the stores' paths."""
         return {path: store.entries() for path, store in self._stores.items() if store.changes()}
 
-    def _size(self, digest: Digest, name: ImageName) -> int:
-        size = self._published.uncompressed_size(digest)
-        if size is None:
+    def _layer(self, digest: Digest, name: ImageName) -> LayerFacts:
+        content = self._published.sidecar(digest)
+        if content is None:
             raise ImageAdditionError(f"layer {digest} of {name} is not in the repository: publish the image again")
-        return size
+        try:
+            return LayerFacts.of(LayerSidecar.parse(content, where=sidecar_path(digest)))
+        except InvalidValueError as error:
+            raise ImageAdditionError(f"{error}: remove the layer, and publish the image again") from error
 
     def _opened(self, path: str) -> PodmanStore:
         if path not in self._stores:
             images, layers = (self._published.read(f"{path}/{file}") or b"[]" for file in (IMAGES, LAYERS))
-            self._stores[path] = PodmanStore.read(images, layers, mount=self._mount, where=path)
+            self._stores[path] = PodmanStore.read(
+                images,
+                layers,
+                mount=self._mount,
+                where=path,
+                lower=lambda layer: (self._published.read(f"{path}/overlay/{layer}/lower") or b"").decode(),
+            )
         return self._stores[path]
 
 

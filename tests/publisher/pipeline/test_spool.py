@@ -15,6 +15,7 @@ from services.publisher.pipeline.spool import Spool
 
 _DIGEST = Digest(hashlib.sha256(b"content").hexdigest())
 _OTHER = Digest(hashlib.sha256(b"other").hexdigest())
+_THIRD = Digest(hashlib.sha256(b"third").hexdigest())
 
 
 @pytest.fixture
@@ -49,14 +50,36 @@ async def test_room_is_given_in_the_order_of_asking(spool: Spool) -> None:
     assert spool.used == 80
 
 
-async def test_one_that_is_larger_than_the_spool_goes_in_alone(spool: Spool) -> None:
-    await spool.reserve(_DIGEST, 1)
-    large = asyncio.create_task(spool.reserve(_DIGEST, 1000))
+async def test_what_is_larger_than_the_spool_holds_up_only_its_like(spool: Spool) -> None:
+    await spool.reserve(_OTHER, 60)
+    await spool.reserve_all({_DIGEST: 1000, _THIRD: 500})
+    second = asyncio.create_task(spool.reserve(_DIGEST, 2000))
     await _settled()
-    assert not large.done()
-    await spool.release(_DIGEST, 1)
-    await large
-    assert spool.used == 1000
+    await spool.reserve(_OTHER, 40)
+    assert spool.used == 1600
+    await spool.release(_DIGEST, 1000)
+    await _settled()
+    assert not second.done()  # the first is not out whole
+    full = asyncio.create_task(spool.reserve(_OTHER, 1))
+    await spool.release(_THIRD, 500)
+    await second
+    assert not full.done()
+    assert spool.used == 2100
+    await spool.release(_OTHER, 60)
+    await full
+    for digest, size in ((_DIGEST, 2000), (_OTHER, 40), (_OTHER, 1)):
+        await spool.release(digest, size)
+    assert spool.used == 0
+
+
+async def test_a_large_one_that_gives_up_waiting_keeps_no_large_one_waiting(spool: Spool) -> None:
+    await spool.reserve(_DIGEST, 1000)
+    waiting = [asyncio.create_task(spool.reserve(_OTHER, size)) for size in (2000, 3000)]
+    await _settled()
+    waiting[0].cancel()
+    await spool.release(_DIGEST, 1000)
+    await waiting[1]
+    assert spool.used == 3000
 
 
 async def test_whoever_gives_up_waiting_keeps_nobody_waiting(spool: Spool) -> None:
@@ -88,6 +111,18 @@ async def test_only_verified_archives_survive_a_restart(spool: Spool, tmp_path: 
     (tmp_path / "spool" / f".{_DIGEST}.part").touch()
     await spool.clean(keep=(_DIGEST,))
     assert os.listdir(tmp_path / "spool") == [_DIGEST]
+
+
+async def test_what_nobody_will_come_for_any_more_goes(spool: Spool) -> None:
+    for digest in (_DIGEST, _OTHER, _THIRD):
+        spool.path(digest).write_bytes(b"content")
+    await spool.clean(keep=(_DIGEST, _OTHER, _THIRD))
+    await spool.reserve(_OTHER, 5)  # somebody has
+    await spool.drop_left(keep=(_THIRD,))
+    assert [spool.path(digest).exists() for digest in (_DIGEST, _OTHER, _THIRD)] == [False, True, True]
+    assert spool.has_left
+    await spool.drop_left(keep=())
+    assert (spool.path(_THIRD).exists(), spool.has_left) == (False, False)
 
 
 async def test_an_archive_counts_only_while_it_is_what_it_was(spool: Spool) -> None:
