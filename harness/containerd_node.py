@@ -1,13 +1,12 @@
 """A worker node with containerd: the snapshotter, and a private Docker Engine that keeps its images in containerd."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from harness.commands import Completed, run
 from harness.engine import Engine
 from harness.handed_over import HandedOver
-from harness.processes import Daemon
+from harness.processes import Daemon, Service
 from services.snapshotter.settings import SnapshotterSettings
 from services.snapshotter.snippets import NAME, containerd_sections
 
@@ -55,18 +54,24 @@ class ContainerdNode:
             snapshotter=containerd_sections(settings),
         )
         self._listener = HandedOver(self.socket) if handed_over else None
-        self.snapshotter = Daemon(
-            f"snapshotter of {name}",
-            self._listener.command(_MODULE) if self._listener else [sys.executable, "-m", _MODULE],
-            log=directory / "snapshotter.log",
-            env={
-                "SNAPSHOTTER_SOCKET": str(self.socket),
-                "SNAPSHOTTER_STATE": str(self.state),
-                "SNAPSHOTTER_CONTAINERD": str(self.engine.containerd_socket),
-                "SNAPSHOTTER_CVMFS_ROOT": str(cvmfs_root),
-                **snapshotter_env,
-            },
-            descriptors=[self._listener.descriptor] if self._listener else [],
+        program, log = f"snapshotter of {name}", directory / "snapshotter.log"
+        environment = {
+            "SNAPSHOTTER_SOCKET": str(self.socket),
+            "SNAPSHOTTER_STATE": str(self.state),
+            "SNAPSHOTTER_CONTAINERD": str(self.engine.containerd_socket),
+            "SNAPSHOTTER_CVMFS_ROOT": str(cvmfs_root),
+            **snapshotter_env,
+        }
+        self.snapshotter: Daemon = (
+            Service(program, _MODULE, log=log, env=environment)
+            if self._listener is None
+            else Daemon(
+                program,
+                self._listener.command(_MODULE),
+                log=log,
+                env=environment,
+                descriptors=[self._listener.descriptor],
+            )
         )
 
     async def start(self) -> None:

@@ -3,14 +3,13 @@
 import asyncio
 import json
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from harness.http import answers
 from harness.ports import free_ports
-from harness.processes import Daemon
+from harness.processes import Service
 from harness.registry import Registry
 from harness.stratum0 import Stratum0
 
@@ -42,9 +41,10 @@ class Converter:
         self._registry = registry.address
         self._secret = secrets.token_urlsafe(24)
         registry.announce_to(f"{self.url}/v1/hints/{_ENDPOINT}", self._secret)
-        self.daemon = Daemon(
+        self.daemon = Service(
             "converter",
-            [sys.executable, "-m", "services.converter", "run"],
+            "services.converter",
+            "run",
             log=directory / "converter.log",
             env={
                 "CONVERTER_WISH_LISTS": str(directory / "wish-list.yaml"),

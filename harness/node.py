@@ -1,12 +1,11 @@
 """A worker node: the graphdriver and a private Docker Engine that uses it."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from harness.engine import Engine
-from harness.processes import Daemon
+from harness.processes import Service
 
 __all__ = ["Node"]
 
@@ -46,9 +45,9 @@ class Node:
         self.plugin_socket = _PLUGIN_DIRECTORY / f"{name}.sock"
         self.state = directory / "graphdriver"
         """What the graphdriver keeps."""
-        self.driver = Daemon(
+        self.driver = Service(
             f"graphdriver of {name}",
-            [sys.executable, "-m", "services.graphdriver"],
+            "services.graphdriver",
             log=directory / "graphdriver.log",
             env={
                 "GRAPHDRIVER_SOCKET": str(self.plugin_socket),

@@ -1,13 +1,15 @@
 """Child processes that a program of the harness starts, watches and always ends."""
 
 import asyncio
-import contextlib
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Daemon", "DaemonError", "wait_until"]
+from harness.forked import ForkedProcess, Forks
+
+__all__ = ["Daemon", "DaemonError", "Service", "wait_until"]
 
 
 class DaemonError(Exception):
@@ -77,7 +79,7 @@ class Daemon:
         self.log = log
         self.env = dict(env or {})
         self._descriptors = tuple(descriptors)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | ForkedProcess | None = None
 
     @property
     def pid(self) -> int:
@@ -100,16 +102,7 @@ class Daemon:
             It ended, or was not ready within `timeout` seconds.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.env},
-                start_new_session=True,
-                pass_fds=self._descriptors,
-            )
+        self._process = await self._started()
 
         async def ready_or_dead() -> bool:
             return not self.running or await ready()
@@ -121,6 +114,18 @@ class Daemon:
             raise DaemonError(f"{error}\n{self.tail()}") from None
         if not self.running:
             raise DaemonError(f"{self.name} ended with status {self._process.returncode}\n{self.tail()}")
+
+    async def _started(self) -> asyncio.subprocess.Process | ForkedProcess:
+        with self.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *self.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.env},
+                start_new_session=True,
+                pass_fds=self._descriptors,
+            )
 
     async def stop(self, *, timeout: float = 60) -> int:  # noqa: ASYNC109
         """End the child with SIGTERM, after `timeout` seconds with SIGKILL; return its exit status."""
@@ -138,8 +143,12 @@ class Daemon:
     async def kill(self) -> None:
         """End the child and its process group with SIGKILL."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                # A fork makes its group itself, a little later than it is there.
+                if self.running:
+                    os.kill(self._process.pid, signal.SIGKILL)
             await self._process.wait()
 
     def tail(self, lines: int = 30) -> str:
@@ -147,3 +156,37 @@ class Daemon:
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Service(Daemon):
+    """A service of the suite, `python -m MODULE [ARGUMENT...]`.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    module
+        The module.
+    arguments
+        Its arguments.
+    log
+        File that gets standard output and error, appended.
+    env
+        Environment variables added to this process's own.
+    """
+
+    forks: Forks | None = None
+    """Starts all of them, or one, where somebody sets it; otherwise each loads itself, as ordinary processes do."""
+
+    def __init__(
+        self, name: str, module: str, *arguments: str, log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(name, [sys.executable, "-m", module, *arguments], log=log, env=env)
+        self._module = module
+        self._arguments = arguments
+
+    async def _started(self) -> asyncio.subprocess.Process | ForkedProcess:
+        if self.forks is None:
+            return await super()._started()
+        environment = {**os.environ, **self.env}
+        return await self.forks.start(self._module, self._arguments, env=environment, output=self.log, errors=self.log)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +13,7 @@ import aiohttp
 
 from harness.http import answers
 from harness.ports import free_ports
-from harness.processes import Daemon
+from harness.processes import Service
 from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
 from services.common.digest import Digest
@@ -79,9 +78,9 @@ class Stratum0:
         (self._port,) = free_ports(1)
         self.token = secrets.token_urlsafe(24)
         """What the publisher wants to see of whoever changes something."""
-        self.publisher = Daemon(
+        self.publisher = Service(
             "publisher",
-            [sys.executable, "-m", "services.publisher"],
+            "services.publisher",
             log=directory / "publisher.log",
             env={
                 **self.store.environment,

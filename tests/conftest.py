@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "tests.support.authorities",
+    "tests.support.fork_server",
     "tests.support.generated",
     "tests.support.no_skips",
     "tests.support.object_stores",

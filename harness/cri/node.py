@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.commands import run
 from harness.cri.client import CriClient
-from harness.processes import Daemon
+from harness.processes import Daemon, Service
 from harness.sandbox import Sandbox
 from harness.sandbox.traces import kill_cgroup, unmount_below
 from services.snapshotter.kubernetes import RUNTIME, kubernetes_snippet
@@ -81,9 +81,9 @@ class CriNode:
             ],
             log=directory / "containerd.log",
         )
-        self.snapshotter = Daemon(
+        self.snapshotter = Service(
             f"snapshotter of {name}",
-            [sys.executable, "-m", "services.snapshotter"],
+            "services.snapshotter",
             log=directory / "snapshotter.log",
             env={
                 "SNAPSHOTTER_SOCKET": str(self.socket),

@@ -1,7 +1,6 @@
 """A kill at any step of what is done to a layer leaves a whole layer or none, and whoever comes next goes on."""
 
 import itertools
-import multiprocessing
 import os
 import signal
 from multiprocessing.context import ForkServerContext
@@ -16,13 +15,6 @@ from tests.support.node_killed import create_until, fill_until, remove_until
 
 LAYER = LayerId("a")
 NEW = {"directory/file": "new", "other": "new too"}
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.node_killed"])
-    return context
 
 
 def _nothing_left(home: Path) -> bool:

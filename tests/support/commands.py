@@ -3,9 +3,13 @@
 import asyncio
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.fork_server import FORKS
 
 __all__ = ["Ended", "docker2cvmfs", "run_module", "started_docker2cvmfs"]
 
@@ -33,8 +37,17 @@ async def run_module(module: str, *arguments: object, env: Mapping[str, str] | N
 
 
 async def docker2cvmfs(*arguments: object, env: Mapping[str, str] | None = None) -> Ended:
-    """Run a command of the converter."""
-    return await run_module("services.docker2cvmfs", *arguments, env=env)
+    """Run a command of `docker2cvmfs` to its end, in a process that has been loaded; other tests start it."""
+    with tempfile.TemporaryDirectory() as directory:
+        out, errors = Path(directory, "out"), Path(directory, "errors")
+        words, environment = tuple(map(str, arguments)), {**os.environ, **(env or {})}
+        program = await FORKS.start("services.docker2cvmfs", words, env=environment, output=out, errors=errors)
+        try:
+            status = await program.wait()
+        finally:
+            if program.returncode is None:
+                program.kill()
+        return Ended(status, out.read_bytes(), errors.read_text())
 
 
 @asynccontextmanager

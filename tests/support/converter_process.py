@@ -9,7 +9,7 @@ import aiohttp
 
 from harness.commands import Completed, run
 from harness.ports import free_ports
-from harness.processes import Daemon
+from harness.processes import Service
 from services.common.repository_name import RepositoryName
 
 __all__ = ["ConverterProcess"]
@@ -55,9 +55,10 @@ class ConverterProcess:
             "REGISTRY_PLAIN_HTTP": registry,
             **(settings or {}),
         }
-        self.daemon = Daemon(
+        self.daemon = Service(
             "converter",
-            [sys.executable, "-m", "services.converter", "run"],
+            "services.converter",
+            "run",
             log=directory / "converter.log",
             env=self.environment,
         )

@@ -15,7 +15,7 @@ from tests.support.images import change
 from tests.support.killed import Steps
 from tests.support.publisher import REPOSITORY
 
-__all__ = ["change_until", "opened_directory"]
+__all__ = ["change_until", "opened_directory", "put_until"]
 
 
 def opened_directory(root: Path, threads: ThreadPoolExecutor) -> DirectoryRepository:
@@ -61,6 +61,20 @@ def change_until(
                     publishing=lambda: setattr(steps, "armed", True),
                 )
                 steps.armed = False
+
+    asyncio.run(run())
+    answer.send(steps.count)
+
+
+def put_until(root: Path, image: ImageDocuments, last: int, answer: Connection) -> None:
+    """Put an image, of which the steps before publishing count; a target for a process of its own, which is killed."""
+    steps = Steps(last)
+
+    async def run() -> None:
+        with ThreadPoolExecutor(2) as threads:
+            async with opened_directory(root, threads) as repository, repository.transaction("token") as transaction:
+                steps.armed = True
+                await transaction.put_image(image)
 
     asyncio.run(run())
     answer.send(steps.count)

@@ -1,7 +1,6 @@
 """A publisher as a process of its own, its HTTP interface, and layers to feed it with."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import aiohttp
 import pytest
 
 from harness.ports import free_ports
-from harness.processes import Daemon, DaemonError, wait_until
+from harness.processes import DaemonError, Service, wait_until
 from harness.s3 import S3Access
 from services.common.archive.compression import write_archive
 from services.common.archive.limits import ArchiveLimits
@@ -90,9 +89,9 @@ class PublisherProcess:
             "PUBLISHER_RETRY_LAST": "1",
             **(settings or {}),
         }
-        self.daemon = Daemon(
+        self.daemon = Service(
             "publisher",
-            [sys.executable, "-m", "services.publisher"],
+            "services.publisher",
             log=directory / "publisher.log",
             env=self.environment,
         )

@@ -15,6 +15,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from services.common.image_name import ImageName
+
 __all__ = [
     "Effect",
     "Fault",
@@ -24,6 +26,7 @@ __all__ = [
     "changed",
     "cut",
     "endless_pages",
+    "held",
     "huge",
     "page",
     "redirected",
@@ -81,6 +84,10 @@ class FaultyRegistry:
             yield self
         finally:
             await runner.cleanup()
+
+    def named(self, name: ImageName) -> ImageName:
+        """Return what an image of the registry is called behind the proxy."""
+        return ImageName(f"{self.address}/{name.repository}:{name.version}")
 
     def seen(self, expression: str) -> list[dict[str, str]]:
         """Headers of the requests whose `METHOD PATH` holds this regular expression."""
@@ -202,6 +209,17 @@ def cut(after: int) -> Effect:
 def stalled(after: int) -> Effect:
     """Send nothing more after so many bytes of the body, and keep the connection."""
     return _partial(after, stall=True)
+
+
+def held(released: asyncio.Event) -> Effect:
+    """Answer as the registry does, but not before the event."""
+
+    async def effect(proxy: FaultyRegistry, request: web.Request) -> web.StreamResponse:
+        await released.wait()
+        status, kept, body = await proxy.fetch(request)
+        return web.Response(status=status, headers=kept, body=body)
+
+    return effect
 
 
 def huge(length: int, *, declared: bool) -> Effect:

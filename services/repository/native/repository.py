@@ -35,6 +35,7 @@ from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
+from services.repository.native.holds import ObjectHolds
 from services.repository.native.image_outputs import put_image, remove_image
 from services.repository.native.podman import NativeStores
 from services.repository.native.records import TRANSACTION_DIRECTORY
@@ -55,8 +56,6 @@ _log = structlog.get_logger(__name__)
 
 _FORGOTTEN: Final = 24 * 3600
 """Age of temporary files that nobody can be writing any more, in seconds."""
-_PATIENCE: Final = 600
-"""Longest wait for a garbage collection, in seconds."""
 
 
 class _Held:
@@ -112,6 +111,7 @@ class NativeRepository:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._prepared: dict[Digest, _Held] = {}
+        self._holds = ObjectHolds(storage)
         self._stack = ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -251,7 +251,7 @@ class NativeRepository:
 
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:
-            hold.enter_context(self._storage.using(patience=_PATIENCE))
+            hold.enter_context(self._holds.take())
             ingested = self._ingest.ingest(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
@@ -276,6 +276,7 @@ class NativeRepository:
 
     def _open(self, stack: ExitStack) -> "_Transaction":
         try:
+            stack.enter_context(self._holds.join())
             manifest = stack.enter_context(self._access.changing())
             update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
         except RepositoryBusyError as error:

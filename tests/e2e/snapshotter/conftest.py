@@ -9,6 +9,7 @@ from harness.containerd_node import ContainerdNode
 from harness.demo.playground import write_playground
 from harness.engine import Engine
 from harness.images import write_image
+from harness.processes import Service
 from harness.registry import Registry
 from harness.stratum0 import Stratum0
 from tests.support.e2e import Images
@@ -45,6 +46,8 @@ async def containerd_node(
             "SNAPSHOTTER_METRICS": str(METRICS),
         },
     )
+    assert isinstance(node.snapshotter, Service)
+    node.snapshotter.forks = None  # its memory is looked at
     try:
         await node.start()
         await images.load(node.engine)

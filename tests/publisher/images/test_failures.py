@@ -24,10 +24,6 @@ async def faulty(registry: RegistryServer) -> AsyncIterator[FaultyRegistry]:
         yield proxy
 
 
-def _behind(proxy: FaultyRegistry, name: ImageName) -> ImageName:
-    return ImageName(f"{proxy.address}/{name.repository}:{name.version}")
-
-
 @pytest.mark.parametrize(
     ("effect", "times", "said"),
     [
@@ -43,7 +39,7 @@ async def test_a_registry_that_fails_for_a_while_delays_its_image(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry, effect: Effect, times: int, said: str
 ) -> None:
     layer = layer_of("fails for a while")
-    name = _behind(faulty, await push_image(registry, "fails:1", [layer]))
+    name = faulty.named(await push_image(registry, "fails:1", [layer]))
     faulty.faults.append(Fault("GET .*/manifests/", effect, times=times))
     seen: list[str] = []
 
@@ -66,14 +62,14 @@ async def test_a_registry_that_fails_for_a_while_delays_its_image(
 async def test_a_registry_says_when_to_ask_again(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
 ) -> None:
-    name = _behind(faulty, await push_image(registry, "later:1", [layer_of("later")]))
+    name = faulty.named(await push_image(registry, "later:1", [layer_of("later")]))
     faulty.faults.append(Fault("GET .*/manifests/", refused(429, retry_after="3000"), times=1))
     await publisher.ask(name)
     image = await publisher.becomes(name, "failed")
     assert image.next_attempt is not None
     assert 2000 < (image.next_attempt - datetime.now(UTC)).total_seconds() <= 3000
     # Nor does anybody else ask it meanwhile.
-    other = _behind(faulty, await push_image(registry, "later:2", [layer_of("later")]))
+    other = faulty.named(await push_image(registry, "later:2", [layer_of("later")]))
     await publisher.ask(other)
     image = await publisher.becomes(other, "failed")
     assert "wants no such request" in str(image.reason)
@@ -96,9 +92,9 @@ async def test_content_that_is_not_what_it_is_named_by_is_refused_for_good(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
 ) -> None:
     good, damaged = layer_of("beside damage"), layer_of("damaged", size=5000)
-    name = _behind(faulty, await push_image(registry, "damaged:1", [good, damaged]))
+    name = faulty.named(await push_image(registry, "damaged:1", [good, damaged]))
     faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(damaged)}", changed(bytes.swapcase), times=100))
-    other = _behind(faulty, await push_image(registry, "damaged:2", [good]))
+    other = faulty.named(await push_image(registry, "damaged:2", [good]))
     await publisher.ask(name)
     await publisher.published(other)
     image = await publisher.becomes(name, "failed")
@@ -131,7 +127,7 @@ async def test_a_registry_that_hangs_holds_up_no_other(
     registry: RegistryServer, tmp_path: Path, faulty: FaultyRegistry
 ) -> None:
     slow = [layer_of(f"hangs {number}", size=5000) for number in range(6)]
-    name = _behind(faulty, await push_image(registry, "hangs:1", slow))
+    name = faulty.named(await push_image(registry, "hangs:1", slow))
     other = await push_image(registry, "hangs:2", [layer_of("does not hang")])
     digests = "|".join(map(sha256, slow))
     faulty.faults.append(Fault(f"GET .*/blobs/sha256:({digests})", stalled(100), times=100))
@@ -148,7 +144,7 @@ async def test_an_ask_for_something_else_gives_up_what_is_under_way(
     registry: RegistryServer, publisher: ImagePublisher, faulty: FaultyRegistry
 ) -> None:
     old, new = layer_of("superseded", size=5000), layer_of("wanted now")
-    name = _behind(faulty, await push_image(registry, "superseded:1", [old]))
+    name = faulty.named(await push_image(registry, "superseded:1", [old]))
     faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(old)}", stalled(100), times=100))
     await publisher.ask(name)
     await publisher.becomes(name, "fetching")
@@ -167,7 +163,7 @@ async def test_what_two_images_miss_is_fetched_once(
 ) -> None:
     shared = [layer_of(f"fetched once {number}") for number in range(3)]
     names = [
-        _behind(faulty, await push_image(registry, f"once:{number}", [*shared, layer_of(f"once, own {number}")]))
+        faulty.named(await push_image(registry, f"once:{number}", [*shared, layer_of(f"once, own {number}")]))
         for number in range(6)
     ]
     for name in names:

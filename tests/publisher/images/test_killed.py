@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import signal
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -15,14 +14,6 @@ from tests.support.images_killed import PLACES, publish_until
 from tests.support.registries import RegistryServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Starts processes that need not import everything anew."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.images_killed"])
-    return context
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -21,7 +21,10 @@ from services.publisher.pipeline.spool import Spool
 from services.registry.errors import RegistryUnavailableError
 from services.repository.directory.repository import DirectoryRepository
 from services.repository.errors import LayerRefusedError
+from services.repository.interface import Repository
 from services.repository.layer import VerifiedLayer
+from services.repository.native.trust.keyring import KeyFiles
+from tests.support.native import NATIVE_NAME, NativeSite
 from tests.support.publisher import make_layer, verified
 
 PIECE = 1 << 16
@@ -31,7 +34,7 @@ Receive = Callable[[ArrivingFile], Awaitable[None]]
 class Place:
     """A spool, a repository, and what brings them together."""
 
-    def __init__(self, directory: Path, repository: DirectoryRepository, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, directory: Path, repository: Repository, threads: ThreadPoolExecutor) -> None:
         self.directory = directory
         self.repository = repository
         self.spool = Spool(directory=directory / "spool", limit=1 << 30, threads=threads)
@@ -83,6 +86,22 @@ def sent(content: bytes, *, then: BaseException | None = None, held: asyncio.Eve
             raise then
 
     return receive
+
+
+async def test_no_archive_stays_that_the_repository_reads_no_more(tmp_path: Path, archive: LayerArchive) -> None:
+    site = NativeSite(root=tmp_path / "native", state=tmp_path / "state", keys=KeyFiles(tmp_path / "keys", NATIVE_NAME))
+    site.create()
+    async with site.opened() as repository:
+        with ThreadPoolExecutor(1) as threads:
+            place = Place(tmp_path, repository, threads)
+            await place.spool.clean(keep=())
+            prepared = await place.arrivals.prepare(place.layer(archive), sent(archive.path.read_bytes()))
+            assert place.spooled == []
+            async with repository.transaction("token") as transaction:
+                await transaction.add(prepared)
+                await transaction.publish()
+        assert await repository.lookup(archive.digest) is not None
+    assert site.problems() == []
 
 
 async def test_a_layer_is_prepared_while_it_arrives_and_is_verified_in_the_end(

@@ -1,14 +1,11 @@
 """A publisher that is killed at any change of any file leaves the old batch or the new one, with all of its images."""
 
 import asyncio
-import multiprocessing
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-
-import pytest
 
 from services.common.image_name import ImageName
 from tests.support.directory_killed import change_until, opened_directory
@@ -17,14 +14,6 @@ from tests.support.killed import run_until
 from tests.support.publisher import make_layer
 
 _ONE, _TWO, _NEW = "quay.io/ns/one:v1", "quay.io/ns/two:v1", "localhost:5000/new:v1"
-
-
-@pytest.fixture
-def processes() -> ForkServerContext:
-    """Processes that begin with everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.directory_killed"])
-    return context
 
 
 def _seen(root: Path) -> dict[str, str | None]:

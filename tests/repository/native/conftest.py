@@ -1,12 +1,10 @@
 """What the tests of native repositories share."""
 
-import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -40,14 +38,6 @@ def site(keys: KeyFiles, tmp_path: Path) -> NativeSite:
     site = NativeSite(root=tmp_path / "repository", state=tmp_path / "state", keys=keys)
     site.create()
     return site
-
-
-@pytest.fixture(scope="session")
-def processes() -> ForkServerContext:
-    """Processes that begin with everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.native_killed"])
-    return context
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """A kill at any step of a change leaves what was before it or what is after it, and whoever comes next goes on."""
 
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -16,13 +15,6 @@ from services.snapshotter.store.model import Kind
 from services.snapshotter.store.store import SnapshotStore
 from tests.support.killed import run_until
 from tests.support.store_killed import CHANGES, LINKED, OPENING, change_until
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.store_killed"])
-    return context
 
 
 def _make(state: Path) -> None:

@@ -36,6 +36,7 @@ _MOUNTPOINT: Final = (EntryFlag.DIRECTORY | EntryFlag.NESTED_MOUNTPOINT).value
 _NESTED_ROOT: Final = (EntryFlag.DIRECTORY | EntryFlag.NESTED_ROOT).value
 _CHUNKED: Final = EntryFlag.CHUNKED.value
 _EXTERNAL: Final = EntryFlag.EXTERNAL.value
+_RARE: Final = _CHUNKED | _EXTERNAL
 _GROUP_SHIFT: Final = 32
 _FIRST_GROUP: Final = 1 << _GROUP_SHIFT
 _TYPE: Final = 0o170000
@@ -43,6 +44,18 @@ _PATH_HASH: Final = struct.Struct("<qq")
 
 _Group = tuple[int, int, int]
 """A directory of a layer, and the number of a link group in it."""
+
+
+class _Mended(dict[int, int]):
+    """The modes of files by what they were: there are few of them."""
+
+    def __init__(self, modes: Modes) -> None:
+        super().__init__()
+        self._modes = modes
+
+    def __missing__(self, mode: int) -> int:
+        mended = self[mode] = self._modes.of_file(mode)
+        return mended
 
 
 class FlatCatalogs:
@@ -81,6 +94,7 @@ class FlatCatalogs:
         self._tree = tree
         self._chunks = chunks
         self._modes = modes
+        self._mended = _Mended(modes)
         self._files = files
         self._marker = marker
         self._properties = properties
@@ -155,46 +169,50 @@ class FlatCatalogs:
         return (*row[:10], int(row[10]), *row[11:])  # rows go to other processes as plain numbers
 
     def _leaves(self, path: bytes, directory: Directory, contents: CatalogContents) -> Iterator[Row]:
-        """Give the rows of what is in a directory and is none."""
-        counts, rows, modes = contents.counts, self._tree.rows, self._modes
-        prefix = path + b"/"
-        above = path_hash(path)
+        """Give the rows of what is in a directory and is none; there may be a hundred thousand."""
+        counts, rows, mended = contents.counts, self._tree.rows, self._mended
+        md5, unpack, prefix = hashlib.md5, _PATH_HASH.unpack, path + b"/"
+        above_1, above_2 = path_hash(path)
         groups: Mapping[_Group, int] | None = None
-        md5, unpack = hashlib.md5, _PATH_HASH.unpack
+        regular = file_size = 0
         for name in sorted(directory):
             number = directory[name]
             if isinstance(number, Directory):
                 continue
             row = rows[number]
-            here = unpack(md5(prefix + name, usedforsecurity=False).digest())
-            links, size, mode, flags, xattr = row[4], row[6], row[7], row[10], row[15]
+            _, _, from_1, from_2, links, digest, size, mode, mtime, fraction, flags, *more, xattr = row
+            here_1, here_2 = unpack(md5(prefix + name, usedforsecurity=False).digest())
             if links >= _FIRST_GROUP:
                 if groups is None:
                     groups = self._link_groups(directory)
-                links = groups[row[2], row[3], links >> _GROUP_SHIFT]
-            else:
-                links = 1
+                links = groups[from_1, from_2, links >> _GROUP_SHIFT]
             kind = mode & _TYPE
             if kind == stat.S_IFREG:
-                mode = modes.of_file(mode)
-                counts["regular"] += 1
-                counts["file_size"] += size
-                if flags & _CHUNKED:
-                    counts["chunked"] += 1
-                    counts["chunked_size"] += size
-                    counts["chunks"] += len(self._chunks[row[:2]])
-                    contents.chunked.append((here, number))
-                if flags & _EXTERNAL:
-                    counts["external"] += 1
-                    counts["external_file_size"] += size
-            elif kind == stat.S_IFLNK:
-                counts["symlink"] += 1
+                mode = mended[mode]
+                regular += 1
+                file_size += size
+                if flags & _RARE:
+                    self._count_rare(row, contents)
+                    if flags & _CHUNKED:
+                        contents.chunked.append(((here_1, here_2), number))
             else:
-                counts["special"] += 1
+                counts["symlink" if kind == stat.S_IFLNK else "special"] += 1
             if xattr is not None:
                 xattr = without_overlay(xattr)
                 counts["xattr"] += xattr is not None
-            yield (*here, *above, links, row[5], size, mode, row[8], row[9], int(flags), *row[11:15], xattr)
+            yield (here_1, here_2, above_1, above_2, links, digest, size, mode, mtime, fraction, flags, *more, xattr)
+        counts["regular"] += regular
+        counts["file_size"] += file_size
+
+    def _count_rare(self, row: Row, contents: CatalogContents) -> None:
+        counts, size, flags = contents.counts, row[6], row[10]
+        if flags & _CHUNKED:
+            counts["chunked"] += 1
+            counts["chunked_size"] += size
+            counts["chunks"] += len(self._chunks[row[:2]])
+        if flags & _EXTERNAL:
+            counts["external"] += 1
+            counts["external_file_size"] += size
 
     def _link_groups(self, directory: Directory) -> Mapping[_Group, int]:
         """Number the groups of hard links in a directory, and count what is left of each, as catalogs have both."""

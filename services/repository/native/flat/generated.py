@@ -63,7 +63,8 @@ def _node(tree: MergedTree, entry: GeneratedEntry, put: Callable[[bytes], Conten
         row = DirectoryRow(mode=mode, uid=0, gid=0, mtime=entry.mtime, mtimens=0, links=2).row(entry.path, 0)
         directory.attributes = row
         return directory
-    tree.rows.append(_leaf(entry, put))
+    row = _leaf(entry, put)
+    tree.rows.append((*row[:10], int(row[10]), *row[11:]))  # rows go to other processes as plain numbers
     return len(tree.rows) - 1
 
 
