@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
+from services.common.archive.ondisk import OPAQUE_VALUE
 from services.common.errors import SuiteError
 from services.common.sidecar import encode_path
 

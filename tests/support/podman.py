@@ -38,7 +38,7 @@ class Podman:
         )
         (directory / "containers.conf").write_text(
             '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nruntime = "runc"\n'
-            '[containers]\nnetns = "none"\n'
+            '[containers]\nnetns = "none"\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
         )
         (directory / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         self._environment = {
@@ -52,9 +52,10 @@ class Podman:
         """Run podman."""
         return await run("podman", *arguments, env=self._environment, accept=accept)
 
-    async def inspect(self, image: str) -> Any:
+    async def inspect(self, image: str) -> dict[str, Any]:
         """Return what `podman image inspect` says."""
-        return json.loads((await self("image", "inspect", image)).text)[0]
+        (found,) = json.loads((await self("image", "inspect", image)).text)
+        return dict(found)
 
 
 @contextmanager

@@ -168,9 +168,7 @@ def _by_directory(files: Mapping[str, bytes]) -> Mapping[str, Mapping[str, bytes
     return found
 
 
-def _put_directory(
-    place: Path, files: Mapping[str, bytes], links: Mapping[str, str], mask: Deletions | None
-) -> None:
+def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, str], mask: Deletions | None) -> None:
     """Put a directory in its place, all at once."""
     new = place.with_name(f"{_NEW}{place.name}")
     delete_tree(new)

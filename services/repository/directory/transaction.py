@@ -110,7 +110,7 @@ class DirectoryTransaction:
         await in_thread(self._threads, lambda _stop: remove())
 
     async def remove_flat(self, config: Digest) -> None:
-        """Take the flat image of a configuration out when the batch is visible, and the image out of podman's stores."""
+        """Take a flat image out when the batch is visible, and the image out of podman's stores."""
 
         def remove() -> None:
             self._stores.remove(config)

@@ -7,11 +7,15 @@ the transaction.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR
 from services.common.repository_name import RepositoryName
 from services.repository.images import ImageDocuments
 from services.repository.native.writer.tree import TreeUpdate
+from services.repository.native.writer.xattrs import packed
+from services.repository.podman.store import Deletions
 from services.repository.podman.stores import PodmanStores, is_store
 
 __all__ = ["NativeStores"]
@@ -20,6 +24,8 @@ _LARGEST: Final = 4000
 """Entries that a catalog of a store should have at most: some 600 KB that a publish writes anew."""
 _WORTH: Final = 500
 """Fewest entries that get a catalog of their own."""
+_OPAQUE: Final = packed({name.encode(): OPAQUE_VALUE for name in (OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR)})
+"""Attributes of an opaque directory."""
 
 
 class NativeStores:
@@ -97,13 +103,11 @@ class NativeStores:
                 self._write_mask(store + b"/" + mask.encode(), deletions)
             self._update.split_grown(store, largest=_LARGEST, worth=_WORTH)
 
-
     def _write_mask(self, mask: bytes, deletions: Deletions) -> None:
         trees = self._update.trees
         trees.make_directory(mask)
-        for path in deletions.opaque:
-            trees.make_directory(mask + b"/" + path)
-            trees.put_directory(mask + b"/" + path, xattrs=_OPAQUE)
+        for path in sorted(deletions.opaque):  # the upper ones of several first
+            trees.new_directory(mask + b"/" + path, xattr=_OPAQUE)
         for path in deletions.whiteouts:
             trees.put_whiteout(mask + b"/" + path)
 

@@ -9,8 +9,8 @@
     overlay/LAYER/link, lower                     short names of the layer, and of those below it
     overlay/l/SHORT                               -> ../LAYER/diff
 
-A layer whose tree does not show its deletions to everybody has a *mask* directly below it, as on nodes: a directory with
-whiteouts and opaque directories only, which is a lower one like those of layers and is in no list.
+A layer whose tree does not show its deletions to everybody has a mask directly below it (see `services.common.mask`),
+which is a lower directory like those of layers, and is in no list.
 
 `diff` is absolute, since commit, build and save fail on a relative one. The locks are there since podman cannot make
 them where it cannot write, and fails without. A store that has nothing in it has all this as well: podman fails in
@@ -85,12 +85,11 @@ class LayerFacts:
         the attribute `trusted.overlay.opaque` does not exist. overlayfs knows no opaque root: the roots of all layers
         are merged.
         """
-        listed = sidecar.whiteouts if sidecar.deletions == "listed" else ()
+        whiteouts = sidecar.whiteouts if sidecar.deletions == "listed" else ()
+        opaque = filter(None, sidecar.opaque)
         return cls(
             size=sidecar.uncompressed_size,
-            masked=Deletions(
-                whiteouts=tuple(map(decode_path, listed)), opaque=tuple(decode_path(path) for path in sidecar.opaque if path)
-            ),
+            masked=Deletions(whiteouts=tuple(map(decode_path, whiteouts)), opaque=tuple(map(decode_path, opaque))),
         )
 
 
