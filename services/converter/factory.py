@@ -58,7 +58,11 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
         registry = await stack.enter_async_context(RegistryClient(options=options))
         notifications = await stack.enter_async_context(Notifications(settings.notifications))
         downloader = await stack.enter_async_context(
-            Downloader.opened(patience=settings.wish_lists_timeout, ca_file=settings.wish_lists_ca_file)
+            Downloader.opened(
+                patience=settings.wish_lists_timeout,
+                ca_file=settings.wish_lists_ca_file,
+                credentials=settings.wish_lists_credentials,
+            )
         )
         lists = WishLists(places=settings.places, kept=KeptLists(settings.state / "wish-lists"), downloader=downloader)
         rounds = await stack.enter_async_context(

@@ -1,5 +1,6 @@
 """What the publisher counts, in a registry of its own."""
 
+from enum import StrEnum
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -7,10 +8,18 @@ from prometheus_client.exposition import generate_latest
 
 from services.publisher.status.model import PublisherStatus
 
-__all__ = ["Metrics"]
+__all__ = ["CollectionOutcome", "Metrics"]
 
 _SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000)
 _LAYERS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class CollectionOutcome(StrEnum):
+    """What became of a collection."""
+
+    DONE = "done"
+    POSTPONED = "postponed"
+    FAILED = "failed"
 
 
 class Metrics:
@@ -62,6 +71,12 @@ class Metrics:
             "publisher_image_failures",
             "Failed attempts to publish images, by registry and by what failed.",
             ["registry", "reason"],
+            registry=self.registry,
+        )
+        self.mirror_damage = Counter(
+            "publisher_mirror_damage",
+            "Layers that a registry's mirror gave damaged, and that the registry itself was asked for.",
+            ["registry"],
             registry=self.registry,
         )
         self.foreign_transaction_seconds = Gauge(
@@ -125,6 +140,27 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.collections = Counter(
+            "publisher_collections",
+            "Collections by what became of them: done, postponed while publishing is paused, or failed.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in CollectionOutcome:
+            self.collections.labels(outcome)
+        self.collected_at = Gauge(
+            "publisher_last_collection_timestamp_seconds",
+            "When the last collection ended that was done; 0 if there was none since the start.",
+            registry=self.registry,
+        )
+        self.collected_layers = Counter(
+            "publisher_collected_layers", "Layers that collections took out.", registry=self.registry
+        )
+        self.uncollectable_layers = Gauge(
+            "publisher_uncollectable_layers",
+            "Layers that the last collection could not take out.",
+            registry=self.registry,
+        )
         self.uploads_aborted = Counter(
             "publisher_uploads_aborted",
             "Uploads to the bucket that nobody completed, and whose parts a sweep removed.",

@@ -69,6 +69,7 @@ def build_routes(
             versions=journal.versions,
             claims=work.images,
             keep=settings.keep_replaced,
+            excuse=resources.registries.excuse,
         ),
         PageHandler(status=status, journal=journal, renderer=renderer),
         ImagePageHandler(status=status, journal=journal, claims=work.images, renderer=renderer),

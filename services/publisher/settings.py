@@ -92,7 +92,8 @@ class PublisherSettings(Settings):
     that does not say."""
     collect_after: NonNegativeFloat = 2592000
     """Seconds since an image named a layer last, after which the layer is taken out of the repository, if it came from
-    a registry and the publisher has seen for a day that nothing names it. Layers of commits always stay."""
+    a registry and the publisher has seen for a day that nothing names it. Layers of commits stay until an operator
+    names them."""
     collect_limit: PositiveInt = 1000
     """Most layers that one collection takes out."""
     collect_interval: NonNegativeFloat = 86400
@@ -110,6 +111,9 @@ class PublisherSettings(Settings):
     """Seconds before a failed layer is tried again; doubled every time."""
     retry_last: PositiveFloat = 600
     """Most seconds between two attempts, however many failed."""
+    retry_refused_images: NonNegativeFloat = 86400
+    """Seconds after which an image that was refused is looked at once more, since registries are mended; 0 for
+    never."""
 
     @field_validator("event_token")
     @classmethod

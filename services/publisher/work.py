@@ -102,16 +102,18 @@ def build_work(resources: Resources) -> Work:
         gate=gate,
         turn=turn,
         recovered=recovered,
+        store=resources.store,
         rules=CollectionRules(
             after=settings.collect_after, limit=settings.collect_limit, interval=settings.collect_interval
         ),
+        metrics=metrics,
     )
     pipeline = _Builder(
         resources=resources,
         turn=turn,
         collector=collector,
         recovered=recovered,
-        failures=Failures(journal=journal, metrics=metrics, times=times),
+        failures=Failures(journal=journal, metrics=metrics, times=times, refused_images=settings.retry_refused_images),
         obstacle=Obstacle(times=times, progress=progress),
         workers=Workers(settings.fetch_concurrency),
         holdings=Holdings(

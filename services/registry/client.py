@@ -13,7 +13,7 @@ from yarl import URL
 
 from services.common.digest import Digest
 from services.registry.authentication import Authenticator
-from services.registry.blobs import verified
+from services.registry.blobs import stream_blob, verified
 from services.registry.documents import INDEX_TYPES, MANIFEST_ACCEPT, MANIFEST_TYPES
 from services.registry.errors import (
     DigestMismatchError,
@@ -63,13 +63,13 @@ class RegistryClient:
     def __init__(self, *, options: RegistryOptions) -> None:
         self._http = Http(options=options)
         authenticator = Authenticator(http=self._http, credentials=options.credentials)
-        limits = Limits(concurrency=options.concurrency, patience=options.longest_wait)
+        self._limits = Limits(concurrency=options.concurrency, patience=options.longest_wait)
 
         def transport(attempts: int) -> Transport:
             return Transport(
                 http=self._http,
                 authenticator=authenticator,
-                limits=limits,
+                limits=self._limits,
                 options=replace(options, attempts=attempts),
             )
 
@@ -85,6 +85,15 @@ class RegistryClient:
 
     async def __aexit__(self, *failure: object) -> None:
         await self._http.__aexit__(*failure)
+
+    def excuse(self, reference: ImageReference) -> None:
+        """Let one request about an image go although its registry, or the mirror, wants a pause: somebody insists."""
+        for place in self._places.of(reference):
+            self._limits.of(place.authority).excuse()
+
+    def has_mirror(self, reference: ImageReference) -> bool:
+        """Tell whether an image is pulled from another place than its registry."""
+        return len(self._places.of(reference)) > 1
 
     async def image(self, reference: ImageReference, platform: Platform) -> Image:
         """Return the image for a platform, its configuration read and verified.
@@ -213,6 +222,27 @@ class RegistryClient:
         """Stream a blob for somebody who hashes it anyway; see `stream_blob`. Close it if it is left early."""
         return self._places.stream(reference, digest, size, start=start)
 
+    def unverified_blob_of_registry(
+        self, reference: ImageReference, digest: Digest, size: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Stream a blob as `unverified_blob` does, but not from a mirror, which has given a damaged one."""
+        return self._places.stream_from_registry(reference, digest, size, start=0)
+
+    async def content(self, reference: ImageReference, digest: Digest, size: int) -> bytes:
+        """Return a small blob of an image's repository, from the registry itself where a mirror gives a damaged one.
+
+        Raises
+        ------
+        RegistryError
+            As `blob`.
+        """
+
+        async def read(transport: Transport, place: ImageReference) -> bytes:
+            async with aclosing(verified(stream_blob(transport, place, digest, size), place, digest)) as pieces:
+                return b"".join([piece async for piece in pieces])
+
+        return await self._places.read(reference, read)
+
     async def tags(self, reference: ImageReference) -> list[str]:
         """Return the tags of an image's repository; see `list_tags`."""
         return await self._places.read(reference, list_tags)
@@ -259,8 +289,7 @@ class RegistryClient:
         reference = self._places.spoken(reference)
         where = f"{reference.name} ({'' if listed is None else f'{listed}, '}{manifest.digest.oci})"
         content = read_manifest(manifest.content, where=where)
-        async with aclosing(self.blob(reference, content.config_digest, content.config_size)) as pieces:
-            config = b"".join([piece async for piece in pieces])
+        config = await self.content(reference, content.config_digest, content.config_size)
         platform, diff_ids = read_config(config, where=f"the configuration of {where}")
         return Image(
             reference=reference,

@@ -16,7 +16,7 @@ from services.registry.credentials import Credential
 from services.registry.errors import CredentialsError
 from services.registry.reference import HUB_HOST, HUB_NAMES, ImageReference
 
-__all__ = ["CredentialFiles"]
+__all__ = ["CredentialFiles", "read_credential"]
 
 _FIELDS: Final = {
     "username": "username",
@@ -57,7 +57,7 @@ class CredentialFiles:
 
     def _find(self, reference: ImageReference) -> Credential | None:
         for directory in self._directories(reference):
-            credential = _read(directory)
+            credential = read_credential(directory)
             if credential is not None:
                 return credential
         return None
@@ -73,7 +73,14 @@ class CredentialFiles:
                 yield self._directory.joinpath(name, *components[:length])
 
 
-def _read(directory: Path) -> Credential | None:
+def read_credential(directory: Path) -> Credential | None:
+    """Return the credential that the files in a directory make together; None where there are none (blocking).
+
+    Raises
+    ------
+    CredentialsError
+        A file cannot be read, or is no credential by itself.
+    """
     fields = {name: text for name in _FIELDS if (text := _read_field(directory / name)) is not None}
     if not fields:
         return None

@@ -58,6 +58,12 @@ class RegistryLimits:
         self._free_at = 0.0
         self._counted_free_at = 0.0
         self._pause = _FIRST_PAUSE
+        self._refusals = 0
+        self._excused = False
+
+    def excuse(self) -> None:
+        """Let one request go although the registry wants a pause, which is over if that one succeeds."""
+        self._excused = True
 
     @asynccontextmanager
     async def turn(self, what: str, *, counted: bool) -> AsyncIterator[None]:
@@ -76,6 +82,13 @@ class RegistryLimits:
             The registry wants a longer pause than is waited for; the error says how long.
         """
         async with self._places:
+            if self._excused and self._left(counted=counted) > 0:
+                self._excused = False
+                refusals = self._refusals
+                yield
+                if self._refusals == refusals:
+                    self._free_at = self._counted_free_at = 0.0
+                return
             while (pause := self._left(counted=counted)) > 0:
                 if pause > self._patience:
                     raise RegistryUnavailableError(
@@ -101,6 +114,7 @@ class RegistryLimits:
 
     def refused(self, status: int, asked: str | None) -> None:
         """Take note that the registry has too much to do, and of the Retry-After that it asks for, if it does."""
+        self._refusals += 1
         told = retry_after(asked)
         pause = self._pause if told is None else told
         self._pause = min(self._pause * 2, _LAST_PAUSE)
@@ -119,6 +133,7 @@ class RegistryLimits:
         if int(left[1]) > 0:
             self._counted_free_at = 0.0
             return
+        self._refusals += 1
         window = int(left[2] or (whole and whole[2]) or _DEFAULT_WINDOW)
         # The window slides, so that on the average one request becomes free every so often.
         pause = min(window / max(1, int(whole[1]) if whole is not None else 1), _LONGEST_PAUSE)

@@ -1,6 +1,6 @@
 """Where an image is pulled from: its registry's mirror, and what that fails to give from the registry itself."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
@@ -46,6 +46,12 @@ class Places:
     def _in_mirror(self, reference: ImageReference) -> ImageReference | None:
         mirror = self._options.mirrors.get(reference.authority.lower())
         return None if mirror is None else self.spoken(mirror.of(reference))
+
+    def of(self, reference: ImageReference) -> Sequence[ImageReference]:
+        """Return where an image is looked for, in this order: the registry itself is last."""
+        mirror = self._in_mirror(reference)
+        itself = self.spoken(reference)
+        return (itself,) if mirror is None else (mirror, itself)
 
     async def quick_head(self, reference: ImageReference, *, accept: str, what: str) -> tuple[Digest, str] | None:
         """Ask for digest and media type by the shortest way; None where the ordinary one has to be taken."""
@@ -94,11 +100,15 @@ class Places:
                 _warn(reference, error)
             else:
                 return
-        async with aclosing(
-            stream_blob(self._transport, self.spoken(reference), digest, size, start=position)
-        ) as pieces:
+        async with aclosing(self.stream_from_registry(reference, digest, size, start=position)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def stream_from_registry(
+        self, reference: ImageReference, digest: Digest, size: int, *, start: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a blob as it arrives from the registry itself, see `stream_blob`."""
+        return stream_blob(self._transport, self.spoken(reference), digest, size, start=start)
 
 
 def _warn(reference: ImageReference, error: RegistryError) -> None:

@@ -53,6 +53,7 @@ def images() -> None:
     type=click.Choice([state.value for state in ImageState]),
     help="Images in this state; may be given several times.",
 )
+@click.option("--refused", is_flag=True, help="Failed images that are at fault themselves.")
 @click.option("--prefix", metavar="TEXT", help="Images whose name begins so.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most images to show.")
 @click.option("--all", "everything", is_flag=True, help="Show all of them.")
@@ -60,6 +61,7 @@ def images() -> None:
 def list_images(
     *,
     states: tuple[str, ...],
+    refused: bool,
     prefix: str | None,
     limit: int,
     everything: bool,
@@ -68,6 +70,7 @@ def list_images(
 ) -> None:
     """List images in the order of their names."""
     query = [("state", state) for state in states] + ([("prefix", prefix)] if prefix else [])
+    query += [("refused", "true")] if refused else []
     found, more = run_async(image_commands.images(reader(publisher), query, limit=None if everything else limit))
     if as_json:
         write_document({"images": _documents(found), "more": more})
@@ -194,11 +197,28 @@ def restore(
 
 @images.command(epilog="Example: thinctl images collect --dry-run")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
+@click.option(
+    "--commit",
+    "commits",
+    metavar="DIGEST",
+    multiple=True,
+    help="A layer that came by a commit and may go as well, if its archive is not in the bucket any more and no thin "
+    "image anywhere names it; may be given several times.",
+)
 @timeout_option(7200)
 @CHANGING
-def collect(*, dry_run: bool, timeout: float, publisher: str | None, token_file: Path | None, as_json: bool) -> None:
+def collect(
+    *,
+    dry_run: bool,
+    commits: tuple[str, ...],
+    timeout: float,
+    publisher: str | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
     """Take out layers that no image has named for long; the publisher does it by itself from time to time."""
-    found = run_async(image_commands.collect(changer(publisher, token_file), dry_run=dry_run, timeout=timeout))
+    access = changer(publisher, token_file)
+    found = run_async(image_commands.collect(access, commits, dry_run=dry_run, timeout=timeout))
     if as_json:
         write_document(found.model_dump(mode="json"))
     else:

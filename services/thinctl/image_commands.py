@@ -154,10 +154,17 @@ async def remove(
             return [await _removed(api, name) for name in wanted]
 
 
-async def collect(access: Access, *, dry_run: bool, timeout: float) -> Collection:  # noqa: ASYNC109 - the user's
-    """Have layers taken out that no image names any more, or only named that would be."""
+async def collect(
+    access: Access,
+    commits: Sequence[str],
+    *,
+    dry_run: bool,
+    timeout: float,  # noqa: ASYNC109 - the user's
+) -> Collection:
+    """Have layers taken out that no image names any more, and given ones of commits, or only named that would be."""
+    wanted = [Digest(digest.removeprefix("sha256:")) for digest in commits]
     async with access.open() as api, bounded(timeout, "the collection has not ended"):
-        return await api.images.collect(dry_run=dry_run)
+        return await api.images.collect(dry_run=dry_run, commits=wanted)
 
 
 async def _known(api: PublisherApi, name: ImageName) -> ImageAnswer:

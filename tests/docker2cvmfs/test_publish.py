@@ -20,9 +20,10 @@ from services.registry.errors import RegistryError
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 from tests.docker2cvmfs.conftest import Site
+from tests.support import fault_proxy as proxies
 from tests.support.commands import docker2cvmfs
 from tests.support.oci import push_image_of_blob, write_image
-from tests.support.publisher import REPOSITORY
+from tests.support.publisher import REPOSITORY, TOKEN
 from tests.support.registries import impatient, run_program
 from tests.support.registry_faults import Effect, Fault, FaultyRegistry, changed, cut, redirected, refused, stalled
 from tests.support.tars import archive, member
@@ -104,6 +105,18 @@ async def test_a_wrong_layer_is_the_registrys_failure(site: Site) -> None:
         ended = await docker2cvmfs("publish", "--insecure", *arguments, env=site.access.environment)
     assert ended.status == 3
     assert f"docker2cvmfs: blob sha256:{digest} of {image} does not have" in ended.errors
+
+
+async def test_a_publisher_that_has_no_images_gets_the_layers_through_the_bucket(site: Site) -> None:
+    env = {**site.access.environment, "DOCKER2CVMFS_TOKEN": TOKEN}
+    earlier = proxies.Fault("^POST /v1/images ", times=ALWAYS, answer=proxies.Answer(404, "NotFound"))
+    async with proxies.FaultProxy.before(site.publisher.url, earlier) as publisher:
+        arguments = ("--insecure", site.image, REPOSITORY, "--publisher", publisher.endpoint, "--no-wait", "--json")
+        ended = await docker2cvmfs("publish", *arguments, env=env)
+        assert ended.status == 0, ended.errors
+        outcomes = {layer["outcome"] for layer in json.loads(ended.out)["layers"]}
+        assert outcomes <= {"uploaded", "already uploaded"}
+        assert publisher.seen("^POST /v1/images ") == 1
 
 
 async def test_many_layers_are_uploaded_once(site: Site, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ _REGISTRY: Final = "127.0.0.1:5000"
 """Where the profile's registry listens unless told otherwise."""
 _IMAGE: Final = "registry:5000/physics/tool:v1"
 """What the README has pushed, as converter and publisher call it."""
+_TAKEN: Final = 'converter_hint_events_total{endpoint="registry",outcome="taken"}'
 _SERVER: Final = """\
 FROM cvmfs-thin/seaweedfs AS tools
 FROM debian:trixie-slim
@@ -128,9 +129,10 @@ async def test_what_the_readme_has_pushed_gets_visible_and_again_when_its_tag_mo
         assert await _becomes_visible(compose_stack, session) != first
         await _thin_image(session, but=thin)
 
-        # The registry of the stack has told its converter of each push.
-        told = (await shown(converter))['converter_hint_events_total{endpoint="registry",outcome="taken"}']
-        assert told >= 2
+        async def were_told() -> bool:
+            return (await shown(converter)).get(_TAKEN, 0) >= 2
+
+        await wait_until(were_told, timeout=_PATIENCE, what="the registry has told the converter of each push")
         # And so can a site's jobs.
         token = {"Authorization": f"Bearer {compose_stack.secret('sync_token')}"}
         async with session.post(f"http://{converter}/v1/sync", json={"image": _IMAGE}, headers=token) as response:

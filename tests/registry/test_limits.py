@@ -90,6 +90,22 @@ async def test_a_pause_that_is_asked_for_is_everybodys(registry: RegistryServer,
         assert len(proxy.requests) == 1
 
 
+async def test_who_insists_is_let_through_once(client: RegistryClient, registry: RegistryServer) -> None:
+    fault = Fault("HEAD ", refused(429, retry_after="3000"), times=2)
+    async with FaultyRegistry.before(registry.address, fault) as proxy:
+        for asked in (1, 2):
+            with pytest.raises(RegistryUnavailableError):
+                await client.head(image(proxy))
+            assert len(proxy.requests) == asked
+            with pytest.raises(RegistryUnavailableError, match="wants no such request"):
+                await client.head(image(proxy))
+            assert len(proxy.requests) == asked
+            client.excuse(image(proxy))
+        # What it gives then says that the pause is over.
+        await client.head(image(proxy))
+        await client.head(image(proxy))
+
+
 async def test_no_registry_is_left_alone_for_ever(registry: RegistryServer) -> None:
     """Whatever it asks for."""
     fault = Fault("HEAD ", refused(503, retry_after="Fri, 31 Dec 9999 23:59:59 GMT"))

@@ -18,7 +18,7 @@ from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 from tests.registry.conftest import LAYERS
 from tests.support.registries import RegistryServer, patient
-from tests.support.registry_faults import Effect, Fault, FaultyRegistry, challenged, cut, page, refused
+from tests.support.registry_faults import Effect, Fault, FaultyRegistry, challenged, changed, cut, page, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -82,6 +82,14 @@ async def test_the_registry_goes_on_where_the_mirror_broke_off(registry: Registr
         mirror.faults += [Fault("/blobs/", cut(100_000)), Fault("/blobs/", refused(500), times=1000)]
         assert await whole(client, reference) == LAYER
         assert [headers.get("Range") for headers in origin.seen("/blobs/")] == ["bytes=100000-"]
+
+
+async def test_what_the_mirror_gives_damaged_comes_from_the_registry(registry: RegistryServer) -> None:
+    async with mirrored(registry) as (mirror, origin, client, reference):
+        mirror.faults.append(Fault("/(blobs|manifests)/", changed(bytes.swapcase), times=1000))
+        image = await client.image(reference, AMD64)
+        assert hashlib.sha256(image.config).hexdigest() == image.config_digest
+        assert origin.seen(f"/blobs/{image.config_digest.oci}")
 
 
 async def test_only_the_registry_itself_can_say_that_an_image_is_missing(registry: RegistryServer) -> None:

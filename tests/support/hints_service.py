@@ -16,7 +16,7 @@ from tests.support.hints import Everything
 
 
 async def _serve(state: Path, endpoints: Path) -> None:
-    settings = HintsSettings(hints_endpoints=endpoints)
+    settings = HintsSettings(hints_endpoints=endpoints, hints_patience=60)
     async with open_hints(settings, state=state, matcher=Everything(), metrics=CollectorRegistry()) as hints:
         app = web.Application()
         app.add_routes(hints.routes)

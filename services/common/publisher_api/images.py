@@ -155,20 +155,25 @@ class ImagesApi:
         answer = await self._requests.ask("GET", f"/v1/images/{name}/versions", ImageVersions)
         return answer.versions
 
-    async def collect(self, *, dry_run: bool) -> Collection:
+    async def collect(self, *, dry_run: bool, commits: Sequence[Digest] = ()) -> Collection:
         """Have layers taken out that no image names any more; bound it with a time-out.
 
         Parameters
         ----------
         dry_run
             Only tell which would go.
+        commits
+            Layers that came by commits and may go as well.
 
         Raises
         ------
         PublisherRefusedError
             Nothing can be collected now.
         """
-        doing, body = self._requests.doing("POST", "/v1/collection"), {"dry_run": dry_run}
+        doing, body = (
+            self._requests.doing("POST", "/v1/collection"),
+            {"dry_run": dry_run, "commits": [digest.oci for digest in commits]},
+        )
         async with self._requests.send("POST", "/v1/collection", body=body, timeout=_COLLECTION_TIMEOUT) as response:
             content = await body_of(response)
             if not response.ok:

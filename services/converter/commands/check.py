@@ -23,12 +23,14 @@ __all__ = ["check"]
 @LISTS
 @click.option("--strict", is_flag=True, help="Fail for warnings too.")
 @JSON
-def check(places: tuple[str, ...], *, ca_file: Path | None, strict: bool, as_json: bool) -> None:
+def check(
+    places: tuple[str, ...], *, ca_file: Path | None, credentials: Path | None, strict: bool, as_json: bool
+) -> None:
     """Check wish lists: every problem is told, with line, column and remedy. No registry is asked.
 
     Where REGISTRY_CREDENTIALS or REGISTRY_DOCKER_CONFIG is set, it also sees whose credentials push thin images.
     """
-    loaded, found = run_async(_checked(places, ca_file))
+    loaded, found = run_async(_checked(places, ca_file, credentials))
     if as_json:
         write_document(_document(loaded, found))
     else:
@@ -42,9 +44,11 @@ def check(places: tuple[str, ...], *, ca_file: Path | None, strict: bool, as_jso
         raise WishListError(f"{_count(len(wrong), 'problem')}, see above")
 
 
-async def _checked(places: Sequence[str], ca_file: Path | None) -> tuple[list[Loaded], list[Problem]]:
+async def _checked(
+    places: Sequence[str], ca_file: Path | None, credentials: Path | None
+) -> tuple[list[Loaded], list[Problem]]:
     """Read lists; return them with what is wrong in them, with them together, and with the credentials for them."""
-    loaded = await load(places, ca_file)
+    loaded = await load(places, ca_file, credentials)
     wishes = [wish for each in loaded if each.wish_list is not None for wish in each.wish_list.wishes]
     found = [*(problem for each in loaded for problem in each.problems), *_conflicts(wishes)]
     settings = RegistrySettings.load()

@@ -23,10 +23,16 @@ LISTS = bundle(
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="Certificates to trust as well.",
     ),
+    click.option(
+        "--credentials",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        envvar="CONVERTER_WISH_LISTS_CREDENTIALS",
+        help="Directory of credentials for web servers of lists; CONVERTER_WISH_LISTS_CREDENTIALS if it is not given.",
+    ),
 )
 
 
-async def load(places: Sequence[str], ca_file: Path | None) -> list[Loaded]:
+async def load(places: Sequence[str], ca_file: Path | None, credentials: Path | None) -> list[Loaded]:
     """Read wish lists.
 
     Raises
@@ -35,5 +41,5 @@ async def load(places: Sequence[str], ca_file: Path | None) -> list[Loaded]:
         A place is none.
     """
     parsed = [parse_place(place) for place in places]
-    async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file) as downloader:
+    async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file, credentials=credentials) as downloader:
         return await read_once(parsed, downloader)

@@ -16,6 +16,7 @@ from services.converter.commands.planned import Plan, make_plan
 from services.converter.commands.tags import RegistryTags
 from services.converter.errors import SourceUnreachableError, WishListError
 from services.converter.wishlist.problems import Severity
+from services.converter.wishlist.sources.once import Loaded
 from services.registry.client import RegistryClient
 from services.registry.settings import RegistrySettings
 
@@ -35,14 +36,21 @@ __all__ = ["plan"]
 )
 @JSON
 def plan(
-    places: tuple[str, ...], *, ca_file: Path | None, tags: bool, publishers: tuple[str, ...], as_json: bool
+    places: tuple[str, ...],
+    *,
+    ca_file: Path | None,
+    credentials: Path | None,
+    tags: bool,
+    publishers: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Show which images wish lists come to, and why. Nothing is changed anywhere.
 
     How registries are spoken to is in the environment (REGISTRY_*), as for the converter.
     """
     urls = dict(map(_publisher, publishers))
-    made, outlooks = run_async(_planned(places, ca_file, urls, with_tags=tags))
+    loaded = run_async(load(places, ca_file, credentials))
+    made, outlooks = run_async(_planned(loaded, urls, with_tags=tags))
     if as_json:
         write_document(plan_document(made, outlooks))
     else:
@@ -57,9 +65,8 @@ def _publisher(text: str) -> tuple[RepositoryName, str]:
 
 
 async def _planned(
-    places: Sequence[str], ca_file: Path | None, publishers: Mapping[RepositoryName, str], *, with_tags: bool
+    loaded: Sequence[Loaded], publishers: Mapping[RepositoryName, str], *, with_tags: bool
 ) -> tuple[Plan, dict[Key, Outlook]]:
-    loaded = await load(places, ca_file)
     for each in loaded:
         if each.trouble is not None:
             raise SourceUnreachableError(each.trouble)

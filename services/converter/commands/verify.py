@@ -16,6 +16,7 @@ from services.converter.errors import SourceUnreachableError, WishListError
 from services.converter.model import SignaturePolicy
 from services.converter.provenance.applying import applicable
 from services.converter.provenance.verifier import Verifier
+from services.converter.wishlist.sources.once import Loaded
 from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
 from services.registry.settings import RegistrySettings
@@ -28,32 +29,37 @@ __all__ = ["verify", "verify_image"]
 @LISTS
 @click.option("--policy", "names", multiple=True, help="A policy that applies besides those whose patterns match.")
 @JSON
-def verify(image: str, places: tuple[str, ...], *, ca_file: Path | None, names: tuple[str, ...], as_json: bool) -> None:
+def verify(
+    image: str,
+    places: tuple[str, ...],
+    *,
+    ca_file: Path | None,
+    credentials: Path | None,
+    names: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Verify that an image is signed as the policies of wish lists want it. Nothing is changed anywhere.
 
     Registries are spoken to as REGISTRY_* variables say.
     """
     name = ImageName(image)
-    document = run_async(verify_image(name, places, ca_file, names))
+    loaded = run_async(load(places, ca_file, credentials))
+    document = run_async(verify_image(name, loaded, names))
     if as_json:
         write_document(document)
         return
     write_output("".join(f"{key}: {value}\n" for policy in document for key, value in policy.items()))
 
 
-async def verify_image(
-    name: ImageName, places: Sequence[str], ca_file: Path | None, names: Sequence[str]
-) -> list[dict[str, JsonValue]]:
+async def verify_image(name: ImageName, loaded: Sequence[Loaded], names: Sequence[str]) -> list[dict[str, JsonValue]]:
     """Return what an image satisfies the policies of wish lists by, policy by policy.
 
     Parameters
     ----------
     name
         The image.
-    places
-        Files, directories and URLs of wish lists.
-    ca_file
-        Certificates that are trusted as well where a list is fetched.
+    loaded
+        The wish lists.
     names
         Policies that apply besides those whose patterns match.
 
@@ -68,7 +74,7 @@ async def verify_image(
     RegistryError
         It cannot be found out what the image is.
     """
-    policies = _applying(name, await _known(places, ca_file), names)
+    policies = _applying(name, _known(loaded), names)
     reference = ImageReference.parse(name)
     async with RegistryClient(options=RegistrySettings.load().options()) as client:
         digest = reference.digest or (await client.head(reference)).digest
@@ -82,9 +88,9 @@ async def _verify(
     return verified.document()
 
 
-async def _known(places: Sequence[str], ca_file: Path | None) -> list[SignaturePolicy]:
+def _known(loaded: Sequence[Loaded]) -> list[SignaturePolicy]:
     policies: list[SignaturePolicy] = []
-    for each in await load(places, ca_file):
+    for each in loaded:
         if each.trouble is not None:
             raise SourceUnreachableError(each.trouble)
         if each.wish_list is None:

@@ -5,7 +5,8 @@ Tree::
     HintsError
     ├── EndpointsError       the file of endpoints cannot be read, or something in it is wrong
     ├── HintJournalError     the journal failed
-    │   └── JournalFullError it holds as many hints as it may
+    │   ├── JournalFullError it holds as many hints as it may
+    │   └── JournalSlowError its disk is slower than senders wait
     └── PayloadError         a body is not what its endpoint's kind sends
         └── NotJsonError     it is not even JSON
 """
@@ -17,6 +18,7 @@ __all__ = [
     "HintJournalError",
     "HintsError",
     "JournalFullError",
+    "JournalSlowError",
     "NotJsonError",
     "PayloadError",
 ]
@@ -36,6 +38,10 @@ class HintJournalError(HintsError):
 
 class JournalFullError(HintJournalError):
     """The journal holds as many hints as it may: whoever sends more has to wait."""
+
+
+class JournalSlowError(HintJournalError):
+    """The journal takes longer than senders wait: whoever sends something has to come again."""
 
 
 class PayloadError(HintsError):

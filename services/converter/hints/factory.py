@@ -12,6 +12,7 @@ from services.converter.hints.endpoints import Endpoints
 from services.converter.hints.handler import HintsHandler, Matcher
 from services.converter.hints.journal import HintJournal
 from services.converter.hints.metrics import HintMetrics
+from services.converter.hints.recorder import PromptRecorder
 from services.converter.hints.settings import HintsSettings
 
 __all__ = ["Hints", "open_hints"]
@@ -62,7 +63,7 @@ async def open_hints(
         counted.pending.set_function(lambda: journal.pending)
         handler = HintsHandler(
             endpoints=endpoints,
-            journal=journal,
+            recorder=PromptRecorder(journal, patience=settings.hints_patience),
             matcher=matcher,
             metrics=counted,
             limit=settings.hints_body_limit,

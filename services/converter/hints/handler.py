@@ -2,7 +2,7 @@
 
 Answers: 202 once the hints are on the disk, also where nothing follows from them; 400 for what is no JSON, 422 for JSON
 that is not of the endpoint's kind, 401, 403 (sync: a name that is not the project's), 408, 413; 503 with Retry-After
-while the journal is full or fails, so that those who repeat do.
+while the journal is full, fails, or is slower than senders wait, so that those who repeat do.
 
 No address of a request is ever logged or repeated: some kinds have their secret there.
 """
@@ -26,9 +26,9 @@ from services.converter.hints.errors import (
     NotJsonError,
     PayloadError,
 )
-from services.converter.hints.journal import HintJournal
 from services.converter.hints.metrics import HintMetrics
 from services.converter.hints.model import Event, Reading, read_hint
+from services.converter.hints.recorder import PromptRecorder
 from services.converter.model import Hint
 
 __all__ = ["HintsHandler", "Matcher"]
@@ -75,8 +75,8 @@ class HintsHandler:
     ----------
     endpoints
         Who may send some.
-    journal
-        Where they are written down.
+    recorder
+        Writes them down.
     matcher
         Knows which of them matter.
     metrics
@@ -86,10 +86,10 @@ class HintsHandler:
     """
 
     def __init__(
-        self, *, endpoints: Endpoints, journal: HintJournal, matcher: Matcher, metrics: HintMetrics, limit: int
+        self, *, endpoints: Endpoints, recorder: PromptRecorder, matcher: Matcher, metrics: HintMetrics, limit: int
     ) -> None:
         self._endpoints = endpoints
-        self._journal = journal
+        self._recorder = recorder
         self._matcher = matcher
         self._metrics = metrics
         self._limit = limit
@@ -201,7 +201,7 @@ class HintsHandler:
             "not_allowed": len(reading.events) - len(allowed),
         }
         if wished:
-            recorded = await self._journal.record(endpoint.name, wished)
+            recorded = await self._recorder.record(endpoint.name, wished)
             outcome |= {"taken": recorded.taken, "repeated": recorded.repeated}
         for word, count in outcome.items():
             if count:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import ByteSize, PositiveInt
+from pydantic import ByteSize, PositiveFloat, PositiveInt
 
 from services.common.settings import Settings
 
@@ -17,5 +17,8 @@ class HintsSettings(Settings):
     without it. It is read again when it changes."""
     hints_pending: PositiveInt = 100_000
     """Most hints that may wait; whoever sends more is told to come back."""
+    hints_patience: PositiveFloat = 0.4
+    """Seconds that a webhook waits until its hints are on the disk; then its sender is told to come again, though they
+    may get there yet."""
     hints_body_limit: ByteSize = ByteSize(1 << 20)
     """Largest body of a webhook."""

@@ -147,8 +147,8 @@ class _Question:
         """Return what was signed; several signatures may be of the same."""
         if found.payload not in self._payloads:
             try:
-                async with aclosing(client.blob(self.reference, found.payload, found.payload_size)) as pieces:
-                    self._payloads[found.payload] = b"".join([piece async for piece in pieces])
+                content = await client.content(self.reference, found.payload, found.payload_size)
+                self._payloads[found.payload] = content
             except (DigestMismatchError, ImageMissingError) as error:
                 self._payloads[found.payload] = None
                 self.damaged.append(f"the payload of a signature: {error}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, PositiveFloat
+from pydantic import AfterValidator, DirectoryPath, PositiveFloat
 
 from services.common.settings import CommaSeparated, Settings
 from services.converter.wishlist.sources.places import Place, parse_place
@@ -26,6 +26,10 @@ class WishListSettings(Settings):
     """Longest time to fetch a list from a URL, in seconds."""
     wish_lists_ca_file: Path | None = None
     """Certificates that web servers of wish lists are trusted by, besides the system's."""
+    wish_lists_credentials: DirectoryPath | None = None
+    """Directory of credentials for web servers of wish lists: `HOST[:PORT]/token` (a bearer token), or there `username`
+    and `password`; `HOST[:PORT]/PATH/token` is for what is below a path, and the longest one counts. A port may be
+    written `HOST_PORT`."""
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -15,9 +15,12 @@ from typing import Final
 import structlog
 
 from services.common.digest import Digest
+from services.common.object_store.errors import ObjectConflictError
+from services.common.object_store.store import ObjectStore
 from services.publisher.errors import PublisherError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.unnamed import UnnamedLayer
+from services.publisher.metrics import CollectionOutcome, Metrics
 from services.publisher.pipeline.flights import Flights
 from services.publisher.pipeline.gate import Gate
 from services.repository.errors import LayerRemovalError, NoTransactionError, RepositoryError, TransactionLeftOpenError
@@ -85,7 +88,9 @@ class LayerCollector:
         gate: Gate,
         turn: asyncio.Lock,
         recovered: asyncio.Event,
+        store: ObjectStore,
         rules: CollectionRules,
+        metrics: Metrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rules = rules
@@ -97,6 +102,8 @@ class LayerCollector:
         self._gate = gate
         self._turn = turn
         self._recovered = recovered
+        self._store = store
+        self._metrics = metrics
         self._monotonic = monotonic
         self._looked = monotonic()
 
@@ -141,13 +148,16 @@ class LayerCollector:
         elapsed, self._looked = now - self._looked, now
         await self._journal.unnamed.look(elapsed)
 
-    async def collect(self, *, dry_run: bool) -> Collection:
+    async def collect(self, *, dry_run: bool, commits: Sequence[Digest] = ()) -> Collection:
         """Take out what may go.
 
         Parameters
         ----------
         dry_run
             Only tell what would go.
+        commits
+            Layers that came by commits and may go as well. Thin images that name them are in registries which the
+            publisher does not see, so only an operator can know.
 
         Raises
         ------
@@ -155,30 +165,70 @@ class LayerCollector:
             Publishing is paused, or has not begun.
         RepositoryError
             It could not be done; everything is in the repository as before.
+        ObjectStoreError
+            It cannot be told whether the bucket has the archives of commits.
         JournalError
             The journal failed.
         """
         await self.look()
         rules = self.rules
         due = await self._journal.unnamed.due(after=rules.after, seen=min(rules.after, _SEEN), limit=rules.limit)
-        if dry_run or not due:
-            done = Collection(dry_run=dry_run, at=time.time(), layers=due)
-        else:
-            done = await self._collect(due)
-        if not dry_run:
-            self.last = done
+        committed, kept = await self._committed(commits)
+        if dry_run:
+            return Collection(dry_run=True, at=time.time(), layers=[*due, *committed], kept=kept)
+        try:
+            if due or committed:
+                done = await self._collect(due, committed, kept)
+            else:
+                done = Collection(dry_run=False, at=time.time(), layers=(), kept=kept)
+        except CollectionRefusedError:
+            self._metrics.collections.labels(CollectionOutcome.POSTPONED).inc()
+            raise
+        except RepositoryError:
+            self._metrics.collections.labels(CollectionOutcome.FAILED).inc()
+            raise
+        self._metrics.collections.labels(CollectionOutcome.DONE).inc()
+        self._metrics.collected_at.set(done.at)
+        self._metrics.collected_layers.inc(len(done.layers))
+        self._metrics.uncollectable_layers.set(len(done.kept))
+        self.last = done
         return done
 
-    async def _collect(self, due: Sequence[UnnamedLayer]) -> Collection:
+    async def _committed(self, digests: Sequence[Digest]) -> tuple[list[UnnamedLayer], dict[Digest, str]]:
+        """Return those of some layers that came by commits and may go, and why others may not."""
+        known = {layer.digest: layer for layer in await self._journal.unnamed.committed(digests)}
+        found: dict[Digest, UnnamedLayer] = {}
+        kept: dict[Digest, str] = {}
+        for digest in digests:
+            if digest not in known:
+                kept[digest] = "no published layer of a commit, or an image names it, or can be restored that does"
+            elif await self._is_stored(digest):
+                kept[digest] = (
+                    f"a sweep would publish it again: remove its archive sha256/{digest} from the bucket first"
+                )
+            else:
+                found[digest] = known[digest]
+        return list(found.values()), kept
+
+    async def _is_stored(self, digest: Digest) -> bool:
+        try:
+            return await self._store.head(digest) is not None
+        except ObjectConflictError:
+            return True  # an object whose metadata are wrong is an object
+
+    async def _collect(
+        self, unnamed: Sequence[UnnamedLayer], committed: Sequence[UnnamedLayer], kept: dict[Digest, str]
+    ) -> Collection:
         if not self._recovered.is_set():
             raise CollectionRefusedError("what an earlier publisher has left is still being cleaned up: try again")
         async with self._turn:
             if not self._gate.is_open:
                 raise CollectionRefusedError("publishing is paused, and so are collections: resume it first")
+            due = [*unnamed, *committed]
             flying = [layer.digest for layer in due if self._flights.take([layer.digest])]
             try:
+                await self._journal.unnamed.release([layer.digest for layer in committed if layer.digest in flying])
                 claimed = await self._journal.unnamed.claim(flying)
-                kept: dict[Digest, str] = {}
                 revision = await self._remove(claimed, kept) if claimed else None
                 gone = [digest for digest in claimed if digest not in kept]
                 await self._journal.unnamed.collected(gone)
@@ -199,7 +249,7 @@ class LayerCollector:
                         await transaction.remove_layer(digest)
                     except LayerRemovalError as error:
                         kept[digest] = str(error)
-                if len(kept) < len(digests):
+                if any(digest not in kept for digest in digests):
                     revision = await transaction.publish()
         except (NoTransactionError, TransactionLeftOpenError):
             raise  # the journal keeps the token: what was left open of it is aborted by the next one

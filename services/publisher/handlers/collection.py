@@ -1,10 +1,13 @@
 """`/v1/collection`: taking layers out that no image names any more, and what would be taken out."""
 
-from typing import Final
+from typing import Annotated, Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from services.common.digest import Digest
+from services.common.object_store.errors import ObjectStoreError
+from services.common.publisher_api.image_model import OciDigestField
 from services.common.request_body import BodyError, read_body
 from services.common.times import time_text
 from services.publisher.collection.collector import Collection, CollectionRefusedError, LayerCollector
@@ -15,8 +18,9 @@ from services.publisher.journal.unnamed import UnnamedJournal
 
 __all__ = ["CollectionHandler"]
 
-_LIMIT: Final = 4096
+_LIMIT: Final = 128 << 10
 """Largest body, in bytes."""
+_COMMITS: Final = 1000
 
 
 class _Request(BaseModel):
@@ -25,6 +29,8 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     dry_run: bool
+    commits: Annotated[list[OciDigestField], Field(max_length=_COMMITS)] = []
+    """Layers of commits that may go as well."""
 
 
 class CollectionHandler:
@@ -58,15 +64,20 @@ class CollectionHandler:
         self._token.demand(request)
         try:
             body = await read_body(request, what="the request", limit=_LIMIT)
-            dry_run = _Request.model_validate_json(body).dry_run
+            wanted = _Request.model_validate_json(body)
         except BodyError as error:
             raise RequestRefusedError(error.status, str(error)) from error
         except ValidationError as error:
-            raise RequestRefusedError(400, 'the body is not {"dry_run": true} or {"dry_run": false}') from error
+            raise RequestRefusedError(
+                400, 'the body is not {"dry_run": true} or {"dry_run": false}, perhaps with "commits": ["sha256:..."]'
+            ) from error
+        commits = [Digest(digest) for digest in wanted.commits]
         try:
-            return answer(_document(await self._collector.collect(dry_run=dry_run)))
+            return answer(_document(await self._collector.collect(dry_run=wanted.dry_run, commits=commits)))
         except CollectionRefusedError as error:
             raise RequestRefusedError(409, str(error)) from error
+        except ObjectStoreError as error:
+            raise RequestRefusedError(503, f"nothing has been collected: {error}") from error
 
 
 def _document(collection: Collection) -> dict[str, object]:

@@ -37,7 +37,7 @@ def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: Im
         "revision": record.revision,
         "reason": record.reason,
         "retryable": record.retryable if failed else None,
-        "next_attempt": time_text(record.due) if failed and record.retryable else None,
+        "next_attempt": time_text(record.due) if failed and record.due else None,
         "attempts": record.attempts,
         "verified": record.verified,
         "layers": image_layers(record, layers, work),

@@ -11,7 +11,7 @@ from services.common.image_name import ImageName
 from services.publisher.handlers.image_document import image_layers
 from services.publisher.handlers.image_selection import read_image_listing
 from services.publisher.handlers.page import page_answer
-from services.publisher.journal.image_model import ImageSelection, ImageState
+from services.publisher.journal.image_model import ImageSelection
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState, Selection
 from services.publisher.page.content import ImageContent, ImageList, ImagesContent
@@ -67,11 +67,10 @@ class ImagePageHandler:
 
     async def _images(self, request: web.Request) -> ImagesContent:
         published = await self._journal.recent(Selection(states=(LayerState.PUBLISHED,)), before=None, limit=1)
-        failed = ImageSelection(states=(ImageState.FAILED,))
         return ImagesContent(
             status=await self._status.read(),
             latest=published[0] if published else None,
-            failures=await self._journal.images.page(failed, after="", limit=_FAILURES),
+            failures=await self._journal.images.recent_failures(_FAILURES),
             images=await self._list(request),
         )
 

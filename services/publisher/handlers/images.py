@@ -4,7 +4,7 @@ Reading is open to whoever can reach the address. Changes need the publisher's t
 they are about: 401 without one, 403 for the names of others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -57,16 +57,26 @@ class ImagesHandler:
     ----------
     keep
         For how long what is replaced or removed is kept where a request does not say, in seconds.
+    excuse
+        Lets a request about an image go although its registry wants a pause.
     """
 
     def __init__(
-        self, *, access: Access, images: ImageJournal, versions: VersionJournal, claims: ImageClaims, keep: float
+        self,
+        *,
+        access: Access,
+        images: ImageJournal,
+        versions: VersionJournal,
+        claims: ImageClaims,
+        keep: float,
+        excuse: Callable[[ImageReference], None],
     ) -> None:
         self._access = access
         self._images = images
         self._versions = versions
         self._claims = claims
         self._keep = keep
+        self._excuse = excuse
 
     def routes(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -128,6 +138,8 @@ class ImagesHandler:
         """Try a failed image again now, or make sure that a published one still is in the repository."""
         name = await self._changed(request)
         record = await self._images.retry(name)
+        if record is not None:
+            self._excuse(ImageReference.parse(record.reference))
         self._claims.wake()
         return await self._shown(record, status=202)
 

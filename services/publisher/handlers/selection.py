@@ -13,12 +13,12 @@ from services.common.errors import InvalidValueError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Selection
 
-__all__ = ["Listing", "Order", "read_listing"]
+__all__ = ["TRUTH", "Listing", "Order", "read_listing"]
 
 _PREFIX = re.compile(r"[0-9a-f]{0,64}")
 _MOMENT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?),([0-9a-f]{64})")
 _REASON_LENGTH: Final = 200
-_TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
+TRUTH: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 
 class Order(StrEnum):
@@ -99,11 +99,11 @@ def _selection(query: MultiMapping[str]) -> Selection:
         raise InvalidValueError("digest is the start of a digest: up to 64 lower-case hex digits")
     if len(reason) > _REASON_LENGTH:
         raise InvalidValueError(f"reason has at most {_REASON_LENGTH} characters")
-    if refused and refused not in _TRUTH:
+    if refused and refused not in TRUTH:
         raise InvalidValueError("refused is true or false")
     return Selection(
         states=tuple(LayerState(state) for state in dict.fromkeys(states)),
-        refused=_TRUTH.get(refused),
+        refused=TRUTH.get(refused),
         prefix=prefix,
         reason=reason,
     )

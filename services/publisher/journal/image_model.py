@@ -208,6 +208,8 @@ class ImageSelection:
     """Which images are meant; what is empty selects all."""
 
     states: tuple[ImageState, ...] = ()
+    refused: bool | None = None
+    """Whether they have failed and are at fault themselves; None for either."""
     prefix: str = ""
     """Start of the name."""
 

@@ -113,6 +113,8 @@ def images_condition(selection: ImageSelection) -> tuple[str, dict[str, object]]
     if selection.states:
         parts.append("state IN (SELECT value FROM json_each(:states))")
         values["states"] = json.dumps(selection.states)
+    if selection.refused is not None:
+        parts.append(f"{'' if selection.refused else 'NOT '}(state = 'failed' AND NOT retryable)")
     if selection.prefix:
         # Not LIKE, which would not use the primary key; names are ASCII, below the last one.
         parts.append("name >= :prefix AND name < :prefix || char(127)")

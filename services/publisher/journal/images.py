@@ -26,7 +26,8 @@ from services.publisher.journal.image_rows import IMAGE_COLUMNS, image_of, image
 
 __all__ = ["Asked", "ImageJournal"]
 
-_WAITING = "(state IN ('asked', 'removing') OR (state = 'failed' AND retryable))"
+_WAITING = "(state IN ('asked', 'removing') OR (state = 'failed' AND (retryable OR due > 0)))"
+"""A refused image waits as well if it is due at some time: what is wrong with it may be mended by then."""
 _NEW_ASK = """
     state = 'asked', ask = ask + 1, again = 0, digest = NULL, attempts = 0, share = NULL, reason = NULL, retryable = 0,
     due = 0, bytes_known = NULL, bytes_missing = NULL, resolving = NULL, fetching = NULL, publishing = NULL,
@@ -206,19 +207,37 @@ class ImageJournal:
             asks=_asks(records),
         )
 
-    async def failed(self, record: ImageRecord, reason: str, *, due: float | None) -> None:
-        """Record that an image failed alone, and when it is tried again; never by itself where `due` is None."""
+    async def failed(self, record: ImageRecord, reason: str, *, due: float) -> None:
+        """Record that an image, or its removal, failed alone, and when it is tried again."""
         await self._file.run(
             """
-            UPDATE images SET reason = :reason,
-                state = CASE WHEN state = 'removing' AND :due IS NOT NULL THEN state ELSE 'failed' END,
-                retryable = :retryable, due = coalesce(:due, due), attempts = attempts + 1, updated_at = :now
+            UPDATE images SET reason = :reason, state = CASE state WHEN 'removing' THEN state ELSE 'failed' END,
+                retryable = 1, due = :due, attempts = attempts + 1, updated_at = :now
             WHERE name = :name AND ask = :ask RETURNING 1
             """,
             name=record.name,
             ask=record.ask,
             reason=reason,
-            retryable=due is not None,
+            due=due,
+        )
+
+    async def refused(self, record: ImageRecord, reason: str, *, due: float | None) -> None:
+        """Record that an image is at fault itself, or its removal cannot be done.
+
+        Parameters
+        ----------
+        due
+            When it is looked at once more; None for never. A removal never is.
+        """
+        await self._file.run(
+            """
+            UPDATE images SET reason = :reason, due = CASE state WHEN 'removing' THEN 0 ELSE coalesce(:due, 0) END,
+                state = 'failed', retryable = 0, attempts = attempts + 1, updated_at = :now
+            WHERE name = :name AND ask = :ask RETURNING 1
+            """,
+            name=record.name,
+            ask=record.ask,
+            reason=reason,
             due=due,
         )
 
@@ -266,6 +285,16 @@ class ImageJournal:
             f"SELECT {IMAGE_COLUMNS} FROM images WHERE {condition} AND name > :after ORDER BY name LIMIT :limit",  # noqa: S608
             **chosen,
             after=after,
+            limit=limit,
+        )
+        return [image_of(row) for row in rows]
+
+    async def recent_failures(self, limit: int) -> list[ImageRecord]:
+        """List failed images, those first that failed last."""
+        rows = await self._file.run(
+            f"""
+            SELECT {IMAGE_COLUMNS} FROM images WHERE state = 'failed' ORDER BY updated_at DESC, name LIMIT :limit
+            """,  # noqa: S608 - a constant
             limit=limit,
         )
         return [image_of(row) for row in rows]

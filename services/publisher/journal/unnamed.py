@@ -14,6 +14,14 @@ from services.publisher.journal.file import JournalFile
 
 __all__ = ["UnnamedJournal", "UnnamedLayer", "UnnamedSummary"]
 
+_COMMITTED = """
+    source = 'bucket' AND state = 'published' AND digest IN (SELECT value FROM json_each(:digests))
+    AND NOT EXISTS (
+        SELECT 1 FROM version_layers JOIN image_versions USING (name, digest)
+        WHERE layer = layers.digest AND collected_at IS NULL AND keep_until > :now
+    )
+"""
+"""What came by commits, and is kept for no version that can be brought back."""
 _IN_USE = """
     EXISTS (
         SELECT 1 FROM version_layers JOIN image_versions USING (name, digest) JOIN images USING (name)
@@ -107,6 +115,28 @@ class UnnamedJournal:
             limit=limit,
         )
         return [UnnamedLayer(Digest(row["digest"]), row["tree_size"], row["named_last"]) for row in rows]
+
+    async def committed(self, digests: Sequence[Digest]) -> list[UnnamedLayer]:
+        """Return those of some layers that came by commits, and that no image names or is kept for."""
+        rows = await self._file.run(
+            f"""
+            SELECT digest, tree_size, updated_at FROM layers WHERE {_COMMITTED} AND NOT {_IN_USE} ORDER BY digest
+            """,  # noqa: S608 - constants of this module
+            digests=json.dumps(list(digests)),
+        )
+        return [UnnamedLayer(Digest(row["digest"]), row["tree_size"], row["updated_at"]) for row in rows]
+
+    async def release(self, digests: Sequence[Digest]) -> None:
+        """Record that an operator lets layers be collected that came by commits, as if they had come from registries.
+
+        One that is announced once more counts as committed again.
+        """
+        await self._file.run(
+            f"""
+            UPDATE layers SET source = 'registry', named_last = :now WHERE {_COMMITTED} AND NOT {_IN_USE} RETURNING 1
+            """,  # noqa: S608 - constants of this module
+            digests=json.dumps(list(digests)),
+        )
 
     async def claim(self, digests: Sequence[Digest]) -> list[Digest]:
         """Give up the versions that name some layers; return those of the layers that nothing names any more.

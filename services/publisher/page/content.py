@@ -66,7 +66,7 @@ class ImagesContent:
     latest: LayerRecord | None
     """The layer that was published last."""
     failures: Sequence[ImageRecord]
-    """Some of the images that have failed."""
+    """The last images that have failed."""
     images: ImageList
 
 

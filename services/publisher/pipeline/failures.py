@@ -56,12 +56,19 @@ class RetryTimes:
 
 
 class Failures:
-    """Records failures in the journal, the log and the metrics."""
+    """Records failures in the journal, the log and the metrics.
 
-    def __init__(self, *, journal: Journal, metrics: Metrics, times: RetryTimes) -> None:
+    Parameters
+    ----------
+    refused_images
+        Seconds after which a refused image is looked at once more; 0 for never.
+    """
+
+    def __init__(self, *, journal: Journal, metrics: Metrics, times: RetryTimes, refused_images: float) -> None:
         self._journal = journal
         self._metrics = metrics
         self._times = times
+        self._refused_images = refused_images
         self._failing: dict[str, bool] = {}
         """Layers and images that the repository has failed with, and whether others have been published since."""
 
@@ -156,7 +163,8 @@ class Failures:
             log.error("image failed unexpectedly", exc_info=error)
         if verdict.final:
             log.error("image refused")
-            await self._journal.images.failed(record, verdict.reason, due=None)
+            due = time.time() + self._refused_images if self._refused_images else None
+            await self._journal.images.refused(record, verdict.reason, due=due)
         else:
             pause = max(self._times.pause(record.attempts), verdict.pause)
             log.warning("image failed, trying again", seconds=pause)

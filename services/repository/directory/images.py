@@ -52,15 +52,21 @@ class ImageIndex:
         self.current = head / _INDEX
 
     def read(self, name: ImageName) -> Mapping[str, bytes] | None:
-        """Return the documents of an image, all of one version; None if there is no such image."""
+        """Return the documents of an image that readers see, all of one version; None if they see none.
+
+        What is in the index and has lost its public link is seen by nobody.
+        """
         place = self.place(name)
         if place is None:
             return None
-        return {
-            str(path.relative_to(place)): path.read_bytes()
-            for directory, _, files in os.walk(place)
-            for path in (Path(directory, file) for file in files)
+        seen = {
+            f"{directory}/{path.name}": path.read_bytes()
+            for directory in _directories(place)
+            if self.owns(self.root / METADATA_DIRECTORY / directory)
+            for path in _entries(place / directory)
+            if path.is_file()
         }
+        return seen or None
 
     def published(self, name: ImageName) -> ImageDocuments | None:
         """Return an image with its outputs; None if there is no such image."""

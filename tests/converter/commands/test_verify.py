@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.image_name import ImageName
+from services.converter.commands.options import load
 from services.converter.commands.verify import verify_image
 from services.converter.provenance.errors import UntrustedSignatureError
 from services.registry.errors import ImageMissingError
@@ -55,7 +56,8 @@ async def _verify(
 ) -> list[dict[str, Any]]:
     address, directory = place
     monkeypatch.setenv("REGISTRY_PLAIN_HTTP", address)
-    return await verify_image(ImageName(f"{address}/{image}"), [str(directory / "wishes.yaml")], None, policies)
+    loaded = await load([str(directory / "wishes.yaml")], None, None)
+    return await verify_image(ImageName(f"{address}/{image}"), loaded, policies)
 
 
 async def test_what_is_signed_is_told(place: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def metrics() -> CollectorRegistry:
 
 @pytest_asyncio.fixture
 async def hints(endpoints: Path, tmp_path: Path, metrics: CollectorRegistry) -> AsyncIterator[Hints]:
-    settings = HintsSettings(hints_endpoints=endpoints, hints_pending=20)
+    settings = HintsSettings(hints_endpoints=endpoints, hints_pending=20, hints_patience=60)
     async with open_hints(settings, state=tmp_path / "state", matcher=Everything(), metrics=metrics) as hints:
         yield hints
 

@@ -112,7 +112,7 @@ async def test_what_was_answered_is_there_after_a_kill(tmp_path: Path, endpoints
 
 
 async def test_a_burst_is_taken_whole(tmp_path: Path, endpoints: Path) -> None:
-    settings = HintsSettings(hints_endpoints=endpoints)
+    settings = HintsSettings(hints_endpoints=endpoints, hints_patience=60)
     async with open_hints(
         settings, state=tmp_path / "state", matcher=Everything(), metrics=CollectorRegistry()
     ) as hints:

@@ -238,13 +238,13 @@ async def test_what_is_signed_for_docker_hub_is_its_under_all_of_its_names(
     reference, image = await new_image("library/fedora")
     await cosign.sign(image, "good", "--sign-container-identity=index.docker.io/library/fedora")
     hub = ImageReference.parse("docker.io/library/fedora:1")
-    read, blob = client.artifact, client.blob
+    read, content = client.artifact, client.content
 
     def here(asked: ImageReference) -> ImageReference:
         return replace(asked, host=reference.host, port=reference.port)
 
     monkeypatch.setattr(client, "artifact", lambda asked: read(here(asked)))
-    monkeypatch.setattr(client, "blob", lambda asked, digest, size: blob(here(asked), digest, size))
+    monkeypatch.setattr(client, "content", lambda asked, digest, size: content(here(asked), digest, size))
     assert reference.digest is not None
     verified = await Verifier().verify(client, hub, reference.digest, policy(cosign.key("good")))
     assert verified.identity == "index.docker.io/library/fedora"

@@ -1,5 +1,6 @@
 """Wish lists in files, directories and on web servers, and their last good versions."""
 
+import base64
 import json
 import os
 from collections.abc import AsyncIterator
@@ -34,14 +35,16 @@ def _tags(wish_list: WishList) -> str:
 class _Reader:
     """Reads the lists of one place as a process does that keeps running, or as one that starts anew."""
 
-    def __init__(self, place: str, kept: Path, ca_file: Path | None) -> None:
+    def __init__(self, place: str, kept: Path, ca_file: Path | None, credentials: Path | None = None) -> None:
         self._place = place
         self._kept = kept
         self._ca_file = ca_file
+        self._credentials = credentials
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[WishLists]:
-        async with Downloader.opened(patience=30, ca_file=self._ca_file) as downloader:
+        opened = Downloader.opened(patience=30, ca_file=self._ca_file, credentials=self._credentials)
+        async with opened as downloader:
             yield WishLists(places=[parse_place(self._place)], kept=KeptLists(self._kept), downloader=downloader)
 
     async def states(self) -> tuple[ListState, ...]:
@@ -253,6 +256,65 @@ async def test_redirects_are_followed_a_few_times(list_server: ListServer, autho
     assert len(list_server.asked) == 6
 
 
+def _credential(directory: Path, **files: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (directory / name.replace("_", "-")).write_text(content + "\n")
+
+
+async def test_a_server_is_shown_the_credentials_that_are_for_it(
+    list_server: ListServer, authority: Authority, kept: Path, tmp_path: Path
+) -> None:
+    list_server.content = _content("1").encode()
+    host = list_server.url.split("/")[2]
+    directory = tmp_path / "credentials"
+    reader = _Reader(f"https://{host}/group%2Fproject/lists/a.yaml", kept, authority.certificate, directory)
+
+    async def shown() -> str | None:
+        assert (await reader.state()).trouble is None
+        return list_server.asked[-1].headers.get("Authorization")
+
+    _credential(directory / "elsewhere.example.org", token="another's")
+    _credential(directory / host / "group" / "project", token="another project's")
+    assert await shown() is None
+    _credential(directory / host.replace(":", "_"), username="user", password="secret")
+    assert await shown() == f"Basic {base64.b64encode(b'user:secret').decode()}"
+    _credential(directory / host / "group%2Fproject", token="the-projects")
+    assert await shown() == "Bearer the-projects"
+
+
+async def test_credentials_do_not_follow_to_another_server(
+    list_server: ListServer, authority: Authority, kept: Path, tmp_path: Path
+) -> None:
+    host, port = list_server.url.split("/")[2].split(":")
+    _credential(tmp_path / "credentials" / f"{host}_{port}", token="of-the-server")
+    # Another name of the same server is another server.
+    list_server.location = f"https://localhost:{port}/list.yaml"
+    reader = _Reader(list_server.url, kept, authority.certificate, tmp_path / "credentials")
+    assert (await reader.state()).trouble is not None
+    shown = [(asked.host, asked.headers.get("Authorization")) for asked in list_server.asked]
+    assert shown[:2] == [(f"{host}:{port}", "Bearer of-the-server"), (f"localhost:{port}", None)]
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"username": "user"}, "a credential is username and password"),
+        ({"identity_token": "secret"}, "an identity-token, which is for registries"),
+        ({"token": "sec\x01ret"}, "characters that no credential has"),
+    ],
+)
+async def test_credentials_that_are_none_are_told_and_nobody_is_asked_without(
+    list_server: ListServer, authority: Authority, kept: Path, tmp_path: Path, files: dict[str, str], text: str
+) -> None:
+    _credential(tmp_path / list_server.url.split("/")[2], **files)
+    state = await _Reader(list_server.url, kept, authority.certificate, tmp_path).state()
+    assert state.trouble is not None
+    assert text in state.trouble
+    assert "secret" not in state.trouble
+    assert list_server.asked == []
+
+
 async def test_a_list_without_end_is_not_read_to_it(list_server: ListServer, authority: Authority, kept: Path) -> None:
     list_server.content = b"#" * (SIZE_LIMIT + 100)
     (problem,) = (await _Reader(list_server.url, kept, authority.certificate).state()).problems
@@ -264,6 +326,7 @@ async def test_a_list_without_end_is_not_read_to_it(list_server: ListServer, aut
     [
         ("http://example.org/l.yaml", "by https alone"),
         ("file:///etc/passwd", "by https alone"),
+        ("git+https://me:secret@example.org/lists//recipe.yaml@main", "at which its server has the file of a branch"),
         ("https://me:secret@example.org/l.yaml", "a user in the URL"),
         ("https:///l.yaml", "without host"),
         ("", "not the place"),

@@ -10,12 +10,14 @@ import pytest
 import pytest_asyncio
 
 from harness.processes import wait_until
+from harness.s3 import S3Access, s3_client
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.common.layout import sidecar_path
 from services.common.publisher_api import PublisherRefusedError
 from services.repository.directory.transaction import DirectoryTransaction
 from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
-from tests.support.publisher import TOKEN
+from tests.support.publisher import TOKEN, make_layer, upload
 from tests.support.registries import RegistryServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -72,6 +74,12 @@ async def test_what_no_image_names_is_collected(registry: RegistryServer, publis
     assert publisher.has(shared, old, other) == [True, False, True]
     assert await _collect(publisher) == []
     shown = await _collection(publisher, token=None)
+    metrics = [
+        await publisher.metric("publisher_collections_total", outcome="done"),
+        await publisher.metric("publisher_collected_layers_total"),
+        await publisher.metric("publisher_last_collection_timestamp_seconds") > 0,
+    ]
+    assert metrics == [2, 1, True]
     assert (shown["after"], shown["limit"], shown["unnamed"]) == (0, 1000, {"layers": 0, "bytes": 0})
     former = (await publisher.api.versions(name))[1]
     assert former.collected_at is not None
@@ -112,9 +120,16 @@ async def test_an_image_that_is_asked_for_during_a_collection_is_whole(
 
 async def test_collections_are_for_whoever_has_the_token(publisher: ImagePublisher) -> None:
     await _collection(publisher, '{"dry_run": true}', token=None, status=401)
-    for body in ("", "{}", '{"dry_run": 1.5}', '{"dry_run": true, "more": 1}', "[" * 2000):
+    for body in (
+        '{"dry_run": true, "commits": ["sha256:1"]}',
+        "",
+        "{}",
+        '{"dry_run": 1.5}',
+        '{"dry_run": true, "more": 1}',
+        "[" * 2000,
+    ):
         await _collection(publisher, body, status=400)
-    await _collection(publisher, " " * 5000, status=413)
+    await _collection(publisher, " " * 200_000, status=413)
 
 
 async def test_nothing_is_collected_while_publishing_is_paused(
@@ -129,6 +144,7 @@ async def test_nothing_is_collected_while_publishing_is_paused(
         answer = await _collection(publisher, '{"dry_run": false}', status=409)
         assert answer["error"].startswith("publishing is paused")
         assert publisher.has(*layers) == [True, True]
+        assert await publisher.metric("publisher_collections_total", outcome="postponed") == 1
         await session.post(f"{publisher.url}/v1/publishing/resume")
     assert await _collect(publisher) == [sha256(layers[1])]
 
@@ -148,3 +164,38 @@ async def test_collections_come_by_themselves_and_take_no_more_than_they_may(
         await wait_until(gone, timeout=120, what="the layers are collected")
         shown = await _collection(publisher)
         assert len(shown["last"]["layers"]) <= 1
+
+
+async def test_a_layer_of_a_commit_goes_only_when_an_operator_names_it(
+    registry: RegistryServer, tmp_path: Path, bucket: S3Access
+) -> None:
+    committed, named = make_layer(tmp_path, "committed"), make_layer(tmp_path, "named too")
+    await upload(bucket, committed, named)
+    async with ImagePublisher.running(
+        tmp_path / "publisher", store=bucket.settings, collect_after=0, collect_interval=0, sweep_interval=3600
+    ) as publisher:
+        digests = [committed.digest, named.digest]
+
+        async def published() -> bool:
+            return all((publisher.root / sidecar_path(digest)).exists() for digest in digests)
+
+        await wait_until(published, timeout=120, what="the layers are published")
+        name = await push_image(registry, "committed:1", [named.path.read_bytes()])
+        await publisher.published(name)
+        kept = {
+            layer.digest: layer.reason for layer in (await publisher.api.collect(dry_run=True, commits=digests)).kept
+        }
+        assert "an image names it" in kept[named.digest]
+        assert f"remove its archive sha256/{committed.digest} from the bucket first" in kept[committed.digest]
+        async with s3_client(bucket) as client:
+            for digest in digests:
+                await client.delete_object(Bucket=bucket.bucket, Key=f"sha256/{digest}")
+        assert (await publisher.api.collect(dry_run=False)).layers == ()
+        for dry_run in (True, False):
+            assert await published()
+            done = await publisher.api.collect(dry_run=dry_run, commits=digests)
+            assert [layer.digest for layer in done.layers] == [committed.digest]
+        assert not (publisher.root / sidecar_path(committed.digest)).exists()
+        assert (publisher.root / sidecar_path(named.digest)).exists()
+        found = [(finding["digest"], finding["kind"]) for finding in await publisher.disagreements()]
+        assert found == [(named.digest, "archive_gone")]

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from harness.processes import wait_until
 from services.common.image_name import ImageName
+from services.registry.mirrors import Mirror
 from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
 from tests.support.registries import RegistryServer, impatient
 from tests.support.registry_faults import Effect, Fault, FaultyRegistry, changed, refused, stalled
@@ -74,6 +75,9 @@ async def test_a_registry_says_when_to_ask_again(
     image = await publisher.becomes(other, "failed")
     assert "wants no such request" in str(image.reason)
     assert len(faulty.seen("/v2/later/")) == 1
+    # But an operator who knows better.
+    await publisher.api.retry(name)
+    await publisher.becomes(name, "published")
 
 
 async def test_what_no_registry_has_is_given_up_and_tried_again_when_asked_for(
@@ -83,7 +87,8 @@ async def test_what_no_registry_has_is_given_up_and_tried_again_when_asked_for(
     await publisher.ask(name)
     image = await publisher.refused(name)
     assert image.attempts >= 5
-    assert image.next_attempt is None
+    assert image.next_attempt is not None
+    assert (image.next_attempt - datetime.now(UTC)).total_seconds() > 80_000
     await push_image(registry, "missing:1", [layer_of("missing no more")])
     await publisher.published(name)
 
@@ -98,7 +103,7 @@ async def test_content_that_is_not_what_it_is_named_by_is_refused_for_good(
     await publisher.ask(name)
     await publisher.published(other)
     image = await publisher.becomes(name, "failed")
-    assert (image.retryable, image.next_attempt) == (False, None)
+    assert image.is_refused
     assert f"sha256:{sha256(damaged)}" in (image.reason or "")
     assert publisher.documents(name) == {}
     assert publisher.has(good, damaged) == [True, False]
@@ -106,6 +111,29 @@ async def test_content_that_is_not_what_it_is_named_by_is_refused_for_good(
     # Whoever asks for the same again does not make it be fetched again.
     asked = await publisher.ask(name, digest=f"sha256:{image.digest}")
     assert (asked.state, asked.attempts) == ("failed", image.attempts)
+
+
+async def test_what_a_mirror_damages_comes_from_the_registry_and_what_it_has_is_looked_at_again(
+    registry: RegistryServer, tmp_path: Path, faulty: FaultyRegistry
+) -> None:
+    of_mirror, of_both = layer_of("damaged by a mirror", size=5000), layer_of("damaged by both", size=5000)
+    first = faulty.named(await push_image(registry, "mirrored:1", [of_mirror]))
+    second = faulty.named(await push_image(registry, "mirrored:2", [of_both]))
+    async with FaultyRegistry.before(registry.address) as mirror:
+        mirror.faults.append(Fault("GET .*/blobs/sha256:", changed(bytes.swapcase), times=1000))
+        faulty.faults.append(Fault(f"GET .*/blobs/sha256:{sha256(of_both)}", changed(bytes.swapcase), times=1))
+        mirrored = impatient(
+            connect_timeout=30.0, read_timeout=30.0, mirrors={faulty.address: Mirror.parse(mirror.address)}
+        )
+        async with ImagePublisher.running(tmp_path, options=mirrored, retry_refused_images=0.1) as publisher:
+            image = await publisher.published(first)
+            assert image.bytes_fetched == len(of_mirror)
+            assert publisher.has(of_mirror) == [True]
+            assert await publisher.metric("publisher_mirror_damage_total", registry=faulty.address) == 1
+            # The registry has mended it when it is asked once more.
+            await publisher.published(second)
+            assert publisher.has(of_both) == [True]
+            assert await publisher.metric("publisher_image_failures_total", reason="digest") == 1
 
 
 async def test_a_layer_that_breaks_a_rule_fails_its_image_only(

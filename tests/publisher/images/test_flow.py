@@ -42,6 +42,17 @@ async def test_an_image_is_published_with_its_documents(registry: RegistryServer
     assert all(seconds is not None for seconds in (image.steps.resolving, image.steps.fetching, image.steps.publishing))
 
 
+async def test_an_image_whose_link_is_lost_is_published_again_by_a_retry(
+    registry: RegistryServer, publisher: ImagePublisher
+) -> None:
+    name = await push_image(registry, "unlinked:1", [layer_of("unlinked")])
+    await publisher.published(name)
+    (publisher.root / ".metadata" / name.path).unlink()
+    await publisher.api.retry(name)
+    await publisher.becomes(name, "published")
+    assert set(publisher.documents(name)) == {"manifest.json", "config.json", "image.json"}
+
+
 async def test_only_what_is_missing_is_fetched(registry: RegistryServer, publisher: ImagePublisher) -> None:
     first = await push_image(registry, "changed:1", [layer_of(f"base {number}") for number in range(4)])
     await publisher.published(first)

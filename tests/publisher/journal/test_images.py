@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.common.image_name import ImageName
-from services.publisher.journal.image_model import ImageRecord, ImageState, ImageVersion, ImageWish
+from services.publisher.journal.image_model import ImageRecord, ImageSelection, ImageState, ImageVersion, ImageWish
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerSource, LayerState
 from services.publisher.journal.versions import AddedLayer, PublishedImage
@@ -91,7 +91,7 @@ async def test_what_was_begun_for_an_earlier_ask_has_no_effect(journal: Journal)
     assert not await journal.versions.resolved(record, version, seconds=1)
     assert not await journal.images.ready(record, seconds=1)
     assert not await journal.images.enter(record)
-    await journal.images.failed(record, "too late", due=None)
+    await journal.images.failed(record, "too late", due=0)
     await journal.images.failed_together([record], "too late", due=0, share=1)
     assert await journal.images.get(_NAME) == later
     # What a transaction has made visible all the same is recorded.
@@ -116,13 +116,13 @@ async def test_a_tag_that_is_asked_for_while_it_is_fetched_is_looked_at_once_mor
 
 async def test_an_ask_for_what_is_refused_changes_nothing_unless_it_is_for_a_tag(journal: Journal) -> None:
     record = await _claimed(journal, _wish(number=1))
-    await journal.images.failed(record, "forged", due=None)
+    await journal.images.refused(record, "forged", due=None)
     await journal.images.ask(_wish(number=1))
     assert await _state(journal) is ImageState.FAILED
     assert await journal.images.next_due(busy=(), full=()) is None
     await journal.images.retry(_NAME)
     assert await _state(journal) is ImageState.ASKED
-    await journal.images.failed(record, "forged", due=None)
+    await journal.images.refused(record, "forged", due=None)
     await journal.images.ask(_wish(number=2))
     assert await _state(journal) is ImageState.ASKED
 
@@ -136,6 +136,31 @@ async def test_a_failed_image_waits_until_it_is_due(journal: Journal) -> None:
     assert await journal.images.next_due(busy=(), full=()) == due
 
 
+async def test_a_refused_image_is_looked_at_again_when_it_is_due(journal: Journal) -> None:
+    record = await _claimed(journal, _wish(number=1))
+    await journal.images.refused(record, "forged", due=time.time() + 1000)
+    assert await journal.images.claim(busy=(), full=()) is None
+    assert (await journal.images.summary()).refused == 1
+    await journal.images.refused(record, "forged", due=time.time() - 1)
+    again = await journal.images.claim(busy=(), full=())
+    assert again is not None
+    assert (again.name, again.attempts) == (_NAME, 2)
+
+
+async def test_the_last_failures_are_shown_and_the_refused_ones_found(journal: Journal) -> None:
+    for name, refused in ((_NAME, False), (_OTHER, True)):
+        record = await _claimed(journal, _wish(name))
+        if refused:
+            await journal.images.refused(record, "forged", due=None)
+        else:
+            await journal.images.failed(record, "the registry is down", due=time.time() + 1000)
+    assert [record.name for record in await journal.images.recent_failures(9)] == [_OTHER, _NAME]
+    assert [record.name for record in await journal.images.recent_failures(1)] == [_OTHER]
+    for wanted, name in ((True, _OTHER), (False, _NAME)):
+        found = await journal.images.page(ImageSelection(refused=wanted), after="", limit=9)
+        assert [record.name for record in found] == [name]
+
+
 async def test_a_removal_that_fails_is_tried_again_until_it_is_given_up(journal: Journal) -> None:
     await _publish(journal, _wish(number=1), 1, number=1)
     record = await journal.images.remove(_NAME, keep=0)
@@ -144,7 +169,7 @@ async def test_a_removal_that_fails_is_tried_again_until_it_is_given_up(journal:
     await journal.images.failed(record, "in the way", due=due)
     assert await _state(journal) is ImageState.REMOVING
     assert await journal.images.next_due(busy=(), full=()) == due
-    await journal.images.failed(record, "in the way", due=None)
+    await journal.images.refused(record, "in the way", due=time.time() - 1)
     assert await _state(journal) is ImageState.FAILED
     assert await journal.images.next_due(busy=(), full=()) is None
 

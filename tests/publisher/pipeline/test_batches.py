@@ -52,7 +52,7 @@ async def _patience(directory: Path, kind: type[DirectoryRepository]) -> float:
             await repository.recover(())
             layer = verified(make_layer(directory, "one"))
             await journal.announce([layer.digest])
-            failures = Failures(journal=journal, metrics=metrics, times=RetryTimes(first=1, last=1))
+            failures = Failures(journal=journal, metrics=metrics, times=RetryTimes(first=1, last=1), refused_images=0)
             batches = BatchPublisher(
                 journal=journal,
                 repository=repository,

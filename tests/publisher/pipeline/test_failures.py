@@ -40,7 +40,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 @pytest.fixture
 def failures(journal: Journal) -> Failures:
-    return Failures(journal=journal, metrics=Metrics(), times=RetryTimes(first=10, last=100))
+    return Failures(journal=journal, metrics=Metrics(), times=RetryTimes(first=10, last=100), refused_images=0)
 
 
 def test_pauses_double_up_to_a_bound() -> None:

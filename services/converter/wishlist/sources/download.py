@@ -14,6 +14,7 @@ from yarl import URL
 from services.common.proxies import proxy_for
 from services.common.settings import SettingsError
 from services.converter.errors import SourceUnreachableError
+from services.converter.wishlist.sources.credentials import ListCredentials
 from services.converter.wishlist.tree import SIZE_LIMIT
 
 __all__ = ["Download", "Downloader", "Validators"]
@@ -59,18 +60,25 @@ class Downloader:
         aiohttp's.
     tls
         What servers are trusted by.
+    credentials
+        Who the user is to them.
     patience
         Longest time for one list, in seconds.
     """
 
-    def __init__(self, *, session: aiohttp.ClientSession, tls: ssl.SSLContext, patience: float) -> None:
+    def __init__(
+        self, *, session: aiohttp.ClientSession, tls: ssl.SSLContext, credentials: ListCredentials, patience: float
+    ) -> None:
         self._session = session
         self._tls = tls
+        self._credentials = credentials
         self._patience = patience
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, *, patience: float, ca_file: Path | None = None) -> AsyncIterator[Self]:
+    async def opened(
+        cls, *, patience: float, ca_file: Path | None = None, credentials: Path | None = None
+    ) -> AsyncIterator[Self]:
         """Connect on demand, and close what is open in the end.
 
         Parameters
@@ -79,6 +87,8 @@ class Downloader:
             Longest time for one list, in seconds.
         ca_file
             Certificates to trust besides the system's.
+        credentials
+            Directory of credentials; None where lists are open to anybody.
 
         Raises
         ------
@@ -95,7 +105,7 @@ class Downloader:
         async with aiohttp.ClientSession(
             cookie_jar=jar, max_line_size=_LINE_LIMIT, max_field_size=_LINE_LIMIT
         ) as session:
-            yield cls(session=session, tls=tls, patience=patience)
+            yield cls(session=session, tls=tls, credentials=ListCredentials(credentials), patience=patience)
 
     async def fetch(self, url: URL, known: Validators) -> Download | None:
         """Return the present version; None where it is the known one still.
@@ -116,15 +126,17 @@ class Downloader:
     async def _follow(self, url: URL, known: Validators) -> Download | None:
         target = url
         for _ in range(_REDIRECTS + 1):
+            # Each server is shown what is for it, and nothing that is for the one that has led to it.
+            headers = {**known.headers, **await self._credentials.headers(target)}
             async with self._session.get(
-                target, headers=known.headers, ssl=self._tls, proxy=proxy_for(target), allow_redirects=False
+                target, headers=headers, ssl=self._tls, proxy=proxy_for(target), allow_redirects=False
             ) as answer:
                 if answer.status == _NOT_MODIFIED and known.headers:
                     return None
                 if answer.status == _OK:
                     content = await _body(answer)
-                    headers = answer.headers
-                    return Download(content, Validators(headers.get("ETag"), headers.get("Last-Modified")))
+                    validators = Validators(answer.headers.get("ETag"), answer.headers.get("Last-Modified"))
+                    return Download(content, validators)
                 if answer.status not in _MOVED:
                     raise SourceUnreachableError(f"{url} answers {answer.status} {answer.reason}")
                 target = _moved(url, target, answer.headers.get("Location", ""))

@@ -50,6 +50,11 @@ def parse_place(text: str) -> Place:
     scheme, mark, _ = text.partition("://")
     if not mark:
         return ListPath(Path(text))
+    if scheme.lower() == "git+https":
+        raise InvalidValueError(
+            "a repository of git is not cloned: give the https URL at which its server has the file of a branch, such "
+            "as https://gitlab.example.org/group/project/-/raw/main/recipe.yaml"
+        )
     if scheme.lower() != "https":
         raise InvalidValueError(
             f"wish lists are read by https alone, not by {scheme[:20]!r}: anybody could change them"
@@ -59,7 +64,10 @@ def parse_place(text: str) -> Place:
     except ValueError:
         raise InvalidValueError(f"not a URL: {text[:200]!r}") from None
     if url.user is not None or url.password is not None:
-        raise InvalidValueError("a user in the URL of a wish list: lists are public to the converter, leave it out")
+        raise InvalidValueError(
+            "a user in the URL of a wish list, which everybody sees: write user and password into files in "
+            "CONVERTER_WISH_LISTS_CREDENTIALS"
+        )
     if not url.host:
         raise InvalidValueError(f"a URL without host: {text[:200]!r}")
     return ListUrl(url.with_fragment(None))

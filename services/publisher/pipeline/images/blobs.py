@@ -1,9 +1,10 @@
 """From a layer of an image to a prepared layer: download, prepare, verify, all at the same time."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
 
+import structlog
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from services.common.archive.limits import ArchiveLimits
@@ -21,6 +22,8 @@ from services.repository.interface import PreparedLayer, Repository
 from services.repository.layer import VerifiedLayer
 
 __all__ = ["BlobFetcher"]
+
+_log = structlog.get_logger(__name__)
 
 
 class BlobFetcher:
@@ -84,19 +87,48 @@ class BlobFetcher:
             limits=self._limits,
         )
 
+        try:
+            if await self._spool.holds(layer.digest):
+                return await self._repository.prepare(verified)
+            prepared = await self._fetch(reference, verified, report)
+        except LayerRefusedError as error:
+            raise LayerRefusedError(f"layer {layer.digest.oci}: {error}", kind=error.kind) from error
+        self._metrics.fetched_bytes.inc(layer.size)
+        return prepared
+
+    async def _fetch(
+        self, reference: ImageReference, layer: VerifiedLayer, report: Callable[[int], object]
+    ) -> PreparedLayer:
+        """Fetch a layer; once more, from the registry itself, where what came from a mirror is not the layer."""
+        received = 0
+
+        def count(size: int) -> None:
+            nonlocal received
+            received += size
+            report(size)
+
+        try:
+            pieces = self._client.unverified_blob(reference, layer.digest, layer.size)
+            return await self._receive(layer, pieces, count)
+        except LayerRefusedError as error:
+            if error.kind != "digest" or not self._client.has_mirror(reference):
+                raise
+            _log.warning(
+                "a mirror gave a damaged layer, asking the registry itself", image=reference.name, digest=layer.digest
+            )
+        self._metrics.mirror_damage.labels(reference.authority).inc()
+        report(-received)
+        pieces = self._client.unverified_blob_of_registry(reference, layer.digest, layer.size)
+        return await self._receive(layer, pieces, report)
+
+    async def _receive(
+        self, layer: VerifiedLayer, pieces: AsyncGenerator[bytes, None], report: Callable[[int], object]
+    ) -> PreparedLayer:
         async def receive(file: ArrivingFile) -> None:
             sink = AsyncFileIO(file, None, self._threads)
-            pieces = self._client.unverified_blob(reference, layer.digest, layer.size)
             async with aclosing(batched(pieces)) as batches:
                 async for batch in batches:
                     await to_end(sink.write(batch))
                     report(len(batch))
 
-        try:
-            if await self._spool.holds(layer.digest):
-                return await self._repository.prepare(verified)
-            prepared = await self._arrivals.prepare(verified, receive)
-        except LayerRefusedError as error:
-            raise LayerRefusedError(f"layer {layer.digest.oci}: {error}", kind=error.kind) from error
-        self._metrics.fetched_bytes.inc(layer.size)
-        return prepared
+        return await self._arrivals.prepare(layer, receive)

@@ -4,5 +4,6 @@
 - `trust` is about the files that clients fetch first.
 - `rules` says in SQL what must hold for the rows of one catalog; `catalogs` what SQL cannot say.
 - `nesting` is about what catalogs say of one another.
+- `flat` compares flat images with what their layers show, which `layer_stack` finds.
 - `objects` reads the content that catalogs name.
 """

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from services.repository.native.check.catalogs import CatalogFacts, check_catalog
+from services.repository.native.check.flat import check_flats
 from services.repository.native.check.lists import check_links, check_meta, check_tags
 from services.repository.native.check.nesting import CatalogKey, check_nesting, key_of
 from services.repository.native.check.objects import ObjectLedger, WantedObject, check_objects
@@ -17,11 +18,13 @@ from services.repository.native.check.reflog import check_reflog, note_waiting_r
 from services.repository.native.check.replication import check_copies, is_replica
 from services.repository.native.check.trust import REPUBLISH, check_trust
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
+from services.repository.native.reader.cache import CatalogCache
 from services.repository.native.reader.catalog import Catalog, CatalogReference
 from services.repository.native.reader.database import Database
 from services.repository.native.reader.entries import show_path
 from services.repository.native.reader.history import Tag
 from services.repository.native.reader.letters import Manifest
+from services.repository.native.reader.revision import Revision
 from services.repository.native.reader.source import Source
 from services.repository.native.reader.trusted import Identity, utc_now
 from services.repository.native.records import MANIFEST, ObjectKind
@@ -112,6 +115,8 @@ class Checker:
                 catalogs = self._check_catalogs([_head(manifest), *map(_tagged, tags)], workers, ledger)
                 objects = len(ledger)
                 problems.extend(self._object_problems(workers, ledger))
+            if self._content and all(facts.readable for facts in catalogs.values()):
+                problems.extend(self._flat_problems(manifest))
             problems.extend(problem for facts in catalogs.values() for problem in facts.problems)
             problems.extend(check_nesting(catalogs))
             problems.extend(_root_problems(manifest, tags, catalogs))
@@ -166,6 +171,11 @@ class Checker:
             facts.problems.append(Problem(place, f"its catalog: {error}", RESTORE))
         ledger.add(noted)
         return facts
+
+    def _flat_problems(self, manifest: Manifest) -> list[Problem]:
+        """Find flat images of the head that show something else than their layers."""
+        with CatalogCache(self._source) as catalogs:
+            return list(check_flats(Revision(self._source, _head(manifest), catalogs=catalogs)))
 
     def _chain_problems(self, manifest: Manifest, head: CatalogFacts) -> list[Problem]:
         """Find a predecessor that is missing though nothing is ever collected."""

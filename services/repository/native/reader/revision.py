@@ -3,12 +3,12 @@
 A look-up opens the catalogs on the way to its path and no others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.reader.cache import CatalogCache
-from services.repository.native.reader.catalog import CatalogReference
+from services.repository.native.reader.catalog import Catalog, CatalogReference
 from services.repository.native.reader.entries import Entry, show_path
 from services.repository.native.reader.objects import read_sized_object
 from services.repository.native.reader.source import Source
@@ -58,6 +58,31 @@ class Revision:
     def catalog_of(self, directory: bytes) -> CatalogReference:
         """Find the catalog that holds what a directory holds."""
         return self._catalog_of(directory, depth=directory.count(b"/") + 1)
+
+    def properties(self, directory: bytes) -> Mapping[str, str]:
+        """Return the properties of the catalog that holds what a directory holds.
+
+        Raises
+        ------
+        ObjectMissingError, StorageError, BrokenRepositoryError
+            As `stat`.
+        """
+        with self._catalogs.open(self.catalog_of(directory)) as catalog:
+            return catalog.properties
+
+    def catalogs_below(self, directory: bytes) -> Iterator[Catalog]:
+        """Iterate over the catalogs that hold what is below a directory, its own first; each is open until the next.
+
+        Raises
+        ------
+        ObjectMissingError, StorageError, BrokenRepositoryError
+            As `stat`.
+        """
+        waiting = [self.catalog_of(directory)]
+        while waiting:
+            with self._catalogs.open(waiting.pop()) as catalog:
+                waiting += [nested for nested in catalog.all_nested() if nested.path.startswith(directory + b"/")]
+                yield catalog
 
     def _catalog_of(self, path: bytes, *, depth: int) -> CatalogReference:
         reference = self.root
