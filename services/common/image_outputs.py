@@ -8,7 +8,7 @@ with those outputs that it has.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -16,9 +16,18 @@ from pydantic import ConfigDict, StrictBool, TypeAdapter, ValidationError
 
 from services.common.errors import InvalidValueError
 
-__all__ = ["FlatOutput", "ImageOutputs", "PodmanOutput", "outputs_document", "read_outputs"]
+__all__ = [
+    "NO_OUTPUTS",
+    "FlatOutput",
+    "ImageOutputs",
+    "PodmanOutput",
+    "outputs_document",
+    "outputs_of_words",
+    "read_outputs",
+]
 
 _STORE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_OTHERS_READ: Final = "others-read"
 _CLOSED: Final = ConfigDict(extra="forbid")
 
 
@@ -70,7 +79,34 @@ class ImageOutputs:
         return self.flat is not None or self.podman is not None
 
 
+NO_OUTPUTS: Final = ImageOutputs()
+"""Of an image that is shown by its layers and its documents only."""
+
 _OUTPUTS: Final = TypeAdapter(ImageOutputs)
+
+
+def outputs_of_words(words: Iterable[str]) -> ImageOutputs:
+    """Read outputs as they are given on command lines: `flat`, `flat:others-read`, `podman`, `podman:STORE`.
+
+    Raises
+    ------
+    InvalidValueError
+        There is no such output, or one is given twice.
+    """
+    flat: FlatOutput | None = None
+    podman: PodmanOutput | None = None
+    for word in words:
+        name, colon, detail = word.partition(":")
+        if name == "flat" and flat is None and (not colon or detail == _OTHERS_READ):
+            flat = FlatOutput(others_read=bool(colon))
+        elif name == "podman" and podman is None:
+            podman = PodmanOutput(store=detail if colon else None)
+        else:
+            raise InvalidValueError(
+                f"not an output, or one a second time: {word[:80]!r}: write flat, flat:{_OTHERS_READ}, podman or "
+                "podman:STORE"
+            )
+    return ImageOutputs(flat=flat, podman=podman)
 
 
 def outputs_document(outputs: ImageOutputs) -> dict[str, Any]:

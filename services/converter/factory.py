@@ -64,7 +64,12 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
                 credentials=settings.wish_lists_credentials,
             )
         )
-        lists = WishLists(places=settings.places, kept=KeptLists(settings.state / "wish-lists"), downloader=downloader)
+        lists = WishLists(
+            places=settings.places,
+            kept=KeptLists(settings.state / "wish-lists"),
+            downloader=downloader,
+            recipe_outputs=settings.recipe_outputs,
+        )
         rounds = await stack.enter_async_context(
             Rounds(
                 settings=settings,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from services.common.digest import Digest
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
 from services.registry.platform import Platform
@@ -167,6 +168,8 @@ class Wish:
     platforms: tuple[Platform, ...] = DEFAULT_PLATFORMS
     """The first is the one that the plain name stands for."""
     thin: tuple[ThinTarget, ...] = ()
+    outputs: ImageOutputs = NO_OUTPUTS
+    """In which further ways the CVMFS repositories show the images."""
     policies: tuple[SignaturePolicy, ...] = ()
     """Those that the wish names, which apply besides those whose patterns match."""
     retention: Retention = DEFAULT_RETENTION

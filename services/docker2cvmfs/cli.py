@@ -8,6 +8,7 @@ import click
 
 from services.common.allocator import limit_arenas
 from services.common.command_line import run_async, write_document, write_output
+from services.common.image_outputs import outputs_of_words
 from services.common.layout import LayerLayout
 from services.common.logs import LogFormat, LogLevel, configure_logging
 from services.common.repository_name import RepositoryName
@@ -18,6 +19,7 @@ from services.docker2cvmfs.options import (
     ALL_PLATFORMS,
     JSON,
     LAYOUT,
+    OUTPUTS,
     PLATFORM,
     PUBLISHER,
     REGISTRY,
@@ -27,6 +29,7 @@ from services.docker2cvmfs.options import (
     need_publisher,
     publisher_of,
     way_of,
+    way_with,
 )
 from services.docker2cvmfs.status import status_document, status_table
 from services.registry.reference import ImageReference
@@ -125,6 +128,7 @@ def pull(image: str, directory: Path, platform: str | None, as_json: bool, **reg
 @ALL_PLATFORMS
 @PUBLISHER
 @VIA
+@OUTPUTS
 @WAIT
 @JSON
 def publish(
@@ -135,6 +139,7 @@ def publish(
     all_platforms: bool,
     publisher: str | None,
     via: str | None,
+    outputs: tuple[str, ...],
     no_wait: bool,
     timeout: float,
     as_json: bool,
@@ -143,10 +148,15 @@ def publish(
     """Have the publisher fetch the layers, or bring them to the object store, and wait until they are published."""
     publisher = publisher_of(publisher)
     need_publisher(publisher, no_wait=no_wait)
+    chosen = outputs_of_words(outputs)
     conversion = conversion_of(image, platform=platform, all_platforms=all_platforms, **registry)
     published = run_async(
         commands.publish(
-            conversion, RepositoryName(repository), way=way_of(publisher, via), timeout=None if no_wait else timeout
+            conversion,
+            RepositoryName(repository),
+            way=way_with(way_of(publisher, via), chosen),
+            timeout=None if no_wait else timeout,
+            outputs=chosen,
         )
     )
     if as_json:

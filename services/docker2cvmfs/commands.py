@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.common.descriptor import ThinDescriptor
 from services.common.errors import InvalidValueError
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.common.layout import LayerLayout
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
@@ -68,6 +69,7 @@ async def publish(
     *,
     way: Way,
     timeout: float | None,  # noqa: ASYNC109 - how long to wait is the user's to say
+    outputs: ImageOutputs = NO_OUTPUTS,
 ) -> Published:
     """Publish the layers of the image.
 
@@ -75,12 +77,14 @@ async def publish(
     ----------
     way
         How they come to the publisher.
+    outputs
+        In which further ways the repository is to show the image; the publisher must fetch it itself for that.
     timeout
         How long to wait for it, in seconds; None for not at all.
     """
     async with RegistryClient(options=conversion.options) as registry:
         pinned, found = await _read(conversion, registry, way)
-        return await _publish(pinned, found, repository, registry, way=way, timeout=timeout)
+        return await _publish(pinned, found, repository, registry, way=way, timeout=timeout, outputs=outputs)
 
 
 async def make_thin(
@@ -124,6 +128,7 @@ async def _publish(
     *,
     way: Way,
     timeout: float | None,  # noqa: ASYNC109
+    outputs: ImageOutputs = NO_OUTPUTS,
 ) -> Published:
     settings = None if way.token is not None else ObjectStoreSettings.load()  # what is missing is said at once
     progress, shown = choose_progress()
@@ -135,9 +140,9 @@ async def _publish(
         stack.enter_context(shown)
         if api is not None and way.token is not None:
             try:
-                asked = await ask_for_image(api, pinned, found)
+                asked = await ask_for_image(api, pinned, found, outputs=outputs)
             except ImagesNotOfferedError:
-                if way.only:
+                if way.only or outputs:
                     raise
             else:
                 outcomes = await follow_image(api, asked, found, progress=progress, timeout=timeout)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.common.image_name import ImageName
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.common.publisher_api import (
     ImageAnswer,
     ImageRequest,
@@ -46,7 +47,9 @@ async def read_pinned(conversion: Conversion, registry: RegistryClient) -> tuple
     return pinned, [replace(image, reference=replace(image.reference, digest=digest)) for image in images]
 
 
-async def ask_for_image(publisher: PublisherApi, reference: ImageReference, images: Sequence[Image]) -> ImageAnswer:
+async def ask_for_image(
+    publisher: PublisherApi, reference: ImageReference, images: Sequence[Image], *, outputs: ImageOutputs = NO_OUTPUTS
+) -> ImageAnswer:
     """Have the publisher publish an image.
 
     Parameters
@@ -55,6 +58,8 @@ async def ask_for_image(publisher: PublisherApi, reference: ImageReference, imag
         Where it is, with the digest that is to be published.
     images
         Those for the platforms that are wanted.
+    outputs
+        In which further ways the repository is to show it.
 
     Raises
     ------
@@ -69,6 +74,7 @@ async def ask_for_image(publisher: PublisherApi, reference: ImageReference, imag
             reference=str(replace(reference, digest=None)) if reference.tag is not None else str(reference),
             digest=None if reference.digest is None else reference.digest.oci,
             platforms=tuple(str(image.platform) for image in images),
+            outputs=outputs,
         )
     )
 

@@ -8,6 +8,7 @@ import click
 from pydantic import SecretStr
 
 from services.common.command_line import NumberRange, bundle
+from services.common.image_outputs import ImageOutputs
 from services.common.layout import LayerLayout
 from services.docker2cvmfs.conversion import Conversion
 from services.docker2cvmfs.settings import Docker2CvmfsSettings
@@ -90,6 +91,14 @@ VIA = click.option(
     help="How layers come to the publisher: it fetches the image from its registry, or finds them in the bucket "
     "[default: publisher, where it can and DOCKER2CVMFS_TOKEN is set, or else bucket].",
 )
+OUTPUTS = click.option(
+    "--output",
+    "outputs",
+    metavar="NAME[:DETAIL]",
+    multiple=True,
+    help="Have the repository show the image in a further way: flat, flat:others-read, podman, podman:STORE; may be "
+    "given again. Only a publisher that fetches the image itself can.",
+)
 WAIT = bundle(
     click.option("--no-wait", is_flag=True, help="End when the layers are uploaded; the publisher goes on by itself."),
     click.option(
@@ -144,3 +153,12 @@ def way_of(publisher: str | None, via: str | None) -> Way:
     if publisher is None or token is None:
         raise click.UsageError("--via publisher needs --publisher and its token, in DOCKER2CVMFS_TOKEN or _TOKEN_FILE")
     return Way(publisher=publisher, token=token, only=True)
+
+
+def way_with(way: Way, outputs: ImageOutputs) -> Way:
+    """Return the way by which an image with outputs comes to the publisher: the publisher must fetch it itself."""
+    if outputs and way.token is None:
+        raise click.UsageError(
+            "--output needs --publisher and its token, in DOCKER2CVMFS_TOKEN or _TOKEN_FILE, and no --via bucket"
+        )
+    return way

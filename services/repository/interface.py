@@ -6,7 +6,7 @@ and the transaction is published or aborted. Layers are handed over as streams, 
 storage format needs no directory in between.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -111,6 +111,9 @@ class Transaction(Protocol):
             It has been done in part: the transaction is not to be published.
         """
 
+    async def remove_flat(self, config: Digest) -> None:
+        """Take the flat image of a configuration out; nothing happens if it is not there. Errors as `put_image`."""
+
     async def publish(self) -> int | None:
         """Make everything changed visible at once, durably; return the new revision where it is known.
 
@@ -172,6 +175,24 @@ class Repository(Protocol):
 
     async def list_images(self) -> Sequence[ImageName]:
         """List the published images in the order of their names.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def list_flats(self) -> Collection[Digest]:
+        """List the published flat images by their configurations.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the configurations of the published flat images that the name of an image leads to.
 
         Raises
         ------

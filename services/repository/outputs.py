@@ -4,12 +4,10 @@ import json
 from typing import Final
 
 from services.common.errors import InvalidValueError
-from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput, read_outputs
+from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs, PodmanOutput, read_outputs
 
 __all__ = ["NO_OUTPUTS", "RECORD", "RECORDED", "FlatOutput", "ImageOutputs", "PodmanOutput", "of_record"]
 
-NO_OUTPUTS: Final = ImageOutputs()
-"""Of an image that is shown by its layers and its documents only."""
 RECORD: Final = "image.json"
 """Name of the record, in the directory of documents that has the image's name."""
 RECORDED: Final = "outputs"

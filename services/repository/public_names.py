@@ -30,6 +30,7 @@ __all__ = [
     "FLAT_DIRECTORY",
     "check_public_name",
     "flat_home",
+    "flat_of_target",
     "is_public_target",
     "machine_aliases",
     "platform_links",
@@ -54,7 +55,7 @@ _DEFAULT: Final = "amd64"
 _RESERVED: Final = frozenset({"podmanStore", "podmanStores"})
 """Directories of the repository whose names could be those of registries."""
 _TARGET: Final = re.compile(
-    r"(?P<up>(?:\.\./)+)(?:\.flat/(?P<shard>[0-9a-f]{2})/(?P=shard)[0-9a-f]{62}"
+    r"(?P<up>(?:\.\./)+)(?:\.flat/(?P<shard>[0-9a-f]{2})/(?P<config>(?P=shard)[0-9a-f]{62})"
     r"|\.multiarch/\$\(CVMFS_ARCH:-[a-z0-9_:.-]{1,64}\)/(?P<name>.+))"
 )
 
@@ -133,6 +134,12 @@ def public_links(name: ImageName, images: Sequence[PlatformImage]) -> Mapping[st
 def machine_aliases(machine: str) -> Sequence[str]:
     """Return the names of links beside the directory of a processor below `.multiarch` that lead to it."""
     return _ALIASES.get(machine, ())
+
+
+def flat_of_target(target: str) -> Digest | None:
+    """Return the configuration of the flat image that a link leads to; None for one that leads elsewhere."""
+    match = _TARGET.fullmatch(target)
+    return None if match is None or match["config"] is None else Digest(match["config"])
 
 
 def is_public_target(place: str, target: str) -> bool:

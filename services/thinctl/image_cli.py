@@ -100,6 +100,14 @@ def show(*, name: str, publisher: str | None, as_json: bool) -> None:
 @click.option(
     "--platform", "platforms", metavar="OS/ARCH", multiple=True, help="May be given several times; the first is main."
 )
+@click.option(
+    "--output",
+    "outputs",
+    metavar="NAME[:DETAIL]",
+    multiple=True,
+    help="Show it in a further way: flat, flat:others-read, podman, podman:STORE; may be given again. Ways that "
+    "are not given are taken away.",
+)
 @click.option("--priority", type=click.IntRange(-1000, 1000), default=0, show_default=True, help="Higher comes first.")
 @_waiting("it is published, and tell how far it is")
 @CHANGING
@@ -109,6 +117,7 @@ def publish(
     reference: str | None,
     digest: str | None,
     platforms: tuple[str, ...],
+    outputs: tuple[str, ...],
     priority: int,
     wait: bool,
     timeout: float,
@@ -118,7 +127,7 @@ def publish(
 ) -> None:
     """Have an image published now, or replaced by what its tag says now."""
     request = image_commands.request_for(
-        name, reference=reference, digest=digest, platforms=platforms, priority=priority
+        name, reference=reference, digest=digest, platforms=platforms, outputs=outputs, priority=priority
     )
     access = changer(publisher, token_file)
     _show([run_async(image_commands.publish(access, request, timeout=timeout if wait else None))], as_json=as_json)

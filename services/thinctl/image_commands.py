@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
+from services.common.image_outputs import outputs_of_words
 from services.common.publisher_api import (
     Collection,
     ImageAnswer,
@@ -40,7 +41,13 @@ _WAITED: Final = "not everything has been done"
 
 
 def request_for(
-    name: str, *, reference: str | None, digest: str | None, platforms: Sequence[str], priority: int
+    name: str,
+    *,
+    reference: str | None,
+    digest: str | None,
+    platforms: Sequence[str],
+    outputs: Sequence[str],
+    priority: int,
 ) -> ImageRequest:
     """Make a request from what somebody typed.
 
@@ -52,7 +59,12 @@ def request_for(
     wanted = None if digest is None else Digest.from_oci(digest)
     try:
         return ImageRequest(
-            name=ImageName(name), reference=reference, digest=wanted, platforms=tuple(platforms), priority=priority
+            name=ImageName(name),
+            reference=reference,
+            digest=wanted,
+            platforms=tuple(platforms),
+            priority=priority,
+            outputs=outputs_of_words(outputs),
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]

@@ -1,9 +1,10 @@
 """What people see of images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
@@ -58,6 +59,7 @@ def show_image(image: ImageAnswer, versions: Sequence[ImageVersion]) -> None:
     for name, value in (image.verified or {}).items():
         if value is not None:
             grid.add_row(Text(f"verified {name}"), Text(str(value)))
+    grid.add_row("outputs", Text(_outputs(image.outputs)))
     grid.add_row("took", _steps(image.steps))
     grid.add_row(
         "layers",
@@ -82,14 +84,30 @@ def show_collection(collection: Collection) -> None:
     """Show what a collection took out, or would."""
     size = readable_size(sum(layer.size or 0 for layer in collection.layers))
     done = "would go" if collection.dry_run else "are gone"
-    show(f"{len(collection.layers)} layers, {size} of files, {done}")
+    flats = f", and {len(collection.flats)} flat images" if collection.flats else ""
+    show(f"{len(collection.layers)} layers, {size} of files{flats}, {done}")
     if collection.layers:
         table = _table("layer", "files", "named last")
         for layer in collection.layers:
             table.add_row(layer.digest, size_or_dash(layer.size), _ago(layer.named_last))
         show(table)
+    if collection.flats:
+        table = _table("flat image", "named last")
+        for flat in collection.flats:
+            table.add_row(flat.digest, _ago(flat.named_last))
+        show(table)
     for kept in collection.kept:
         say(f"{kept.digest} stays: {kept.reason}")
+
+
+def _outputs(outputs: Mapping[str, JsonValue]) -> str:
+    """Say in which ways an image is shown, each with what was chosen for it."""
+    texts = []
+    for name, chosen in sorted(outputs.items()):
+        details = chosen.items() if isinstance(chosen, dict) else ()
+        values = [f"{key} {value}" for key, value in sorted(details) if value]
+        texts.append(f"{name} ({', '.join(values)})" if values else name)
+    return ", ".join(texts) or "none"
 
 
 def _show_layers(layers: Sequence[ImageLayer]) -> None:

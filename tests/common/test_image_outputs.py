@@ -3,7 +3,15 @@
 import pytest
 
 from services.common.errors import InvalidValueError
-from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput, outputs_document, read_outputs
+from services.common.image_outputs import (
+    NO_OUTPUTS,
+    FlatOutput,
+    ImageOutputs,
+    PodmanOutput,
+    outputs_document,
+    outputs_of_words,
+    read_outputs,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +57,25 @@ def test_a_store_has_the_name_of_a_directory(store: str) -> None:
 def test_another_form_is_refused_and_the_place_named(document: dict[str, object], place: str) -> None:
     with pytest.raises(InvalidValueError, match=rf"^{place}: "):
         read_outputs(document)
+
+
+@pytest.mark.parametrize(
+    ("words", "outputs"),
+    [
+        ((), NO_OUTPUTS),
+        (("flat",), ImageOutputs(flat=FlatOutput())),
+        (
+            ("podman:atlas", "flat:others-read"),
+            ImageOutputs(flat=FlatOutput(others_read=True), podman=PodmanOutput(store="atlas")),
+        ),
+        (("podman",), ImageOutputs(podman=PodmanOutput())),
+    ],
+)
+def test_words_of_command_lines(words: tuple[str, ...], outputs: ImageOutputs) -> None:
+    assert outputs_of_words(words) == outputs
+
+
+@pytest.mark.parametrize("words", [("squash",), ("flat:x",), ("flat", "flat"), ("podman:",), ("podman:../x",), ("",)])
+def test_words_that_are_no_outputs(words: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidValueError):
+        outputs_of_words(words)

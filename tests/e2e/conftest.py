@@ -67,6 +67,7 @@ async def builder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Eng
         await engine.start()
         yield engine
     finally:
+        await engine.kill()  # an orderly stop gives each container seconds to end, and nothing of them is of use
         await engine.close()
 
 

@@ -9,24 +9,31 @@ import pytest
 from harness.commands import CommandError
 from harness.engine import Engine
 from harness.sandbox import Sandbox
+from tests.support.e2e import BASE, write_base
 
-_ROOTFS = Path(__file__).parents[2] / ".cache" / "debian-trixie.tar"
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small root file system."""
+    path = tmp_path_factory.mktemp("rootfs") / "rootfs.tar"
+    write_base(path)
+    return path
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+async def engine(tmp_path: Path, rootfs: Path) -> AsyncIterator[Engine]:
     engine = Engine(name="trial", directory=tmp_path / "trial")
     await engine.start()
     try:
+        await engine.docker("import", rootfs, BASE)
         yield engine
     finally:
         await engine.close()
 
 
 async def _run_sleeper(engine: Engine, name: str, *options: str) -> int:
-    await engine.docker("import", _ROOTFS, "debian:trixie-slim")
     common = ("--detach", "--network=none", "--stop-timeout=1", f"--name={name}", *options)
-    await engine.docker("run", *common, "debian:trixie-slim", "sleep", "600")
+    await engine.docker("run", *common, BASE, "sleep", "600")
     return int((await engine.docker("inspect", "--format={{.State.Pid}}", name)).text)
 
 

@@ -12,12 +12,15 @@ from xdist.scheduler import LoadScopeScheduling
 __all__ = ["ByModule", "pytest_collection_modifyitems", "pytest_configure", "pytest_xdist_make_scheduler"]
 
 _TOGETHER: Final = {
+    "tests/common/object_store/": "a Ceph cluster",
+    "tests/harness/test_ceph": "a Ceph cluster",
+    "tests/setup/test_policies": "a Ceph cluster",
     "tests/e2e/test_compose": "the stack of docker-compose.yml",
     "tests/e2e/test_kubernetes": "the stack of docker-compose.yml",  # what its images are built of, too
     "tests/e2e/test_managed_plugin": "the stack of docker-compose.yml",
     "tests/e2e/snapshotter/": "a node with containerd, and an engine to compare it with",
 }
-"""What modules share that takes minutes to make, by how their paths begin."""
+"""What modules share that takes long to make, by how their paths begin."""
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types

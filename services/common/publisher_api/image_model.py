@@ -10,11 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, P
 
 from services.common.digest import Digest, DigestField
 from services.common.image_name import ImageNameField
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.common.times import Time
 
 __all__ = [
     "CHECKED_LIMIT",
     "FOLLOWED",
+    "CollectedFlat",
     "CollectedLayer",
     "Collection",
     "ImageAnswer",
@@ -81,6 +83,8 @@ class ImageRequest(_Asked):
     """Higher ones come first."""
     verified: dict[str, JsonValue] | None = None
     """What was verified of its provenance; recorded with the image, and shown."""
+    outputs: ImageOutputs = NO_OUTPUTS
+    """In which further ways the repository shows it; asking again with others makes it anew."""
     keep_replaced_seconds: Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)] | None = None
     """How long the version that it replaces can be brought back; None for what the publisher is set to."""
 
@@ -145,6 +149,8 @@ class ImageAnswer(_Answer):
     next_attempt: Time | None = None
     attempts: int = 0
     verified: dict[str, JsonValue] | None = None
+    outputs: dict[str, JsonValue] = Field(default_factory=dict)
+    """In which further ways the repository shows it, as a request has them."""
     layers: tuple[ImageLayer, ...] = ()
     bytes_fetched: int = 0
     """Bytes that its layers took to fetch."""
@@ -202,8 +208,17 @@ class CollectedLayer(_Answer):
     """Until when an image named it."""
 
 
+class CollectedFlat(_Answer):
+    """A flat image that a collection takes out of the repository."""
+
+    digest: DigestField
+    """SHA-256 of its configuration."""
+    named_last: Time
+    """Until when a name led to it, or it was kept."""
+
+
 class KeptLayer(_Answer):
-    """A layer that no image names, and that stays all the same."""
+    """A layer that no image names, or a flat image that no name leads to, and that stays all the same."""
 
     digest: DigestField
     reason: str
@@ -217,4 +232,5 @@ class Collection(_Answer):
     revision: int | None = None
     """The revision that it made, where that is known."""
     layers: tuple[CollectedLayer, ...]
+    flats: tuple[CollectedFlat, ...] = ()
     kept: tuple[KeptLayer, ...] = ()

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from services.common.command_line import bundle
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.converter.wishlist.sources.download import Downloader
 from services.converter.wishlist.sources.once import Loaded, read_once
 from services.converter.wishlist.sources.places import parse_place
@@ -32,8 +33,25 @@ LISTS = bundle(
 )
 
 
-async def load(places: Sequence[str], ca_file: Path | None, credentials: Path | None) -> list[Loaded]:
+async def load(
+    places: Sequence[str],
+    ca_file: Path | None,
+    credentials: Path | None,
+    *,
+    recipe_outputs: ImageOutputs = NO_OUTPUTS,
+) -> list[Loaded]:
     """Read wish lists.
+
+    Parameters
+    ----------
+    places
+        Where they are.
+    ca_file
+        Certificates to trust as well.
+    credentials
+        Directory of credentials for web servers.
+    recipe_outputs
+        In which further ways repositories show the images of DUCC's recipes.
 
     Raises
     ------
@@ -42,4 +60,4 @@ async def load(places: Sequence[str], ca_file: Path | None, credentials: Path | 
     """
     parsed = [parse_place(place) for place in places]
     async with Downloader.opened(patience=_PATIENCE, ca_file=ca_file, credentials=credentials) as downloader:
-        return await read_once(parsed, downloader)
+        return await read_once(parsed, downloader, recipe_outputs=recipe_outputs)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.common.image_outputs import outputs_document
 from services.common.publisher_api import PublisherApiError
 from services.common.publisher_api.image_model import FOLLOWED, ImageAnswer
 from services.common.repository_name import RepositoryName
@@ -93,7 +94,7 @@ async def look_ahead(
     # One question a name, in however many repositories it is wanted.
     await side_by_side({wanted.name: wanted for wanted in plan.wanted}.values(), ask)
     for wanted in plan.wanted:
-        found[wanted.repository, wanted.name] = _outlook(heads[wanted.name], there.get(wanted.repository), wanted.name)
+        found[wanted.repository, wanted.name] = _outlook(heads[wanted.name], there.get(wanted.repository), wanted)
     if whole and not plan.open:
         found |= _unwished(plan, there)
     return found
@@ -118,15 +119,17 @@ async def _head(wanted: Wanted, digests: Digests) -> Digest | Outlook:
         return Outlook(Action.UNKNOWN, str(error))
 
 
-def _outlook(head: Digest | Outlook, there: Mapping[ImageName, ImageAnswer] | str | None, name: ImageName) -> Outlook:
+def _outlook(head: Digest | Outlook, there: Mapping[ImageName, ImageAnswer] | str | None, wanted: Wanted) -> Outlook:
     if isinstance(head, Outlook):
         return head
     if there is None:
         return Outlook(Action.UNKNOWN, "no publisher of the repository is given")
     if isinstance(there, str):
         return Outlook(Action.UNKNOWN, there)
-    image = there.get(name)
-    return (None if image is None else _under_way(head, image)) or _due(head, image)
+    image = there.get(wanted.name)
+    return (None if image is None else _under_way(head, image)) or _due(
+        head, image, outputs_document(wanted.wish.outputs)
+    )
 
 
 def _under_way(head: Digest, image: ImageAnswer) -> Outlook | None:
@@ -141,9 +144,11 @@ def _under_way(head: Digest, image: ImageAnswer) -> Outlook | None:
     return None
 
 
-def _due(head: Digest, image: ImageAnswer | None) -> Outlook:
+def _due(head: Digest, image: ImageAnswer | None, outputs: Mapping[str, object]) -> Outlook:
     if image is None or image.published_digest is None:
         return Outlook(Action.PUBLISH, f"{head.oci} is not published")
+    if image.has(head) and image.outputs != outputs:
+        return Outlook(Action.REPLACE, f"{head.oci} is published with other outputs, and made anew of what is there")
     if image.has(head):
         return Outlook(Action.NOTHING, f"{head.oci} is published")
     return Outlook(Action.REPLACE, f"{head.oci} replaces sha256:{image.published_digest}")

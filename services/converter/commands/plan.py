@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from services.common.command_line import run_async, write_document
+from services.common.image_outputs import read_outputs
 from services.common.publisher_api import PublisherApi
 from services.common.repository_name import RepositoryName
 from services.converter.commands.options import JSON, LISTS, load
@@ -34,6 +35,13 @@ __all__ = ["plan"]
     help="Ask the publisher of a repository what is there, and the registries what tags stand for, and show what would "
     "be done; may be given again.",
 )
+@click.option(
+    "--ducc-outputs",
+    type=click.Choice(["flat", "podman"]),
+    multiple=True,
+    help="In which further ways repositories show the images of DUCC's recipes, as CONVERTER_DUCC_OUTPUTS says for the "
+    "converter; may be given again.",
+)
 @JSON
 def plan(
     places: tuple[str, ...],
@@ -42,6 +50,7 @@ def plan(
     credentials: Path | None,
     tags: bool,
     publishers: tuple[str, ...],
+    ducc_outputs: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Show which images wish lists come to, and why. Nothing is changed anywhere.
@@ -49,7 +58,8 @@ def plan(
     How registries are spoken to is in the environment (REGISTRY_*), as for the converter.
     """
     urls = dict(map(_publisher, publishers))
-    loaded = run_async(load(places, ca_file, credentials))
+    outputs = read_outputs({name: {} for name in ducc_outputs})
+    loaded = run_async(load(places, ca_file, credentials, recipe_outputs=outputs))
     made, outlooks = run_async(_planned(loaded, urls, with_tags=tags))
     if as_json:
         write_document(plan_document(made, outlooks))

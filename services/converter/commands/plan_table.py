@@ -9,6 +9,7 @@ from rich.table import Table
 
 from services.common.command_line import write_output
 from services.common.errors import InvalidValueError
+from services.common.image_outputs import outputs_document
 from services.converter.commands.outlook import Key, Outlook
 from services.converter.commands.planned import Plan, selection_text
 from services.converter.model import Retention, ThinTarget
@@ -17,7 +18,7 @@ from services.converter.wishlist.selection import Wanted
 
 __all__ = ["plan_document", "show_plan"]
 
-_TITLES: Final = ("IMAGE", "REPOSITORY", "PLATFORMS", "THIN IMAGES", "PRIORITY", "WHY", "WISHED AT")
+_TITLES: Final = ("IMAGE", "REPOSITORY", "PLATFORMS", "OUTPUTS", "THIN IMAGES", "PRIORITY", "WHY", "WISHED AT")
 _WIDE: Final = 400
 """Columns where the output is no terminal: nothing is to be cut off."""
 
@@ -41,6 +42,7 @@ def show_plan(plan: Plan, outlooks: Mapping[Key, Outlook]) -> None:
             wanted.name if wanted.digest is None else f"{wanted.name}\n{wanted.digest.oci}",
             wanted.repository,
             "\n".join(map(str, wish.platforms)),
+            "\n".join(outputs_document(wish.outputs)),
             "\n".join(_thin(wanted)),
             str(wish.priority),
             plan.reasons[wanted.repository, wanted.name],
@@ -53,9 +55,10 @@ def show_plan(plan: Plan, outlooks: Mapping[Key, Outlook]) -> None:
         thin = "\n".join(target.template for target in wish.thin)
         platforms = "\n".join(map(str, wish.platforms))
         repositories = "\n".join(wish.repositories)
-        table.add_row(what, repositories, platforms, thin, str(wish.priority), each.reason, str(wish.origin))
+        outputs = "\n".join(outputs_document(wish.outputs))
+        table.add_row(what, repositories, platforms, outputs, thin, str(wish.priority), each.reason, str(wish.origin))
     for (repository, name), outlook in _unwished(plan, outlooks).items():
-        table.add_row(name, repository, "", "", "", "", "", _text(outlook))
+        table.add_row(name, repository, "", "", "", "", "", "", _text(outlook))
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False, emoji=False)
     with console.capture() as written:
         console.print(table)
@@ -72,6 +75,7 @@ def plan_document(plan: Plan, outlooks: Mapping[Key, Outlook]) -> dict[str, Any]
                 "digest": None if wanted.digest is None else wanted.digest.oci,
                 "platforms": [str(platform) for platform in wanted.wish.platforms],
                 "thin": _thin(wanted),
+                "outputs": outputs_document(wanted.wish.outputs),
                 "policies": [policy.name for policy in wanted.policies(plan.policies)],
                 "retention": _retention(wanted.wish.retention),
                 "interval": wanted.wish.interval,

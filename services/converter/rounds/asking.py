@@ -152,6 +152,7 @@ class Asker:
                 platforms=tuple(str(platform) for platform in wish.platforms),
                 priority=max(-_PRIORITY, min(_PRIORITY, wish.priority)),
                 verified=verified,
+                outputs=wish.outputs,
                 keep_replaced_seconds=wish.retention.replaced,
             )
         )

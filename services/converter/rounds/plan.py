@@ -35,7 +35,7 @@ class Planned:
     def fingerprint(self) -> str:
         """What else of the wish decides how its images are published; another one has all of them asked for anew."""
         wish = self.wish
-        parts = (wish.platforms, wish.thin, wish.policies, wish.retention, wish.priority)
+        parts = (wish.platforms, wish.thin, wish.outputs, wish.policies, wish.retention, wish.priority)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -64,4 +64,4 @@ def _differs(wish: Wish, decides: Wish) -> bool:
 def _what(wish: Wish) -> tuple[object, ...]:
     """Return what is done with a wish's images. How soon is no conflict, nor are policies, all of which apply."""
     digest = None if (named := exact_name(wish)) is None else named[1]
-    return (digest, wish.platforms, wish.thin, wish.retention, wish.may_fail)
+    return (digest, wish.platforms, wish.thin, wish.outputs, wish.retention, wish.may_fail)

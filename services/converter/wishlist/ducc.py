@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.common.errors import InvalidValueError
+from services.common.image_outputs import ImageOutputs
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
 from services.converter.model import ChosenTags, ExactDigest, ExactTag, Origin, TagSelection, ThinTarget, Wish, WishList
@@ -38,9 +39,19 @@ def is_recipe(document: Mapping) -> bool:
     return "input" in document.entries or _text_of(document, "version") == "1"
 
 
-def read_recipe(document: Mapping, source: str) -> Reading:
-    """Read a recipe; every error in it is told, and what has none is taken."""
-    return _Reader(document, source).read()
+def read_recipe(document: Mapping, source: str, *, outputs: ImageOutputs) -> Reading:
+    """Read a recipe; every error in it is told, and what has none is taken.
+
+    Parameters
+    ----------
+    document
+        The whole.
+    source
+        File or URL, for places.
+    outputs
+        In which further ways repositories show its images: DUCC has command line flags for that.
+    """
+    return _Reader(document, source, outputs).read()
 
 
 def _text_of(document: Mapping, key: str) -> str | None:
@@ -49,9 +60,10 @@ def _text_of(document: Mapping, key: str) -> str | None:
 
 
 class _Reader:
-    def __init__(self, document: Mapping, source: str) -> None:
+    def __init__(self, document: Mapping, source: str, outputs: ImageOutputs) -> None:
         self._document = document
         self._source = source
+        self._outputs = outputs
         self._problems: list[Problem] = []
 
     def read(self) -> Reading:
@@ -154,6 +166,7 @@ class _Reader:
             repositories=(repository,),
             may_fail=any(_fails(pattern, name) for pattern in failing),
             thin=() if thin is None else (thin,),
+            outputs=self._outputs,
             scheme=name.scheme,
             origin=origin,
         )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.common.errors import InvalidValueError
+from services.common.image_outputs import ImageOutputs
 from services.common.repository_name import RepositoryName
 from services.converter.model import (
     DEFAULT_PLATFORMS,
@@ -85,6 +86,7 @@ def wishes_of(
             repositories=repositories,
             platforms=options.platforms,
             thin=thin,
+            outputs=options.outputs,
             policies=named,
             retention=options.retention,
             interval=options.interval,
@@ -131,6 +133,10 @@ class _Options:
     @property
     def thin(self) -> tuple[ThinEntry, ...]:
         return self._saying("thin").thin
+
+    @property
+    def outputs(self) -> ImageOutputs:
+        return self._saying("outputs").outputs.chosen()
 
     @property
     def policies(self) -> tuple[str, ...]:

@@ -16,7 +16,10 @@ from services.converter.model import Origin, SignaturePolicy, Wish, WishList
 from services.converter.wishlist.entries import WrongEntryError, wishes_of
 from services.converter.wishlist.grammar import (
     Defaults,
+    FlatEntry,
     ImageEntry,
+    OutputsEntry,
+    PodmanEntry,
     PolicyEntry,
     RetentionEntry,
     ThinEntry,
@@ -34,6 +37,9 @@ _MODELS: Final[AnyMapping[str, type[BaseModel]]] = {
     "images": ImageEntry,
     "thin": ThinEntry,
     "retention": RetentionEntry,
+    "outputs": OutputsEntry,
+    "flat": FlatEntry,
+    "podman": PodmanEntry,
 }
 """What the keys of the document hold."""
 _MESSAGES: Final = {

@@ -12,15 +12,28 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema
 
+from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
 from services.converter.wishlist.durations import DURATION_PATTERN, parse_duration
 from services.converter.wishlist.globs import GLOB_LIMIT, check_glob
 from services.converter.wishlist.output_names import check_template
+from services.converter.wishlist.problems import nearest
 from services.converter.wishlist.versions import VersionRange
 from services.registry.platform import Platform
 
-__all__ = ["Defaults", "ImageEntry", "PolicyEntry", "RetentionEntry", "ThinEntry", "WishListDocument", "json_schema"]
+__all__ = [
+    "Defaults",
+    "FlatEntry",
+    "ImageEntry",
+    "OutputsEntry",
+    "PodmanEntry",
+    "PolicyEntry",
+    "RetentionEntry",
+    "ThinEntry",
+    "WishListDocument",
+    "json_schema",
+]
 
 _SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _TEXT: Final = {"type": ["string", "number"]}
@@ -46,6 +59,35 @@ class _OrText:
         return {"anyOf": [_TEXT, handler(schema)]}
 
 
+class _OrNames:
+    """Lets a list of names of outputs, or one name, stand for a mapping of them."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:  # noqa: ANN401 - as pydantic has it
+        return BeforeValidator(_named).__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        name = {"enum": list(OutputsEntry.model_fields)}
+        return {"anyOf": [name, {"type": "array", "items": name}, handler(schema)]}
+
+
+class _Chosen:
+    """Lets a key without a value choose an output as it usually is."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:  # noqa: ANN401 - as pydantic has it
+        usual = BeforeValidator(lambda value: {} if value is None else value)
+        return usual.__get_pydantic_core_schema__(source, handler)
+
+
+def _named(value: object) -> object:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        return value
+    for name in names:
+        if name not in OutputsEntry.model_fields:
+            raise ValueError(f"no output: {name!r:.80}: {nearest(str(name), OutputsEntry.model_fields)}")
+    return {str(name): {} for name in names}
+
+
 def _checked(check: Callable[[str], object]) -> AfterValidator:
     def keep(value: str) -> str:
         check(value)
@@ -57,6 +99,10 @@ def _checked(check: Callable[[str], object]) -> AfterValidator:
 def _check_name(text: str) -> None:
     if not _NAME.fullmatch(text):
         raise ValueError(f"not a name (1 to 64 of letters, digits, '.', '_', '-', none of these first): {text[:80]!r}")
+
+
+def _check_store(text: str) -> None:
+    PodmanOutput(store=text)
 
 
 def _seconds(value: object) -> object:
@@ -101,6 +147,36 @@ class ThinEntry(_Entry):
     """CVMFS repository that its descriptor names; the wish's first one if it is not given."""
 
 
+class FlatEntry(_Entry):
+    """Root file systems of the images, for Apptainer and for what has no images at all."""
+
+    others_read: bool = False
+    """Whether everybody may read all of them, whatever the images say."""
+
+
+class PodmanEntry(_Entry):
+    """Places of the images in an additional image store of podman's."""
+
+    store: Annotated[str, _checked(_check_store)] | None = None
+    """Which of the repository's stores, `podmanStores/NAME`; the one in `podmanStore` if it is not given."""
+
+
+class OutputsEntry(_Entry):
+    """In which further ways repositories show the images; their names alone, in a list, are as good."""
+
+    flat: Annotated[FlatEntry | None, _Chosen()] = None
+    """Root file systems, for Apptainer and for what has no images at all."""
+    podman: Annotated[PodmanEntry | None, _Chosen()] = None
+    """Places in an additional image store of podman's."""
+
+    def chosen(self) -> ImageOutputs:
+        """Return what is asked for."""
+        return ImageOutputs(
+            flat=None if self.flat is None else FlatOutput(others_read=self.flat.others_read),
+            podman=None if self.podman is None else PodmanOutput(store=self.podman.store),
+        )
+
+
 class RetentionEntry(_Entry):
     """How long what is no longer wished stays: durations, or `forever`."""
 
@@ -124,6 +200,9 @@ class Defaults(_Entry):
         tuple[Annotated[ThinEntry, _OrText(lambda text: {"push": text})], ...], _OrText(lambda text: ({"push": text},))
     ] = ()
     """Thin images to make and push; `[]` for none."""
+    outputs: Annotated[OutputsEntry, _OrNames()] = OutputsEntry()
+    """In which further ways the repositories show the images: `[flat, podman]`, or a mapping that says more of each;
+    `[]` for none."""
     policies: _Names = ()
     """Signature policies that the images must satisfy, besides those whose patterns match."""
     retention: RetentionEntry = RetentionEntry()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.converter.model import Origin
 from services.converter.wishlist.ducc import is_recipe, read_recipe
 from services.converter.wishlist.format2 import read_version_2
@@ -11,7 +12,9 @@ from services.converter.wishlist.tree import Mapping, Scalar, TreeError, parse_t
 __all__ = ["read_wish_list"]
 
 
-def read_wish_list(content: bytes, source: str, *, directory: Path | None = None) -> Reading:
+def read_wish_list(
+    content: bytes, source: str, *, directory: Path | None = None, recipe_outputs: ImageOutputs = NO_OUTPUTS
+) -> Reading:
     """Read a wish list; what is wrong in it is in the result, with its place.
 
     Parameters
@@ -22,6 +25,8 @@ def read_wish_list(content: bytes, source: str, *, directory: Path | None = None
         File or URL, for places.
     directory
         Where paths in it start; None where it may name no files.
+    recipe_outputs
+        In which further ways repositories show the images of DUCC's recipes, which do not say.
     """
     try:
         document = parse_tree(content, source)
@@ -30,7 +35,7 @@ def read_wish_list(content: bytes, source: str, *, directory: Path | None = None
     if not isinstance(document, Mapping):
         return _nothing(document.origin, "a wish list is a mapping: begin with 'version:'")
     if is_recipe(document):
-        return read_recipe(document, source)
+        return read_recipe(document, source, outputs=recipe_outputs)
     version, node = document.entries.get("version", (document.origin, document))
     if not isinstance(node, Scalar) or node.value != "2":
         return _nothing(version, "a wish list says 'version: 2' (or is one of DUCC's, of version 1)")

@@ -1,10 +1,11 @@
 """Settings of wish lists, which the converter's settings have among their own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, DirectoryPath, PositiveFloat
 
+from services.common.image_outputs import ImageOutputs, read_outputs
 from services.common.settings import CommaSeparated, Settings
 from services.converter.wishlist.sources.places import Place, parse_place
 
@@ -30,6 +31,15 @@ class WishListSettings(Settings):
     """Directory of credentials for web servers of wish lists: `HOST[:PORT]/token` (a bearer token), or there `username`
     and `password`; `HOST[:PORT]/PATH/token` is for what is below a path, and the longest one counts. A port may be
     written `HOST_PORT`."""
+
+    ducc_outputs: CommaSeparated[Literal["flat", "podman"]] = ()
+    """In which further ways repositories show the images of DUCC's recipes, which do not say: `flat`, `podman`, or
+    `flat,podman` as DUCC itself does. Repositories of `cvmfs_server` have neither."""
+
+    @property
+    def recipe_outputs(self) -> ImageOutputs:
+        """What `ducc_outputs` comes to."""
+        return read_outputs({name: {} for name in self.ducc_outputs})
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -1,4 +1,4 @@
-"""Takes layers out of the repository that no image names any more.
+"""Takes layers out of the repository that no image names any more, and flat images that no name leads to.
 
 No image loses a layer, whatever happens at the same time. A layer that is to go is in flight while that is decided and
 done, and whoever admits an image waits for it to land and looks again; an image that was admitted before has said so in
@@ -18,12 +18,19 @@ from services.common.digest import Digest
 from services.common.object_store.errors import ObjectConflictError
 from services.common.object_store.store import ObjectStore
 from services.publisher.errors import PublisherError
+from services.publisher.journal.flats import UnnamedFlat
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.unnamed import UnnamedLayer
 from services.publisher.metrics import CollectionOutcome, Metrics
 from services.publisher.pipeline.flights import Flights
 from services.publisher.pipeline.gate import Gate
-from services.repository.errors import LayerRemovalError, NoTransactionError, RepositoryError, TransactionLeftOpenError
+from services.repository.errors import (
+    ImageAdditionError,
+    LayerRemovalError,
+    NoTransactionError,
+    RepositoryError,
+    TransactionLeftOpenError,
+)
 from services.repository.interface import Repository
 
 __all__ = ["Collection", "CollectionRefusedError", "CollectionRules", "LayerCollector"]
@@ -62,8 +69,10 @@ class Collection:
     layers: Sequence[UnnamedLayer]
     """Those that are gone, or would go."""
     revision: int | None = None
+    flats: Sequence[UnnamedFlat] = ()
+    """Flat images that are gone, or would go."""
     kept: dict[Digest, str] = field(default_factory=dict)
-    """Layers that could not be taken out, and why."""
+    """Layers and flat images that could not be taken out, and why."""
 
 
 class LayerCollector:
@@ -147,6 +156,7 @@ class LayerCollector:
         now = self._monotonic()
         elapsed, self._looked = now - self._looked, now
         await self._journal.unnamed.look(elapsed)
+        await self._journal.flats.look()
 
     async def collect(self, *, dry_run: bool, commits: Sequence[Digest] = ()) -> Collection:
         """Take out what may go.
@@ -172,13 +182,15 @@ class LayerCollector:
         """
         await self.look()
         rules = self.rules
-        due = await self._journal.unnamed.due(after=rules.after, seen=min(rules.after, _SEEN), limit=rules.limit)
+        seen = min(rules.after, _SEEN)
+        due = await self._journal.unnamed.due(after=rules.after, seen=seen, limit=rules.limit)
+        flats = await self._journal.flats.due(after=rules.after, seen=seen, limit=rules.limit)
         committed, kept = await self._committed(commits)
         if dry_run:
-            return Collection(dry_run=True, at=time.time(), layers=[*due, *committed], kept=kept)
+            return Collection(dry_run=True, at=time.time(), layers=[*due, *committed], flats=flats, kept=kept)
         try:
-            if due or committed:
-                done = await self._collect(due, committed, kept)
+            if due or committed or flats:
+                done = await self._collect(due, committed, flats, kept)
             else:
                 done = Collection(dry_run=False, at=time.time(), layers=(), kept=kept)
         except CollectionRefusedError:
@@ -217,7 +229,11 @@ class LayerCollector:
             return True  # an object whose metadata are wrong is an object
 
     async def _collect(
-        self, unnamed: Sequence[UnnamedLayer], committed: Sequence[UnnamedLayer], kept: dict[Digest, str]
+        self,
+        unnamed: Sequence[UnnamedLayer],
+        committed: Sequence[UnnamedLayer],
+        flats: Sequence[UnnamedFlat],
+        kept: dict[Digest, str],
     ) -> Collection:
         if not self._recovered.is_set():
             raise CollectionRefusedError("what an earlier publisher has left is still being cleaned up: try again")
@@ -229,16 +245,27 @@ class LayerCollector:
             try:
                 await self._journal.unnamed.release([layer.digest for layer in committed if layer.digest in flying])
                 claimed = await self._journal.unnamed.claim(flying)
-                revision = await self._remove(claimed, kept) if claimed else None
-                gone = [digest for digest in claimed if digest not in kept]
-                await self._journal.unnamed.collected(gone)
+                # Whoever names a flat image makes it in a transaction, so that nobody does meanwhile.
+                configs = await self._journal.flats.still_due(flats)
+                revision = await self._remove(claimed, configs, kept) if claimed or configs else None
+                gone = {digest for digest in (*claimed, *configs) if digest not in kept}
+                await self._journal.unnamed.collected([digest for digest in claimed if digest in gone])
+                await self._journal.flats.collected([config for config in configs if config in gone])
             finally:
                 self._flights.land(flying)
         layers = [layer for layer in due if layer.digest in gone]
-        _log.info("collected", layers=gone, kept=kept, revision=revision, bytes=sum(each.size or 0 for each in layers))
-        return Collection(dry_run=False, at=time.time(), layers=layers, revision=revision, kept=kept)
+        flats = [flat for flat in flats if flat.config in gone]
+        _log.info(
+            "collected",
+            layers=[layer.digest for layer in layers],
+            flats=[flat.config for flat in flats],
+            kept=kept,
+            revision=revision,
+            bytes=sum(each.size or 0 for each in layers),
+        )
+        return Collection(dry_run=False, at=time.time(), layers=layers, flats=flats, revision=revision, kept=kept)
 
-    async def _remove(self, digests: Sequence[Digest], kept: dict[Digest, str]) -> int | None:
+    async def _remove(self, digests: Sequence[Digest], flats: Sequence[Digest], kept: dict[Digest, str]) -> int | None:
         token = secrets.token_hex(16)
         await self._journal.begin(token)
         revision = None
@@ -249,7 +276,12 @@ class LayerCollector:
                         await transaction.remove_layer(digest)
                     except LayerRemovalError as error:
                         kept[digest] = str(error)
-                if any(digest not in kept for digest in digests):
+                for config in flats:
+                    try:
+                        await transaction.remove_flat(config)
+                    except ImageAdditionError as error:
+                        kept[config] = str(error)
+                if any(digest not in kept for digest in (*digests, *flats)):
                     revision = await transaction.publish()
         except (NoTransactionError, TransactionLeftOpenError):
             raise  # the journal keeps the token: what was left open of it is aborted by the next one

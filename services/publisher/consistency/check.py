@@ -79,7 +79,7 @@ class ConsistencyCheck:
             yield finding
         async with aclosing(self._images.run()) as findings:
             async for image in findings:
-                progress.images += 1
+                progress.images += image is None or image.image is not None
                 if image is not None:
                     progress.found[image.kind] += 1
                     yield image

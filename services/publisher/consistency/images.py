@@ -6,11 +6,13 @@ Images change meanwhile; so one about which they seem to disagree is looked at o
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
+from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.publisher.consistency.model import Disagreement, Finding
 from services.publisher.journal.image_model import ImageRecord, ImageSelection
 from services.publisher.journal.journal import Journal
 from services.publisher.pipeline.images.documents import described_digest, is_described
+from services.publisher.pipeline.images.shown import is_shown
 from services.repository.interface import Repository
 
 __all__ = ["ImageCheck"]
@@ -27,7 +29,7 @@ class ImageCheck:
         self._repository = repository
 
     async def run(self) -> AsyncGenerator[Finding | None, None]:
-        """Compare all images; give what is found of each, or None where nothing is.
+        """Compare all images, and flat images; give what is found of each, or None where nothing is.
 
         Raises
         ------
@@ -43,6 +45,8 @@ class ImageCheck:
             after = page[-1].name
         for name in sorted(there):
             yield await self._judge_unknown(name)
+        for config in sorted(await self._unknown_flats()):
+            yield Finding(config, Disagreement.FLAT_ONLY_IN_REPOSITORY)
 
     async def _judge(self, record: ImageRecord) -> Finding | None:
         finding = await self._compare(record)
@@ -57,8 +61,16 @@ class ImageCheck:
         if documents is None:
             return Finding(record.published, Disagreement.IMAGE_NOT_IN_REPOSITORY, name)
         version = await self._journal.versions.read(name, record.published)
-        same = version is not None and is_described(version, documents)
-        return None if same else Finding(record.published, Disagreement.IMAGE_OTHER, name)
+        if version is None or not is_described(version, documents):
+            return Finding(record.published, Disagreement.IMAGE_OTHER, name)
+        if not await is_shown(self._repository, version):
+            return Finding(record.published, Disagreement.IMAGE_NOT_SHOWN, name)
+        return None
+
+    async def _unknown_flats(self) -> frozenset[Digest]:
+        there = frozenset(await self._repository.list_flats())
+        # In this order: one that is published meanwhile is in the journal when that is read.
+        return there - await self._journal.flats.all()
 
     async def _judge_unknown(self, name: ImageName) -> Finding | None:
         documents = await self._repository.read_image(name)

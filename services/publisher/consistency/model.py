@@ -30,6 +30,8 @@ class Disagreement(StrEnum):
     IMAGE_NOT_IN_REPOSITORY = "image_not_in_repository"
     IMAGE_OTHER = "image_other"
     IMAGE_NOT_IN_JOURNAL = "image_not_in_journal"
+    IMAGE_NOT_SHOWN = "image_not_shown"
+    FLAT_ONLY_IN_REPOSITORY = "flat_only_in_repository"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,15 @@ ADVICE: Final = {
     Disagreement.IMAGE_NOT_IN_JOURNAL: Advice(
         "an image in the repository that the journal does not know as published",
         "ask for it, so that it is kept up to date; its layers are not collected meanwhile",
+        harmless=True,
+    ),
+    Disagreement.IMAGE_NOT_SHOWN: Advice(
+        "an image that is published flat, but its name does not lead to its root file systems, or one is not there",
+        "find out who changes the repository; thinctl images retry NAME makes what is missing again",
+    ),
+    Disagreement.FLAT_ONLY_IN_REPOSITORY: Advice(
+        "a flat image in the repository that the journal does not know; it is never collected",
+        "nothing, if jobs may run from it; else remove .flat/XX/DIGEST in a transaction of your own",
         harmless=True,
     ),
 }

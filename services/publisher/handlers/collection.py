@@ -89,5 +89,6 @@ def _document(collection: Collection) -> dict[str, object]:
             {"digest": layer.digest, "size": layer.size, "named_last": time_text(layer.named_last)}
             for layer in collection.layers
         ],
+        "flats": [{"digest": flat.config, "named_last": time_text(flat.named_last)} for flat in collection.flats],
         "kept": [{"digest": digest, "reason": reason} for digest, reason in collection.kept.items()],
     }

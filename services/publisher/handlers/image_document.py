@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from services.common.digest import Digest
+from services.common.image_outputs import outputs_document
 from services.common.times import time_text
 from services.publisher.journal.image_model import ImageRecord, ImageState, VersionLayer, VersionRecord
 from services.publisher.pipeline.images.claims import ImageWork, LayerStep
@@ -40,6 +41,7 @@ def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: Im
         "next_attempt": time_text(record.due) if failed and record.due else None,
         "attempts": record.attempts,
         "verified": record.verified,
+        "outputs": outputs_document(record.outputs),
         "layers": image_layers(record, layers, work),
         "bytes_fetched": (fetched if work is None or whole else work.fetched) or 0,
         "bytes_known": record.bytes_known or 0,
@@ -75,6 +77,7 @@ def version_document(version: VersionRecord) -> dict[str, object]:
         "reference": version.reference,
         "platforms": version.platforms,
         "verified": version.verified,
+        "outputs": outputs_document(version.outputs),
         "published_at": time_text(version.published_at),
         "replaced_at": _time(version.replaced_at),
         "removed_at": _time(version.removed_at),

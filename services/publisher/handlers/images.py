@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
+from services.common.image_outputs import ImageOutputs
 from services.common.publisher_api.image_model import ImageRequest, ImagesChecked, OciDigestField
 from services.publisher.handlers.access import Access, Caller
 from services.publisher.handlers.answers import answer
@@ -31,6 +32,8 @@ from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.documents import check_places
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
+from services.repository.errors import ImageRefusedError
+from services.repository.public_names import check_public_name
 
 __all__ = ["ImagesHandler"]
 
@@ -160,6 +163,7 @@ class ImagesHandler:
             priority=record.priority,
             verified=version.verified,
             keep=self._keep,
+            outputs=version.outputs,
         )
         asked = await self._images.ask(wish)
         if not asked.done:
@@ -190,6 +194,7 @@ class ImagesHandler:
             ImageReference.parse(reference)
             platforms = tuple(dict.fromkeys(map(Platform.parse, body.platforms or (_PLATFORM,))))
             check_places(name, platforms)
+            _check_outputs(name, body.outputs)
         except InvalidValueError as error:
             raise RequestRefusedError(400, str(error)) from None
         digest = None if body.digest is None else Digest(body.digest)
@@ -209,6 +214,7 @@ class ImagesHandler:
             priority=body.priority,
             verified=body.verified,
             keep=self._keep if keep is None else keep,
+            outputs=body.outputs,
         )
 
     async def _shown(self, record: ImageRecord | None, *, status: int = 200) -> web.Response:
@@ -217,6 +223,14 @@ class ImagesHandler:
         layers = await self._versions.layers([(record.name, record.shown)] if record.shown else ())
         document = image_document(record, layers.get(record.name, ()), self._claims.work(record.name))
         return answer(document, status=status)
+
+
+def _check_outputs(name: ImageName, outputs: ImageOutputs) -> None:
+    if outputs.flat is not None:
+        try:
+            check_public_name(name)
+        except ImageRefusedError as error:
+            raise InvalidValueError(str(error)) from None
 
 
 def _unknown() -> RequestRefusedError:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 
 __all__ = [
     "UNDER_WAY",
@@ -78,6 +79,8 @@ class ImageWish:
     """What was verified about the image, for its record."""
     keep: float | None = None
     """For how long the layers of the version that it replaces are kept, in seconds."""
+    outputs: ImageOutputs = NO_OUTPUTS
+    """In which further ways the repository shows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,7 @@ class ImageRecord:
     priority: int
     verified: Mapping[str, Any] | None
     keep: float | None
+    outputs: ImageOutputs
     state: ImageState
     attempts: int
     """Failed attempts so far for which the image itself may be the reason."""
@@ -168,11 +172,22 @@ class ImageVersion:
     documents: Mapping[str, bytes]
     """Original bytes, by their paths below the directory of documents."""
     verified: Mapping[str, Any] | None
+    outputs: ImageOutputs = NO_OUTPUTS
 
     @property
     def layers(self) -> tuple[VersionLayer, ...]:
         """The layers of all its platforms, each once."""
         return unique(layer for image in self.images for layer in image.layers)
+
+    @property
+    def flats(self) -> frozenset[Digest]:
+        """The configurations of the flat images that it has."""
+        return frozenset() if self.outputs.flat is None else self.shown
+
+    @property
+    def shown(self) -> frozenset[Digest]:
+        """The configurations of those of its platforms that its outputs are made of."""
+        return frozenset(image.config for image in self.images) if self.outputs else frozenset()
 
 
 def unique(layers: Iterable[VersionLayer]) -> tuple[VersionLayer, ...]:
@@ -192,6 +207,7 @@ class VersionRecord:
     reference: str
     platforms: tuple[str, ...]
     verified: Mapping[str, Any] | None
+    outputs: ImageOutputs
     published_at: float
     replaced_at: float | None
     """When another version took its place."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.common.image_outputs import ImageOutputs, outputs_document, read_outputs
 from services.publisher.journal.image_model import (
     ImageRecord,
     ImageSelection,
@@ -25,17 +26,18 @@ __all__ = [
     "images_condition",
     "images_summary",
     "images_text",
+    "outputs_text",
     "version_of",
     "version_record",
 ]
 
 IMAGE_COLUMNS: Final = (
-    "name, ask, reference, asked, digest, published, platforms, project, priority, verified, keep, state, attempts, "
-    "share, reason, retryable, due, revision, bytes_known, bytes_missing, resolving, fetching, publishing, asked_at, "
-    "checked_at, published_at, removed_at, updated_at"
+    "name, ask, reference, asked, digest, published, platforms, project, priority, verified, keep, outputs, state, "
+    "attempts, share, reason, retryable, due, revision, bytes_known, bytes_missing, resolving, fetching, publishing, "
+    "asked_at, checked_at, published_at, removed_at, updated_at"
 )
 VERSION_COLUMNS: Final = (
-    "name, digest, reference, platforms, images, verified, published_at, replaced_at, removed_at, keep_until, "
+    "name, digest, reference, platforms, images, verified, outputs, published_at, replaced_at, removed_at, keep_until, "
     "collected_at"
 )
 
@@ -51,6 +53,7 @@ def image_of(row: sqlite3.Row) -> ImageRecord:
             "name": ImageName(row["name"]),
             "platforms": tuple(json.loads(row["platforms"])),
             "verified": json.loads(row["verified"] or "null"),
+            "outputs": _outputs(row),
             "state": ImageState(row["state"]),
             "retryable": bool(row["retryable"]),
         }
@@ -65,6 +68,7 @@ def version_record(row: sqlite3.Row) -> VersionRecord:
         digest=Digest(row["digest"]),
         platforms=tuple(json.loads(row["platforms"])),
         verified=json.loads(row["verified"] or "null"),
+        outputs=_outputs(row),
         published_at=row["published_at"],
         **values,
     )
@@ -80,7 +84,17 @@ def version_of(row: sqlite3.Row, documents: Iterable[sqlite3.Row]) -> ImageVersi
         images=tuple(_platform_image(*entry) for entry in json.loads(row["images"])),
         documents={document["path"]: document["content"] for document in documents},
         verified=json.loads(row["verified"] or "null"),
+        outputs=_outputs(row),
     )
+
+
+def outputs_text(outputs: ImageOutputs) -> str | None:
+    """Write what a row says of outputs; None where there are none."""
+    return json.dumps(outputs_document(outputs)) if outputs else None
+
+
+def _outputs(row: sqlite3.Row) -> ImageOutputs:
+    return read_outputs(json.loads(row["outputs"] or "{}"))
 
 
 def images_text(version: ImageVersion) -> str:

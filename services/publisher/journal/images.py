@@ -22,7 +22,13 @@ from services.publisher.journal.image_model import (
     ImageSummary,
     ImageWish,
 )
-from services.publisher.journal.image_rows import IMAGE_COLUMNS, image_of, images_condition, images_summary
+from services.publisher.journal.image_rows import (
+    IMAGE_COLUMNS,
+    image_of,
+    images_condition,
+    images_summary,
+    outputs_text,
+)
 
 __all__ = ["Asked", "ImageJournal"]
 
@@ -317,12 +323,15 @@ def _is_published(known: ImageRecord, wish: ImageWish) -> bool:
         and known.published == wish.digest
         and known.platforms == wish.platforms
         and known.verified == wish.verified
+        and known.outputs == wish.outputs
     )
 
 
 def _is_same(known: ImageRecord, wish: ImageWish) -> bool:
     """Whether an ask is for what was asked for, or has been found, before."""
-    same = known.platforms == wish.platforms and known.reference == wish.reference and known.verified == wish.verified
+    same = all(
+        getattr(known, name) == getattr(wish, name) for name in ("platforms", "reference", "verified", "outputs")
+    )
     return same and wish.digest in ((known.asked,) if wish.digest is None else (known.asked, known.digest))
 
 
@@ -345,7 +354,8 @@ async def _wanted_now(run: Run, known: ImageRecord, wish: ImageWish) -> None:
     await run(
         f"""
         UPDATE images SET {_NEW_ASK}, registry = :registry, reference = :reference, asked = :asked,
-            platforms = :platforms, verified = :verified, priority = :priority, project = :project, keep = :keep
+            platforms = :platforms, verified = :verified, outputs = :outputs, priority = :priority,
+            project = :project, keep = :keep
         WHERE name = :name RETURNING 1
         """,  # noqa: S608 - constants of this module
         **values,
@@ -355,10 +365,10 @@ async def _wanted_now(run: Run, known: ImageRecord, wish: ImageWish) -> None:
 async def _insert(run: Run, wish: ImageWish) -> None:
     await run(
         """
-        INSERT INTO images (name, registry, reference, asked, platforms, project, priority, verified, keep, state,
-            asked_at, updated_at)
-        VALUES (:name, :registry, :reference, :asked, :platforms, :project, :priority, :verified, :keep, 'asked',
-            :now, :now) RETURNING 1
+        INSERT INTO images (name, registry, reference, asked, platforms, project, priority, verified, keep, outputs,
+            state, asked_at, updated_at)
+        VALUES (:name, :registry, :reference, :asked, :platforms, :project, :priority, :verified, :keep, :outputs,
+            'asked', :now, :now) RETURNING 1
         """,
         **_values(wish),
     )
@@ -375,6 +385,7 @@ def _values(wish: ImageWish) -> dict[str, Any]:
         "priority": wish.priority,
         "verified": None if wish.verified is None else json.dumps(wish.verified),
         "keep": wish.keep,
+        "outputs": outputs_text(wish.outputs),
         "now": time.time(),
     }
 

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from services.common.digest import Digest
 from services.publisher.journal.file import JournalFile
+from services.publisher.journal.flats import FlatJournal
 from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
 from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
@@ -47,6 +48,8 @@ class Journal:
         """What their names have named."""
         self.unnamed = UnnamedJournal(self._file)
         """What they name no more."""
+        self.flats = FlatJournal(self._file)
+        """Their flat images."""
 
     async def __aenter__(self) -> Self:
         """Open the file.

@@ -167,7 +167,31 @@ PRAGMA user_version = 7;
 COMMIT;
 """
 
-STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED, _COLLECTING)
+_OUTPUTS: Final = """
+BEGIN IMMEDIATE;
+ALTER TABLE images ADD COLUMN outputs TEXT;
+ALTER TABLE image_versions ADD COLUMN outputs TEXT;
+CREATE TABLE flats (
+    config       TEXT PRIMARY KEY CHECK (length(config) = 64),
+    named_last   REAL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE version_flats (
+    name         TEXT NOT NULL,
+    digest       TEXT NOT NULL,
+    config       TEXT NOT NULL CHECK (length(config) = 64),
+    PRIMARY KEY (name, digest, config)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX versions_by_flat ON version_flats (config);
+CREATE TABLE watched_flats (
+    config       TEXT PRIMARY KEY,
+    named_last   REAL NOT NULL,
+    since        REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 8;
+COMMIT;
+"""
+
+STEPS: Final = (_LAYERS, _SIZES_AND_PAUSE, _NOTES, _ELSEWHERE, _IMAGES, _UNNAMED, _COLLECTING, _OUTPUTS)
 """What makes version N + 1 of version N."""
 
 VERSION: Final = len(STEPS)

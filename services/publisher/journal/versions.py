@@ -12,8 +12,15 @@ from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.sqlite_file import Run
 from services.publisher.journal.file import JournalFile
+from services.publisher.journal.flats import name_flats, set_named_last
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, VersionLayer, VersionRecord
-from services.publisher.journal.image_rows import VERSION_COLUMNS, images_text, version_of, version_record
+from services.publisher.journal.image_rows import (
+    VERSION_COLUMNS,
+    images_text,
+    outputs_text,
+    version_of,
+    version_record,
+)
 
 __all__ = ["AddedLayer", "PublishedImage", "VersionJournal"]
 
@@ -82,16 +89,17 @@ class VersionJournal:
             await _drop_unpublished(run, version.name, keep=version.digest)
             await run(
                 """
-                INSERT INTO image_versions (name, digest, reference, platforms, images, verified)
-                VALUES (:name, :digest, :reference, :platforms, :images, :verified)
+                INSERT INTO image_versions (name, digest, reference, platforms, images, verified, outputs)
+                VALUES (:name, :digest, :reference, :platforms, :images, :verified, :outputs)
                 ON CONFLICT DO UPDATE SET reference = :reference, platforms = :platforms, images = :images,
-                    verified = :verified RETURNING 1
+                    verified = :verified, outputs = :outputs RETURNING 1
                 """,
                 **key,
                 reference=version.reference,
                 platforms=json.dumps(version.platforms),
                 images=images_text(version),
                 verified=None if version.verified is None else json.dumps(version.verified),
+                outputs=outputs_text(version.outputs),
             )
             await run("DELETE FROM version_documents WHERE name = :name AND digest = :digest RETURNING 1", **key)
             for path, content in version.documents.items():
@@ -155,11 +163,17 @@ class VersionJournal:
         """Record that images have become visible, and that others have been removed, by one revision."""
         async with self._file.transaction() as run:
             touched: set[str] = set()
+            flats: set[str] = set()
             for image in images:
                 touched |= await _publish(run, image, revision)
+                flats |= {*image.version.shown, *await name_flats(run, image.version)}
+                flats |= await _flats_of(run, image.version.name)
             for record in removed:
                 touched |= await _remove(run, record)
+                flats |= await _flats_of(run, record.name)
             await run(_NAMED_LAST, layers=json.dumps(sorted(touched)))
+            keep = max((record.keep or 0 for record in (*(image.record for image in images), *removed)), default=0)
+            await set_named_last(run, flats, keep=keep)
 
     async def added(self, layers: Sequence[AddedLayer], *, revision: int | None) -> None:
         """Record layers that have been published without the image that they were fetched for."""
@@ -300,6 +314,11 @@ async def _remove(run: Run, record: ImageRecord) -> set[str]:
 async def _layers_of(run: Run, name: ImageName, digest: str) -> list[str]:
     statement = "SELECT layer FROM version_layers WHERE name = :name AND digest = :digest"
     return [row["layer"] for row in await run(statement, name=name, digest=digest)]
+
+
+async def _flats_of(run: Run, name: ImageName) -> set[str]:
+    """Return the flat images that versions of a name have."""
+    return {row["config"] for row in await run("SELECT config FROM version_flats WHERE name = :name", name=name)}
 
 
 async def _drop_unpublished(run: Run, name: ImageName, *, keep: Digest | None) -> None:

@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,6 +168,14 @@ class CvmfsServerRepository:
     async def list_images(self) -> Sequence[ImageName]:
         """List the images of the published tree, all of one revision."""
         return await self._read_one_revision(list_images)
+
+    async def list_flats(self) -> Collection[Digest]:
+        """Return none: no image is flat here."""
+        return ()
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:  # noqa: ARG002 - no image is flat here
+        """Return none, as `list_flats`."""
+        return ()
 
     async def _read_one_revision(self, look: Callable[[Path], _Result]) -> _Result:
         def repeat(stop: Stop) -> _Result:

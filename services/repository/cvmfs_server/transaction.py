@@ -30,6 +30,7 @@ from services.repository.cvmfs_server.place import Place
 from services.repository.cvmfs_server.tool import CvmfsServer
 from services.repository.errors import (
     ForeignTransactionError,
+    ImageRefusedError,
     LayerAdditionError,
     LayerRefusedError,
     LayerRemovalError,
@@ -174,7 +175,16 @@ class ServerTransaction:
         ------
         NoTransactionError
             Somebody has aborted the transaction.
+        ImageRefusedError
+            The image has outputs.
         """
+        if documents.outputs:
+            # A root file system would be a second copy of all layers, unpacked file by file.
+            raise ImageRefusedError(
+                f"the image {documents.name} is wanted flat, or in a store of podman's, which a repository of "
+                "cvmfs_server's cannot have: ask for it without outputs, or have a native repository "
+                "(thin-repository create)"
+            )
         await self._change(lambda: put_image(self._place.area, documents))
         self._images.append(documents)
 
@@ -191,6 +201,9 @@ class ServerTransaction:
             Somebody has aborted the transaction.
         """
         await self._change(lambda: self._remove_layer(digest))
+
+    async def remove_flat(self, config: Digest) -> None:
+        """Do nothing: no image is flat here."""
 
     async def _change(self, work: Callable[[], None]) -> None:
         self._still_own()

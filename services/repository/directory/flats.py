@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import sync_tree
@@ -30,7 +28,7 @@ from services.repository.directory.batches import BATCHES
 from services.repository.directory.stacking import StackedLayer, stack
 from services.repository.errors import ImageAdditionError
 from services.repository.flat.configuration import read_configuration
-from services.repository.flat.differences import Difference, DifferenceReport, Differences
+from services.repository.flat.differences import DifferenceReports, Differences, log_differences
 from services.repository.flat.modes import Modes
 from services.repository.flat.singularity import generated_entries
 from services.repository.image_platforms import PlatformImage, PlatformLayer
@@ -38,8 +36,6 @@ from services.repository.outputs import FlatOutput
 from services.repository.public_names import FLAT_DIRECTORY, flat_home
 
 __all__ = ["FlatIndex", "NewFlats", "staged_flats"]
-
-_log: Final = structlog.get_logger(__name__)
 
 FLATS: Final = "flats"
 """Directory of the flat images in that of a batch."""
@@ -156,8 +152,7 @@ class NewFlats:
                     raise
                 except (OSError, InvalidValueError) as error:
                     raise ImageAdditionError(f"the flat image of {config.oci} cannot be made: {error}") from error
-                found = {str(kind): (about.count, *about.first) for kind, about in report.items()}
-                _log.info("a flat image is made", config=config, differences=found)
+                log_differences(config, report)
                 self._changes[config] = name
 
     def remove(self, config: Digest) -> None:
@@ -207,9 +202,7 @@ class NewFlats:
     def _target(self, name: str) -> str:
         return f"../../{BATCHES}/{self._revision}/{FLATS}/{name}"
 
-    def _make(
-        self, image: PlatformImage, name: str, output: FlatOutput, stop: Stop
-    ) -> Mapping[Difference, DifferenceReport]:
+    def _make(self, image: PlatformImage, name: str, output: FlatOutput, stop: Stop) -> DifferenceReports:
         configuration = read_configuration(image.config)
         differences = Differences()
         differences.variables(configuration.left_out)

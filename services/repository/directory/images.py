@@ -9,20 +9,32 @@
 
 KEY is the SHA-256 of an image's name, XX are its first two digits. A batch writes the links of those XX that it
 changes, a few hundred however many images there are; and with the index, all directories of an image change at once.
+The names of flat images lead there as well (`public_names`).
 """
 
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from services.common.deletion import delete_tree
+from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.image_name import METADATA_DIRECTORY, ImageName
 from services.repository.directory.batches import BATCHES, HEAD
+from services.repository.directory.public_names import (
+    NAMES,
+    alias_links,
+    check_names,
+    link_target,
+    name_links,
+    named_flats,
+    places_in,
+    write_names,
+)
 from services.repository.errors import ImageAdditionError
 from services.repository.images import MULTIARCH_DIRECTORY, ImageDocuments, image_of_directory
 
@@ -72,6 +84,11 @@ class ImageIndex:
         """Return an image with its outputs; None if there is no such image."""
         files = self.read(name)
         return None if files is None else ImageDocuments.published(name, files)
+
+    def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the configurations of the flat images that the name of an image leads to."""
+        place = self.place(name)
+        return frozenset() if place is None else named_flats(place)
 
     def place(self, name: ImageName) -> Path | None:
         """Return the directory of an image's documents, which stays the same when the image is replaced."""
@@ -143,6 +160,7 @@ class NewIndex:
         """
         for directory in documents.directories:
             self._check_place(directory)
+        check_names(self._index.root, documents, _shown(documents.name))
         place = self._staging / _DOCUMENTS / _key(documents.name)
         self._changes.pop(documents.name, None)
         try:
@@ -151,6 +169,7 @@ class NewIndex:
                 file = place / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_file(file, content)
+            write_names(place, documents)
         except OSError as error:
             with suppress(OSError):  # what stays is in no index, and goes with the batch
                 delete_tree(place)
@@ -175,6 +194,10 @@ class NewIndex:
         for name, documents in self._changes.items():
             for directory in documents.directories if documents else ():
                 yield self._index.root / METADATA_DIRECTORY / directory, _target(name, directory)
+            places = name_links(documents) if documents else ()
+            for place in places:
+                yield self._index.root / place, link_target(place, _shown(name))
+            yield from alias_links(self._index.root, places)
 
     def dangling(self) -> Iterator[Path]:
         """Give the published links that lead nowhere when the batch is visible."""
@@ -184,6 +207,10 @@ class NewIndex:
             for directory in _directories(place) if place else ():
                 if directory not in kept:
                     yield self._index.root / METADATA_DIRECTORY / directory
+            named = name_links(documents) if documents else ()
+            gone = [public for public in (places_in(place) if place else ()) if public not in named]
+            yield from (self._index.root / public for public in gone)
+            yield from (link for link, _ in alias_links(self._index.root, gone))
 
     def superseded(self) -> Iterator[Path]:
         """Give the published directories that nobody reaches when the batch is visible."""
@@ -239,10 +266,12 @@ def staged_links(batch: Path) -> Iterator[str]:
     for place in _entries(batch / _DOCUMENTS):
         for directory in _directories(place):
             yield f"{METADATA_DIRECTORY}/{directory}"
+        yield from places_in(place)
 
 
 def _directories(place: Path) -> Iterator[str]:
-    for directory, _, files in os.walk(place):
+    for directory, inner, files in os.walk(place):
+        inner[:] = [name for name in inner if name != NAMES]
         if files:
             yield os.path.relpath(directory, place)
 
@@ -268,5 +297,10 @@ def _key(name: ImageName) -> str:
 def _target(name: ImageName, directory: str) -> str:
     """Return where the link of a directory of documents leads, from the directory that it is in."""
     up = "../" * (directory.count("/") + 1)
+    return f"{up}{_shown(name)}/{directory}"
+
+
+def _shown(name: ImageName) -> str:
+    """Return the directory of an image's documents in the index that is visible, relative to the repository's root."""
     key = _key(name)
-    return f"{up}{BATCHES}/{HEAD}/{_INDEX}/{key[:2]}/{key}/{directory}"
+    return f"{BATCHES}/{HEAD}/{_INDEX}/{key[:2]}/{key}"

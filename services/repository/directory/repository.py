@@ -5,7 +5,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -171,6 +171,14 @@ class DirectoryRepository:
     async def list_images(self) -> Sequence[ImageName]:
         """List the images."""
         return await self._reading(self._images.names)
+
+    async def list_flats(self) -> Collection[Digest]:
+        """List the flat images."""
+        return await self._reading(lambda: frozenset(self._flats.configs()))
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the flat images that a name leads to."""
+        return await self._reading(lambda: self._images.flats_of(name))
 
     async def _reading(self, work: Callable[[], _Result]) -> _Result:
         try:

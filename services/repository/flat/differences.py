@@ -17,9 +17,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from services.common.archive.notes import show
+import structlog
 
-__all__ = ["Difference", "DifferenceReport", "Differences", "DirectoryAttributes"]
+from services.common.archive.notes import show
+from services.common.digest import Digest
+
+__all__ = [
+    "Difference",
+    "DifferenceReport",
+    "DifferenceReports",
+    "Differences",
+    "DirectoryAttributes",
+    "log_differences",
+]
+
+_log: Final = structlog.get_logger(__name__)
 
 _SHOWN: Final = 20
 """How many of a kind are named; the rest is counted."""
@@ -74,6 +86,24 @@ class DifferenceReport:
     """The first of them, printable and quoted, in the order in which they were found."""
 
 
+DifferenceReports = Mapping[Difference, DifferenceReport]
+"""What was found, by its kind; nothing of kinds that were not."""
+
+
+def log_differences(config: Digest, reports: DifferenceReports) -> None:
+    """Tell people of a flat image that has been made.
+
+    Parameters
+    ----------
+    config
+        SHA-256 of the image's configuration.
+    reports
+        What was found.
+    """
+    found = {str(kind): {"count": report.count, "first": list(report.first)} for kind, report in reports.items()}
+    _log.info("a flat image has been made", config=config, differences=found)
+
+
 class Differences:
     """Collects what is found while a flat image is made; however much that is, little of it is kept."""
 
@@ -109,8 +139,8 @@ class Differences:
         for name in names:
             self.add(Difference.LEFT_OUT_VARIABLE, name.encode())
 
-    def report(self) -> Mapping[Difference, DifferenceReport]:
-        """Return what was found, by its kind; nothing of kinds that were not."""
+    def report(self) -> DifferenceReports:
+        """Return what was found."""
         return {
             kind: DifferenceReport(count=self._counts[kind], first=tuple(self._first[kind]))
             for kind in Difference

@@ -7,7 +7,7 @@ head is read anew by every step, since commands may have changed it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -241,6 +241,14 @@ class NativeRepository:
     async def list_images(self) -> Sequence[ImageName]:
         """List the images of the newest revision."""
         return await in_thread(self._threads, lambda _stop: self._tree.list_images(self._access.head.read().root))
+
+    async def list_flats(self) -> Collection[Digest]:
+        """List the flat images of the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.list_flats(self._access.head.read().root))
+
+    async def flats_of(self, name: ImageName) -> Collection[Digest]:
+        """Return the flat images that a name leads to in the newest revision."""
+        return await in_thread(self._threads, lambda _stop: self._tree.flats_of(self._access.head.read().root, name))
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Make objects and a catalog of a layer."""

@@ -3,6 +3,7 @@
 import pytest
 
 from services.common.digest import Digest
+from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs
 from services.common.layout import LayerLayout
 from services.converter.model import ChosenTags, ExactDigest, ExactTag, Origin, ThinTarget
 from services.converter.wishlist.problems import Reading
@@ -19,6 +20,14 @@ def _list(*entries: str, head: str = _HEAD) -> str:
 
 def _reading(text: str) -> Reading:
     return read_wish_list(text.encode(), SOURCE)
+
+
+def test_a_recipe_has_the_outputs_that_the_setting_says() -> None:
+    outputs = ImageOutputs(flat=FlatOutput())
+    reading = read_wish_list(_list("quay.io/ns/tool:v1").encode(), SOURCE, recipe_outputs=outputs)
+    assert reading.wish_list is not None
+    assert [wish.outputs for wish in reading.wish_list.wishes] == [outputs]
+    assert [wish.outputs for wish in wishes_of(_list("quay.io/ns/tool:v1")).wishes] == [NO_OUTPUTS]
 
 
 def test_a_list_of_fifty_entries_is_taken_as_it_is() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.common.digest import Digest
+from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs, PodmanOutput
 from services.common.layout import LayerLayout
 from services.converter.model import (
     DAY,
@@ -68,6 +69,44 @@ def test_everything_that_can_be_said() -> None:
     )
     assert wish.retention == Retention(replaced=14 * DAY, dropped=DAY, gone=None)
     assert (wish.interval, wish.priority, wish.may_fail) == (300, -3, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs"),
+    [
+        ("flat", ImageOutputs(flat=FlatOutput())),
+        ("[podman, flat]", ImageOutputs(flat=FlatOutput(), podman=PodmanOutput())),
+        ("[]", NO_OUTPUTS),
+        ("{flat: }", ImageOutputs(flat=FlatOutput())),
+        ("{flat: {others_read: true}}", ImageOutputs(flat=FlatOutput(others_read=True))),
+        ("{podman: {store: atlas}}", ImageOutputs(podman=PodmanOutput(store="atlas"))),
+    ],
+)
+def test_outputs(text: str, outputs: ImageOutputs) -> None:
+    assert _only(f"{{image: 'quay.io/ns/tool:v1', outputs: {text}}}").outputs == outputs
+
+
+def test_outputs_of_an_image_count_instead_of_the_defaults() -> None:
+    head = "version: 2\ndefaults: {repositories: a.example.org, outputs: [flat, podman]}\nimages:\n"
+    plain, other = wishes_of(f"{head}- q.io/n/a:1\n- {{image: 'q.io/n/b:1', outputs: flat}}\n").wishes
+    assert plain.outputs == ImageOutputs(flat=FlatOutput(), podman=PodmanOutput())
+    assert other.outputs == ImageOutputs(flat=FlatOutput())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("squash", "no output: 'squash'"),
+        ("[flat, podmann]", "no output: 'podmann': "),
+        ("{flatt: }", "unknown key 'flatt': "),
+        ("{flat: {others: true}}", "unknown key 'others'"),
+        ("{podman: {store: ../x}}", "not the name of a store of podman's"),
+    ],
+)
+def test_outputs_that_there_are_not(text: str, problem: str) -> None:
+    (found,) = problems_of(f"{_HEAD}- {{image: 'quay.io/ns/tool:v1', outputs: {text}}}\n")
+    assert found.startswith("4:")
+    assert problem in found
 
 
 def test_tags_that_are_written_out_need_no_list_of_tags() -> None:

@@ -52,11 +52,11 @@ def test_a_name_is_put_replaced_and_removed_and_what_it_led_to_stays(site: Nativ
     assert _links(site)[_NAME] == f"../../{flat_home(first.config_digest)}"
     with _changing(site) as (rows, names):
         (second,) = _put(rows, names, _NAME, build="2")
-        assert names.target(_NAME) == f"../../{flat_home(second.config_digest)}"
+        assert names.flats(_NAME) == {second.config_digest}
     assert _links(site)[_NAME] == f"../../{flat_home(second.config_digest)}"
     with _changing(site) as (_, names):
         names.remove(_NAME)
-        assert names.target(_NAME) is None
+        assert not names.flats(_NAME)
     assert list(_links(site)) == ["quay.io/other:v1"]
     with site.newest() as revision:
         assert revision.stat(b"/quay.io/ns") is None
@@ -69,6 +69,9 @@ def test_further_platforms_come_and_go_with_the_links_of_their_processors(site: 
     with _changing(site) as (rows, names):
         _put(rows, names, _NAME, "amd64", "arm64:v8", "arm:v6")
         _put(rows, names, "quay.io/other:v1", "amd64", "arm64")
+        images = _put(rows, names, "quay.io/third:v1", "amd64", "arm:v6")
+        assert names.flats(ImageName("quay.io/third:v1")) == {image.config_digest for image in images}
+        names.remove(ImageName("quay.io/third:v1"))
     found = _links(site)
     machines = ("amd64", "arm", "arm64", "arm64:v8", "arm:v6")
     assert {place for place in found if place.endswith(_NAME)} == {

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.common.threads import to_end
 from services.common.together import all_of
 from services.common.work_threads import begin_in_thread
@@ -70,12 +71,22 @@ class WishLists:
         Keeps last good versions.
     downloader
         Fetches those of web servers.
+    recipe_outputs
+        In which further ways repositories show the images of DUCC's recipes.
     """
 
-    def __init__(self, *, places: Sequence[Place], kept: KeptLists, downloader: Downloader) -> None:
+    def __init__(
+        self,
+        *,
+        places: Sequence[Place],
+        kept: KeptLists,
+        downloader: Downloader,
+        recipe_outputs: ImageOutputs = NO_OUTPUTS,
+    ) -> None:
         self._places = tuple(dict.fromkeys(places))
         self._kept = kept
         self._downloader = downloader
+        self._recipe_outputs = recipe_outputs
         self._read: dict[tuple[str, bool], _Read] = {}
         self._told: dict[str, tuple[str | None, tuple[Problem, ...]]] = {}
 
@@ -195,7 +206,7 @@ class WishLists:
             files = frozenset() if former is None else former.reading.files
             if former is not None and former.fingerprint == _fingerprint(content, files):
                 return former
-            reading = read_wish_list(content, source, directory=directory)
+            reading = read_wish_list(content, source, directory=directory, recipe_outputs=self._recipe_outputs)
             return _Read(_fingerprint(content, reading.files), reading)
 
         made = await _in_thread(read)

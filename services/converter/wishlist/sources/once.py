@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from services.common.image_outputs import NO_OUTPUTS, ImageOutputs
 from services.common.threads import to_end
 from services.common.together import all_of
 from services.common.work_threads import begin_in_thread
@@ -32,33 +33,47 @@ class Loaded:
     """Why it could not be read."""
 
 
-async def read_once(places: Sequence[Place], downloader: Downloader) -> list[Loaded]:
-    """Read all lists, in the order of their places."""
-    return [loaded for of_place in await all_of(_place(place, downloader) for place in places) for loaded in of_place]
+async def read_once(
+    places: Sequence[Place], downloader: Downloader, *, recipe_outputs: ImageOutputs = NO_OUTPUTS
+) -> list[Loaded]:
+    """Read all lists, in the order of their places.
+
+    Parameters
+    ----------
+    places
+        Where they are.
+    downloader
+        Fetches those of web servers.
+    recipe_outputs
+        In which further ways repositories show the images of DUCC's recipes.
+    """
+    found = await all_of(_place(place, downloader, recipe_outputs) for place in places)
+    return [loaded for of_place in found for loaded in of_place]
 
 
-async def _place(place: Place, downloader: Downloader) -> list[Loaded]:
+async def _place(place: Place, downloader: Downloader, outputs: ImageOutputs) -> list[Loaded]:
     source = str(place)
     try:
         if isinstance(place, ListUrl):
             found = await downloader.fetch(place.url, Validators())
             if found is None:
                 raise AssertionError  # nothing was known that could be unmodified
-            return [await _loaded(found.content, source, None)]
+            return [await _loaded(found.content, source, None, outputs)]
         paths = await to_end(begin_in_thread(partial(list_files, place.path)))
     except SourceUnreachableError as error:
         return [Loaded(source=source, trouble=str(error))]
-    return [await _file(path) for path in ((place.path,) if paths is None else paths)]
+    return [await _file(path, outputs) for path in ((place.path,) if paths is None else paths)]
 
 
-async def _file(path: Path) -> Loaded:
+async def _file(path: Path, outputs: ImageOutputs) -> Loaded:
     try:
         content = await to_end(begin_in_thread(partial(read_file, path)))
     except SourceUnreachableError as error:
         return Loaded(source=str(path), trouble=str(error))
-    return await _loaded(content, str(path), path.parent)
+    return await _loaded(content, str(path), path.parent, outputs)
 
 
-async def _loaded(content: bytes, source: str, directory: Path | None) -> Loaded:
-    reading = await to_end(begin_in_thread(partial(read_wish_list, content, source, directory=directory)))
+async def _loaded(content: bytes, source: str, directory: Path | None, outputs: ImageOutputs) -> Loaded:
+    read = partial(read_wish_list, content, source, directory=directory, recipe_outputs=outputs)
+    reading = await to_end(begin_in_thread(read))
     return Loaded(source=source, wish_list=reading.wish_list, problems=reading.problems)

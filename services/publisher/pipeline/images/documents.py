@@ -3,27 +3,28 @@
 `image.json` is the record, schema 1::
 
     {"version": 1, "name": NAME, "reference": REFERENCE, "digest": "sha256:HEX", "verified": null | {...},
-     "published_at": TIME,
+     "published_at": TIME, "outputs": {...},
      "platforms": [{"platform": "linux/amd64", "manifest": "sha256:HEX", "config": "sha256:HEX",
                     "layers": [{"digest": "sha256:HEX", "diff_id": "sha256:HEX", "size": BYTES}]}]}
+
+It has `outputs`, as `services.common.image_outputs` writes them, where there are any.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
+from services.common.image_outputs import outputs_document
 from services.common.times import time_text
 from services.publisher.journal.image_model import ImageVersion, PlatformImage
 from services.registry.platform import Platform
 from services.repository.images import MULTIARCH_DIRECTORY, ImageDocuments
+from services.repository.outputs import RECORD, RECORDED
 
 __all__ = ["check_places", "described_digest", "directory_of", "documents_of", "is_described"]
-
-_RECORD: Final = "image.json"
 
 
 def directory_of(name: ImageName, platform: Platform | None = None) -> str:
@@ -49,7 +50,7 @@ def check_places(name: ImageName, platforms: Sequence[Platform]) -> None:
         They have none.
     """
     directories = [directory_of(name), *(directory_of(name, platform) for platform in platforms[1:])]
-    ImageDocuments(name=name, files={f"{directory}/{_RECORD}": b"" for directory in directories})
+    ImageDocuments(name=name, files={f"{directory}/{RECORD}": b"" for directory in directories})
     if len(set(directories)) < len(directories):
         raise InvalidValueError(f"two of the platforms have the same processor: {', '.join(map(str, platforms))}")
 
@@ -57,19 +58,20 @@ def check_places(name: ImageName, platforms: Sequence[Platform]) -> None:
 def documents_of(version: ImageVersion, *, now: float) -> ImageDocuments:
     """Return all documents of a version, which is published now."""
     record = {
-        **_identity(version),
+        **{key: value for key, value in _identity(version).items() if (key, value) != (RECORDED, None)},
         "published_at": time_text(now),
     }
-    path = f"{directory_of(version.name)}/{_RECORD}"
+    path = f"{directory_of(version.name)}/{RECORD}"
     return ImageDocuments(
         name=version.name,
         files={**version.documents, path: json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"},
+        outputs=version.outputs,
     )
 
 
 def is_described(version: ImageVersion, documents: Mapping[str, bytes] | None) -> bool:
     """Whether what the repository has of a name is a version, whenever it was published."""
-    content = (documents or {}).get(f"{directory_of(version.name)}/{_RECORD}")
+    content = (documents or {}).get(f"{directory_of(version.name)}/{RECORD}")
     if documents is None or content is None:
         return False
     try:
@@ -94,6 +96,7 @@ def _identity(version: ImageVersion) -> dict[str, object]:
         "digest": version.digest.oci,
         "platforms": [_platform(image) for image in version.images],
         "verified": version.verified,
+        RECORDED: outputs_document(version.outputs) or None,
     }
 
 

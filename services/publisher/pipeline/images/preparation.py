@@ -15,6 +15,7 @@ from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.claims import ImageClaims, ImageWork, LayerStep
 from services.publisher.pipeline.images.documents import is_described
 from services.publisher.pipeline.images.resolver import Resolver
+from services.publisher.pipeline.images.shown import is_shown
 from services.publisher.pipeline.ready import ReadyQueue
 from services.publisher.pipeline.units import ReadyImage, ReadyRemoval
 from services.publisher.pipeline.workers import Workers
@@ -176,7 +177,9 @@ class ImagePreparation:
 
     async def _is_visible(self, version: ImageVersion) -> bool:
         """Whether readers of the repository see exactly this version; its layers are not looked at."""
-        return is_described(version, await self._repository.read_image(version.name))
+        return is_described(version, await self._repository.read_image(version.name)) and await is_shown(
+            self._repository, version
+        )
 
     async def _record(self, record: ImageRecord, version: ImageVersion) -> None:
         """Record that a version is visible which nobody has to publish any more."""

@@ -32,7 +32,7 @@ class Resolver:
         if record.asked is not None:
             known = await self._versions.read(record.name, record.asked)
             if known is not None and known.platforms == record.platforms:
-                return replace(known, reference=record.reference, verified=record.verified)
+                return replace(known, reference=record.reference, verified=record.verified, outputs=record.outputs)
         reference = ImageReference.parse(record.reference)
         if record.asked is not None:
             reference = replace(reference, digest=record.asked)
@@ -56,6 +56,7 @@ class Resolver:
             images=tuple(images),
             documents=documents,
             verified=record.verified,
+            outputs=record.outputs,
         )
 
 

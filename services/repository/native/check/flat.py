@@ -18,7 +18,7 @@ from services.common.image_name import METADATA_DIRECTORY
 from services.common.layout import layer_tree
 from services.repository.errors import ImageRefusedError
 from services.repository.flat.configuration import read_configuration
-from services.repository.flat.entries import FLAT_DIRECTORY, GeneratedEntry, GeneratedKind, flat_root
+from services.repository.flat.entries import GeneratedEntry, GeneratedKind
 from services.repository.flat.modes import Modes
 from services.repository.flat.singularity import generated_entries
 from services.repository.native.check.layer_stack import Node, TreeRows, show_layers
@@ -27,6 +27,7 @@ from services.repository.native.errors import BrokenRepositoryError, ObjectMissi
 from services.repository.native.reader.entries import Row, decode_xattrs, show_path
 from services.repository.native.reader.revision import Revision
 from services.repository.native.records import EntryFlag
+from services.repository.public_names import FLAT_DIRECTORY, flat_home
 
 __all__ = ["check_flats"]
 
@@ -88,7 +89,7 @@ def _homes(revision: Revision) -> Iterator[tuple[bytes, Digest]]:
                 config = Digest(home.name.decode())
             except (InvalidValueError, UnicodeDecodeError):
                 continue
-            is_home = home.is_directory and home.path == b"/" + flat_root(config).encode()
+            is_home = home.is_directory and home.path == b"/" + flat_home(config).encode()
             if is_home and revision.catalog_of(home.path).path == home.path:
                 yield home.path, config
 

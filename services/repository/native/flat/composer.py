@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from services.common.digest import Digest
 from services.common.layout import layer_home, layer_tree
-from services.repository.flat.entries import GeneratedEntry
+from services.repository.flat.configuration import RunConfiguration
+from services.repository.flat.differences import Difference, DifferenceReports
 from services.repository.flat.modes import Modes
+from services.repository.flat.singularity import generated_entries
 from services.repository.native.flat.catalogs import FlatCatalogs
 from services.repository.native.flat.generated import add_generated
 from services.repository.native.flat.layer_rows import LayerRows
@@ -24,10 +26,8 @@ class ComposedFlat:
 
     catalog: NestedCatalog
     """Of its root."""
-    dropped: Sequence[bytes]
-    """Paths in it that have been left out, since CVMFS gives their names a meaning; in order."""
-    left_out: Sequence[bytes]
-    """Generated entries that are not in it, since their parent is no directory of the image."""
+    differences: DifferenceReports
+    """What people must know of it."""
 
 
 class FlatComposer:
@@ -50,7 +50,7 @@ class FlatComposer:
         path: bytes,
         *,
         layers: Sequence[tuple[Digest, ContentHash]],
-        generated: Sequence[GeneratedEntry],
+        configuration: RunConfiguration,
         modes: Modes,
         put: Callable[[bytes], ContentHash],
         properties: Mapping[str, str],
@@ -63,8 +63,8 @@ class FlatComposer:
             Where it is to be in the repository.
         layers
             The layers, the base first, and the catalogs of their homes.
-        generated
-            What is put into it besides.
+        configuration
+            How it is to be run.
         modes
             Which permissions are mended.
         put
@@ -89,7 +89,9 @@ class FlatComposer:
                     catalog, b"/" + layer_home(digest).encode(), b"/" + layer_tree(digest).encode()
                 )
         tree = merge(rows, [roots[digest] for digest, _ in layers])
-        left_out = add_generated(tree, generated, put)
+        tree.differences.variables(configuration.left_out)
+        for left_out in add_generated(tree, generated_entries(configuration), put):
+            tree.differences.add(Difference.NOT_GENERATED, left_out)
         catalogs = FlatCatalogs(
             path=path,
             tree=tree,
@@ -99,4 +101,4 @@ class FlatComposer:
             marker=put(b""),
             properties=properties,
         )
-        return ComposedFlat(catalog=catalogs.store(), dropped=sorted(tree.dropped), left_out=left_out)
+        return ComposedFlat(catalog=catalogs.store(), differences=tree.differences.report())

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from services.common.digest import Digest
 from services.repository.errors import ImageAdditionError
 from services.repository.flat.configuration import read_configuration
+from services.repository.flat.differences import log_differences
 from services.repository.flat.modes import Modes
-from services.repository.flat.singularity import generated_entries
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.native.flat.composer import FlatComposer
@@ -48,14 +48,16 @@ def compose_flats(update: TreeUpdate, composer: FlatComposer, documents: ImageDo
         if config in composed or (there is not None and there.others_read == others_read):
             continue
         update.flats.check(config)
-        composed[config] = composer.compose(
+        flat = composer.compose(
             flat_path(config),
             layers=[(digest, _catalog(update, digest, config)) for digest in layers],
-            generated=generated_entries(read_configuration(platform.config)),
+            configuration=read_configuration(platform.config),
             modes=Modes(others_read),
             put=update.put_object,
             properties={PROPERTY: recipe.encode()},
-        ).catalog
+        )
+        log_differences(config, flat.differences)
+        composed[config] = flat.catalog
     return list(composed.values())
 
 

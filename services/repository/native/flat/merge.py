@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.common.archive.nametree import Directory
+from services.repository.flat.differences import Difference, Differences, DirectoryAttributes
 from services.repository.flat.entries import DROPPED_NAMES
 from services.repository.native.flat.layer_rows import LayerRows, PathHash
-from services.repository.native.flat.overlay_xattrs import is_opaque
+from services.repository.native.flat.overlay_xattrs import is_opaque, without_overlay
 from services.repository.native.writer.rows import DirectoryRow, Row
 
 __all__ = ["MergedTree", "merge"]
@@ -32,18 +33,21 @@ class MergedTree:
         """The attributes of a directory are its row."""
         self.rows: list[Row] = []
         """Of what is no directory, with the path hashes, the link group and the attributes of the layer."""
-        self.dropped: list[bytes] = []
-        """Paths that have been left out, since CVMFS gives their names a meaning."""
+        self.differences = Differences()
+        """What people must know of it."""
 
 
 class _Merging:
     """A directory of the tree that is still to be filled."""
 
-    __slots__ = ("directory", "path", "sources")
+    __slots__ = ("compared", "directory", "path", "sources", "top")
 
     def __init__(self, path: bytes, row: Row) -> None:
         self.directory = Directory()
         self.directory.attributes = row
+        self.top = row
+        self.compared = False
+        """Whether it is known what the layers below the topmost one say of it."""
         self.path = path
         """Relative to the root, which is empty."""
         self.sources: list[PathHash] = [row[:2]]
@@ -88,13 +92,13 @@ def _fill(tree: MergedTree, layers: LayerRows, merging: _Merging) -> Sequence[_M
             name = row[11]
             if name in seen:
                 found = seen[name]
-                if found is not None and not _goes_on(found, row):
+                if found is not None and not _goes_on(found, row, tree.differences):
                     seen[name] = None
                 continue
             seen[name] = None
             kind = row[7] & _TYPE
             if name in DROPPED_NAMES:
-                tree.dropped.append(_joined(merging.path, name))
+                tree.differences.add(Difference.DROPPED_NAME, _joined(merging.path, name))
             elif kind == stat.S_IFDIR:
                 found = _Merging(_joined(merging.path, name), row)
                 directory[name] = found.directory
@@ -103,15 +107,41 @@ def _fill(tree: MergedTree, layers: LayerRows, merging: _Merging) -> Sequence[_M
             elif kind != stat.S_IFCHR or row[6]:  # a device 0:0 deletes the name
                 directory[name] = len(rows)
                 rows.append(row)
+                if kind == stat.S_IFLNK:
+                    tree.differences.link(_joined(merging.path, name), row[12])
     return inner
 
 
-def _goes_on(found: _Merging, row: Row) -> bool:
+def _goes_on(found: _Merging, row: Row, differences: Differences) -> bool:
     """Merge a directory with what a lower layer has in its place; return whether it shows those below as well."""
-    if row[7] & _TYPE != stat.S_IFDIR:
+    kind = row[7] & _TYPE
+    if kind == stat.S_IFLNK:
+        differences.hides_link(found.path, _attributes(found.top))
+    if kind != stat.S_IFDIR:
         return False
+    if not found.compared:
+        _compare(found, row, differences)
     found.sources.append(row[:2])
     return not is_opaque(row)
+
+
+def _compare(found: _Merging, row: Row, differences: Differences) -> None:
+    """Compare a directory with what the topmost layer that has an entry for it says of it."""
+    shown = _attributes(found.top)
+    below = _attributes(row)
+    found.compared = not (shown.may_be_implied and below.may_be_implied)
+    if found.compared:
+        differences.hides_directory(found.path, shown, below)
+
+
+def _attributes(row: Row) -> DirectoryAttributes:
+    return DirectoryAttributes(
+        permissions=row[7] & ~_TYPE,
+        uid=row[13],
+        gid=row[14],
+        mtime=row[8] or row[9] or 0,
+        has_xattrs=row[15] is not None and without_overlay(row[15]) is not None,
+    )
 
 
 def _joined(path: bytes, name: bytes) -> bytes:

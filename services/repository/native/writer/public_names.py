@@ -5,9 +5,10 @@ Those of one platform are in the root catalog, or in that of their registry wher
 """
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
+from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage
@@ -18,6 +19,7 @@ from services.repository.native.writer.tree_rows import TreeRows
 from services.repository.public_names import (
     check_public_name,
     flat_home,
+    flat_of_target,
     is_public_target,
     machine_aliases,
     platform_links,
@@ -95,10 +97,13 @@ class PublicNames:
         """Take the name of an image away, where it has one; what it led to stays."""
         self._remove(self._places(name))
 
-    def target(self, name: ImageName) -> str | None:
-        """Return where the link that has the name of an image leads; None where none of this suite's, or DUCC's, is."""
-        target = self._rows.link_target(_path(name.path))
-        return target.decode() if target is not None and self._is_ours(name.path) else None
+    def flats(self, name: ImageName) -> Collection[Digest]:
+        """Return the configurations of the flat images that are there, and that the name of an image leads to."""
+        if not self._is_ours(name.path):
+            return frozenset()
+        targets = (self._rows.link_target(_path(place)) or b"" for place in self._places(name))
+        configs = (flat_of_target(target.decode()) for target in targets)
+        return frozenset(each for each in configs if each and self._rows.mode(_path(flat_home(each))) is not None)
 
     def settle(self) -> None:
         """Split the catalogs that have grown too large."""

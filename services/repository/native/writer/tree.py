@@ -13,7 +13,7 @@ An imported repository may have these directories in other catalogs: each is loo
 """
 
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Final, Self
@@ -81,6 +81,16 @@ class RepositoryTree:
         """Return the documents of an image in a revision; None if there is no such image."""
         with TreeUpdate(self, root) as update:
             return update.images.read(name)
+
+    def list_flats(self, root: ContentHash) -> Collection[Digest]:
+        """List the flat images of a revision by their configurations."""
+        with TreeUpdate(self, root) as update:
+            return frozenset(update.flats.configs())
+
+    def flats_of(self, root: ContentHash, name: ImageName) -> Collection[Digest]:
+        """Return the configurations of the flat images that the name of an image leads to in a revision."""
+        with TreeUpdate(self, root) as update:
+            return update.names.flats(name)
 
     def list_images(self, root: ContentHash) -> Sequence[ImageName]:
         """List the images of a revision, in the order of their names."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
@@ -167,7 +168,13 @@ async def test_names_that_cvmfs_gives_a_meaning_to_are_left_out(site: NativeSite
     layer = _layer(tmp_path, member(b"a/.cvmfsdirtab", b"/*"), member(b"a/b", b"b"), member(b".cvmfsautocatalog"))
     image = _image([layer])
     async with site.opened() as repository:
-        await change(repository, layers=[layer], put=[image])
+        with capture_logs() as logs:
+            await change(repository, layers=[layer], put=[image])
+    (told,) = [entry for entry in logs if entry["event"] == "a flat image has been made"]
+    assert told["config"] == _config(image)
+    assert told["differences"] == {
+        "dropped-name": {"count": 2, "first": ["'.cvmfsautocatalog'", "'a/.cvmfsdirtab'"]},
+    }
     with site.newest() as newest:
         tree = read_flat(newest, platform_images(image)[0])
     assert sorted(tree) == [b".", b"a", b"a/b"]
@@ -263,3 +270,33 @@ async def test_a_flat_image_is_taken_out_by_its_configuration(site: NativeSite, 
         assert newest.stat(flat_path(_config(image))) is None
         assert list(newest.list(_SHELVES + b"/" + _config(image)[:2].encode())) == []
     assert site.problems() == []
+
+
+async def test_what_is_not_as_apptainer_would_unpack_it_is_told(site: NativeSite, tmp_path: Path) -> None:
+    layers = [
+        _layer(
+            tmp_path,
+            member(b"lib", typeflag=b"2", link=b"usr/lib"),
+            member(b"root", typeflag=b"5", mode=0o700, mtime=1),
+            member(b"opt", typeflag=b"5", mode=0o755, mtime=1),
+            member(b"shown", typeflag=b"2", link=b"$(HOME)"),
+            member(b"hidden", typeflag=b"2", link=b"$(HOME)"),
+            member(b"etc", b"in the way of etc/hosts"),
+        ),
+        _layer(tmp_path, member(b"root/a", b"a")),
+        _layer(
+            tmp_path, member(b"lib/x", b"x"), member(b"root/b", b"b"), member(b"opt/x", b"x"), member(b"hidden", b"")
+        ),
+    ]
+    image = image_of_layers("quay.io/ns/tool:v1", ("amd64", layers), outputs=_FLAT, config={"Env": ["A-B=x"]})
+    async with site.opened() as repository:
+        with capture_logs() as logs:
+            await change(repository, layers=layers, put=[image])
+    (told,) = [entry["differences"] for entry in logs if entry["event"] == "a flat image has been made"]
+    assert told == {
+        "hidden-link": {"count": 1, "first": ["'lib'"]},
+        "implied-directory": {"count": 1, "first": ["'root'"]},
+        "variant-link": {"count": 1, "first": ["'shown'"]},
+        "not-generated": {"count": 2, "first": ["'etc/hosts'", "'etc/resolv.conf'"]},
+        "left-out-variable": {"count": 1, "first": ["'A-B'"]},
+    }

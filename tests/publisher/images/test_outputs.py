@@ -1,0 +1,123 @@
+"""Images that are asked for with outputs: all in one revision, made anew for others, kept as long as it is said."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from harness.processes import wait_until
+from services.common.image_name import ImageName
+from services.common.image_outputs import FlatOutput, ImageOutputs
+from services.common.publisher_api import PublisherRefusedError
+from services.publisher.settings import RepositoryKind
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.trust.keyring import KeyFiles
+from tests.support.image_site import ImagePublisher, layer_of, push_image
+from tests.support.publisher import REPOSITORY
+from tests.support.registries import RegistryServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+_FLAT = ImageOutputs(flat=FlatOutput())
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def collecting(tmp_path: Path) -> AsyncIterator[ImagePublisher]:
+    """A publisher that collects at once what is named by nothing, when it is asked to."""
+    async with ImagePublisher.running(
+        tmp_path / "publisher", collect_after=0, collect_interval=0, keep_replaced=0
+    ) as publisher:
+        yield publisher
+
+
+def _shown(publisher: ImagePublisher, name: ImageName) -> bytes | None:
+    """Read the file of an image's top layer by the image's name."""
+    file = publisher.root / name.path / "file"
+    return file.read_bytes() if file.exists() else None
+
+
+def _flats(publisher: ImagePublisher) -> set[str]:
+    return {place.name for place in publisher.root.glob(".flat/*/*")}
+
+
+async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
+    registry: RegistryServer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "publisher"
+    storage, keys = DirectoryStorage(directory / "repository"), KeyFiles(tmp_path / "keys", REPOSITORY)
+    create_repository(name=REPOSITORY, storage=storage, keys=keys, chosen=RepositoryFormat(), meta={})
+    name = await push_image(registry, "everything:1", [layer_of("lower"), layer_of("upper")])
+    async with ImagePublisher.running(
+        directory, repository_kind=RepositoryKind.NATIVE, keys=tmp_path / "keys"
+    ) as publisher:
+        image = await publisher.published(name, outputs=_FLAT)
+        assert image.outputs == {"flat": {"others_read": False}}
+        with RepositoryReader(storage, name=REPOSITORY, master_keys=[keys.public.read_bytes()]) as reader:
+            revision = reader.newest(reader.head())
+            assert reader.head().manifest.revision == image.revision
+            link = revision.stat(f"/{name.path}".encode())
+            assert link is not None
+            flat = b"/" + link.target.removeprefix(b"../")
+            file = revision.stat(flat + b"/file")
+            assert file is not None
+            assert b"".join(revision.content(file)) == b"upper"
+        # The same again is there already; other outputs are made of what is there.
+        again = await publisher.ask(name, digest=f"sha256:{image.published_digest}", outputs=_FLAT)
+        assert (again.state, again.revision) == ("published", image.revision)
+        others = ImageOutputs(flat=FlatOutput(others_read=True))
+        await publisher.ask(name, digest=f"sha256:{image.published_digest}", outputs=others)
+        anew = await publisher.becomes(name, "published")
+        assert anew.outputs == {"flat": {"others_read": True}}
+        assert anew.bytes_fetched == 0
+        assert anew.revision == (image.revision or 0) + 1
+        (version,) = await publisher.api.versions(name)
+        assert version.digest == image.published_digest
+
+
+async def test_a_root_outlives_the_switch_until_it_is_collected_and_comes_back(
+    registry: RegistryServer, collecting: ImagePublisher
+) -> None:
+    name = await push_image(registry, "switched:1", [layer_of("old")])
+    first = await collecting.published(name, outputs=_FLAT)
+    assert _shown(collecting, name) == b"old"
+    (old,) = _flats(collecting)
+    await push_image(registry, "switched:1", [layer_of("new")])
+    await collecting.ask(name, outputs=_FLAT, keep_replaced_seconds=3600)
+    await collecting.replaced(name, first)
+    assert _shown(collecting, name) == b"new"
+    await collecting.collected()
+    assert old in _flats(collecting)
+    second = await collecting.becomes(name, "published")
+    await collecting.api.restore(name)
+    await collecting.replaced(name, second)
+    assert _shown(collecting, name) == b"old"
+    await collecting.api.remove(name, keep_seconds=0)
+    await collecting.becomes(name, "removed")
+    assert not (collecting.root / name.registry).exists()
+    assert old in _flats(collecting)
+    await collecting.collected()
+    assert _flats(collecting) == set()
+
+
+async def test_what_somebody_has_taken_away_is_made_again(registry: RegistryServer, publisher: ImagePublisher) -> None:
+    name = await push_image(registry, "taken:1", [layer_of("taken")])
+    await publisher.published(name, outputs=_FLAT)
+    (publisher.root / name.path).unlink()
+    await publisher.api.retry(name)
+    await wait_until(lambda: _is_shown(publisher, name), timeout=120, what="the name is there again")
+    image = await publisher.becomes(name, "published")
+    assert image.bytes_fetched == 0
+
+
+async def test_a_name_that_is_a_place_of_the_repository_is_refused_at_once(publisher: ImagePublisher) -> None:
+    name = ImageName("podmanStore/overlay:1")
+    with pytest.raises(PublisherRefusedError, match="cannot be flat, since"):
+        await publisher.ask(name, outputs=_FLAT)
+
+
+async def _is_shown(publisher: ImagePublisher, name: ImageName) -> bool:
+    return _shown(publisher, name) is not None
