@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from services.common.archive.model import LayerArchive
+from services.common.digest import Digest
+from services.repository.images import ImageDocuments
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.collection.collector import Collector
 from services.repository.native.collection.retention import Retention
+from tests.support.images import change
 from tests.support.killed import Steps
 from tests.support.native import NATIVE_NAME, NativeSite, publish
 
-__all__ = ["collect_until", "create_until", "publish_until"]
+__all__ = ["change_until", "collect_until", "create_until", "publish_until"]
 
 
 def publish_until(site: NativeSite, archives: Sequence[LayerArchive], last: int | None, answer: Connection) -> None:
@@ -34,6 +37,36 @@ def publish_until(site: NativeSite, archives: Sequence[LayerArchive], last: int 
         async with site.opened() as repository:
             steps.armed = True
             await publish(repository, *archives)
+            steps.armed = False
+
+    asyncio.run(run())
+    answer.send(steps.count)
+
+
+def change_until(
+    site: NativeSite,
+    put: Sequence[ImageDocuments],
+    gone: tuple[Sequence[str], Sequence[Digest]],
+    last: int | None,
+    answer: Connection,
+) -> None:
+    """Put and remove images and layers as one batch; otherwise as `publish_until`.
+
+    Parameters
+    ----------
+    put
+        The images.
+    gone
+        The names of images, and the layers, that are removed.
+    last, answer
+        As of `publish_until`.
+    """
+    steps = Steps(last)
+
+    async def run() -> None:
+        async with site.opened() as repository:
+            steps.armed = True
+            await change(repository, put=put, remove=gone[0], remove_layers=gone[1])
             steps.armed = False
 
     asyncio.run(run())

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from services.repository.directory.images import NewIndex
 from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import Leftovers
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
+from services.repository.flat.differences import DifferenceReports
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
@@ -117,6 +119,10 @@ class DirectoryTransaction:
             self._flats.remove(config)
 
         await in_thread(self._threads, lambda _stop: remove())
+
+    def reports(self) -> Mapping[Digest, DifferenceReports]:
+        """Return what people must know of the flat images that have been made."""
+        return self._flats.reports
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out when the batch is visible."""

@@ -29,9 +29,8 @@ def put_image(update: TreeUpdate, composer: FlatComposer, stores: NativeStores, 
         update.names.remove(name)
     else:
         update.names.check(name, images)
-        flats = compose_flats(update, composer, documents)
-        for flat in flats:
-            update.flats.attach(flat)
+        for config, flat in compose_flats(update, composer, documents).items():
+            update.attach_flat(config, flat.catalog, flat.differences)
         update.names.put(name, images)
     update.images.put(documents)
     put_into_stores()

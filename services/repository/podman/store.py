@@ -198,7 +198,7 @@ class PodmanStore:
                 self._trees[identifier] = layer.digest
                 self._masks[identifier] = facts.masked
             parent = identifier
-        self.drop_name(name)
+        self._drop_name(name, but=image.config_digest)
         documents = _documents(image)
         row = ImageRow(
             id=image.config_digest,
@@ -217,9 +217,12 @@ class PodmanStore:
 
     def drop_name(self, name: ImageName) -> None:
         """Let no image have a name."""
+        self._drop_name(name, but=None)
+
+    def _drop_name(self, name: ImageName, *, but: Digest | None) -> None:
         names = frozenset(_names(name))
         for row in self._images.values():
-            if names.intersection(row.names):
+            if row.id != but and names.intersection(row.names):
                 row.names = [each for each in row.names if each not in names]
                 self._changed = True
 

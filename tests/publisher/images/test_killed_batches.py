@@ -1,7 +1,6 @@
 """A publisher that is killed while it changes images, or collects: images are there whole or not, nothing is lost."""
 
 import asyncio
-import multiprocessing
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -41,14 +40,6 @@ _POINTS = ("publish.sync", "publish.committed")
 """Where `cvmfs_server` is at work when everything is killed."""
 _ROUNDS = len(BATCH_PLACES) + len(_POINTS)
 _SHARED = layer_of("killed batches shared")
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Starts processes that need not import everything anew."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.images_killed"])
-    return context
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

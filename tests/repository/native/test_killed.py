@@ -15,11 +15,16 @@ from services.common.archive.model import LayerArchive
 from services.repository.native.records import MANIFEST, REFLOG
 from services.repository.native.trust.keyring import KeyFiles
 from tests.repository.native.conftest import place_in
+from tests.support.images import change, documents
 from tests.support.killed import run_until
 from tests.support.native import NativeSite, layer_entries, publish
-from tests.support.native_killed import create_until, publish_until
+from tests.support.native_killed import change_until, create_until, publish_until
 from tests.support.publisher import make_layer
 from tests.support.stock_rules import faults_of_reflog
+
+_ONE, _TWO, _NEW = "quay.io/ns/one:v1", "quay.io/ns/two:v1", "localhost:5000/new:v1"
+_SPARSE, _LAST = 20, 8
+"""Of the steps of a batch of images, every so many are looked at, and the last ones."""
 
 
 @pytest.fixture
@@ -79,6 +84,53 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_revision(
     with ThreadPoolExecutor(2) as threads:
         revisions = list(threads.map(killed, range(1, steps + 1)))
     assert set(revisions) == {before, before + 1}, "no kill came before, or none after the manifest"
+
+
+def _seen(site: NativeSite) -> dict[str, bytes]:
+    """Read what readers see of images."""
+    with site.newest() as newest:
+        found = ((name, newest.stat(f"/.metadata/{name}/image.json".encode())) for name in (_ONE, _TWO, _NEW))
+        return {name: b"".join(newest.content(entry)) for name, entry in found if entry is not None}
+
+
+def test_a_kill_leaves_the_old_images_or_the_new_ones(
+    site: NativeSite, tmp_path: Path, processes: ForkServerContext
+) -> None:
+    layers = [make_layer(tmp_path, name, {"name": name}) for name in ("kept", "gone")]
+    before, after = {_ONE: b"1", _TWO: b"1"}, {_ONE: b"2", _NEW: b"1"}
+    put, gone = [documents(_ONE, "2"), documents(_NEW, "1")], ([_TWO], [layers[1].digest])
+    assert run_until(processes, publish_until, site, layers, None)[0] == 0
+    old = ([documents(_ONE, "1", "arm64"), documents(_TWO, "1")], ((), ()))
+    assert run_until(processes, change_until, site, *old, None)[0] == 0
+    whole = _copy(site, tmp_path / "whole")
+    status, steps = run_until(processes, change_until, whole, put, gone, None)
+    assert (status, _seen(site), _seen(whole)) == (0, before, after)
+    assert steps is not None
+    # All that matters is at the end; before it, objects are written that nobody names.
+    killed_at = sorted({*range(1, steps + 1, _SPARSE), *range(max(1, steps - _LAST), steps + 1)})
+
+    async def recover(mine: NativeSite) -> None:
+        async with mine.opened() as repository:
+            if _seen(mine) == before:
+                await change(repository, put=put, remove=gone[0], remove_layers=gone[1])
+            assert await repository.lookup(layers[0].digest) is not None
+            assert await repository.lookup(layers[1].digest) is None
+
+    def killed(step: int) -> bool:
+        mine = _copy(site, tmp_path / str(step))
+        assert run_until(processes, change_until, mine, put, gone, step) == (-signal.SIGKILL, None)
+        seen = _seen(mine)
+        assert seen in (before, after)
+        with mine.newest() as newest:
+            assert (newest.stat(b"/" + layers[1].digest.encode()) is None) == (seen == after)
+        asyncio.run(recover(mine))
+        assert _seen(mine) == after
+        assert mine.problems() == []
+        shutil.rmtree(tmp_path / str(step))
+        return seen == after
+
+    with ThreadPoolExecutor(2) as threads:
+        assert set(threads.map(killed, killed_at)) == {False, True}
 
 
 def test_a_creation_that_is_killed_can_be_repeated(
