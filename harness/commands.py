@@ -53,7 +53,7 @@ async def run(
     input: bytes | Path | None = None,  # noqa: A002 - the name that subprocess uses
     output: Path | None = None,
     env: Mapping[str, str] | None = None,
-    timeout: float = 120,  # noqa: ASYNC109 - a time-out is the point
+    timeout: float = 300,  # noqa: ASYNC109 - a time-out is the point
     accept: Sequence[int] = (0,),
 ) -> Completed:
     """Run a command and collect what it writes.

@@ -14,6 +14,9 @@ _FIRST: Final = 10_000
 _OUTGOING: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """From where the kernel takes ports of outgoing connections (ip(7))."""
 
+_found: Final = set[int]()
+"""Ports that this process has given to programs, which may not listen yet, or be stopped for a while."""
+
 
 def free_ports(count: int) -> tuple[int, ...]:
     """Find ports that nothing listens on, all different.
@@ -26,6 +29,8 @@ def free_ports(count: int) -> tuple[int, ...]:
     with ExitStack() as stack:
         while len(ports) < count:
             port = _FIRST + secrets.randbelow(end - _FIRST)
+            if port in _found:
+                continue
             try:
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError as error:
@@ -33,4 +38,5 @@ def free_ports(count: int) -> tuple[int, ...]:
                     raise
             else:
                 ports.append(port)
+                _found.add(port)
     return tuple(ports)

@@ -93,7 +93,7 @@ class Daemon:
         """Whether the child has been started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, ready: Callable[[], Awaitable[bool]], *, timeout: float = 120) -> None:  # noqa: ASYNC109
+    async def start(self, ready: Callable[[], Awaitable[bool]], *, timeout: float = 300) -> None:  # noqa: ASYNC109
         """Start the child and wait until it is ready.
 
         Raises
@@ -127,7 +127,7 @@ class Daemon:
                 pass_fds=self._descriptors,
             )
 
-    async def stop(self, *, timeout: float = 60) -> int:  # noqa: ASYNC109
+    async def stop(self, *, timeout: float = 180) -> int:  # noqa: ASYNC109
         """End the child with SIGTERM, after `timeout` seconds with SIGKILL; return its exit status."""
         if self._process is None:
             return 0

@@ -188,7 +188,7 @@ class Stratum0:
             document: dict[str, Any] = json.loads(await response.read())
             return document
 
-    async def visible(self, digest: Digest, *, timeout: float = 120) -> None:  # noqa: ASYNC109 - a time-out is the point
+    async def visible(self, digest: Digest, *, timeout: float = 300) -> None:  # noqa: ASYNC109 - a time-out is the point
         """Wait until the repository shows a layer, which it does whole or not at all.
 
         Raises

@@ -14,6 +14,7 @@ from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
 from harness.bench.convert import convert
 from harness.bench.cri import cri
+from harness.bench.flat import flat
 from harness.bench.measure import Row
 from harness.bench.native import native
 from harness.bench.queued import queued
@@ -46,7 +47,8 @@ _DOCKER_ROWS: Final = (
     "cri",
 )
 _CONVERTER_ROWS: Final = ("convert", "round")
-_ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS, *_CONVERTER_ROWS)
+_REPOSITORY_ROWS: Final = ("flat",)
+_ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS, *_CONVERTER_ROWS, *_REPOSITORY_ROWS)
 
 _Work = Callable[[], Awaitable[list[Row]]]
 
@@ -69,6 +71,8 @@ async def _run(only: Sequence[str], runs: int, megabytes: int) -> None:
         result += await _containerd_rows(directory / "containerd", only, runs)
     if not set(only).isdisjoint(_CONVERTER_ROWS):
         result += await _converter_rows(directory / "converter", only, runs, megabytes)
+    if not set(only).isdisjoint(_REPOSITORY_ROWS):
+        result += await _measure({"flat": lambda: flat(directory / "flat", runs)}, only)
     # "Docker version 26.1.5+dfsg1, build 411e817"
     docker = (await run("dockerd", "--version")).text.split()[2].rstrip(",")
     print(f"\nDocker {docker}\n\n{table(result)}\n\n{closing_note(result)}")

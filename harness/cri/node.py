@@ -164,7 +164,7 @@ class CriNode:
     def downloaded(self) -> int:
         """Return the bytes of all documents and layers that have been downloaded and are still there."""
         blobs = self._root / "io.containerd.content.v1.content" / "blobs"
-        return sum(path.stat().st_size for path in blobs.rglob("*") if path.is_file())
+        return sum(_size(path) for path in blobs.glob("*/*"))
 
     async def close(self) -> None:
         """End everything, whatever state it is in."""
@@ -177,3 +177,11 @@ class CriNode:
             unmount_below(directory)
         if _CACHE.is_mount():
             await run("umount", _CACHE)
+
+
+def _size(file: Path) -> int:
+    """Return the size of a file, which containerd may be about to remove, in bytes."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

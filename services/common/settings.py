@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AnyUrl, BeforeValidator, ByteSize, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -271,6 +271,8 @@ def _type_name(annotation: object) -> str:
         return _type_name(arguments[0])
     if origin in (Union, types.UnionType):
         return " or ".join(_type_name(argument) for argument in arguments if argument is not type(None))
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
     if origin in (tuple, frozenset, list, set):
         return f"{_type_name(arguments[0])}, several with commas"
     return _class_name(annotation)

@@ -67,6 +67,7 @@ def build_routes(
             access=Access(token=token, projects=projects),
             images=journal.images,
             versions=journal.versions,
+            flats=journal.flats,
             claims=work.images,
             keep=settings.keep_replaced,
             excuse=resources.registries.excuse,

@@ -15,6 +15,7 @@ from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
+from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
 from services.repository.layer import VerifiedLayer
 
@@ -113,6 +114,9 @@ class Transaction(Protocol):
 
     async def remove_flat(self, config: Digest) -> None:
         """Take the flat image of a configuration out; nothing happens if it is not there. Errors as `put_image`."""
+
+    def reports(self) -> Mapping[Digest, DifferenceReports]:
+        """Return what people must know of the flat images that have been made, by their configurations."""
 
     async def publish(self) -> int | None:
         """Make everything changed visible at once, durably; return the new revision where it is known.

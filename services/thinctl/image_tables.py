@@ -59,7 +59,7 @@ def show_image(image: ImageAnswer, versions: Sequence[ImageVersion]) -> None:
     for name, value in (image.verified or {}).items():
         if value is not None:
             grid.add_row(Text(f"verified {name}"), Text(str(value)))
-    grid.add_row("outputs", Text(_outputs(image.outputs)))
+    grid.add_row("outputs", Text("\n".join([_outputs(image.outputs), *_differences(image.report)])))
     grid.add_row("took", _steps(image.steps))
     grid.add_row(
         "layers",
@@ -108,6 +108,13 @@ def _outputs(outputs: Mapping[str, JsonValue]) -> str:
         values = [f"{key} {value}" for key, value in sorted(details) if value]
         texts.append(f"{name} ({', '.join(values)})" if values else name)
     return ", ".join(texts) or "none"
+
+
+def _differences(report: Mapping[str, JsonValue]) -> Iterable[str]:
+    """Say how often a flat image differs from what Apptainer itself would unpack, by kind."""
+    for found in report.values():
+        for kind, about in sorted(found.items()) if isinstance(found, dict) else ():
+            yield f"{kind}: {about['count']}" if isinstance(about, dict) and "count" in about else kind
 
 
 def _show_layers(layers: Sequence[ImageLayer]) -> None:

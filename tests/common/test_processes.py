@@ -12,7 +12,7 @@ async def _start(script: str) -> asyncio.subprocess.Process:
 async def test_a_program_ends_with_what_it_has_started(tmp_path: Path) -> None:
     child = tmp_path / "child"
     process = await _start(f"sleep 1000 & echo $! >{child}.new; mv {child}.new {child}; wait")
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while not child.exists():  # noqa: ASYNC110 - the program makes it
             await asyncio.sleep(0.005)
         await end_group(process)

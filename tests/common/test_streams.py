@@ -246,6 +246,6 @@ async def test_a_stream_costs_little() -> None:
             total += count
         return total
 
-    started = time.monotonic()
+    started = time.process_time()
     assert await run_reader(chunks(), drain) == size
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 20

@@ -36,7 +36,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
         assert ended.stderr == ""
         document: dict[str, Any] = json.loads(ended.stdout)

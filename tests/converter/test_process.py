@@ -49,7 +49,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     async def holds() -> bool:
         return condition()
 
-    await wait_until(holds, what="what the test waits for", timeout=120)
+    await wait_until(holds, what="what the test waits for")
 
 
 def _states(publisher: ImagePublisher) -> list[str]:
@@ -77,7 +77,7 @@ async def test_a_kill_at_every_state_costs_nothing_but_time(
         status = await converter.get("/v1/status")
         return bool(status["images"]["copies"]["published"] == len(_TAGS))
 
-    await wait_until(all_published, what="everything is recorded as published", timeout=120)
+    await wait_until(all_published, what="everything is recorded as published")
     assert _states(publisher) == ["published"] * len(_TAGS)
     asked = {(body["name"], body["digest"]) for body in publisher.asked()}
     assert len(asked) == len(_TAGS)

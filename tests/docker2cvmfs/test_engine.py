@@ -34,16 +34,16 @@ async def test_a_command_that_hangs_is_ended_with_what_it_has_started(
     docker: Callable[[str], None], tmp_path: Path
 ) -> None:
     docker(_HANGS)
-    async with asyncio.timeout(120):
-        with pytest.raises(EngineError, match=r"did not end within 0\.5 s: does the engine answer"):
-            await load(b"archive", patience=0.5)
+    async with asyncio.timeout(300):
+        with pytest.raises(EngineError, match=r"did not end within 2 s: does the engine answer"):
+            await load(b"archive", patience=2)
     await ended(int((tmp_path / "child").read_text()))
 
 
 async def test_what_a_command_leaves_behind_holds_nobody_up(docker: Callable[[str], None], tmp_path: Path) -> None:
     docker(_LEAVES)
     archive = bytes(range(256)) * 4096
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         await load(archive)
     assert (tmp_path / "archive").read_bytes() == archive
     os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)

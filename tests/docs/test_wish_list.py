@@ -13,7 +13,7 @@ _EXAMPLES = re.findall(r"```yaml\n(.*?)```", _DOCUMENT, re.DOTALL)
 
 
 def test_there_are_examples() -> None:
-    assert len(_EXAMPLES) == 5
+    assert len(_EXAMPLES) == 6
 
 
 @pytest.mark.parametrize("example", _EXAMPLES)

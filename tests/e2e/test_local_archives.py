@@ -119,7 +119,7 @@ async def test_a_node_takes_what_overlay2_takes(plain: Engine, node: Node, tmp_p
             wrong.append(f"{name}: {here} is not stricter than {there}")
     assert wrong == []
     await _remove_all(node.engine)
-    assert NodeTraces.of(node).since(before) == []
+    await NodeTraces.settle(node, before)
 
 
 async def _remove_all(engine: Engine) -> None:

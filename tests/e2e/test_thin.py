@@ -33,7 +33,7 @@ from tests.support.repositories import Repository, digest_of, newer_thin_json
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 OTHER = "other.example.org"
-WAIT = 1.5
+WAIT = 2.5
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -296,7 +296,7 @@ async def client_node(
             "GRAPHDRIVER_REPOSITORY_MOUNTS": "driver",
             "GRAPHDRIVER_CVMFS2": str(cvmfs2.install(directory, source)),
             "GRAPHDRIVER_REPOSITORY_LINGER": "1",
-            "GRAPHDRIVER_LOOKUP_TIMEOUT": "2",
+            "GRAPHDRIVER_LOOKUP_TIMEOUT": "4",
             "GRAPHDRIVER_PUBLISH_WAIT": str(WAIT),
         }
     )
@@ -353,7 +353,7 @@ async def test_a_client_that_hangs_fails_the_start_and_nothing_else(client_node:
     fuse.stop(process)
     try:
         start = time.monotonic()
-        with pytest.raises(CommandError, match="does not answer within 2 s: the CVMFS client hangs"):
+        with pytest.raises(CommandError, match="does not answer within 4 s: the CVMFS client hangs"):
             await _run(node.engine, THIN, "true")
         assert time.monotonic() - start < 60
         assert await _run(node.engine, BASE, "echo regular") == "regular"

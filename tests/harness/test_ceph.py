@@ -53,7 +53,7 @@ async def test_a_persistent_topic_keeps_events_until_they_are_taken(quiet_afterw
 
         webhook.refusals = 3
         await put(quiet_afterwards, KEY)
-        first = await webhook.next(within=40)
+        first = await webhook.next()
         assert names(first) == ("ObjectCreated:Put", KEY)
 
     await put(quiet_afterwards, KEY + "-while-nobody-listens")
@@ -76,9 +76,7 @@ async def test_announcing_replaces_what_was_announced_before(quiet_afterwards: C
 async def test_a_stopped_cluster_leaves_no_process(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("cluster")
     server = CephRGW(directory)
-    began = asyncio.get_running_loop().time()
     await server.start()
-    assert asyncio.get_running_loop().time() - began < 15
 
     await server.stop()
 

@@ -37,22 +37,22 @@ async def test_a_failure_tells_what_was_said() -> None:
 
 
 async def test_a_command_that_writes_without_end_is_ended() -> None:
-    async with asyncio.timeout(120):
-        with pytest.raises(CommandError, match=r"(?s)not done within 0\.3 s\n.*much\nmuch"):
-            await run("sh", "-c", "while echo much; do :; done", timeout=0.3)
+    async with asyncio.timeout(300):
+        with pytest.raises(CommandError, match=r"(?s)not done within 2 s\n.*much\nmuch"):
+            await run("sh", "-c", "while echo much; do :; done", timeout=2)
 
 
 async def test_a_command_is_ended_with_what_it_has_started(tmp_path: Path) -> None:
     """A child that holds the output must neither hold up whoever waits nor go on."""
-    async with asyncio.timeout(120):
-        with pytest.raises(CommandError, match=r"not done within 0\.5 s"):
-            await run("sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/child; wait", timeout=0.5)
+    async with asyncio.timeout(300):
+        with pytest.raises(CommandError, match=r"not done within 3 s"):
+            await run("sh", "-c", f"sleep 1000 & echo $! >{tmp_path}/child; wait", timeout=3)
     await ended(int((tmp_path / "child").read_text()))
 
 
 async def test_a_command_that_is_given_up_is_ended(tmp_path: Path) -> None:
     task = asyncio.create_task(run("sh", "-c", f"echo $$ >{tmp_path}/own; exec sleep 1000", input=bytes(1 << 20)))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while not (tmp_path / "own").exists() or not (tmp_path / "own").read_text():  # noqa: ASYNC110 - the command writes it
             await asyncio.sleep(0.005)
         task.cancel()
@@ -62,6 +62,6 @@ async def test_a_command_that_is_given_up_is_ended(tmp_path: Path) -> None:
 
 
 async def test_what_a_command_leaves_behind_holds_nobody_up(child: Path) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         completed = await run("sh", "-c", f"sleep 1000 & echo $! >{child}; echo done")
     assert completed.text == "done"

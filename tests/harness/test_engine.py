@@ -10,6 +10,7 @@ from harness.commands import CommandError
 from harness.engine import Engine
 from harness.sandbox import Sandbox
 from tests.support.e2e import BASE, write_base
+from tests.support.processes import command_lines
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +64,7 @@ async def test_close_leaves_no_process_or_mount(engine: Engine, tmp_path: Path) 
     assert not Path(f"/proc/{pid}").exists()
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert "br-trial" not in [name for _, name in socket.if_nameindex()]
-    assert b"engine-trial" not in b"".join(
-        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()
-    )
+    assert b"engine-trial" not in b"".join(command_lines().values())
 
 
 async def test_containers_run_in_the_control_groups_of_the_sandbox(engine: Engine) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from harness.sandbox import CGROUP_VARIABLE, Sandbox, SandboxError
 from harness.sandbox.traces import CGROUP_ROOT
+from tests.support.processes import command_lines
 
 _ROOT = Path(__file__).parents[2]
 
@@ -279,11 +280,7 @@ print(json.dumps({
 
 
 def _slirps() -> set[str]:
-    return {
-        path.parent.name
-        for path in Path("/proc").glob("[0-9]*/comm")
-        if path.parent.exists() and path.read_text().startswith("slirp4netns")
-    }
+    return {str(process) for process, line in command_lines().items() if b"slirp4netns" in line.split(b"\0")[0]}
 
 
 def _in_network(script: str, temporary: Path) -> subprocess.Popen[str]:

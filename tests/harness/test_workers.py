@@ -8,6 +8,7 @@ _ROOT = Path(__file__).parents[2]
 
 _MODULE = """
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from harness.sandbox import Sandbox
 def test_it_is_in_a_sandbox(tmp_path, number):
     workspace = Sandbox.current().workspace
     assert tmp_path.is_relative_to(workspace)
-    Path(os.environ["SEEN"], f"{Path(__file__).stem}-{number}").write_text(workspace.name)
+    Path(os.environ["SEEN"], f"{Path(__file__).stem}-{number}").write_text(f"{workspace.name} {time.monotonic_ns()}")
 """
 
 
@@ -37,7 +38,8 @@ def test_each_worker_has_a_sandbox_and_whole_modules(tmp_path: Path) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(_ROOT), "SEEN": str(seen)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    workspaces = {path.name: path.read_text() for path in seen.iterdir()}
+    reports = {path.name: path.read_text().split() for path in seen.iterdir()}
+    workspaces = {name: workspace for name, (workspace, _) in reports.items()}
     names = ("one", "two", "compose", "managed_plugin")
     workers = {name: {workspaces[f"test_{name}-{number}"] for number in range(3)} for name in names}
     assert {len(used) for used in workers.values()} == {1}
@@ -46,5 +48,5 @@ def test_each_worker_has_a_sandbox_and_whole_modules(tmp_path: Path) -> None:
     # What shares something that takes minutes to make goes to one worker, which does it first.
     assert workers["compose"] == workers["managed_plugin"]
     (worker,) = workers["compose"]
-    began = {path.name: path.stat().st_mtime_ns for path in seen.iterdir() if workspaces[path.name] == worker}
+    began = {name: int(time) for name, (workspace, time) in reports.items() if workspace == worker}
     assert min(began, key=began.__getitem__) == "test_compose-0"

@@ -134,7 +134,7 @@ def other_repository(cvmfs_root: Path) -> Repository:
 def settings(cvmfs_root: Path) -> GraphDriverSettings:
     """Settings of a driver that waits little."""
     return GraphDriverSettings(
-        repositories=("test.example.org",), cvmfs_root=cvmfs_root, publish_wait=0.2, lookup_timeout=2
+        repositories=("test.example.org",), cvmfs_root=cvmfs_root, publish_wait=0.2, lookup_timeout=4
     )
 
 

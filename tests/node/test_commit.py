@@ -28,7 +28,7 @@ from services.node.commit import Committer
 from services.node.errors import CommitError
 from services.node.layers import Layer
 from services.node.store import NodeStore
-from tests.common.object_store.conftest import impatient
+from tests.common.object_store.conftest import store_settings
 from tests.node.conftest import Core
 from tests.support.deep import deepen, removed_afterwards
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, stall
@@ -75,7 +75,7 @@ class Commits:
     ) -> AsyncIterator[tuple[NodeStore, FaultProxy]]:
         async with FaultProxy.before(self.access.endpoint, *faults) as proxy:
             access = replace(self.access, endpoint=endpoint or proxy.endpoint)
-            async with NodeStore(settings=impatient(access, retry_seconds=0.5)) as store:
+            async with NodeStore(settings=store_settings(access, retry_seconds=0.5)) as store:
                 yield store, proxy
 
     async def without_store(self, layer: Layer) -> ThinDescriptor:

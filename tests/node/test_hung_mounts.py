@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from services.common.descriptor import LayerUrl
 from services.node.cvmfs.finder import PublishedLayer
 from services.node.errors import RepositoryError
 from services.node.layers import Layer, LayerId
-from tests.node.conftest import LOOKUP_TIMEOUT, Core
+from tests.node.conftest import Core
 from tests.support.driver import contents
 from tests.support.fuse import served, stop
 from tests.support.mounts import mounts_below
@@ -97,16 +96,14 @@ async def test_no_mount_on_another_repository_waits_for_it(
 ) -> None:
     core.add_thin("good", None, [other_repository.publish("two", {"b": "two"})])
     core.add("base", None, {"c": "base"})
-    start = time.monotonic()
     mounting = await hung.begin()
     assert contents(await core.mount(core.add("g", "good", container=True))) == {"b": "two"}
     assert contents(await core.mount(core.add("r", "base", container=True))) == {"c": "base"}
     async with core.builder.view(core.lineage(core.layers.find(LayerId("g"))), holder="viewer") as view:
         assert contents(view) == {"b": "two"}
-    assert time.monotonic() - start < LOOKUP_TIMEOUT
+    assert not mounting.done()
     with pytest.raises(RepositoryError, match=r"layer h cannot be mounted: repository test\.example\.org does not"):
         await mounting
-    assert time.monotonic() - start < 30
     assert hung.layer.id not in core.unions
     await hung.recover()
 

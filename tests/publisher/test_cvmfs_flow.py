@@ -118,14 +118,14 @@ async def test_a_layer_that_makes_publishing_fail_is_isolated(
 async def test_a_publish_that_hangs_is_killed_aborted_and_repeated(
     bucket: S3Access, standin: StandIn, tmp_path: Path
 ) -> None:
-    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin, cvmfs_publish_timeout="4")
+    publisher = cvmfs_publisher(tmp_path / "publisher", bucket, standin, cvmfs_publish_timeout="8")
     archive = make_layer(tmp_path, "one")
     await upload(bucket, archive)
     standin.want("hang.publish.sync")
     async with publisher.running():
         await standin.reached("publish.sync")
         layer = await publisher.becomes(archive.digest, "failed")
-        assert "took longer than 4 s and was killed" in layer["reason"]
+        assert "took longer than 8 s and was killed" in layer["reason"]
         assert layer["attempts"] >= 1
         assert standin.revision == 1
         standin.no_longer("hang.publish.sync")

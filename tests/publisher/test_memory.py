@@ -32,7 +32,7 @@ async def test_a_layer_of_2_gb_takes_less_than_150_mb(
     archive.path.unlink()
     publisher.daemon.forks = None
     async with publisher.running():
-        await publisher.published(archive, timeout=120)
+        await publisher.published(archive, timeout=300)
         peak = peak_memory(publisher.daemon.pid)
     assert (publisher.root / archive.digest / "large").stat().st_size == _SIZE
     (publisher.root / archive.digest / "large").unlink()

@@ -28,27 +28,31 @@ async def test_sweeps_abort_uploads_that_were_abandoned(bucket: S3Access, tmp_pa
     """What a driver leaves that is killed in the middle of a commit's upload."""
     key = f"sha256/{'ab' * 32}"
     async with FaultProxy.before(bucket.endpoint, Fault(r"\?uploads", answer=Answer(403, "AccessDenied"))) as proxy:
-        settings = {
-            "LAYER_STORE_ENDPOINT": proxy.endpoint,
-            "PUBLISHER_SWEEP_INTERVAL": "0.3",
-            "PUBLISHER_UPLOAD_LIFETIME": "3",
-        }
+        settings = {"LAYER_STORE_ENDPOINT": proxy.endpoint, "PUBLISHER_SWEEP_INTERVAL": "0.3"}
         publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)
-        async with s3_client(bucket) as client, publisher.running():
+        async with s3_client(bucket) as client:
             await client.create_multipart_upload(Bucket=bucket.bucket, Key=key)
-            archive = make_layer(tmp_path, "one")
-            await upload(bucket, archive)
-            # Sweeps go on when the store once does not let them do this.
-            await publisher.published(archive)
-            # A young upload may still be under way.
-            assert len((await client.list_multipart_uploads(Bucket=bucket.bucket)).get("Uploads", ())) == 1
+            async with publisher.running():
+                archive = make_layer(tmp_path, "one")
+                await upload(bucket, archive)
+                # Sweeps go on when the store once does not let them do this.
+                await publisher.published(archive)
 
-            async def aborted() -> bool:
-                return (await publisher.metrics())["publisher_uploads_aborted_total"] == 1
+                async def looked() -> bool:
+                    return proxy.seen(r"\?uploads") >= 3
 
-            await wait_until(aborted, what="the upload is aborted")
+                await wait_until(looked, what="the uploads have been looked at")
+                # A young upload may still be under way.
+                assert len((await client.list_multipart_uploads(Bucket=bucket.bucket)).get("Uploads", ())) == 1
+                assert (await publisher.metrics())['publisher_failures_total{reason="abandoned uploads"}'] == 1
+            publisher.daemon.env["PUBLISHER_UPLOAD_LIFETIME"] = "0.1"
+            async with publisher.running():
+
+                async def aborted() -> bool:
+                    return (await publisher.metrics())["publisher_uploads_aborted_total"] == 1
+
+                await wait_until(aborted, what="the upload is aborted")
             assert (await client.list_multipart_uploads(Bucket=bucket.bucket)).get("Uploads", ()) == ()
-            assert (await publisher.metrics())['publisher_failures_total{reason="abandoned uploads"}'] == 1
 
 
 async def test_a_layer_that_is_in_the_repository_already_costs_nothing(

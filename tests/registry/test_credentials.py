@@ -154,10 +154,10 @@ async def test_a_store_that_knows_nothing_is_no_error(tmp_path: Path, monkeypatc
 async def test_a_helper_that_fails_is_named_and_its_output_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
 ) -> None:
-    monkeypatch.setattr(module, "_HELPER_TIMEOUT", 0.3 if "sleep" in script else 10.0)
+    monkeypatch.setattr(module, "_HELPER_TIMEOUT", 0.3 if "sleep" in script else 120.0)
     helper(tmp_path, monkeypatch, "bad", script)
     with pytest.raises(CredentialsError, match=said) as caught:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(300):
             await find(stored(tmp_path, credsStore="bad"), "a.b/x")
     assert "docker-credential-bad" in str(caught.value)
     assert "sesame" not in str(caught.value)

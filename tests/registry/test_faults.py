@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -82,8 +82,6 @@ async def manifest(client: RegistryClient, proxy: FaultyRegistry) -> None:
     [
         [cut(100_000)],
         [cut(0), cut(100_000), cut(70_000)],
-        [stalled(100_000)],
-        [stalled(0)],
         [refused(429, retry_after="0")],
         [refused(500), refused(502)],
         [cut(100_000), refused(429, retry_after="1")],
@@ -96,6 +94,17 @@ async def test_a_download_goes_on_where_it_was_interrupted(
         assert await blob(client, proxy) == LAYER
     requests = proxy.seen("GET .*/blobs/")
     assert len(requests) == len(faults) + 1
+
+
+@pytest.mark.parametrize("after", [100_000, 0])
+async def test_a_download_goes_on_where_it_stalled(registry: RegistryServer, after: int) -> None:
+    async with (
+        FaultyRegistry.before(registry.address, Fault("GET .*/blobs/", stalled(after))) as proxy,
+        RegistryClient(options=impatient(read_timeout=2.0)) as client,
+    ):
+        assert await blob(client, proxy) == LAYER
+    # On a busy machine an honest answer may be late as well.
+    assert len(proxy.seen("GET .*/blobs/")) >= 2
 
 
 async def test_a_resumed_download_asks_for_the_rest_only(client: RegistryClient, registry: RegistryServer) -> None:
@@ -139,7 +148,6 @@ async def test_progress_is_no_failure(client: RegistryClient, registry: Registry
         ),
         (changed(lambda body: body + b"x"), DigestMismatchError, f"has {len(LAYER) + 1} bytes"),
         (cut(1000), RegistryUnavailableError, "the connection to .* broke: .*: try again later"),
-        (stalled(1000), RegistryUnavailableError, "sent nothing for too long: try again later"),
         (refused(500), RegistryUnavailableError, "failing or overloaded .HTTP 500 MADEUP: made up.: try again later"),
         (refused(429), RegistryUnavailableError, "too many requests .HTTP 429"),
         (refused(401), AuthenticationError, "docker login there again|cannot be used"),
@@ -163,6 +171,18 @@ async def test_a_blob_that_cannot_be_had_says_why(
     assert "layers:1" in str(caught.value)
     assert "sesame" not in str(caught.value)
     assert len(proxy.requests) < 10
+
+
+@pytest.mark.parametrize(("ask", "path"), [(blob, "blobs"), (manifest, "manifests")])
+async def test_a_registry_that_sends_nothing_more_is_given_up(
+    registry: RegistryServer, ask: Callable[[RegistryClient, FaultyRegistry], Awaitable[object]], path: str
+) -> None:
+    async with (
+        FaultyRegistry.before(registry.address, Fault(f"GET .*/{path}/", stalled(10), times=ALWAYS)) as proxy,
+        RegistryClient(options=impatient(read_timeout=0.5)) as client,
+    ):
+        with pytest.raises(RegistryUnavailableError, match=r"layers:1.* sent nothing for too long: try again later"):
+            await ask(client, proxy)
 
 
 async def test_content_that_changed_while_it_was_interrupted_is_refused(
@@ -208,7 +228,7 @@ async def test_a_trickle_is_given_up(registry: RegistryServer, monkeypatch: pyte
         FaultyRegistry.before(registry.address, Fault("GET .*/blobs/", trickling(100), times=ALWAYS)) as proxy,
     ):
         with pytest.raises(
-            RegistryUnavailableError, match=f"of {len(LAYER)} bytes in 0 s is too slow: try again later"
+            RegistryUnavailableError, match=rf"of {len(LAYER)} bytes in \d+ s is too slow: try again later"
         ):
             await blob(client, proxy)
     assert len(proxy.requests) == 1
@@ -232,7 +252,6 @@ async def test_a_trickle_is_given_up(registry: RegistryServer, monkeypatch: pyte
         (changed(json_with(digest="sha256:x"), Docker_Content_Digest=""), InvalidAnswerError, "layers.0.digest: "),
         (huge(100 << 20, declared=True), InvalidAnswerError, "has more than 4194304 bytes, which is no honest one"),
         (huge(100 << 20, declared=False), InvalidAnswerError, "has more than 4194304 bytes, which is no honest one"),
-        (stalled(10), RegistryUnavailableError, "sent nothing for too long"),
         (cut(10), RegistryUnavailableError, "the connection to .* broke"),
         (refused(500), RegistryUnavailableError, "HTTP 500 MADEUP"),
         (refused(429, retry_after="3600"), RegistryUnavailableError, "too many requests .*: try again in 3600 s"),
@@ -263,13 +282,13 @@ async def test_a_manifest_of_another_digest_is_refused(client: RegistryClient, r
 async def test_the_registry_says_how_long_to_wait(
     client: RegistryClient, registry: RegistryServer, *, dated: bool
 ) -> None:
+    began = time.monotonic()
     # A date has whole seconds, so that one two seconds from now is at least one away.
     told = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if dated else "1"
     fault = Fault("GET .*/manifests/", refused(429, retry_after=told))
     async with FaultyRegistry.before(registry.address, fault) as proxy:
-        began = time.monotonic()
         await manifest(client, proxy)
-        assert 1 <= time.monotonic() - began < 30
+        assert time.monotonic() - began > 0.9
     assert len(proxy.seen("GET .*/manifests/")) == 2
 
 

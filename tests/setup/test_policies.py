@@ -21,7 +21,7 @@ from services.common.object_store.store import ObjectStore
 from services.setup.errors import SetupError
 from services.setup.policies import Policy, agent_policy, uploader_policy
 from services.setup.store import Administrator, StoreUser
-from tests.common.object_store.conftest import impatient
+from tests.common.object_store.conftest import store_settings
 from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, make_layer
 
@@ -62,19 +62,19 @@ async def users(ceph: CephRGW) -> AsyncIterator[Users]:
 async def test_the_uploader_can_upload_in_one_piece_and_in_parts(users: Users, tmp_path: Path) -> None:
     small = make_layer(tmp_path, "small")
     large = make_layer(tmp_path, "large", {"random": uuid.uuid4().bytes + (tmp_path / "small.tar.zst").read_bytes()})
-    async with ObjectStore(settings=impatient(users.uploader, multipart_threshold=1)) as store:
+    async with ObjectStore(settings=store_settings(users.uploader, multipart_threshold=1)) as store:
         assert await store.upload(large, repository=REPOSITORY)
         assert not await store.upload(large, repository=REPOSITORY)
-    async with ObjectStore(settings=impatient(users.uploader)) as store:
+    async with ObjectStore(settings=store_settings(users.uploader)) as store:
         assert await store.upload(small, repository=REPOSITORY)
         assert await store.head(small.digest) is not None
 
 
 async def test_the_agent_can_do_what_the_publisher_does(users: Users, tmp_path: Path) -> None:
     layer = make_layer(tmp_path, "published")
-    async with ObjectStore(settings=impatient(users.uploader)) as store:
+    async with ObjectStore(settings=store_settings(users.uploader)) as store:
         await store.upload(layer, repository=REPOSITORY)
-    async with ObjectStore(settings=impatient(users.agent)) as store:
+    async with ObjectStore(settings=store_settings(users.agent)) as store:
         await store.check()
         assert layer.digest in [found.digest async for found in store.list_layers()]
         await store.download(layer.digest, tmp_path / "copy")

@@ -65,7 +65,7 @@ async def _run(minio: MinioStandIn, url: str, **variables: str) -> Completed:
         "SETUP_AGENT_SECRET_KEY": "agent-secret-key",
         **variables,
     }
-    return await run(sys.executable, "-m", "services.setup", env=environment, accept=(0, 1), timeout=60)
+    return await run(sys.executable, "-m", "services.setup", env=environment, accept=(0, 1), timeout=300)
 
 
 async def test_bucket_users_and_notification_are_made(minio: MinioStandIn) -> None:

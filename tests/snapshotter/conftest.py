@@ -69,7 +69,7 @@ def snapshotters(tmp_path: Path, state: Path, cvmfs_root: Path) -> Snapshotters:
         repositories=("test.example.org",),
         cvmfs_root=cvmfs_root,
         publish_wait=0.2,
-        lookup_timeout=2,
+        lookup_timeout=4,
     )
     return Snapshotters(settings)
 

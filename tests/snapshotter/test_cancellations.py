@@ -30,11 +30,11 @@ class Held:
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - those of the step
         self._begun.set()
-        assert self._go_on.wait(60)
+        assert self._go_on.wait(300)
         return self._step(*arguments)
 
     async def begun(self) -> None:
-        assert await asyncio.to_thread(self._begun.wait, 60)
+        assert await asyncio.to_thread(self._begun.wait, 300)
 
     def go_on(self) -> None:
         self._go_on.set()

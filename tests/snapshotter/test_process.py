@@ -141,7 +141,7 @@ async def test_a_call_that_lasts_is_given_up(process: Process, cvmfs_root: Path)
         await client.layer("thin", "", {"thin.json": thin_json(repository.url("missing"))})
         waiting = asyncio.create_task(client.prepare("moby/1/container", "thin"))
         await client.list()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(300):
             assert await process.daemon.stop() == 0
         with pytest.raises((GRPCError, StreamTerminatedError, OSError)):
             await waiting

@@ -19,7 +19,7 @@ _FLAGS: Final = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
     "--remote-debugging-port=0",
 )
-_LOAD_SECONDS: Final = 30
+_LOAD_SECONDS: Final = 300
 
 
 class Tab:

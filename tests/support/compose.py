@@ -189,7 +189,7 @@ class ComposeStack:
         """Return what the publisher says about a layer."""
         return json.loads(await self._get(f"{self.publisher_url}/v1/layers/{digest}"))  # type: ignore[no-any-return]
 
-    async def published(self, digest: Digest, *, timeout: float = 60) -> dict[str, Any]:  # noqa: ASYNC109 - as above
+    async def published(self, digest: Digest, *, timeout: float = 300) -> dict[str, Any]:  # noqa: ASYNC109 - as above
         """Wait until the publisher says that a layer is published, and return what it says."""
 
         async def is_published() -> bool:

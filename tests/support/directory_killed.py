@@ -66,15 +66,36 @@ def change_until(
     answer.send(steps.count)
 
 
-def put_until(root: Path, image: ImageDocuments, last: int, answer: Connection) -> None:
-    """Put an image, of which the steps before publishing count; a target for a process of its own, which is killed."""
+def put_until(
+    root: Path, images: Sequence[ImageDocuments], flats: Sequence[Digest], last: int | None, answer: Connection
+) -> None:
+    """Publish images, of which every step counts, and take flat images out; a target for a process of its own.
+
+    Parameters
+    ----------
+    root
+        Root of the repository.
+    images
+        What is put.
+    flats
+        What is removed.
+    last
+        The step at which the process is killed; None goes to the end.
+    answer
+        Gets the number of steps if it comes to the end.
+    """
     steps = Steps(last)
 
     async def run() -> None:
         with ThreadPoolExecutor(2) as threads:
             async with opened_directory(root, threads) as repository, repository.transaction("token") as transaction:
                 steps.armed = True
-                await transaction.put_image(image)
+                for image in images:
+                    await transaction.put_image(image)
+                for config in flats:
+                    await transaction.remove_flat(config)
+                await transaction.publish()
+                steps.armed = False
 
     asyncio.run(run())
     answer.send(steps.count)

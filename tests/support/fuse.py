@@ -34,9 +34,14 @@ def stop(server: int) -> None:
     """
     os.kill(server, signal.SIGSTOP)
     deadline = time.monotonic() + 120
-    while any(
-        status.read_text().rpartition(")")[2].split()[0] != "T"
-        for status in Path("/proc").glob(f"{server}/task/*/stat")
-    ):
+    while not all(map(_is_stopped, Path("/proc").glob(f"{server}/task/*/stat"))):
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def _is_stopped(status: Path) -> bool:
+    """Whether a thread, by its file in /proc, does not run on."""
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it has ended

@@ -130,7 +130,7 @@ class ImagePublisher:
         """Ask for an image."""
         return await self.api.ask(ImageRequest(name=name, **rest))
 
-    async def becomes(self, name: ImageName, *states: str, timeout: float = 120) -> ImageAnswer:  # noqa: ASYNC109
+    async def becomes(self, name: ImageName, *states: str, timeout: float = 300) -> ImageAnswer:  # noqa: ASYNC109
         """Wait until an image is in one of the states; return what the publisher says of it then."""
         seen: list[ImageAnswer | None] = [None]
 
@@ -157,7 +157,7 @@ class ImagePublisher:
             image = await self.api.image(name)
             return image is not None and image.is_refused
 
-        await wait_until(there, timeout=120, what=f"{name} is refused")
+        await wait_until(there, what=f"{name} is refused")
         return await self.becomes(name, "failed")
 
     async def replaced(self, name: ImageName, former: ImageAnswer) -> ImageAnswer:
@@ -167,7 +167,7 @@ class ImagePublisher:
             image = await self.api.image(name)
             return image is not None and image.published_digest != former.published_digest
 
-        await wait_until(there, timeout=120, what=f"{name} is replaced")
+        await wait_until(there, what=f"{name} is replaced")
         return await self.becomes(name, "published")
 
     async def collected(self) -> Sequence[Digest]:
@@ -181,7 +181,7 @@ class ImagePublisher:
                 return False
             return True
 
-        await wait_until(done, timeout=120, what="layers are collected")
+        await wait_until(done, what="layers are collected")
         return gone
 
     async def disagreements(self) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def run_until(
     process = processes.Process(target=target, args=(*arguments, answers))
     process.start()
     answers.close()
-    process.join(120)
+    process.join(300)
     try:
         return process.exitcode, answer.recv()
     except EOFError:

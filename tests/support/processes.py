@@ -1,9 +1,19 @@
-"""Whether processes run."""
+"""Which processes run."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
-__all__ = ["ended", "runs"]
+__all__ = ["command_lines", "ended", "runs"]
+
+
+def command_lines() -> dict[int, bytes]:
+    """Return the command lines of all processes, with zeros between the words; any of them may have ended by now."""
+    lines = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lines[int(entry.name)] = (entry / "cmdline").read_bytes()
+    return lines
 
 
 def runs(process: int) -> bool:
@@ -16,6 +26,6 @@ def runs(process: int) -> bool:
 
 async def ended(process: int) -> None:
     """Wait until a process has ended."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while runs(process):  # noqa: ASYNC110 - it ends by itself
             await asyncio.sleep(0.005)

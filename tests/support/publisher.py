@@ -174,15 +174,19 @@ class PublisherProcess:
 
     async def becomes(self, digest: Digest, *states: str, timeout: float = 300) -> Any:  # noqa: ANN401, ASYNC109
         """Wait until a layer is in one of the states; return what the publisher says of it then."""
+        seen: dict[str, Any] = {}
 
         async def there() -> bool:
-            return (await self.layer(digest)).get("state") in states
+            seen.clear()
+            seen.update(await self.layer(digest))
+            return seen.get("state") in states
 
         try:
             await wait_until(there, timeout=timeout, what=f"{digest} becomes {states}")
         except TimeoutError as error:
-            raise AssertionError(f"{error}; it is {await self.layer(digest)}\n{self.daemon.tail()}") from None
-        return await self.layer(digest)
+            raise AssertionError(f"{error}; it is {seen}\n{self.daemon.tail()}") from None
+        # A layer that is tried again may be in another state by now.
+        return seen
 
     async def published(self, *archives: LayerArchive, timeout: float = 300) -> list[int | None]:  # noqa: ASYNC109
         """Wait until layers are published; return their revisions."""

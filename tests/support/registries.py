@@ -24,12 +24,12 @@ _HTPASSWD: Final = f"{USER}:$2b$05$abcdefghijklmnopqrstuu2JDQLR7mbHhdpill4/jMLDo
 
 
 def impatient(**changes: Any) -> RegistryOptions:  # noqa: ANN401 - the fields of the options
-    """Options for plain HTTP that fail in seconds and know no user."""
+    """Options for plain HTTP that give up after few attempts and know no user; time-outs are for who sets them."""
     options = RegistryOptions(
         insecure=True,
         credentials=DockerCredentials(path=Path("/nonexistent/config.json")),
-        connect_timeout=2.0,
-        read_timeout=0.5,
+        connect_timeout=60.0,
+        read_timeout=60.0,
         attempts=3,
         longest_wait=5.0,
     )
@@ -37,8 +37,8 @@ def impatient(**changes: Any) -> RegistryOptions:  # noqa: ANN401 - the fields o
 
 
 def patient(**changes: Any) -> RegistryOptions:  # noqa: ANN401 - the fields of the options
-    """The same for tests in which no time runs out, however busy the machine is."""
-    return replace(impatient(connect_timeout=60.0, read_timeout=60.0, longest_wait=60.0), **changes)
+    """The same for tests in which pauses are waited for, too."""
+    return replace(impatient(longest_wait=60.0), **changes)
 
 
 async def run_program(*argv: str, env: Mapping[str, str] | None = None) -> str:

@@ -49,7 +49,7 @@ class Webhook:
         finally:
             await runner.cleanup()
 
-    async def next(self, within: float = 10) -> Received:
+    async def next(self, within: float = 300) -> Received:
         """Wait for the next request, in seconds."""
         async with asyncio.timeout(within):
             return await self.received.get()

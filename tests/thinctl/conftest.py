@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 import pytest_asyncio
 
+from harness.processes import wait_until
 from harness.seaweedfs import SeaweedFS
 from services.common.archive.model import LayerArchive
 from services.common.repository_name import RepositoryName
@@ -68,4 +69,9 @@ async def site(seaweedfs: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -
         async with publisher.running():
             await publisher.published(*published)
             await publisher.becomes(refused.digest, "failed")
+
+            async def swept() -> bool:
+                return bool((await publisher.get("/v1/status"))["sweep"]["ended"])
+
+            await wait_until(swept, what="the sweep that found them has ended")
             yield Site(publisher=publisher, token_file=token_file, published=published, refused=refused)

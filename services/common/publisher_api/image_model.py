@@ -151,6 +151,9 @@ class ImageAnswer(_Answer):
     verified: dict[str, JsonValue] | None = None
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
     """In which further ways the repository shows it, as a request has them."""
+    report: dict[str, JsonValue] = Field(default_factory=dict)
+    """What people must know of its flat images, by the digests of their configurations: of each kind of difference to
+    what Apptainer itself would unpack, `count` and the `first` ones. Only where one image is asked for."""
     layers: tuple[ImageLayer, ...] = ()
     bytes_fetched: int = 0
     """Bytes that its layers took to fetch."""

@@ -21,6 +21,7 @@ from services.publisher.handlers.document import read_document
 from services.publisher.handlers.image_document import image_document, version_document
 from services.publisher.handlers.image_selection import read_image_listing
 from services.publisher.handlers.refusal import RequestRefusedError
+from services.publisher.journal.flats import FlatJournal
 from services.publisher.journal.image_model import (
     ImageRecord,
     ImageWish,
@@ -70,6 +71,7 @@ class ImagesHandler:
         access: Access,
         images: ImageJournal,
         versions: VersionJournal,
+        flats: FlatJournal,
         claims: ImageClaims,
         keep: float,
         excuse: Callable[[ImageReference], None],
@@ -77,6 +79,7 @@ class ImagesHandler:
         self._access = access
         self._images = images
         self._versions = versions
+        self._flats = flats
         self._claims = claims
         self._keep = keep
         self._excuse = excuse
@@ -222,7 +225,9 @@ class ImagesHandler:
             raise _unknown()
         layers = await self._versions.layers([(record.name, record.shown)] if record.shown else ())
         document = image_document(record, layers.get(record.name, ()), self._claims.work(record.name))
-        return answer(document, status=status)
+        found = await self._flats.reports(record.name, record.published) if record.published else {}
+        reports = {config.oci: report for config, report in found.items() if report}
+        return answer({**document, "report": reports}, status=status)
 
 
 def _check_outputs(name: ImageName, outputs: ImageOutputs) -> None:

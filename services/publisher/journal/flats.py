@@ -6,10 +6,12 @@ is kept. Periods by the clock and of the publisher's own running time must have 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 from services.common.sqlite_file import Run
 from services.publisher.journal.file import JournalFile
 from services.publisher.journal.image_model import ImageVersion
@@ -54,6 +56,28 @@ class FlatJournal:
     async def all(self) -> frozenset[Digest]:
         """Return the flat images that have been made, and not been collected."""
         return frozenset(Digest(row["config"]) for row in await self._file.run("SELECT config FROM flats"))
+
+    async def made(self, reports: Mapping[Digest, object]) -> None:
+        """Record what people must know of flat images that have been made, each as a document."""
+        async with self._file.transaction() as run:
+            for config, report in reports.items():
+                await run(
+                    "UPDATE flats SET report = :report WHERE config = :config RETURNING 1",
+                    config=config,
+                    report=json.dumps(report),
+                )
+
+    async def reports(self, name: ImageName, digest: Digest) -> dict[Digest, Any]:
+        """Return what people must know of the flat images that a version has, as `made` was told."""
+        rows = await self._file.run(
+            """
+            SELECT config, report FROM version_flats JOIN flats USING (config)
+            WHERE name = :name AND digest = :digest AND report IS NOT NULL ORDER BY config
+            """,
+            name=name,
+            digest=digest,
+        )
+        return {Digest(row["config"]): json.loads(row["report"]) for row in rows}
 
     async def look(self) -> None:
         """Take note of which flat images no name leads to; the look at layers counts the time."""
@@ -127,7 +151,7 @@ async def name_flats(run: Run, version: ImageVersion) -> set[str]:
         **key,
         flats=flats,
     )
-    await run("INSERT OR IGNORE INTO flats SELECT value, NULL FROM json_each(:flats) RETURNING 1", flats=flats)
+    await run("INSERT OR IGNORE INTO flats (config) SELECT value FROM json_each(:flats) RETURNING 1", flats=flats)
     await run(
         "INSERT OR IGNORE INTO version_flats SELECT :name, :digest, value FROM json_each(:flats) RETURNING 1",
         **key,

@@ -173,7 +173,8 @@ ALTER TABLE images ADD COLUMN outputs TEXT;
 ALTER TABLE image_versions ADD COLUMN outputs TEXT;
 CREATE TABLE flats (
     config       TEXT PRIMARY KEY CHECK (length(config) = 64),
-    named_last   REAL
+    named_last   REAL,
+    report       TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE version_flats (
     name         TEXT NOT NULL,

@@ -59,7 +59,7 @@ class Arrivals:
             The spool failed.
         """
         limits = layer.limits.model_copy(update={"seconds": layer.limits.seconds + _START + layer.size / _SLOWEST})
-        with self._spool.arriving(layer.digest) as file:
+        async with self._spool.arriving(layer.digest) as file:
             try:
                 async with together() as group:
                     group.create_task(_receive(file, receive))

@@ -108,6 +108,7 @@ class BatchPublisher:
                 if added.units:
                     progress.stage = Stage.PUBLISHING
                     revision = await transaction.publish()
+                    added.reports = transaction.reports()
         except NoTransactionError:
             await self._outcomes.leave(admitted)
             raise  # the journal keeps the token: what was left open of the attempt is aborted by the next one

@@ -1,7 +1,7 @@
 """What the journal, the metrics and the log are told of a batch on its way into the repository."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,6 +13,7 @@ from services.publisher.journal.versions import AddedLayer, PublishedImage
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.units import ReadyImage, ReadyLayer, ReadyRemoval, Unit, names_of, size_of
+from services.repository.flat.differences import DifferenceReports
 from services.repository.interface import PreparedLayer
 
 __all__ = ["Added", "Outcomes"]
@@ -31,6 +32,8 @@ class Added:
     """Whole units."""
     strays: list[PreparedLayer] = field(default_factory=list)
     """Layers of images that failed after these had been added; nothing names them yet."""
+    reports: Mapping[Digest, DifferenceReports] = field(default_factory=dict)
+    """What people must know of the flat images that it has made."""
 
 
 class Outcomes:
@@ -78,6 +81,7 @@ class Outcomes:
         if images or removed:
             published = [_published(unit) for unit in images]
             await self._journal.versions.published(published, removed, revision=revision)
+            await self._journal.flats.made({config: _report(found) for config, found in added.reports.items()})
             for image in published:
                 self._metrics.image_seconds.labels("publishing").observe(image.seconds or 0)
         if added.strays:
@@ -100,6 +104,10 @@ class Outcomes:
             bytes=size,
             seconds=round(seconds, 3),
         )
+
+
+def _report(found: DifferenceReports) -> dict[str, object]:
+    return {str(kind): {"count": about.count, "first": list(about.first)} for kind, about in found.items()}
 
 
 def _digests(units: Sequence[Unit]) -> list[Digest]:

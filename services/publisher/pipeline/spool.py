@@ -16,7 +16,7 @@ import aiofiles.os
 from services.common.arriving_file import ArrivingFile
 from services.common.digest import Digest
 from services.common.lock_file import locked_directory
-from services.common.threads import Stop, in_thread
+from services.common.threads import Stop, in_thread, to_end
 
 __all__ = ["Spool"]
 
@@ -151,15 +151,16 @@ class Spool:
             os.replace(self.path(digest), gone)
             await aiofiles.os.unlink(gone, executor=self._threads)
 
-    @contextmanager
-    def arriving(self, digest: Digest) -> Iterator[ArrivingFile]:
+    @asynccontextmanager
+    async def arriving(self, digest: Digest) -> AsyncIterator[ArrivingFile]:
         """Open a hidden file for a layer's archive; it is removed in the end, unless it has got its final name."""
         path = self._directory / f".{digest}.{secrets.token_hex(4)}.part"
         with ArrivingFile(path) as file:
             try:
                 yield file
             finally:
-                path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    await to_end(aiofiles.os.unlink(path, executor=self._threads))
 
     @asynccontextmanager
     async def room(self, digest: Digest, size: int) -> AsyncIterator[None]:

@@ -1,7 +1,7 @@
 """An open transaction of a repository on its stratum 0."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,7 @@ from services.repository.errors import (
     NoTransactionError,
     RepositoryError,
 )
+from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
 
@@ -204,6 +205,10 @@ class ServerTransaction:
 
     async def remove_flat(self, config: Digest) -> None:
         """Do nothing: no image is flat here."""
+
+    def reports(self) -> Mapping[Digest, DifferenceReports]:
+        """Return nothing: no image is flat here."""
+        return {}
 
     async def _change(self, work: Callable[[], None]) -> None:
         self._still_own()

@@ -109,6 +109,8 @@ class NewFlats:
         self._revision = revision
         self._changes: dict[Digest, str | None] = {}
         """Names in the batch; None for what is removed."""
+        self.reports: dict[Digest, DifferenceReports] = {}
+        """What people must know of those that have been made, by their configurations."""
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -153,6 +155,7 @@ class NewFlats:
                 except (OSError, InvalidValueError) as error:
                     raise ImageAdditionError(f"the flat image of {config.oci} cannot be made: {error}") from error
                 log_differences(config, report)
+                self.reports[config] = report
                 self._changes[config] = name
 
     def remove(self, config: Digest) -> None:

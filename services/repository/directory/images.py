@@ -83,7 +83,7 @@ class ImageIndex:
     def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the configurations of the flat images that the name of an image leads to."""
         place = self.place(name)
-        return frozenset() if place is None else named_flats(place)
+        return frozenset() if place is None else named_flats(self.root, place, _shown(name))
 
     def place(self, name: ImageName) -> Path | None:
         """Return the directory of an image's documents, which stays the same when the image is replaced."""

@@ -77,7 +77,7 @@ def check_names(root: Path, documents: ImageDocuments, target: str) -> None:
         for above in (root / parent for parent in Path(place).parents):
             if os.path.lexists(above) and (above.is_symlink() or not above.is_dir()):
                 raise ImageAdditionError(f"{above} is no directory, and not this suite's: remove it")
-        if os.path.lexists(link) and not (link.is_symlink() and os.readlink(link) == link_target(place, target)):
+        if os.path.lexists(link) and not _is_ours(link, place, target):
             raise ImageAdditionError(f"{link} is there already, and is no link of this suite's: remove it")
 
 
@@ -103,10 +103,29 @@ def places_in(place: Path) -> Iterator[str]:
                 yield os.path.relpath(os.path.join(directory, entry), names)
 
 
-def named_flats(place: Path) -> Collection[Digest]:
-    """Return the configurations of the flat images that are there, and that the names of an image lead to."""
-    links = (place / NAMES / name for name in places_in(place))
-    return frozenset(Digest(os.path.basename(os.readlink(link))) for link in links if link.exists())
+def named_flats(root: Path, place: Path, target: str) -> Collection[Digest]:
+    """Return the configurations of the flat images that are there, and that all links of an image to them lead to.
+
+    Parameters
+    ----------
+    root
+        Root of the repository.
+    place
+        Directory of the image's documents.
+    target
+        As for `check_names`.
+    """
+    led: set[Digest] = set()
+    lost: set[Digest] = set()
+    for name in places_in(place):
+        config = Digest(os.path.basename(os.readlink(place / NAMES / name)))
+        leads = _is_ours(root / name, name, target) and (root / name).exists()
+        (led if leads else lost).add(config)
+    return frozenset(led - lost)
+
+
+def _is_ours(link: Path, place: str, target: str) -> bool:
+    return link.is_symlink() and os.readlink(link) == link_target(place, target)
 
 
 def alias_links(root: Path, places: Collection[str]) -> Iterator[tuple[Path, str]]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from services.repository.directory.flats import NewFlats
 from services.repository.directory.images import NewIndex
 from services.repository.directory.record import Leftovers
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
+from services.repository.flat.differences import DifferenceReports
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
@@ -99,6 +101,10 @@ class DirectoryTransaction:
     async def remove_flat(self, config: Digest) -> None:
         """Take the flat image of a configuration out when the batch is visible."""
         await in_thread(self._threads, lambda _stop: self._flats.remove(config))
+
+    def reports(self) -> Mapping[Digest, DifferenceReports]:
+        """Return what people must know of the flat images that have been made."""
+        return self._flats.reports
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out when the batch is visible."""

@@ -30,8 +30,8 @@ def put_image(update: TreeUpdate, composer: FlatComposer, documents: ImageDocume
         update.names.remove(name)
     else:
         update.names.check(name, images)
-        for flat in compose_flats(update, composer, documents):
-            update.flats.attach(flat)
+        for config, flat in compose_flats(update, composer, documents).items():
+            update.attach_flat(config, flat.catalog, flat.differences)
         update.names.put(name, images)
     update.images.put(documents)
 

@@ -29,6 +29,7 @@ from services.repository.errors import (
     LayerRemovalError,
     NoTransactionError,
 )
+from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
 from services.repository.layer import VerifiedLayer
@@ -37,7 +38,7 @@ from services.repository.native.errors import NativeError, RepositoryBusyError, 
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.image_outputs import put_image, remove_image
-from services.repository.native.records import TRANSACTION_DIRECTORY
+from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.renewal import WhitelistFile
@@ -158,7 +159,11 @@ class NativeRepository:
                 storage=self._storage, compressor=self._access.compressor, pool=pool, temporary=temporary
             )
             self._ingest = LayerIngest(pool=pool, catalogs=catalogs)
-            self.composer = FlatComposer(read=self._tree.catalogs.read, files=catalogs)
+            self.composer = FlatComposer(
+                read=self._tree.catalogs.read,
+                read_file=lambda name: self._tree.objects.get(name, ObjectKind.FILE),
+                files=catalogs,
+            )
             stack.callback(self._release_all)
             self._stack = stack.pop_all()
 
@@ -358,6 +363,10 @@ class _Transaction:
             await self._repository.change(lambda: self._update.flats.remove(config))
         except NativeError as error:
             raise ImageAdditionError(f"the flat image of {config.oci} cannot be taken out: {error}") from error
+
+    def reports(self) -> Mapping[Digest, DifferenceReports]:
+        """Return what people must know of the flat images that have been made."""
+        return self._update.reports
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out of the catalogs above it; its objects go with a collection."""

@@ -1,4 +1,4 @@
-"""An object store over each kind of server, with little patience."""
+"""An object store over each kind of server."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -17,14 +17,14 @@ _SMALL_PAGES: dict[str, dict[str, Any]] = {
 }
 
 
-def impatient(access: S3Access, **overrides: object) -> ObjectStoreSettings:
-    """Settings that fail in seconds and use parts as early as S3 allows."""
+def store_settings(access: S3Access, **overrides: object) -> ObjectStoreSettings:
+    """Settings that use parts as early as S3 allows; time-outs are for tests that set them."""
     limits: dict[str, object] = {
         "multipart_threshold": 6 << 20,
         "part_size": 5 << 20,
-        "connect_timeout": 1,
-        "read_timeout": 2,
-        "retry_seconds": 5,
+        "connect_timeout": 30,
+        "read_timeout": 60,
+        "retry_seconds": 60,
     }
     return ObjectStoreSettings.model_validate(access.settings.model_dump() | limits | overrides)
 
@@ -32,9 +32,7 @@ def impatient(access: S3Access, **overrides: object) -> ObjectStoreSettings:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def store(s3_access: S3Access) -> AsyncIterator[ObjectStore]:
     """A store that tests share, since opening one takes a tenth of a second."""
-    # No fault is injected here, so that only a busy machine could use the patience up.
-    patience = {"connect_timeout": 10, "read_timeout": 60, "retry_seconds": 60}
-    async with ObjectStore(settings=impatient(s3_access, **patience)) as store:
+    async with ObjectStore(settings=store_settings(s3_access)) as store:
         yield store
 
 

@@ -14,7 +14,7 @@ from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectStoreError
 from services.common.object_store.small import SmallPuts
 from services.common.object_store.store import ObjectStore
-from tests.common.object_store.conftest import impatient
+from tests.common.object_store.conftest import store_settings
 from tests.support.registries import Authority
 
 
@@ -44,7 +44,7 @@ async def secured(authority: Authority) -> AsyncIterator[S3Access]:
 
 
 async def test_an_unknown_authority_is_not_trusted(secured: S3Access) -> None:
-    async with ObjectStore(settings=impatient(secured, retry_seconds=0.5)) as store:
+    async with ObjectStore(settings=store_settings(secured, retry_seconds=0.5)) as store:
         with pytest.raises(ObjectStoreError, match="certificate"):
             await store.check()
 
@@ -53,7 +53,7 @@ async def test_one_that_the_environment_names_is(
     secured: S3Access, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
-    async with ObjectStore(settings=impatient(secured)) as store:
+    async with ObjectStore(settings=store_settings(secured)) as store:
         await store.check()
 
 
@@ -64,7 +64,7 @@ async def test_small_objects_are_sent_to_the_same_ones(
 
     async def put() -> None:
         async with (
-            Bucket.open(impatient(secured, retry_seconds=0.5)) as bucket,
+            Bucket.open(store_settings(secured, retry_seconds=0.5)) as bucket,
             SmallPuts.open(bucket) as small,
         ):
             await small.put("key", b"content", digest, cache_control="-", content_type="a/b")

@@ -14,7 +14,7 @@ from harness.s3 import S3Access, s3_client
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import AccessDeniedError, ObjectStoreError, StoreUnavailableError
 from services.common.object_store.small import SmallPuts
-from tests.common.object_store.conftest import impatient
+from tests.common.object_store.conftest import store_settings
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, cut
 
 CONTENT = b"content" * 100
@@ -22,7 +22,7 @@ CONTENT = b"content" * 100
 
 @asynccontextmanager
 async def opened(access: S3Access, **overrides: object) -> AsyncIterator[SmallPuts]:
-    async with Bucket.open(impatient(access, **overrides)) as bucket, SmallPuts.open(bucket) as small:
+    async with Bucket.open(store_settings(access, **overrides)) as bucket, SmallPuts.open(bucket) as small:
         yield small
 
 

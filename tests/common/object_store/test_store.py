@@ -23,7 +23,7 @@ from services.common.object_store.errors import (
 from services.common.object_store.model import StoredLayer
 from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
-from tests.common.object_store.conftest import impatient
+from tests.common.object_store.conftest import store_settings
 from tests.support.layer_files import random_archive
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -154,7 +154,7 @@ async def test_an_archive_arrives_in_a_file_for_whoever_reads_it(
 async def test_an_object_over_the_limit_is_not_downloaded(
     s3_access: S3Access, archive: LayerArchive, tmp_path: Path
 ) -> None:
-    async with ObjectStore(settings=impatient(s3_access, object_limit=archive.size - 1)) as store:
+    async with ObjectStore(settings=store_settings(s3_access, object_limit=archive.size - 1)) as store:
         await store.upload(archive, repository=REPOSITORY)
 
         with pytest.raises(ObjectTooLargeError, match=f"has {archive.size} bytes, more than LAYER_STORE_OBJECT_LIMIT"):
@@ -207,7 +207,7 @@ async def test_a_listing_goes_over_every_page_and_leaves_out_what_is_no_layer(em
         for key in [*(f"sha256/{name}" for name in [*digests, "no-digest", "sub/dir"]), "other"]:
             await client.put_object(Bucket=empty_bucket.bucket, Key=key, Body=b"x")
 
-    async with ObjectStore(settings=impatient(empty_bucket)) as store:
+    async with ObjectStore(settings=store_settings(empty_bucket)) as store:
         with capture_logs() as logs:
             layers = [layer async for layer in store.list_layers()]
 
@@ -217,14 +217,14 @@ async def test_a_listing_goes_over_every_page_and_leaves_out_what_is_no_layer(em
 
 
 async def test_an_empty_bucket_lists_nothing(empty_bucket: S3Access) -> None:
-    async with ObjectStore(settings=impatient(empty_bucket)) as store:
+    async with ObjectStore(settings=store_settings(empty_bucket)) as store:
         assert [layer async for layer in store.list_layers()] == []
 
 
 async def test_a_missing_bucket_is_named(ceph: CephRGW, archive: LayerArchive, tmp_path: Path) -> None:
     # SeaweedFS makes a missing bucket itself.
     access = dataclasses.replace(ceph.access, bucket="nobody-made-this")
-    async with ObjectStore(settings=impatient(access)) as store:
+    async with ObjectStore(settings=store_settings(access)) as store:
         with pytest.raises(BucketMissingError, match=r"bucket nobody-made-this at http://.*LAYER_STORE_BUCKET"):
             await store.check()
         with pytest.raises(BucketMissingError):
@@ -239,7 +239,7 @@ async def test_a_missing_bucket_is_named(ceph: CephRGW, archive: LayerArchive, t
 
 async def test_wrong_keys_are_refused_and_not_shown(s3_access: S3Access, archive: LayerArchive, tmp_path: Path) -> None:
     access = dataclasses.replace(s3_access, secret_key=secrets.token_hex(20))
-    async with ObjectStore(settings=impatient(access)) as store:
+    async with ObjectStore(settings=store_settings(access)) as store:
         for call in (
             store.check(),
             store.head(archive.digest),
@@ -262,7 +262,7 @@ async def test_the_profiles_of_who_started_the_program_have_no_say(
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
 
-    async with ObjectStore(settings=impatient(s3_access)) as store:
+    async with ObjectStore(settings=store_settings(s3_access)) as store:
         await store.check()
 
 

@@ -84,13 +84,13 @@ async def test_what_is_pushed_is_asked_for_once_it_is_signed(tmp_path: Path) -> 
             async def asked() -> bool:
                 return bool(publisher.asked())
 
-            await wait_until(polled, what="the first poll", timeout=120)
+            await wait_until(polled, what="the first poll")
             await registry.push(f"oci:{tmp_path / 'image'}:v1", "ns/tool:v1", "--preserve-digests")
-            await wait_until(refused, what="the refusal of what is not signed", timeout=120)
+            await wait_until(refused, what="the refusal of what is not signed")
             assert publisher.asked() == []
             digest = (await registries.head(ImageReference.parse(f"{name}:v1"))).digest
             await cosign.sign(f"{name}@{digest.oci}", "release")
-            await wait_until(asked, what="the question to the publisher", timeout=120)
+            await wait_until(asked, what="the question to the publisher")
             rounds.cancel()
     # An answer that does not come in time is asked for again.
     for request in publisher.asked():

@@ -52,7 +52,7 @@ async def test_what_is_not_on_the_disk_in_time_gets_there_and_nothing_queues_beh
         except JournalSlowError:
             return False
 
-    await wait_until(is_taken, timeout=120, what="the next hint is taken")
+    await wait_until(is_taken, what="the next hint is taken")
     assert await journal.next() == _B
 
 
@@ -69,5 +69,5 @@ async def test_what_fails_after_its_sender_was_answered_is_in_the_log(
         async def is_said() -> bool:
             return bool(logs)
 
-        await wait_until(is_said, timeout=120, what="the failure is in the log")
+        await wait_until(is_said, what="the failure is in the log")
     assert "no such table" in logs[0]["reason"]

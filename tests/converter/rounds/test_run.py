@@ -57,7 +57,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     async def holds() -> bool:
         return condition()
 
-    await wait_until(holds, what="what the test waits for", timeout=60)
+    await wait_until(holds, what="what the test waits for")
 
 
 def _published(rig: Rig, name: str, digest: str) -> bool:
@@ -142,7 +142,7 @@ async def test_who_hints_at_an_image_that_was_refused_has_it_tried_again(registr
             async def is_postponed() -> bool:
                 return any(late.reason == "nobody has signed it" for late in await state.copies.late(1))
 
-            await wait_until(is_postponed, what="the refusal is recorded", timeout=60)
+            await wait_until(is_postponed, what="the refusal is recorded")
         rig.verifier.refusal = None
         hints.queue.put_nowait(Hint(registry=registry.address, repository="run/refused", tag="v1"))
         await _until(lambda: f"{name}:v1" in rig.publisher.images)
@@ -189,7 +189,7 @@ async def test_thin_images_are_pushed_when_their_image_is_published_and_again_wh
                         return False  # not even the repository is
 
                 await _until(lambda: len(proxy.seen("PUT /v2/thin/.*/manifests/")) == 2)
-                await wait_until(is_there, what="the thin image", timeout=60)
+                await wait_until(is_there, what="the thin image")
                 original = ImageReference.parse(f"{registry.address}/run/thin:v1")
                 image = await client.image(original, Platform("linux", "amd64"))
                 assert image.manifest_digest == digest
@@ -216,7 +216,7 @@ async def test_what_was_asked_for_is_followed_by_the_next_process(registry: Regi
             async with rig.state() as state:
                 return (await state.summary()).copies["published"] == 1
 
-        await wait_until(is_recorded, what="the record", timeout=60)
+        await wait_until(is_recorded, what="the record")
     assert _published(rig, name, first)
     lines = [json.loads(line) for line in rig.notifications.read_text().splitlines()]
     actions = [line["action"] for line in lines]

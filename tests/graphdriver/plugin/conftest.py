@@ -77,7 +77,7 @@ def plugins(
     mounting: None,  # noqa: ARG001 - ends after this
 ) -> Plugins:
     settings = GraphDriverSettings(
-        repositories=("test.example.org",), cvmfs_root=cvmfs_root, publish_wait=0, lookup_timeout=2
+        repositories=("test.example.org",), cvmfs_root=cvmfs_root, publish_wait=0, lookup_timeout=4
     )
     return Plugins(settings, tmp_path)
 

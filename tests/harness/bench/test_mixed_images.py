@@ -72,7 +72,7 @@ async def test_a_registry_gets_an_image_and_tells_what_it_has_sent(
         async with session.get(f"{place}/blobs/{layer.digest.oci}") as response:
             assert await response.read() == layer.path.read_bytes()
     # It writes its log after it has answered.
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while registry.sent() < len(image.manifest) + layer.size:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.01)
     assert registry.sent() == len(image.manifest) + layer.size

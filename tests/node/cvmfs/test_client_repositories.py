@@ -18,11 +18,10 @@ from services.common.repository_name import RepositoryName
 from services.node.cvmfs.client_repositories import ClientRepositories
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.errors import RepositoryError
-from tests.node.conftest import LOOKUP_TIMEOUT
 from tests.support import cvmfs2
 from tests.support.fuse import stop
 from tests.support.mounts import mounts_below, unmount_all_below
-from tests.support.processes import runs
+from tests.support.processes import command_lines, runs
 
 TEST = RepositoryName("test.example.org")
 OTHER = RepositoryName("other.example.org")
@@ -155,13 +154,13 @@ async def test_it_is_unmounted_a_while_after_its_last_user_went(new: New, direct
 
 
 async def test_a_new_user_within_the_while_needs_no_new_mount(new: New, source: Path, directory: Path) -> None:
-    repositories = new(linger=0.3)
+    repositories = new(linger=2)
     for _ in range(3):
         await repositories.ensure(TEST, holder="a")
         repositories.release(holder="a")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
     await repositories.ensure(TEST, holder="b")
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(2.1)
     assert mounts_below(directory) == [str(directory / TEST)]
     assert len(cvmfs2.calls(source)) == 1
 
@@ -224,10 +223,9 @@ async def test_a_client_that_hangs_is_an_error_in_time_and_blocks_no_other(new: 
     await repositories.ensure(TEST, holder="a")
     process = cvmfs2.serving_process(source, TEST)
     stop(process)
-    start = time.monotonic()
     hung = asyncio.create_task(repositories.ensure(TEST, holder="b"))
     await repositories.ensure(OTHER, holder="c")
-    assert time.monotonic() - start < LOOKUP_TIMEOUT
+    assert not hung.done()
     with pytest.raises(RepositoryError, match=f"repository {TEST} does not answer within 5 s: the CVMFS client hangs"):
         await hung
     os.kill(process, signal.SIGCONT)
@@ -276,15 +274,7 @@ async def test_a_cancelled_mount_leaves_no_process(new: New, source: Path) -> No
 
 def _running(word: str) -> list[bytes]:
     """Return the command lines of the stand-in's processes."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if word.encode() in line:
-            lines.append(line)
-    return lines
+    return [line for line in command_lines().values() if word.encode() in line]
 
 
 async def test_a_client_that_only_says_it_has_mounted_is_not_believed(new: New, source: Path) -> None:

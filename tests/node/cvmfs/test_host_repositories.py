@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -43,10 +42,8 @@ async def test_an_automounter_that_takes_too_long_is_not_waited_for(
     repository = Repository(tmp_path / "source")
     url = repository.publish("one", {"a": "one"})
     with automounted(cvmfs_root, tmp_path / "source", delay=LOOKUP_TIMEOUT + 1):
-        start = time.monotonic()
         with pytest.raises(RepositoryError, match=r"test\.example\.org does not answer within 5 s"):
             await core.finder.wait([url], holder="test", timeout=60)
-        assert time.monotonic() - start < 30
         # When it has come, it is used.
 
         async def mounted() -> bool:

@@ -65,17 +65,17 @@ asyncio.run(look())
 
 
 async def test_long_work_takes_its_time_as_long_as_it_gets_on() -> None:
-    io = RepositoryIo(timeout=1.5)
+    io = RepositoryIo(timeout=2.5)
 
     def work(step: Step) -> str:
-        for _ in range(8):
+        for _ in range(11):
             step()
             time.sleep(0.25)
         return "done"
 
     start = time.monotonic()
     assert await io.follow(work, RepositoryName("test.example.org")) == "done"
-    assert time.monotonic() - start > 1.5
+    assert time.monotonic() - start > 2.5
 
 
 async def test_long_work_that_hangs_is_given_up_and_goes_no_further() -> None:
@@ -98,5 +98,5 @@ async def test_long_work_that_hangs_is_given_up_and_goes_no_further() -> None:
     ):
         await io.follow(work, RepositoryName("test.example.org"))
     hung.set()
-    assert await asyncio.to_thread(ended.wait, 10)
+    assert await asyncio.to_thread(ended.wait, 120)
     assert steps == [0, 1]

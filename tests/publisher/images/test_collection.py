@@ -19,6 +19,7 @@ from services.repository.directory.transaction import DirectoryTransaction
 from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
 from tests.support.publisher import TOKEN, make_layer, upload
 from tests.support.registries import RegistryServer
+from tests.support.registry_faults import Fault, FaultyRegistry, held
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -161,7 +162,7 @@ async def test_collections_come_by_themselves_and_take_no_more_than_they_may(
         async def gone() -> bool:
             return publisher.has(*layers) == [True, False, False]
 
-        await wait_until(gone, timeout=120, what="the layers are collected")
+        await wait_until(gone, what="the layers are collected")
         shown = await _collection(publisher)
         assert len(shown["last"]["layers"]) <= 1
 
@@ -179,7 +180,7 @@ async def test_a_layer_of_a_commit_goes_only_when_an_operator_names_it(
         async def published() -> bool:
             return all((publisher.root / sidecar_path(digest)).exists() for digest in digests)
 
-        await wait_until(published, timeout=120, what="the layers are published")
+        await wait_until(published, what="the layers are published")
         name = await push_image(registry, "committed:1", [named.path.read_bytes()])
         await publisher.published(name)
         kept = {
@@ -199,3 +200,47 @@ async def test_a_layer_of_a_commit_goes_only_when_an_operator_names_it(
         assert (publisher.root / sidecar_path(named.digest)).exists()
         found = [(finding["digest"], finding["kind"]) for finding in await publisher.disagreements()]
         assert found == [(named.digest, "archive_gone")]
+
+
+async def _turn(publisher: ImagePublisher, word: str) -> None:
+    """Pause or resume publishing."""
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
+        session.post(f"{publisher.url}/v1/publishing/{word}") as answer,
+    ):
+        assert answer.ok
+
+
+async def test_layers_of_images_that_failed_when_these_had_been_added_are_collected_unless_they_come_to_be_named(
+    registry: RegistryServer, publisher: ImagePublisher
+) -> None:
+    released = asyncio.Event()
+    layers = [layer_of(f"added and not named {number}") for number in range(3)]
+    fault = Fault(f"GET .*/blobs/sha256:({'|'.join(map(sha256, layers))})", held(released), times=100)
+    async with FaultyRegistry.before(registry.address, fault) as proxy:
+        good, later, never = names = [
+            proxy.named(await push_image(registry, f"stray{number}:1", [layer])) for number, layer in enumerate(layers)
+        ]
+        foreign = [publisher.root / ".metadata" / name.path for name in (later, never)]
+        foreign[0].parent.mkdir(parents=True)
+        for path in foreign:
+            path.touch()
+        for name in names:
+            await publisher.ask(name)
+            await publisher.becomes(name, "fetching")
+        await _turn(publisher, "pause")  # so that they get ready for one transaction
+        released.set()
+        for name in names:
+            await publisher.becomes(name, "ready")
+        await _turn(publisher, "resume")
+        await publisher.becomes(good, "published")
+        for name in (later, never):
+            assert "not this suite's" in str((await publisher.becomes(name, "failed")).reason)
+        assert publisher.has(*layers) == [True, True, True]
+        assert await _collect(publisher) == []  # both are tried again
+        foreign[0].unlink()
+        await publisher.becomes(later, "published")
+        await publisher.api.remove(never)
+        await publisher.becomes(never, "removed")
+        assert await _collect(publisher) == [sha256(layers[2])]
+        assert publisher.has(*layers) == [True, True, False]

@@ -25,6 +25,15 @@ async def faulty(registry: RegistryServer) -> AsyncIterator[FaultyRegistry]:
         yield proxy
 
 
+async def _spool_is_empty(publisher: ImagePublisher) -> None:
+    """Wait until archives that nobody needs any more are gone, soon after the journal says what became of them."""
+
+    async def empty() -> bool:
+        return list(publisher.spool.iterdir()) == []
+
+    await wait_until(empty, what="the spool is empty")
+
+
 @pytest.mark.parametrize(
     ("effect", "times", "said"),
     [
@@ -53,7 +62,7 @@ async def test_a_registry_that_fails_for_a_while_delays_its_image(
         return image.state == "published"
 
     await publisher.ask(name)
-    await wait_until(published, timeout=120, what="the image is published")
+    await wait_until(published, what="the image is published")
     assert not seen or said in seen[0]
     failures = await publisher.metric("publisher_image_failures_total", registry=faulty.address)
     assert failures >= 1
@@ -107,7 +116,7 @@ async def test_content_that_is_not_what_it_is_named_by_is_refused_for_good(
     assert f"sha256:{sha256(damaged)}" in (image.reason or "")
     assert publisher.documents(name) == {}
     assert publisher.has(good, damaged) == [True, False]
-    assert list(publisher.spool.iterdir()) == []
+    await _spool_is_empty(publisher)
     # Whoever asks for the same again does not make it be fetched again.
     asked = await publisher.ask(name, digest=f"sha256:{image.digest}")
     assert (asked.state, asked.attempts) == ("failed", image.attempts)
@@ -182,7 +191,7 @@ async def test_an_ask_for_something_else_gives_up_what_is_under_way(
     image = await publisher.becomes(name, "published")
     assert image.published_digest == wanted.published_digest
     assert publisher.has(old) == [False]
-    assert list(publisher.spool.iterdir()) == []
+    await _spool_is_empty(publisher)
     assert [version.digest for version in await publisher.api.versions(name)] == [wanted.published_digest]
 
 

@@ -25,7 +25,7 @@ async def test_an_image_survives_a_kill(
     directory = tmp_path / "publisher"
     process = processes.Process(target=publish_until, args=(place, directory, str(name)))
     process.start()
-    await asyncio.to_thread(process.join, 120)
+    await asyncio.to_thread(process.join, 300)
     assert process.exitcode == -signal.SIGKILL
     documents = directory / "repository" / ".metadata" / name.path
 
@@ -43,4 +43,4 @@ async def test_an_image_survives_a_kill(
         fetched = await publisher.metric("publisher_fetched_bytes_total")
         if place in ("ready", "publishing"):
             assert fetched == 0  # what was fetched before was not lost
-        await wait_until(spool_is_empty, timeout=120, what="the spool is empty")
+        await wait_until(spool_is_empty, what="the spool is empty")

@@ -19,6 +19,7 @@ from services.repository.native.trust.keyring import KeyFiles
 from tests.support.image_site import ImagePublisher, layer_of, push_image
 from tests.support.publisher import REPOSITORY
 from tests.support.registries import RegistryServer
+from tests.support.tars import archive, member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -56,6 +57,7 @@ async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
     ) as publisher:
         image = await publisher.published(name, outputs=_FLAT)
         assert image.outputs == {"flat": {"others_read": False}}
+        assert image.report == {}
         with RepositoryReader(storage, name=REPOSITORY, master_keys=[keys.public.read_bytes()]) as reader:
             revision = reader.newest(reader.head())
             assert reader.head().manifest.revision == image.revision
@@ -108,9 +110,23 @@ async def test_what_somebody_has_taken_away_is_made_again(registry: RegistryServ
     await publisher.published(name, outputs=_FLAT)
     (publisher.root / name.path).unlink()
     await publisher.api.retry(name)
-    await wait_until(lambda: _is_shown(publisher, name), timeout=120, what="the name is there again")
+    await wait_until(lambda: _is_shown(publisher, name), what="the name is there again")
     image = await publisher.becomes(name, "published")
     assert image.bytes_fetched == 0
+
+
+async def test_what_differs_from_what_apptainer_unpacks_is_reported(
+    registry: RegistryServer, publisher: ImagePublisher
+) -> None:
+    variant = archive(member(b"link", b"", b"2", link=b"$(VARIANT)/lib"))
+    name = await push_image(registry, "differing:1", [variant])
+    image = await publisher.published(name, outputs=_FLAT)
+    (report,) = image.report.values()
+    assert report == {"variant-link": {"count": 1, "first": ["'link'"]}}
+    # It is that of the root file system, and stays with it however often that is asked for.
+    await publisher.api.retry(name)
+    again = await publisher.becomes(name, "published")
+    assert again.report == image.report
 
 
 async def test_a_name_that_is_a_place_of_the_repository_is_refused_at_once(publisher: ImagePublisher) -> None:

@@ -49,7 +49,7 @@ async def test_layers_that_are_committed_and_of_images_are_brought_once(
             images = [await api.images.image(name) for name in names]
             return all(image is not None and image.state == "published" for image in images)
 
-        await wait_until(published, timeout=120, what="the images are published")
+        await wait_until(published, what="the images are published")
         await publisher.published(*archives)
         assert (await publisher.metrics())["publisher_fetched_bytes_total"] == sum(map(len, layers))
         for archive in archives:

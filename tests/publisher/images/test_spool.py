@@ -41,7 +41,7 @@ async def test_an_image_larger_than_the_spool_holds_up_no_other(
         async def is_in() -> bool:
             return bool(faulty.seen(blob))
 
-        await wait_until(is_in, timeout=120, what="the large image is in the spool")
+        await wait_until(is_in, what="the large image is in the spool")
         await publisher.published(other)
         assert len(faulty.seen(blob)) == 1
         assert publisher.documents(name) == {}
@@ -73,4 +73,4 @@ async def test_what_was_fetched_for_another_version_does_not_stay_in_the_spool(
         async def is_gone() -> bool:
             return list(spool.iterdir()) == []
 
-        await wait_until(is_gone, timeout=120, what="the spool is empty")
+        await wait_until(is_gone, what="the spool is empty")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,14 @@ if os.fork() == 0:
         open({str(note)!r}, "w").write(str(os.getpid()))
 time.sleep(1000)
 """
+    noted = lambda: asyncio.sleep(0, note.exists() and bool(note.read_text()))  # noqa: E731 - a condition
     if waited_for:
         process, identity = await _start(code)
-        noted = lambda: asyncio.sleep(0, note.exists() and bool(note.read_text()))  # noqa: E731 - a condition
         await wait_until(noted, what="all have started")
         await outlive(identity, 0)
         await process.wait()
     else:
-        assert (await _run(code, timeout=1)).status is None
+        assert (await _run(code, timeout=0.1, begun=noted)).status is None
     await _gone(int(note.read_text()))
 
 
@@ -77,9 +78,18 @@ async def test_nobody_is_waited_for_that_is_gone_or_another_one() -> None:
     await outlive(identity, 0)
 
 
-async def _run(code: str, *, timeout: float = 30) -> Ended:  # noqa: ASYNC109 - the time-out that is tested
+async def _run(
+    code: str,
+    *,
+    timeout: float = 300,  # noqa: ASYNC109 - the time-out that is tested
+    begun: Callable[[], Awaitable[bool]] | None = None,
+) -> Ended:
+    """Run a program; its time begins when it has begun."""
+
     async def started(identity: str | None) -> None:
         assert identity is not None
+        if begun is not None:
+            await wait_until(begun, what="the program begins")
 
     return await run_program([sys.executable, "-c", code], timeout=timeout, patience=1, started=started)
 
@@ -96,11 +106,17 @@ async def test_only_the_end_of_a_large_output_is_kept() -> None:
     assert len(ended.output) < 1 << 18
 
 
-async def test_a_program_that_hangs_is_killed_with_its_children() -> None:
-    code = "import os, time; child = os.fork(); print(child or os.getpid(), flush=True); time.sleep(1000)"
-    ended = await _run(code, timeout=0.5)
+async def test_a_program_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, time; child = os.fork(); print(child or os.getpid(), flush=True)\n"
+        f"pathlib.Path({str(tmp_path)!r}, str(child)).touch(); time.sleep(1000)"
+    )
+    begun = lambda: asyncio.sleep(0, len(os.listdir(tmp_path)) == 2)  # noqa: E731 - a condition
+    ended = await _run(code, timeout=0.1, begun=begun)
     assert ended.status is None
-    for pid in set(map(int, ended.output.split())):
+    pids = set(map(int, ended.output.split()))
+    assert pids
+    for pid in pids:
         await _gone(pid)
 
 
@@ -110,9 +126,9 @@ async def _gone(pid: int) -> None:
 
 async def test_a_daemon_that_a_program_leaves_is_not_waited_for() -> None:
     started = time.monotonic()
-    ended = await _run("import os, time; print('done', flush=True); os.fork() or time.sleep(60)")
+    ended = await _run("import os, time; print('done', flush=True); os.fork() or time.sleep(600)")
     assert ended == Ended(0, "done\n")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 300
 
 
 async def test_a_program_can_write_on_when_its_publisher_has_been_killed(tmp_path: Path) -> None:
@@ -153,9 +169,11 @@ time.sleep({seconds})
 """
 
 
-@pytest.mark.parametrize(("seconds", "left"), [(1, {"begun", "done"}), (1000, {"begun", "asked"})])
+@pytest.mark.parametrize(
+    ("seconds", "patience", "left"), [(1, 300, {"begun", "done"}), (1000, 0.3, {"begun", "asked"})]
+)
 async def test_a_program_goes_on_for_a_while_when_nobody_waits_for_it_any_more(
-    tmp_path: Path, seconds: int, left: set[str]
+    tmp_path: Path, seconds: int, patience: float, left: set[str]
 ) -> None:
     code = _ASKED.format(handler="end", seconds=seconds, name=repr(""))
 
@@ -163,7 +181,7 @@ async def test_a_program_goes_on_for_a_while_when_nobody_waits_for_it_any_more(
         pass
 
     running = asyncio.create_task(
-        run_program([sys.executable, "-c", code, str(tmp_path)], timeout=60, patience=3, started=forget)
+        run_program([sys.executable, "-c", code, str(tmp_path)], timeout=300, patience=patience, started=forget)
     )
     await wait_until(lambda: asyncio.sleep(0, (tmp_path / "begun").exists()), what="the program begins")
     running.cancel()

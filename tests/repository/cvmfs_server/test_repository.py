@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -45,9 +45,10 @@ from services.repository.interface import ListedLayer, OwnTransaction, Publicati
 from services.repository.layer import VerifiedLayer
 from tests.support.cvmfs_server.held import second_mount
 from tests.support.cvmfs_server.standin import StandIn
+from tests.support.processes import command_lines, runs
 from tests.support.publisher import REPOSITORY, make_layer, verified
 
-_PATIENT = ToolTimeouts(transaction=30, publish=30, abort=30)
+_PATIENT = ToolTimeouts(transaction=300, publish=300, abort=300)
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +79,15 @@ def build(standin: StandIn, threads: ThreadPoolExecutor) -> Build:
     """Build a repository, as a publisher does when it starts."""
 
     def build(
-        timeouts: ToolTimeouts = _PATIENT, layout: LayerLayout = LayerLayout.FLAT, patience: float = 0.3
+        timeouts: ToolTimeouts = _PATIENT,
+        layout: LayerLayout = LayerLayout.FLAT,
+        patience: float = 0.3,
+        record: Callable[[str | None], Awaitable[None]] = _forget,
     ) -> CvmfsServerRepository:
         return CvmfsServerRepository(
             place=_place(standin),
             layout=layout,
-            tool=CvmfsServer(repository=REPOSITORY, timeouts=timeouts, record_process=_forget),
+            tool=CvmfsServer(repository=REPOSITORY, timeouts=timeouts, record_process=record),
             patience=patience,
             threads=threads,
         )
@@ -606,7 +610,7 @@ async def test_an_opener_that_lives_is_waited_for(build: Build, standin: StandIn
             start_new_session=True,
         )
         await standin.reached("transaction.flagged")
-        recovering = asyncio.create_task(build(patience=20).recover((OwnTransaction(token="killed", process=None),)))
+        recovering = asyncio.create_task(build(patience=300).recover((OwnTransaction(token="killed", process=None),)))
         await asyncio.wait((recovering,), timeout=0.5)
         assert not recovering.done()
     await recovering
@@ -873,17 +877,34 @@ async def test_somebody_who_aborts_it_while_a_layer_is_added_does_not_get_the_la
     assert standin.in_transaction is reopened
 
 
+async def _is_publish(process: int) -> bool:
+    # What it is called with shows a moment after the start.
+    while runs(process):
+        if line := command_lines().get(process):
+            return b"publish" in line.split(b"\0")
+        await asyncio.sleep(0)
+    return False
+
+
 @pytest.mark.parametrize("point", ["publish.begin", "publish.sync", "publish.mounted", "publish.hook"])
 async def test_a_publish_that_hangs_is_ended_and_aborted(
     build: Build, standin: StandIn, tmp_path: Path, point: str
 ) -> None:
     archive = make_layer(tmp_path, "one")
-    repository = build(ToolTimeouts(transaction=30, publish=2, abort=30))
+
+    async def until_it_hangs(process: str | None) -> None:
+        """Let the time of the program begin when it hangs."""
+        if process is not None and await _is_publish(int(process.partition("/")[0])):
+            await standin.reached(point)
+
+    repository = build(ToolTimeouts(transaction=300, publish=0.2, abort=300), record=until_it_hangs)
     async with _hanging(standin, point):
         if point in ("publish.mounted", "publish.hook"):
             assert await _publish(repository, archive) == 2  # the token is in the published tree
         else:
-            with pytest.raises(RepositoryError, match=r"cvmfs_server publish .* took longer than 2 s and was killed"):
+            with pytest.raises(
+                RepositoryError, match=r"cvmfs_server publish .* took longer than 0\.2 s and was killed"
+            ):
                 await _publish(repository, archive)
     assert not standin.in_transaction
     await repository.check()
@@ -894,7 +915,7 @@ async def test_a_publish_that_hangs_is_ended_and_aborted(
 
 async def test_a_transaction_that_hangs_is_killed(build: Build, standin: StandIn, tmp_path: Path) -> None:
     archive = make_layer(tmp_path, "one")
-    repository = build(ToolTimeouts(transaction=0.5, publish=30, abort=30))
+    repository = build(ToolTimeouts(transaction=0.5, publish=300, abort=300))
     async with _hanging(standin, "transaction.begin"):
         with pytest.raises(NoTransactionError, match=r"cvmfs_server transaction .* took longer than 0\.5 s"):
             await _publish(repository, archive)

@@ -1,8 +1,10 @@
 """Flat images in a directory: made with their image's batch, once, and gone when they are to go."""
 
 import asyncio
+import dataclasses
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -227,22 +229,37 @@ async def test_a_cancelled_one_leaves_nothing(
     assert list(root.glob(".batches/.staging-*")) == []
 
 
-async def test_what_a_kill_leaves_of_one_is_made_anew(root: Path, threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+async def test_what_a_kill_leaves_is_mended(root: Path, threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+    """Here while flat images are made, and while links are changed at the end; every step is the test of batches'."""
     layers = _layers(tmp_path)
-    image = _image(layers)
-    async with opened_directory(root, threads) as repository:
-        await repository.recover(())
-        await change(repository, layers=layers, put=[_image(layers, _OPEN)])
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.support.directory_killed"])
-    for step in (7, 60):  # of some 200; the test of batches kills at every step of what comes after them
-        assert run_until(processes, put_until, root, image, step) == (-signal.SIGKILL, None)
-        assert list(root.glob(".batches/.staging-*/flats/*"))
+    moved, gone, new = (
+        image_of_layers(f"quay.io/ns/{name}:v1", ("amd64", layers), outputs=_FLAT, config={"Cmd": [name]})
+        for name in ("moved", "gone", "new")
+    )
+    put = [dataclasses.replace(moved, outputs=_OPEN), new]
+
+    def seen() -> list[int | None]:
+        files = [_flat(root, image) / "etc/shadow" for image in (moved, gone, new)]
+        return [file.stat().st_mode & 0o777 if file.exists() else None for file in files]
+
+    async def recover() -> None:
         async with opened_directory(root, threads) as repository:
             await repository.recover(())
-            assert list(root.glob(".batches/.staging-*")) == []
-            assert (_flat(root, image) / "etc/shadow").lstat().st_mode & 0o777 == 0o404
+
     async with opened_directory(root, threads) as repository:
         await repository.recover(())
-        await change(repository, put=[image])
-    assert (_flat(root, image) / "etc/shadow").lstat().st_mode & 0o777 == 0o400
+        await change(repository, layers=layers, put=[moved, gone])
+    before, after = [0o400, 0o400, None], [0o404, None, 0o400]
+    assert seen() == before
+    whole = tmp_path / "whole"
+    shutil.copytree(root, whole, symlinks=True)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.support.directory_killed"])
+    status, steps = run_until(processes, put_until, whole, put, [_config(gone)], None)
+    assert (status, steps is not None) == (0, True)
+    for step in (60, steps or 0):
+        assert run_until(processes, put_until, root, put, [_config(gone)], step) == (-signal.SIGKILL, None)
+        assert bool(list(root.glob(".batches/.staging-*/flats/*"))) == (step == 60)
+        await recover()
+        assert seen() == (before if step == 60 else after)
+        assert list(root.glob(".batches/.staging-*")) == []

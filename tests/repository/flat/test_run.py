@@ -114,7 +114,7 @@ def _run(flat: Path, command: Sequence[str], environment: Mapping[str, str] | No
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout

@@ -76,7 +76,7 @@ def _file(configuration: RunConfiguration, path: str) -> bytes:
 
 
 def _run(command: Sequence[str], directory: str, environment: Mapping[str, str] | None = None) -> bytes:
-    done = subprocess.run(command, cwd=directory, env=environment or {}, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=directory, env=environment or {}, capture_output=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, b"")
     assert not Path(directory, "executed").exists()
     return done.stdout

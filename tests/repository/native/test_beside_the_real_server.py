@@ -239,7 +239,7 @@ def test_the_manifest_has_the_servers_fields_in_its_order(stored: Stored, golden
 
 
 def _openssl(*arguments: str | Path, given: bytes = b"") -> bytes:
-    return subprocess.run(["openssl", *arguments], input=given, capture_output=True, check=True, timeout=30).stdout
+    return subprocess.run(["openssl", *arguments], input=given, capture_output=True, check=True, timeout=300).stdout
 
 
 @pytest.mark.parametrize("whose", ["ours", "the server's"])

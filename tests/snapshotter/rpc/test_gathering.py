@@ -66,5 +66,5 @@ async def test_a_connection() -> None:
         transport.write(b"one ")
         transport.write(b"two")
         transport.close()
-        theirs.settimeout(30)
+        theirs.settimeout(300)
         assert await asyncio.to_thread(theirs.recv, 100) == b"one two"

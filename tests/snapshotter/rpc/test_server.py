@@ -40,7 +40,7 @@ async def test_calls_that_wait_hold_up_no_others(patient: Snapshotters, reposito
         async with asyncio.TaskGroup() as tasks:
             waiting = [tasks.create_task(core.prepare(f"moby/{number}/container", "thin")) for number in range(MANY)]
             # Whatever comes after them on the same connection is answered before them.
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(300):
                 assert (await core.stat("thin")).info.name == "thin"
                 assert await core.list() == ["thin"]
             assert not any(task.done() for task in waiting)
@@ -101,7 +101,7 @@ async def test_calls_that_are_cancelled_at_once(snapshotters: Snapshotters) -> N
     while sent < 5 << 20:
         if h2.outbound_flow_control_window < FRAME:
             writer.write(h2.data_to_send())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 h2.receive_data(await reader.read(65536))
             continue
         stream = h2.get_next_available_stream_id()

@@ -207,15 +207,22 @@ class Area:
 
     def has_writers(self) -> bool:
         """Whether a process has a file of the union open for writing."""
-        for link in Path("/proc").glob("[0-9]*/fd/*"):
-            try:
-                target = os.readlink(link)
-                flags = (link.parent.parent / "fdinfo" / link.name).read_text().split("flags:")[1].split()[0]
-            except OSError:
-                continue
-            if target.startswith(f"{self.union}/") and int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
-                return True
+        return any(self._is_writer(process) for process in Path("/proc").glob("[0-9]*"))
+
+    def _is_writer(self, process: Path) -> bool:
+        with contextlib.suppress(OSError):  # it has ended
+            for number in os.listdir(process / "fd"):
+                with contextlib.suppress(OSError):  # it has been closed
+                    target = os.readlink(process / "fd" / number)
+                    if target.startswith(f"{self.union}/") and _is_writable(process / "fdinfo" / number):
+                        return True
         return False
+
+
+def _is_writable(described: Path) -> bool:
+    """Whether a file is open for writing, by what /proc says of its descriptor."""
+    words = described.read_text().split()
+    return int(words[words.index("flags:") + 1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _run(*argv: str | Path) -> None:

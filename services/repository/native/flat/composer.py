@@ -37,12 +37,17 @@ class FlatComposer:
     ----------
     read
         Returns the uncompressed database of a layer's catalog.
+    read_file
+        Returns the content of a small file.
     files
         Stores catalogs.
     """
 
-    def __init__(self, *, read: Callable[[ContentHash], bytes], files: CatalogFiles) -> None:
+    def __init__(
+        self, *, read: Callable[[ContentHash], bytes], read_file: Callable[[ContentHash], bytes], files: CatalogFiles
+    ) -> None:
         self._read = read
+        self._read_file = read_file
         self._files = files
 
     def compose(
@@ -74,6 +79,8 @@ class FlatComposer:
 
         Raises
         ------
+        ImageRefusedError
+            A layer's deletions are not in its tree.
         BrokenRepositoryError
             A layer's catalog is not as it should be.
         StorageError
@@ -81,7 +88,7 @@ class FlatComposer:
         OSError
             A catalog cannot be written.
         """
-        rows = LayerRows(self._read)
+        rows = LayerRows(self._read, self._read_file)
         roots = {}
         for digest, catalog in layers:
             if digest not in roots:  # the same empty layer is often there several times

@@ -1,6 +1,6 @@
 """The flat images of an image with documents: one for each platform, made in the transaction that puts the image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from services.common.digest import Digest
 from services.repository.errors import ImageAdditionError
@@ -9,16 +9,17 @@ from services.repository.flat.differences import log_differences
 from services.repository.flat.modes import Modes
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
-from services.repository.native.flat.composer import FlatComposer
+from services.repository.native.flat.composer import ComposedFlat, FlatComposer
 from services.repository.native.flat.places import PROPERTY, FlatRecipe, flat_path
 from services.repository.native.records import ContentHash
-from services.repository.native.writer.catalog import NestedCatalog
 from services.repository.native.writer.tree import TreeUpdate
 
 __all__ = ["compose_flats"]
 
 
-def compose_flats(update: TreeUpdate, composer: FlatComposer, documents: ImageDocuments) -> Sequence[NestedCatalog]:
+def compose_flats(
+    update: TreeUpdate, composer: FlatComposer, documents: ImageDocuments
+) -> Mapping[Digest, ComposedFlat]:
     """Compose those flat images of an image that are not there yet as they are to be; `update` is not changed.
 
     Parameters
@@ -27,6 +28,11 @@ def compose_flats(update: TreeUpdate, composer: FlatComposer, documents: ImageDo
         The revision that has the layers, or gets them.
     documents
         The image, which has this output.
+
+    Returns
+    -------
+    Mapping
+        By their configurations.
 
     Raises
     ------
@@ -38,7 +44,7 @@ def compose_flats(update: TreeUpdate, composer: FlatComposer, documents: ImageDo
         The repository is at fault.
     """
     others_read = documents.outputs.flat is not None and documents.outputs.flat.others_read
-    composed: dict[Digest, NestedCatalog] = {}
+    composed: dict[Digest, ComposedFlat] = {}
     for platform in platform_images(documents):
         config = platform.config_digest
         layers = tuple(layer.digest for layer in platform.layers)
@@ -57,8 +63,8 @@ def compose_flats(update: TreeUpdate, composer: FlatComposer, documents: ImageDo
             properties={PROPERTY: recipe.encode()},
         )
         log_differences(config, flat.differences)
-        composed[config] = flat.catalog
-    return list(composed.values())
+        composed[config] = flat
+    return composed
 
 
 def _catalog(update: TreeUpdate, digest: Digest, config: Digest) -> ContentHash:

@@ -22,6 +22,7 @@ from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
 from services.repository.errors import LayerAdditionError
+from services.repository.flat.differences import DifferenceReports
 from services.repository.interface import ListedLayer
 from services.repository.native.flat.places import FlatPlaces
 from services.repository.native.records import ContentHash, EntryFlag
@@ -113,6 +114,14 @@ class TreeUpdate:
         """The names of its flat images."""
         self.flats = FlatPlaces(self._catalogs)
         """The flat images of the revision."""
+
+        self.reports: dict[Digest, DifferenceReports] = {}
+        """What people must know of the flat images that have been made, by their configurations."""
+
+    def attach_flat(self, config: Digest, flat: NestedCatalog, report: DifferenceReports) -> None:
+        """Put a flat image into its place, and remember what people must know of it."""
+        self.flats.attach(flat)
+        self.reports[config] = report
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,7 @@
 """A flat image that shows something else than its layers is found, at the path that does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import pytest
 
 from services.common.digest import Digest
 from services.repository.image_platforms import platform_images
@@ -20,7 +18,7 @@ _NAME = "quay.io/ns/tool:v1"
 Damage = Callable[[OpenCatalogs, bytes], None]
 
 
-def _set(change: str, path: bytes = b"/bin/tool") -> Damage:
+def _set(change: str, path: bytes) -> Damage:
     def damage(catalogs: OpenCatalogs, top: bytes) -> None:
         opened = catalogs.at(top)
         statement = f"UPDATE catalog SET {change} WHERE md5path_1 = ? AND md5path_2 = ?"  # noqa: S608 - the test's own
@@ -34,45 +32,39 @@ def _put(path: bytes, content: bytes) -> Damage:
     return lambda catalogs, top: TreeRows(catalogs).put_file(top + path, content, mode=0o755, mtime=1714979289)
 
 
-def _recipe(text: str) -> Damage:
+def _remove(path: bytes) -> Damage:
     def damage(catalogs: OpenCatalogs, top: bytes) -> None:
-        catalogs.at(top).catalog.set_properties({"thin_flat": text})
-        catalogs.at(top).changed = True
+        TreeRows(catalogs).remove(top + path)
 
     return damage
 
 
-DAMAGES: dict[str, tuple[Damage, str, str]] = {
-    "owner": (_set("uid = 7"), "/bin/tool", "its owner is (7, 0), and not (0, 0) as in its layer"),
-    "time": (_set("mtime = 5"), "/bin/tool", "its time is (5, 0), and not (1, 0) as in its layer"),
-    "mode": (_set("mode = mode & ~256"), "/bin/tool", "its mode is 33000, and not 33256 as in its layer"),
-    "object": (_put(b"/bin/tool", b"else"), "/bin/tool", "its object is "),
-    "directory": (_set("gid = 7", b"/bin"), "/bin", "its owner is (0, 7), and not (0, 0) as in its layer"),
-    "missing": (
-        lambda catalogs, top: (None, TreeRows(catalogs).remove(top + b"/bin/tool"))[0],
-        "/bin/tool",
-        "is not there, and its layers have it",
-    ),
-    "deleted": (_put(b"/bin/deleted", b"x"), "/bin/deleted", "is there, and no layer has it"),
-    "generated": (
+_DAMAGES: Sequence[tuple[Damage, str, str]] = (
+    (_set("uid = 7", b"/bin/owner"), "/bin/owner", "its owner is (7, 0), and not (0, 0) as in its layer"),
+    (_set("mtime = 5", b"/bin/time"), "/bin/time", "its time is (5, 0), and not (1, 0) as in its layer"),
+    (_set("mode = mode & ~256", b"/bin/mode"), "/bin/mode", "its mode is 33000, and not 33256 as in its layer"),
+    (_set("hash = zeroblob(20)", b"/bin/object"), "/bin/object", f"its object is {bytes(20)!r:.80}, and not "),
+    (_set("gid = 7", b"/sbin"), "/sbin", "its owner is (0, 7), and not (0, 0) as in its layer"),
+    (_remove(b"/bin/missing"), "/bin/missing", "is not there, and its layers have it"),
+    (_put(b"/bin/deleted", b"x"), "/bin/deleted", "is there, and no layer has it"),
+    (
         _put(b"/.singularity.d/startscript", b"#!/bin/sh\n"),
         "/.singularity.d/startscript",
         "is not what is generated of the image's configuration",
     ),
-    "recipe": (_recipe("{}"), "", "it does not say what it is made of"),
-}
+)
 
 
-@pytest.fixture
-async def flat(site: NativeSite, tmp_path: Path) -> Digest:
-    """The configuration of a flat image that is sound."""
+async def _publish(site: NativeSite, directory: Path) -> Digest:
+    """Publish an image with a sound flat image; return its configuration."""
+    names = (b"owner", b"time", b"mode", b"object", b"missing", b"deleted")
     base = archive(
         member(b"bin/", typeflag=b"5", mode=0o755),
-        member(b"bin/tool", b"tool", mode=0o750, mtime=1),
-        member(b"bin/deleted"),
+        *(member(b"bin/" + name, name, mode=0o750, mtime=1) for name in names),
+        member(b"sbin/", typeflag=b"5", mode=0o755),
     )
     top = archive(member(b"bin/", typeflag=b"5", mode=0o755), member(b"bin/.wh.deleted"))
-    layers = [tar_archive(tmp_path, layer) for layer in (base, top)]
+    layers = [tar_archive(directory, layer) for layer in (base, top)]
     image = image_of_layers(_NAME, ("amd64", layers), outputs=ImageOutputs(flat=FlatOutput()))
     async with site.opened() as repository:
         await change(repository, layers=layers, put=[image])
@@ -80,30 +72,42 @@ async def flat(site: NativeSite, tmp_path: Path) -> Digest:
     return platform_images(image)[0].config_digest
 
 
-def _damaged(site: NativeSite, flat: Digest, name: str) -> list[str]:
-    damage, _, _ = DAMAGES[name]
+def _damaged(site: NativeSite, flat: Digest, *damages: Damage) -> list[str]:
     with site.changing() as catalogs:
-        damage(catalogs, flat_path(flat))
-    return [problem for problem in site.problems() if ".flat" in problem]
+        for damage in damages:
+            damage(catalogs, flat_path(flat))
+    return [problem for problem in site.problems() if "in the flat image of" in problem]
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_difference_is_told_at_its_path(site: NativeSite, flat: Digest, name: str) -> None:
-    _, path, what = DAMAGES[name]
-    problems = _damaged(site, flat, name)
-    assert any(
-        problem.startswith(f"{flat_path(flat).decode()}{path}: ")
-        and f"the flat image of the image {_NAME}: {what}" in problem
-        for problem in problems
-    ), problems
+async def test_every_difference_is_told_at_its_path(site: NativeSite, tmp_path: Path) -> None:
+    flat = await _publish(site, tmp_path)
+    problems = _damaged(site, flat, *(damage for damage, _, _ in _DAMAGES))
+    wanted = [
+        f"{flat_path(flat).decode()}{path}: in the flat image of the image {_NAME}: {what}"
+        for _, path, what in _DAMAGES
+    ]
+    assert len(problems) == len(wanted)
+    for start in wanted:
+        assert any(problem.startswith(start) for problem in problems), (start, problems)
 
 
 async def test_of_an_image_that_is_gone_everything_is_compared_but_what_is_generated(
-    site: NativeSite, flat: Digest
+    site: NativeSite, tmp_path: Path
 ) -> None:
+    flat = await _publish(site, tmp_path)
     async with site.opened() as repository:
         await change(repository, remove=[_NAME])
-    assert site.problems() == []
-    assert _damaged(site, flat, "generated") == []
-    (problem,) = _damaged(site, flat, "owner")
+    generated = _put(b"/.singularity.d/startscript", b"#!/bin/sh\n")
+    (problem,) = _damaged(site, flat, generated, _set("uid = 7", b"/bin/owner"))
     assert "in the flat image of an image that is not here any more: its owner is (7, 0)" in problem
+
+
+async def test_one_that_does_not_say_what_it_is_made_of_is_told(site: NativeSite, tmp_path: Path) -> None:
+    flat = await _publish(site, tmp_path)
+    with site.changing() as catalogs:
+        opened = catalogs.at(flat_path(flat))
+        opened.catalog.set_properties({"thin_flat": "{}"})
+        opened.changed = True
+    assert site.problems() == [
+        f"{flat_path(flat).decode()}: the flat image of the image {_NAME}: it does not say what it is made of: '{{}}'"
+    ]

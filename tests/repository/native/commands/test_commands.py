@@ -68,7 +68,7 @@ def test_web_servers_can_read_it_whatever_the_umask_is(tool: Tool) -> None:
     """An administrator's shell often keeps others out; for clients the whole repository would be gone with it."""
     program = (sys.executable, "-m", "services.repository.native.commands")
     arguments = ("create", NAME, "--directory", tool.root, "--keys", tool.keys)
-    subprocess.run([*program, *arguments], check=True, capture_output=True, umask=0o077, timeout=60)
+    subprocess.run([*program, *arguments], check=True, capture_output=True, umask=0o077, timeout=300)
     for path in (tool.root, *tool.root.rglob("*")):
         if not path.name.endswith("-lock"):
             assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
@@ -207,7 +207,7 @@ def test_garbage_is_shown_before_it_is_deleted(created: Tool) -> None:
 
 def test_it_is_a_program() -> None:
     program = Path(sys.executable).with_name("thin-repository")
-    ended = subprocess.run([program, "tag", "list"], capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run([program, "tag", "list"], capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 2
     assert "Missing argument 'NAME'" in ended.stderr
 
@@ -220,7 +220,7 @@ def test_sigterm_ends_it_in_order(created: Tool) -> None:
         while not closed(storage):
             assert process.poll() is None
         process.terminate()
-        assert process.wait(timeout=60) == 143
+        assert process.wait(timeout=300) == 143
 
 
 def closed(storage: DirectoryStorage) -> bool:

@@ -8,7 +8,9 @@ from structlog.testing import capture_logs
 
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
-from services.repository.errors import ImageAdditionError
+from services.common.layout import sidecar_path
+from services.common.sidecar import LayerSidecar
+from services.repository.errors import ImageAdditionError, ImageRefusedError
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.native.flat.places import flat_path
@@ -241,6 +243,31 @@ async def test_a_layer_that_is_not_there_is_told_and_nothing_is_changed(site: Na
         assert await repository.list_images() == []
     with site.newest() as newest:
         assert newest.stat(_SHELVES) is None
+    assert site.problems() == []
+
+
+@pytest.mark.parametrize("deleted", [(), ("etc/hostname",)], ids=["nothing", "a file"])
+async def test_of_layers_that_cvmfs_server_has_published_only_those_that_delete_nothing_are_taken(
+    site: NativeSite, tmp_path: Path, deleted: tuple[str, ...]
+) -> None:
+    layer = _base(tmp_path)
+    image = _image([layer])
+    async with site.opened() as repository:
+        await change(repository, layers=[layer])
+        with site.newest() as newest:
+            entry = newest.stat(b"/" + sidecar_path(layer.digest).encode())
+            assert entry is not None
+            sidecar = LayerSidecar.parse(b"".join(newest.content(entry)), where="sidecar")
+        listed = sidecar.model_copy(update={"deletions": "listed", "whiteouts": deleted})
+        with site.changing() as catalogs:
+            TreeRows(catalogs).put_file(b"/" + sidecar_path(layer.digest).encode(), listed.encode())
+        async with repository.transaction("token") as transaction:
+            if deleted:
+                with pytest.raises(ImageRefusedError, match="was published by cvmfs_server"):
+                    await transaction.put_image(image)
+            else:
+                await transaction.put_image(image)
+                await transaction.publish()
     assert site.problems() == []
 
 

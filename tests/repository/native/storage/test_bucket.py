@@ -21,8 +21,8 @@ from services.repository.native.storage.settings import RepositoryStoreSettings
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, cut
 
 
-def settings(access: S3Access, *, prefix: str = "cvmfs/", retry_seconds: float = 20) -> RepositoryStoreSettings:
-    return access.repository_settings(prefix=prefix, retry_seconds=retry_seconds, read_timeout=2)
+def settings(access: S3Access, *, prefix: str = "cvmfs/", retry_seconds: float = 60) -> RepositoryStoreSettings:
+    return access.repository_settings(prefix=prefix, retry_seconds=retry_seconds, read_timeout=60)
 
 
 def make(content: bytes, kind: ObjectKind = ObjectKind.FILE) -> NewObject:
@@ -120,7 +120,7 @@ async def test_many_small_objects_are_on_their_way_at_a_time(bucket: S3Access, t
             assert not any(path.is_file() for path in storage.local.rglob("data/??/*"))
 
     try:
-        await asyncio.wait_for(asyncio.to_thread(work), 60)
+        await asyncio.wait_for(asyncio.to_thread(work), 300)
     finally:
         full.set()
         await runner.cleanup()

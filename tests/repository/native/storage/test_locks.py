@@ -85,7 +85,7 @@ def test_a_collector_gets_its_turn_however_busy_it_is(locks: RepositoryLocks) ->
 
     def use() -> None:
         while not stop.is_set():
-            with locks.using(patience=30):
+            with locks.using(patience=300):
                 stop.wait(0.01)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
@@ -93,7 +93,7 @@ def test_a_collector_gets_its_turn_however_busy_it_is(locks: RepositoryLocks) ->
         thread.start()
     try:
         for _ in range(3):
-            with locks.collecting(patience=20):
+            with locks.collecting(patience=300):
                 pass
     finally:
         stop.set()
