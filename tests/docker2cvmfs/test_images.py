@@ -68,6 +68,16 @@ async def test_what_the_publisher_cannot_fetch_is_said(registry: RegistryServer,
     assert "--via bucket" in ended.errors
 
 
+async def test_an_output_is_made_by_the_publisher(registry: RegistryServer, publisher: ImagePublisher) -> None:
+    name = await push_image(registry, "flat:1", LAYERS)
+    ended = await run(publisher, "publish", name, REPOSITORY, "--output", "flat")
+    assert ended.status == 0, ended.errors
+    assert (publisher.root / name.path / ".singularity.d/runscript").exists()
+    ended = await run(publisher, "publish", name, REPOSITORY, "--output", "flat", "--via", "bucket")
+    assert ended.status == 2
+    assert "--output needs --publisher and its token" in ended.errors
+
+
 async def test_a_token_that_is_wrong_is_no_reason_for_another_way(
     registry: RegistryServer, publisher: ImagePublisher
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.repository.errors import ImageRefusedError
 from services.repository.image_platforms import platform_images
@@ -83,3 +84,9 @@ def test_what_leads_elsewhere_is_somebody_elses(target: str) -> None:
 def test_no_image_is_flat_whose_name_is_a_place_of_the_repository(name: str) -> None:
     with pytest.raises(ImageRefusedError, match="publish it by another name"):
         check_public_name(ImageName(name))
+
+
+def test_no_name_is_that_of_a_layer_at_the_root_or_of_a_hidden_directory() -> None:
+    for registry in ("ab" * 32, ".layers", ".flat", ".metadata", ".multiarch", ".batches", ".."):
+        with pytest.raises(InvalidValueError):
+            ImageName(f"{registry}/tool:v1")

@@ -208,7 +208,10 @@ def test_a_layer_that_nothing_names_is_shown_and_then_collected(site: _Site) -> 
 
 def test_an_image_that_is_not_whole_is_found_by_a_check_and_published_again(site: _Site) -> None:
     name = site.push("lost:1", _BASE)
-    site.publish(name)
+    image = site.publish(name, "--output", "flat:others-read")
+    assert image["outputs"] == {"flat": {"others_read": True}}
+    assert _has_line(site.read("show", name), r"outputs +flat \(others_read True\)")
+    assert (site.publisher.root / name.path / "file").read_bytes() == b"base"
     manifest = site.publisher.root / ".metadata" / name.path / "manifest.json"
     manifest.unlink()
     checked = thinctl("check", "--publisher", site.publisher.url, "--token-file", site.token_file)
@@ -227,6 +230,7 @@ def test_an_image_that_is_not_whole_is_found_by_a_check_and_published_again(site
         (("publish", "tool:v1"), 2, "not the name of an image"),
         (("publish", "{unknown}", "--digest", "md5:0"), 2, "md5:0"),
         (("publish", "{unknown}", "--platform", "LINUX"), 2, "platforms: "),
+        (("publish", "{unknown}", "--output", "squash"), 2, "not an output"),
         (("publish", "{unknown}", "--priority", "1001"), 2, "1001 is not in the range"),
         (("publish", "{unknown}", "--reference", "a b"), 3, "a b"),
         (("retry",), 2, "name images, or give --failed"),

@@ -155,6 +155,16 @@ async def test_what_would_be_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"replace: {moved}" in capsys.readouterr().out
 
 
+async def test_an_image_with_other_outputs_is_made_anew() -> None:
+    same = _digest("2").oci
+    flat = {"flat": {"others_read": False}}
+    images = {"q.io/n/a:2": _image("q.io/n/a:2", same, outputs=flat)}
+    found = await _outlooks("[{image: 'q.io/n/a:2', outputs: flat}]", images)
+    assert found == {"q.io/n/a:2": f"nothing: {same} is published"}
+    found = await _outlooks("[{image: 'q.io/n/a:2', outputs: [flat, podman]}]", images)
+    assert found == {"q.io/n/a:2": f"replace: {same} is published with other outputs, and made anew of what is there"}
+
+
 async def test_nothing_is_said_to_be_unwished_while_something_is_not_known() -> None:
     images = {"q.io/n/a:old": _image("q.io/n/a:old", _digest("old").oci)}
     assert "q.io/n/a:old" in await _outlooks("['q.io/n/a:1']", images)

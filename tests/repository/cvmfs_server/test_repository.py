@@ -35,6 +35,7 @@ from services.repository.cvmfs_server.repository import CvmfsServerRepository
 from services.repository.cvmfs_server.tool import CvmfsServer, ToolTimeouts
 from services.repository.errors import (
     ForeignTransactionError,
+    ImageRefusedError,
     LayerAdditionError,
     LayerRefusedError,
     NoTransactionError,
@@ -43,8 +44,10 @@ from services.repository.errors import (
 )
 from services.repository.interface import ListedLayer, OwnTransaction, Publication
 from services.repository.layer import VerifiedLayer
+from services.repository.outputs import FlatOutput, ImageOutputs
 from tests.support.cvmfs_server.held import second_mount
 from tests.support.cvmfs_server.standin import StandIn
+from tests.support.images import image_of_layers
 from tests.support.processes import command_lines, runs
 from tests.support.publisher import REPOSITORY, make_layer, verified
 
@@ -138,6 +141,17 @@ async def test_a_batch_becomes_a_revision(repository: CvmfsServerRepository, sta
     assert LayerSidecar.parse((home / "layer.json").read_bytes(), where="").diff_id == two.diff_id
     assert await repository.lookup(one.digest) == Publication(revision=None)
     assert await _publish(repository, make_layer(tmp_path, "three")) == 3
+
+
+async def test_an_image_with_outputs_is_refused(repository: CvmfsServerRepository) -> None:
+    await repository.recover(())
+    image = image_of_layers("quay.io/ns/tool:v1", ("amd64", ()), outputs=ImageOutputs(flat=FlatOutput()))
+    async with repository.transaction("token") as transaction:
+        with pytest.raises(ImageRefusedError, match="ask for it without outputs, or have a native repository"):
+            await transaction.put_image(image)
+        await transaction.publish()
+    assert await repository.list_images() == []
+    assert await repository.list_flats() == ()
 
 
 async def test_the_ducc_layout_links_nothing_at_the_root(build: Build, standin: StandIn, tmp_path: Path) -> None:
