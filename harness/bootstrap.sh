@@ -86,6 +86,7 @@ find_missing() {
     need zstd zstd
     need systemd systemd-analyze
     need procps pgrep
+    need podman podman
     need fuse3 fusermount3
     need bindfs bindfs
     need bubblewrap bwrap

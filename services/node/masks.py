@@ -1,7 +1,6 @@
 """Masks: small local directories that carry the deletions of a layer whose tree in the repository cannot.
 
-A mask holds a layer's whiteouts (0:0 devices) and opaque directories (trusted.overlay.opaque) with bare parent
-directories, and is stacked directly *below* its layer, so that directory attributes come from the layer.
+What is in one, and where it is stacked, `services.common.mask` says.
 
 On disk, below the driver's home::
 
@@ -14,15 +13,15 @@ made anew for each container: a layer may delete thousands of paths.
 
 import errno
 import hashlib
-import os
-import stat
 import tempfile
 from collections.abc import Container, Sequence
 from pathlib import Path
 
+from services.common.archive.ondisk import OPAQUE_XATTR
 from services.common.descriptor import DESCRIPTOR_NAME
 from services.common.digest import Digest
-from services.common.sidecar import LayerSidecar, decode_path, encode_path
+from services.common.mask import MaskError, fill_mask
+from services.common.sidecar import LayerSidecar, decode_path
 from services.node.errors import RepositoryError
 from services.node.removal import delete_directory, delete_leftovers
 
@@ -83,7 +82,7 @@ class MaskStore:
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._masks))
         try:
             new.chmod(0o755)
-            _fill(new, owner, whiteouts=whiteouts, opaque=opaque)
+            _fill(new, owner, whiteouts, opaque)
             new.rename(mask)
         except (OSError, RepositoryError) as error:
             delete_directory(new)
@@ -93,32 +92,8 @@ class MaskStore:
         return mask
 
 
-def _fill(mask: Path, owner: str, *, whiteouts: Sequence[bytes], opaque: Sequence[bytes]) -> None:
-    root = os.fsencode(mask)
-    for make, paths in ((_make_opaque, opaque), (_make_whiteout, whiteouts)):
-        for path in paths:
-            try:
-                make(os.path.join(root, path))
-            except (FileExistsError, NotADirectoryError) as error:
-                raise RepositoryError(
-                    f"the sidecar of layer {owner} deletes a path and something at or below it: {_shown(path)}"
-                ) from error
-            except OSError as error:
-                raise RepositoryError(
-                    f"the deletions of layer {owner} cannot be kept below {mask.parent}: {_shown(path)}: "
-                    f"{error.strerror}"
-                ) from error
-
-
-def _make_opaque(place: bytes) -> None:
-    os.makedirs(place, exist_ok=True)
-    os.setxattr(place, "trusted.overlay.opaque", b"y")
-
-
-def _make_whiteout(place: bytes) -> None:
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    os.mknod(place, stat.S_IFCHR, os.makedev(0, 0))
-
-
-def _shown(path: bytes) -> str:
-    return encode_path(path[:200])
+def _fill(mask: Path, owner: str, whiteouts: Sequence[bytes], opaque: Sequence[bytes]) -> None:
+    try:
+        fill_mask(mask, layer=owner, whiteouts=whiteouts, opaque=opaque, attributes=(OPAQUE_XATTR,))
+    except MaskError as error:
+        raise RepositoryError(str(error)) from error

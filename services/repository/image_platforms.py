@@ -59,6 +59,8 @@ class PlatformImage:
     """SHA-256 of the manifest."""
     index: bytes | None
     """The original bytes of the index that names the manifest; None where no index was asked for."""
+    created: str | None
+    """When it was made, as the configuration says; whatever text that is."""
     layers: tuple[PlatformLayer, ...]
     """Base first; one that an image has twice is here twice."""
 
@@ -88,6 +90,7 @@ class _Config(_Wire):
     os: _Word
     architecture: _Word
     variant: _Word = ""
+    created: Annotated[str, Field(max_length=255)] | None = None
     rootfs: _RootFs
 
 
@@ -140,6 +143,7 @@ def _read(files: Mapping[str, bytes], directory: str, index: bytes | None) -> Pl
         manifest=files[manifest_path],
         manifest_digest=Digest(hashlib.sha256(files[manifest_path]).hexdigest()),
         index=index,
+        created=config.created,
         layers=_layers(manifest, config, manifest_path),
     )
 

@@ -12,11 +12,11 @@ What is written there is the original bytes, so that digests can be computed fro
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
-from services.repository.outputs import NO_OUTPUTS, ImageOutputs
+from services.repository.outputs import NO_OUTPUTS, RECORD, ImageOutputs, of_record
 
 __all__ = ["MULTIARCH_DIRECTORY", "ImageDocuments", "image_of_directory", "is_platform"]
 
@@ -56,6 +56,21 @@ class ImageDocuments:
             raise InvalidValueError(f"the image {self.name} has no document in {self.name.path}")
         if len(self.name.path.rpartition("/")[2]) > _NAME_LIMIT:
             raise InvalidValueError(f"no directory can be named as the last part of {self.name}: it is too long")
+
+    @classmethod
+    def published(cls, name: ImageName, files: Mapping[str, bytes]) -> Self:
+        """Return an image as a repository has it, with the outputs that its record names.
+
+        Parameters
+        ----------
+        files
+            Its documents, by their paths relative to `.metadata`.
+        """
+        try:
+            outputs = of_record(files.get(f"{name.path}/{RECORD}", b"{}"))
+        except InvalidValueError:  # what others have put there says nothing of outputs
+            outputs = NO_OUTPUTS
+        return cls(name=name, files=files, outputs=outputs)
 
     @property
     def directories(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The journal of flat images, by the configurations that name them, and of those that no visible version names.
+"""The journal of flat images, and of images in podman's stores, by the configurations that name them.
 
 A root file system outlives the name that led to it, since what runs from it has resolved the name. `flats.named_last`
 is written as that of layers is: None while a visible version has the flat image, else until when the last that had it
@@ -142,7 +142,7 @@ class FlatJournal:
 async def name_flats(run: Run, version: ImageVersion) -> set[str]:
     """Record which flat images a version has, in the transaction that makes it visible; return those it had besides."""
     key = {"name": version.name, "digest": version.digest}
-    flats = json.dumps(sorted(version.flats))
+    flats = json.dumps(sorted(version.shown))
     gone = await run(
         """
         DELETE FROM version_flats WHERE name = :name AND digest = :digest

@@ -182,7 +182,12 @@ class ImageVersion:
     @property
     def flats(self) -> frozenset[Digest]:
         """The configurations of the flat images that it has."""
-        return frozenset() if self.outputs.flat is None else frozenset(image.config for image in self.images)
+        return frozenset() if self.outputs.flat is None else self.shown
+
+    @property
+    def shown(self) -> frozenset[Digest]:
+        """The configurations of those of its platforms that its outputs are made of."""
+        return frozenset(image.config for image in self.images) if self.outputs else frozenset()
 
 
 def unique(layers: Iterable[VersionLayer]) -> tuple[VersionLayer, ...]:

@@ -166,7 +166,7 @@ class VersionJournal:
             flats: set[str] = set()
             for image in images:
                 touched |= await _publish(run, image, revision)
-                flats |= {*image.version.flats, *await name_flats(run, image.version)}
+                flats |= {*image.version.shown, *await name_flats(run, image.version)}
                 flats |= await _flats_of(run, image.version.name)
             for record in removed:
                 touched |= await _remove(run, record)

@@ -80,6 +80,11 @@ class ImageIndex:
         }
         return seen or None
 
+    def published(self, name: ImageName) -> ImageDocuments | None:
+        """Return an image with its outputs; None if there is no such image."""
+        files = self.read(name)
+        return None if files is None else ImageDocuments.published(name, files)
+
     def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the configurations of the flat images that the name of an image leads to."""
         place = self.place(name)

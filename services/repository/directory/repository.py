@@ -25,6 +25,7 @@ from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import PREPARED, Batches
 from services.repository.directory.flats import FlatIndex, NewFlats, staged_flats
 from services.repository.directory.images import ImageIndex, NewIndex, staged_links
+from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import remove_dangling
 from services.repository.directory.transaction import HOME_LINK, DirectoryTransaction
 from services.repository.errors import NoTransactionError, RepositoryError
@@ -199,6 +200,7 @@ class DirectoryRepository:
                     batches=self._batches,
                     staging=staging,
                     images=NewIndex(self._images, staging),
+                    stores=DirectoryStores(name=self.name, root=self._root, staging=staging, images=self._images),
                     flats=NewFlats(self._flats, staging, self._batches.revision + 1),
                     layout=self._layout,
                     threads=self._threads,

@@ -16,6 +16,7 @@ from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import BATCHES, PREPARED, Batches
 from services.repository.directory.flats import NewFlats
 from services.repository.directory.images import NewIndex
+from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import Leftovers
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
 from services.repository.flat.differences import DifferenceReports
@@ -42,6 +43,8 @@ class DirectoryTransaction:
         Directory of the transaction.
     images
         What it changes of the images.
+    stores
+        What it changes of podman's stores.
     flats
         What it changes of the flat images.
     layout
@@ -56,6 +59,7 @@ class DirectoryTransaction:
         batches: Batches,
         staging: Path,
         images: NewIndex,
+        stores: DirectoryStores,
         flats: NewFlats,
         layout: LayerLayout,
         threads: Executor,
@@ -64,6 +68,7 @@ class DirectoryTransaction:
         self._root = batches.root
         self._staging = staging
         self._images = images
+        self._stores = stores
         self._flats = flats
         self._layout = layout
         self._threads = threads
@@ -85,22 +90,35 @@ class DirectoryTransaction:
         self._digests.append(digest)
 
     async def put_image(self, documents: ImageDocuments) -> None:
-        """Write the documents of an image into the batch, and make its flat images."""
+        """Write the documents of an image into the batch, and make its outputs."""
         await in_thread(self._threads, lambda stop: self._put_image(documents, stop))
 
     def _put_image(self, documents: ImageDocuments, stop: Stop) -> None:
+        put_into_stores = self._stores.plan(documents.name, documents)
         with self._flats.changing():
             if documents.outputs.flat is not None:
                 self._flats.put(platform_images(documents), documents.outputs.flat, stop)
             self._images.put(documents)
+        put_into_stores()
 
     async def remove_image(self, name: ImageName) -> None:
         """Take an image out with the batch."""
-        await in_thread(self._threads, lambda _stop: self._images.remove(name))
+
+        def remove() -> None:
+            remove_from_stores = self._stores.plan(name, None)
+            self._images.remove(name)
+            remove_from_stores()
+
+        await in_thread(self._threads, lambda _stop: remove())
 
     async def remove_flat(self, config: Digest) -> None:
-        """Take the flat image of a configuration out when the batch is visible."""
-        await in_thread(self._threads, lambda _stop: self._flats.remove(config))
+        """Take a flat image out when the batch is visible, and the image out of podman's stores."""
+
+        def remove() -> None:
+            self._stores.remove(config)
+            self._flats.remove(config)
+
+        await in_thread(self._threads, lambda _stop: remove())
 
     def reports(self) -> Mapping[Digest, DifferenceReports]:
         """Return what people must know of the flat images that have been made."""
@@ -132,9 +150,11 @@ class DirectoryTransaction:
             changed |= self._link(link, target)
         self._leftovers().write(self._staging)
         self._images.write(self._batches.revision + 1)
+        self._stores.write()
         revision = self._batches.publish(self._staging, changed)
         try:
             self._batches.finish()
+            self._stores.sweep()
         except (OSError, RepositoryError) as error:
             _log.warning("what a batch has left to be done is done with the next one", reason=str(error))
         return revision
@@ -142,7 +162,9 @@ class DirectoryTransaction:
     def _leftovers(self) -> Leftovers:
         root = self._root.resolve()
         links = [str(link.relative_to(self._root)) for link in self._images.dangling()]
-        superseded = [str(path.relative_to(root)) for path in self._images.superseded()]
+        superseded = [
+            str(path.relative_to(root)) for part in (self._images, self._stores) for path in part.superseded()
+        ]
         superseded += [os.path.normpath(f"{layer_home(digest)}/../{to}") for digest, to in self._removed.items()]
         superseded += self._flats.superseded()
         layers = {layer_home(digest): target for digest, target in self._removed.items()}

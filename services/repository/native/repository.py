@@ -38,6 +38,7 @@ from services.repository.native.errors import NativeError, RepositoryBusyError, 
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.image_outputs import put_image, remove_image
+from services.repository.native.podman import NativeStores
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
@@ -332,6 +333,7 @@ class _Transaction:
         self._repository = repository
         self._update = update
         self._manifest = manifest
+        self._stores = NativeStores(name=repository.name, update=update)
         self._layers: list[IngestedLayer] = []
 
     async def add(self, prepared: PreparedLayer) -> None:
@@ -345,11 +347,11 @@ class _Transaction:
     async def put_image(self, documents: ImageDocuments) -> None:
         """Put an image in its place, with the outputs that are made of its layers here."""
         composer = self._repository.composer
-        await self._change_image(documents.name, lambda: put_image(self._update, composer, documents))
+        await self._change_image(documents.name, lambda: put_image(self._update, composer, self._stores, documents))
 
     async def remove_image(self, name: ImageName) -> None:
         """Take an image out."""
-        await self._change_image(name, lambda: remove_image(self._update, name))
+        await self._change_image(name, lambda: remove_image(self._update, self._stores, name))
 
     async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
         try:
@@ -358,9 +360,14 @@ class _Transaction:
             raise ImageAdditionError(f"the image {name} cannot be changed: {error}") from error
 
     async def remove_flat(self, config: Digest) -> None:
-        """Take the flat image of a configuration out; its catalogs go with a collection."""
+        """Take the flat image of a configuration out, and the image out of podman's stores."""
+
+        def remove() -> None:
+            self._stores.remove(config)
+            self._update.flats.remove(config)
+
         try:
-            await self._repository.change(lambda: self._update.flats.remove(config))
+            await self._repository.change(remove)
         except NativeError as error:
             raise ImageAdditionError(f"the flat image of {config.oci} cannot be taken out: {error}") from error
 
@@ -382,4 +389,5 @@ class _Transaction:
 
     async def publish(self) -> int:
         """Make the batch visible by a new manifest."""
+        await self._repository.change(self._stores.write)
         return await self._repository.publish(self._update, self._manifest, self._layers)

@@ -2,12 +2,12 @@
 
 import asyncio
 import dataclasses
-import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -229,7 +229,9 @@ async def test_a_cancelled_one_leaves_nothing(
     assert list(root.glob(".batches/.staging-*")) == []
 
 
-async def test_what_a_kill_leaves_is_mended(root: Path, threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+async def test_what_a_kill_leaves_is_mended(
+    root: Path, threads: ThreadPoolExecutor, tmp_path: Path, processes: ForkServerContext
+) -> None:
     """Here while flat images are made, and while links are changed at the end; every step is the test of batches'."""
     layers = _layers(tmp_path)
     moved, gone, new = (
@@ -253,8 +255,6 @@ async def test_what_a_kill_leaves_is_mended(root: Path, threads: ThreadPoolExecu
     assert seen() == before
     whole = tmp_path / "whole"
     shutil.copytree(root, whole, symlinks=True)
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.support.directory_killed"])
     status, steps = run_until(processes, put_until, whole, put, [_config(gone)], None)
     assert (status, steps is not None) == (0, True)
     for step in (60, steps or 0):

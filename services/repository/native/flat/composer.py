@@ -11,6 +11,7 @@ from services.repository.flat.modes import Modes
 from services.repository.flat.singularity import generated_entries
 from services.repository.native.flat.catalogs import FlatCatalogs
 from services.repository.native.flat.generated import add_generated
+from services.repository.native.flat.kept_rows import KeptRows
 from services.repository.native.flat.layer_rows import LayerRows
 from services.repository.native.flat.merge import merge
 from services.repository.native.records import ContentHash
@@ -49,6 +50,7 @@ class FlatComposer:
         self._read = read
         self._read_file = read_file
         self._files = files
+        self._kept = KeptRows()
 
     def compose(
         self,
@@ -88,7 +90,7 @@ class FlatComposer:
         OSError
             A catalog cannot be written.
         """
-        rows = LayerRows(self._read, self._read_file)
+        rows = LayerRows(self._read, self._read_file, self._kept)
         roots = {}
         for digest, catalog in layers:
             if digest not in roots:  # the same empty layer is often there several times

@@ -4,16 +4,18 @@ A row is known by the hash of its path in the repository, which holds the layer'
 in one table, by the directories that they are in.
 """
 
+import marshal
 import sqlite3
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.common.errors import InvalidValueError
 from services.common.sidecar import SIDECAR_LIMIT, LayerSidecar
 from services.repository.errors import ImageRefusedError
 from services.repository.native.errors import BrokenRepositoryError
+from services.repository.native.flat.kept_rows import KeptRows
 from services.repository.native.records import HASH_SHIFT, ContentHash, EntryFlag, HashAlgorithm, path_hash
 from services.repository.native.writer.catalog import Catalog
 from services.repository.native.writer.rows import Row
@@ -35,6 +37,8 @@ _NO_TIME: Final = "0"
 _SIDECAR: Final = b"layer.json"
 _SHOWN: Final = f"flags & {EntryFlag.NESTED_ROOT | EntryFlag.HIDDEN:d} = 0"
 """The catalog above has a nested root's row as well; what is hidden is the marks of catalogs."""
+_ROWS: Final = f"SELECT {_COLUMNS} FROM catalog WHERE {_SHOWN}"  # noqa: S608 - constants
+_CHUNKS: Final = "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks ORDER BY md5path_1, md5path_2, offset"
 
 
 class LayerRows:
@@ -46,11 +50,16 @@ class LayerRows:
         Returns the uncompressed database of a catalog.
     read_file
         Returns the content of a small file.
+    kept
+        Has rows that were read before, and gets those that are read.
     """
 
-    def __init__(self, read: Callable[[ContentHash], bytes], read_file: Callable[[ContentHash], bytes]) -> None:
+    def __init__(
+        self, read: Callable[[ContentHash], bytes], read_file: Callable[[ContentHash], bytes], kept: KeptRows
+    ) -> None:
         self._read = read
         self._read_file = read_file
+        self._kept = kept
         self.children: dict[PathHash, list[Row]] = {}
         """What is in a directory, in no order."""
         self.chunks: dict[PathHash, list[Chunk]] = {}
@@ -75,19 +84,24 @@ class LayerRows:
         StorageError
             The storage failed.
         """
-        waiting, is_ours = [catalog], True
-        while waiting:
-            name = waiting.pop()
-            with closing(Catalog(self._read(name), where=f"a catalog of {home.decode()}, {name}")) as opened:
-                try:
-                    is_ours &= opened.property("last_modified") == _NO_TIME
-                    waiting += self._take(opened.database)
-                except sqlite3.Error as error:
-                    raise BrokenRepositoryError(f"a catalog of {home.decode()}, {name}, is damaged: {error}") from error
+        packed = self._kept.get(catalog)
+        layer = _Layer(*marshal.loads(packed)) if packed else self._read_layer(catalog, home)  # noqa: S302 - our memory
+        if packed is None:
+            self._kept.put(catalog, marshal.dumps(tuple(layer)))
+        children = self.children
+        for row in layer.rows:
+            above = row[2:4]
+            known = children.get(above)
+            if known is None:
+                children[above] = [row]
+            else:
+                known.append(row)
+        for first, second, offset, size, digest in layer.chunks:
+            self.chunks.setdefault((first, second), []).append((offset, size, digest))
         root = next((row for row in self.children.get(path_hash(home), ()) if row[:2] == path_hash(tree)), None)
         if root is None or not stat.S_ISDIR(root[7]):
             raise BrokenRepositoryError(f"{tree.decode()} is no directory in the repository")
-        if not is_ours:
+        if not layer.is_ours:
             self._check_deletions(home)
         return root
 
@@ -109,19 +123,30 @@ class LayerRows:
                 "be made of it; take the layer out (thin-repository remove), and publish the image again"
             )
 
-    def _take(self, database: sqlite3.Connection) -> Sequence[ContentHash]:
-        """Take the rows of one catalog, and return the names of those directly below."""
-        database.text_factory = bytes  # names are of any encoding
-        children = self.children
-        for row in database.execute(f"SELECT {_COLUMNS} FROM catalog WHERE {_SHOWN}"):  # noqa: S608 - constants
-            above = row[2:4]
-            known = children.get(above)
-            if known is None:
-                children[above] = [row]
-            else:
-                known.append(row)
-        parts = "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks ORDER BY md5path_1, md5path_2, offset"
-        for first, second, *part in database.execute(parts):
-            self.chunks.setdefault((first, second), []).append((part[0], part[1], part[2]))
-        nested = database.execute("SELECT sha1 FROM nested_catalogs")
-        return [ContentHash.parse(name.decode()) for (name,) in nested]
+    def _read_layer(self, catalog: ContentHash, home: bytes) -> "_Layer":
+        layer = _Layer([], [], is_ours=True)
+        waiting = [catalog]
+        while waiting:
+            name = waiting.pop()
+            with closing(Catalog(self._read(name), where=f"a catalog of {home.decode()}, {name}")) as opened:
+                layer = layer._replace(is_ours=layer.is_ours and opened.property("last_modified") == _NO_TIME)
+                database = opened.database
+                database.text_factory = bytes  # names are of any encoding
+                try:
+                    layer.rows.extend(database.execute(_ROWS))
+                    layer.chunks.extend(database.execute(_CHUNKS))
+                    nested = database.execute("SELECT sha1 FROM nested_catalogs").fetchall()
+                except sqlite3.Error as error:
+                    raise BrokenRepositoryError(f"a catalog of {home.decode()}, {name}, is damaged: {error}") from error
+            waiting += [ContentHash.parse(text.decode()) for (text,) in nested]
+        return layer
+
+
+class _Layer(NamedTuple):
+    """What the catalogs of one layer have."""
+
+    rows: list[Row]
+    chunks: list[tuple[int, int, int, int, bytes]]
+    """Path hash, offset, size and digest of the parts of large files, in their order."""
+    is_ours: bool
+    """Whether this suite has made them."""

@@ -8,7 +8,7 @@ from services.repository.native.records import EntryFlag, path_hash
 from services.repository.native.writer.catalog import Catalog
 from services.repository.native.writer.rows import Row, insert_rows
 
-__all__ = ["COLUMNS", "Child", "children", "chunks", "counted", "put_file", "remove_file"]
+__all__ = ["COLUMNS", "Child", "child_at", "children", "chunks", "counted", "put_file", "remove_file"]
 
 COLUMNS: Final = (
     "md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, mtimens, flags, "
@@ -44,6 +44,15 @@ def children(catalog: Catalog, path: bytes) -> list[Child]:
         path_hash(path),
     )
     return [Child(*row) for row in rows]
+
+
+def child_at(catalog: Catalog, path: bytes) -> Child | None:
+    """Return what is at a path; None where nothing is."""
+    row = catalog.database.execute(
+        f"SELECT CAST(name AS BLOB), mode, flags, hash, size, hardlinks FROM catalog {_AT}",  # noqa: S608
+        path_hash(path),
+    ).fetchone()
+    return None if row is None else Child(*row)
 
 
 def chunks(catalog: Catalog, path: bytes) -> list[bytes]:

@@ -14,18 +14,11 @@ from services.common.layout import CATALOG_MARKER
 from services.repository.errors import ImageAdditionError
 from services.repository.images import MULTIARCH_DIRECTORY, ImageDocuments, image_of_directory, is_platform
 from services.repository.native.errors import BrokenRepositoryError
-from services.repository.native.records import (
-    HASH_SHIFT,
-    Compression,
-    ContentHash,
-    EntryFlag,
-    HashAlgorithm,
-    ObjectKind,
-)
-from services.repository.native.writer.file_entries import Child, children, chunks, put_file, remove_file
+from services.repository.native.writer.file_entries import Child, children, put_file, remove_file
 from services.repository.native.writer.open_catalogs import OpenCatalog, OpenCatalogs
 from services.repository.native.writer.rows import file_row
 from services.repository.native.writer.settling import give_catalog, split_grown
+from services.repository.native.writer.small_files import read_small_file
 from services.repository.native.writer.small_objects import SmallObjects
 from services.repository.native.writer.tree_rows import TreeRows
 
@@ -37,8 +30,6 @@ _LARGEST: Final = 4000
 """Entries that a catalog of documents should have at most: some 600 KB that a publish writes anew."""
 _WORTH: Final = 500
 """Fewest entries that get a catalog of their own."""
-_COMPRESSION: Final = 0b111 << 11
-"""Bits of an entry's flags that say how its objects are stored."""
 
 
 class ImageRows:
@@ -163,17 +154,7 @@ class ImageRows:
         ]
 
     def _content(self, place: bytes, child: Child) -> bytes:
-        shown = f"{(place + b'/' + child.name).decode(errors='backslashreplace')}"
-        if child.flags & EntryFlag.EXTERNAL or child.flags & _COMPRESSION != Compression.ZLIB:
-            raise BrokenRepositoryError(f"{shown} is not stored as this suite stores documents: it cannot be read")
-        kind, digests = ObjectKind.FILE, [child.digest or b""]
-        if child.flags & EntryFlag.CHUNKED:
-            kind, digests = ObjectKind.CHUNK, chunks(self._catalogs.at(place).catalog, place + b"/" + child.name)
-        number = child.flags >> HASH_SHIFT & 0b111
-        algorithm = next((known for known in HashAlgorithm if known.number == number), None)
-        if algorithm is None:
-            raise BrokenRepositoryError(f"{shown} has a hash of an unknown algorithm")
-        return b"".join(self._objects.get(ContentHash(digest, algorithm), kind) for digest in digests)
+        return read_small_file(self._objects, self._catalogs.at(place).catalog, place + b"/" + child.name, child)
 
     def _check_place(self, place: bytes) -> None:
         """Make sure that a directory is there, with nothing in it but files, or can be made."""

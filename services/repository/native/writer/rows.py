@@ -7,7 +7,16 @@ from typing import Final, NamedTuple
 
 from services.repository.native.records import HASH_SHIFT, ContentHash, EntryFlag, path_hash
 
-__all__ = ["DIRECTORY_SIZE", "MARKER_MODE", "DirectoryRow", "Row", "file_row", "insert_rows", "link_row"]
+__all__ = [
+    "DIRECTORY_SIZE",
+    "MARKER_MODE",
+    "DirectoryRow",
+    "Row",
+    "file_row",
+    "insert_rows",
+    "link_row",
+    "whiteout_row",
+]
 
 DIRECTORY_SIZE: Final = 4096
 """What catalogs say is the size of every directory."""
@@ -92,3 +101,10 @@ def link_row(path: bytes, target: bytes, *, uid: int = 0, gid: int = 0, mtime: i
 def insert_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     """Add entries; the first of a new catalog must be its root's."""
     connection.executemany(_INSERT, rows)
+
+
+def whiteout_row(path: bytes) -> Row:
+    """Return the row of a 0:0 character device, by which overlayfs knows that a name is deleted."""
+    parent, _, name = path.rpartition(b"/")
+    flags = EntryFlag.FILE | EntryFlag.SPECIAL
+    return (*path_hash(path), *path_hash(parent), 1, None, 0, stat.S_IFCHR, 0, 0, flags, name, b"", 0, 0, None)

@@ -12,6 +12,7 @@
 An imported repository may have these directories in other catalogs: each is looked for where it is.
 """
 
+import stat
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from types import TracebackType
@@ -27,8 +28,9 @@ from services.repository.interface import ListedLayer
 from services.repository.native.flat.places import FlatPlaces
 from services.repository.native.records import ContentHash, EntryFlag
 from services.repository.native.storage.interface import Storage
-from services.repository.native.writer.catalog import NestedCatalog
+from services.repository.native.writer.catalog import Catalog, NestedCatalog
 from services.repository.native.writer.compressor import Compressor
+from services.repository.native.writer.file_entries import child_at
 from services.repository.native.writer.head import Root
 from services.repository.native.writer.image_rows import ImageRows
 from services.repository.native.writer.kept_catalogs import KeptCatalogs
@@ -36,7 +38,10 @@ from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.open_catalogs import NEW_DIRECTORY, OpenCatalog, OpenCatalogs
 from services.repository.native.writer.public_names import PublicNames
 from services.repository.native.writer.rows import link_row
+from services.repository.native.writer.settling import split_grown
+from services.repository.native.writer.small_files import read_small_file
 from services.repository.native.writer.small_objects import SmallObjects
+from services.repository.native.writer.tree_rows import TreeRows
 
 __all__ = ["RepositoryTree", "TreeUpdate"]
 
@@ -114,6 +119,9 @@ class TreeUpdate:
         """The names of its flat images."""
         self.flats = FlatPlaces(self._catalogs)
         """The flat images of the revision."""
+        self.trees = TreeRows(self._catalogs)
+        """What is generated in the revision besides."""
+        self._objects = tree.objects
 
         self.reports: dict[Digest, DifferenceReports] = {}
         """What people must know of the flat images that have been made, by their configurations."""
@@ -145,6 +153,35 @@ class TreeUpdate:
                 whole = layer.holds(sidecar)
         linked = self._layout is LayerLayout.DUCC or self._catalogs.root.catalog.holds(_link(digest))
         return ListedLayer(digest=digest, whole=whole, linked=linked)
+
+    def read(self, path: bytes) -> bytes | None:
+        """Read a small file that has been published; None where none is.
+
+        Raises
+        ------
+        NativeError
+            It cannot be read.
+        """
+        return self._read(self._catalogs.above(path).catalog, path)
+
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be new; None if there is no such layer. Errors as `read`."""
+        path = b"/" + sidecar_path(digest).encode()
+        nested = self._catalogs.above(_home(digest)).catalog.nested(_home(digest))
+        if nested is None:
+            return self.read(path)
+        with closing(self._catalogs.read(nested[0])) as layer:
+            return self._read(layer, path)
+
+    def _read(self, catalog: Catalog, path: bytes) -> bytes | None:
+        file = child_at(catalog, path)
+        if file is None or not stat.S_ISREG(file.mode):
+            return None
+        return read_small_file(self._objects, catalog, path, file)
+
+    def split_grown(self, path: bytes, *, largest: int, worth: int) -> None:
+        """Split the catalogs at and below a directory as `settling.split_grown` does."""
+        split_grown(self._catalogs, path, largest=largest, worth=worth)
 
     def digests(self, shard: str) -> list[Digest]:
         """List what is below `.layers/XX` and has the name of a layer."""

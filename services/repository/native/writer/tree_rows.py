@@ -13,7 +13,7 @@ from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.records import EntryFlag, path_hash
 from services.repository.native.writer.file_entries import COLUMNS, children, put_file, remove_file
 from services.repository.native.writer.open_catalogs import NEW_DIRECTORY, OpenCatalog, OpenCatalogs
-from services.repository.native.writer.rows import Row, file_row, link_row
+from services.repository.native.writer.rows import Row, file_row, link_row, whiteout_row
 from services.repository.native.writer.splitting import has_nested
 
 __all__ = ["TreeRows"]
@@ -99,6 +99,20 @@ class TreeRows:
                 },
             )
             opened.changed |= changed.rowcount > 0
+
+    def new_directory(self, path: bytes, *, xattr: bytes) -> None:
+        """Make a directory, where nothing is, with extended attributes as catalogs hold them.
+
+        Errors as `make_directory`.
+        """
+        self.make_directory(path.rpartition(b"/")[0])
+        opened = self._catalogs.above(path)
+        opened.catalog.insert(NEW_DIRECTORY._replace(xattr=xattr).row(path, EntryFlag.DIRECTORY), "self_dir")
+        opened.has_directory(path.rpartition(b"/")[0], 1)
+
+    def put_whiteout(self, path: bytes) -> None:
+        """Put a deletion, as overlayfs has it, in the place of whatever is there. Errors as `put_file`."""
+        self._put(path, whiteout_row(path))
 
     def put_file(
         self, path: bytes, content: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0, mtime: int = 0

@@ -7,7 +7,7 @@ from typing import Final
 from services.common.archive.notes import Notes, show
 from services.repository.native.records import MAX_XATTR_SIZE, MAX_XATTRS
 
-__all__ = ["pack_xattrs"]
+__all__ = ["pack_xattrs", "packed"]
 
 _VERSION: Final = 1
 
@@ -41,7 +41,7 @@ def pack_xattrs(xattrs: Mapping[bytes, bytes], *, path: bytes, notes: Notes) -> 
         Told which cannot be kept: a name or value of more than 255 bytes, the 256th and later ones. And which are kept,
         and not shown by clients as they are.
     """
-    packed: list[bytes] = []
+    kept: list[tuple[bytes, bytes]] = []
     for name, value in xattrs.items():
         if name in _CLIENTS_OWN:
             notes.add(f"{show(path)}: clients of CVMFS show something of their own as the attribute {show(name)}")
@@ -52,8 +52,14 @@ def pack_xattrs(xattrs: Mapping[bytes, bytes], *, path: bytes, notes: Notes) -> 
                 f"{show(path)}: the attribute {show(name)} has a value of {len(value)} bytes, CVMFS holds "
                 f"{MAX_XATTR_SIZE}; left out"
             )
-        elif len(packed) == MAX_XATTRS:
+        elif len(kept) == MAX_XATTRS:
             notes.add(f"{show(path)}: more attributes than the {MAX_XATTRS} that CVMFS holds, {show(name)} left out")
         else:
-            packed.append(bytes((len(name), len(value))) + name + value)
-    return bytes((_VERSION, len(packed))) + b"".join(sorted(packed)) if packed else None
+            kept.append((name, value))
+    return packed(dict(kept)) if kept else None
+
+
+def packed(xattrs: Mapping[bytes, bytes]) -> bytes:
+    """Pack attributes, of which there are not too many, and none is too large."""
+    parts = (bytes((len(name), len(value))) + name + value for name, value in xattrs.items())
+    return bytes((_VERSION, len(xattrs))) + b"".join(sorted(parts))

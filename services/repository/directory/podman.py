@@ -1,0 +1,196 @@
+"""Stores of podman's in a tree: the lists belong to the batch, what they name is there before and after.
+
+::
+
+    podmanStore/overlay-images/images.json     -> .batches/.head/podman/podmanStore/overlay-images/images.json
+    podmanStore/overlay/LAYER, overlay-images/IMAGE
+
+So all lists change at once with the link to the last batch. A directory that no list names any more goes with the next
+batch that changes its store, when nobody reads it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from services.common.archive.ondisk import OPAQUE_XATTR
+from services.common.deletion import delete_tree
+from services.common.digest import Digest
+from services.common.durable import sync_directory, sync_tree, write_file
+from services.common.image_name import ImageName
+from services.common.layout import sidecar_path
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, fill_mask
+from services.common.repository_name import RepositoryName
+from services.repository.directory.batches import BATCHES, HEAD
+from services.repository.directory.images import ImageIndex
+from services.repository.images import ImageDocuments
+from services.repository.podman.store import LISTS, Deletions, StoreChanges
+from services.repository.podman.stores import PodmanStores, is_store
+
+__all__ = ["DirectoryStores"]
+
+_LISTS: Final = "podman"
+"""Directory of a batch that has the lists of all stores."""
+_ALL_LISTS: Final = (*LISTS, *LISTS.values())
+_NEW: Final = ".new-"
+
+
+class DirectoryStores:
+    """The stores of a tree, and what one transaction changes of them; blocking.
+
+    Parameters
+    ----------
+    name, root
+        Name of the repository, and the root of its tree.
+    staging
+        Directory of the transaction, which becomes that of the batch.
+    images
+        What is published.
+    """
+
+    def __init__(self, *, name: RepositoryName, root: Path, staging: Path, images: ImageIndex) -> None:
+        self._root = root
+        self._images = images
+        self._staging = staging
+        self._head = root / BATCHES / HEAD / _LISTS
+        self._stores = PodmanStores(name=name, published=self)
+        self._new: dict[str, tuple[str, ...]] = {}
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths of the stores that are there."""
+        found = []
+        for name in sorted(os.listdir(self._root)):
+            match is_store(name):
+                case True:
+                    found.append(name)
+                case None:
+                    found += [f"{name}/{inner}" for inner in sorted(os.listdir(self._root / name))]
+        return found
+
+    def read(self, path: str) -> bytes | None:
+        """Read a file; None where there is none."""
+        try:
+            return (self._root / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is anything at a path."""
+        return os.path.lexists(self._root / path)
+
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
+        for path in (self._staging / digest / "layer.json", self._root / sidecar_path(digest)):
+            with suppress(FileNotFoundError):
+                return path.read_bytes()
+        return None
+
+    def image(self, name: ImageName) -> ImageDocuments | None:
+        """Return a published image; None if there is none of that name."""
+        return self._images.published(name)
+
+    def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
+        """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
+        return self._stores.plan(name, after)
+
+    def remove(self, config: Digest) -> None:
+        """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
+        self._stores.remove(config)
+
+    def superseded(self) -> Iterator[Path]:
+        """Give the published lists that nobody reaches when the batch is visible."""
+        if self._stores.changes():
+            with suppress(FileNotFoundError):
+                yield self._head.resolve(strict=True)
+
+    def write(self) -> None:
+        """Write what the batch brings, and bring it to the disk; nobody reads it before the batch is visible."""
+        changes = self._stores.changes()
+        lists = self._staging / _LISTS
+        with suppress(FileNotFoundError):
+            published = self._head.resolve(strict=True)
+            if not changes:
+                lists.symlink_to(os.path.relpath(published, self._staging.resolve()))
+                return
+            for path in self.paths():
+                if path not in changes:
+                    self._keep(published / path, lists / path)
+        for path, change in changes.items():
+            for file in _ALL_LISTS:
+                _write(lists / path / file, change.files[file])
+            self._write(path, change)
+        if changes:
+            sync_tree(lists, entries=len(_ALL_LISTS) * len(changes))
+
+    def _keep(self, published: Path, lists: Path) -> None:
+        for file in _ALL_LISTS:
+            (lists / file).parent.mkdir(parents=True, exist_ok=True)
+            os.link(published / file, lists / file)
+
+    def _write(self, path: str, change: StoreChanges) -> None:
+        store = self._root / path
+        for directory, files in _by_directory(change.files).items():
+            links = {link: target for link, target in change.links.items() if os.path.dirname(link) == directory}
+            _put_directory(store / directory, files, links, change.masks.get(f"{directory}/diff"))
+        (store / "overlay/l").mkdir(parents=True, exist_ok=True)
+        for link, target in change.links.items():
+            if os.path.dirname(link) == "overlay/l":
+                (store / link).unlink(missing_ok=True)
+                (store / link).symlink_to(target)
+        up = "../" * (path.count("/") + 2)
+        for file in _ALL_LISTS:
+            (store / file).parent.mkdir(parents=True, exist_ok=True)
+            if not (store / file).is_symlink():
+                (store / file).symlink_to(f"{up}{BATCHES}/{HEAD}/{_LISTS}/{path}/{file}")
+        for name in ("overlay", "overlay/l", "overlay-images", "overlay-layers", ""):
+            sync_directory(store / name)
+        for above in store.relative_to(self._root).parents:
+            sync_directory(self._root / above)
+
+    def sweep(self) -> None:
+        """Delete what the lists of stores that have changed name no more, and did not in the batch before either."""
+        for path, entries in self._stores.entries().items():
+            for directory in ("overlay-images", "overlay", "overlay/l"):
+                for name in os.listdir(self._root / path / directory):
+                    entry = f"{directory}/{name}"
+                    if entry not in entries:
+                        delete_tree(self._root / path / entry)
+
+
+def _by_directory(files: Mapping[str, bytes]) -> Mapping[str, Mapping[str, bytes]]:
+    """Return the files of the directories that belong to one layer or one image."""
+    found: dict[str, dict[str, bytes]] = {}
+    for file, content in files.items():
+        if file not in _ALL_LISTS:
+            found.setdefault(os.path.dirname(file), {})[file] = content
+    return found
+
+
+def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, str], mask: Deletions | None) -> None:
+    """Put a directory in its place, all at once."""
+    new = place.with_name(f"{_NEW}{place.name}")
+    delete_tree(new)
+    for file, content in files.items():
+        _write(new / os.path.basename(file), content)
+    for link, target in links.items():
+        (new / os.path.basename(link)).symlink_to(target)
+    if mask is not None:
+        (new / "diff").mkdir()
+        fill_mask(
+            new / "diff",
+            layer=place.name,
+            whiteouts=mask.whiteouts,
+            opaque=mask.opaque,
+            attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
+        )
+    sync_tree(new, entries=len(files))
+    # What is there is of a transaction that was never published, or of before a list lost it.
+    delete_tree(place)
+    os.rename(new, place)
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_file(file, content)

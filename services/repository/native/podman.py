@@ -1,0 +1,116 @@
+"""Stores of podman's in a revision of a native repository.
+
+A store is a catalog, and has more of them where it has grown. What changes of all stores is written once, at the end of
+the transaction.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
+from services.common.digest import Digest
+from services.common.image_name import ImageName
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR
+from services.common.repository_name import RepositoryName
+from services.repository.images import ImageDocuments
+from services.repository.native.writer.tree import TreeUpdate
+from services.repository.native.writer.xattrs import packed
+from services.repository.podman.store import Deletions
+from services.repository.podman.stores import PodmanStores, is_store
+
+__all__ = ["NativeStores"]
+
+_LARGEST: Final = 4000
+"""Entries that a catalog of a store should have at most: some 600 KB that a publish writes anew."""
+_WORTH: Final = 500
+"""Fewest entries that get a catalog of their own."""
+_OPAQUE: Final = packed({name.encode(): OPAQUE_VALUE for name in (OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR)})
+"""Attributes of an opaque directory."""
+
+
+class NativeStores:
+    """The stores of one transaction; blocking.
+
+    Parameters
+    ----------
+    name
+        Name of the repository.
+    update
+        The revision.
+    """
+
+    def __init__(self, *, name: RepositoryName, update: TreeUpdate) -> None:
+        self._update = update
+        self._stores = PodmanStores(name=name, published=self)
+
+    def image(self, name: ImageName) -> ImageDocuments | None:
+        """Return an image; None if there is none of that name."""
+        files = self._update.images.read(name)
+        return None if files is None else ImageDocuments.published(name, files)
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths of the stores that are there."""
+        found: list[str] = []
+        for name in sorted(name.decode(errors="replace") for name in self._update.trees.names(b"")):
+            match is_store(name):
+                case True:
+                    found.append(name)
+                case None:
+                    inner = self._update.trees.names(_path(name))
+                    found += [f"{name}/{each.decode(errors='replace')}" for each in sorted(inner)]
+        return found
+
+    def read(self, path: str) -> bytes | None:
+        """Read a file; None where there is none."""
+        return self._update.read(_path(path))
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is anything at a path."""
+        return self._update.trees.mode(_path(path)) is not None
+
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
+        return self._update.sidecar(digest)
+
+    def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
+        """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
+        return self._stores.plan(name, after)
+
+    def remove(self, config: Digest) -> None:
+        """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
+        self._stores.remove(config)
+
+    def write(self) -> None:
+        """Bring all changes into the revision.
+
+        Raises
+        ------
+        NativeError
+            Something is in the way.
+        """
+        trees = self._update.trees
+        for path, change in self._stores.changes().items():
+            store = _path(path)
+            trees.make_catalog(store)
+            trees.make_directory(store + b"/overlay/l")
+            for entry in change.removed:
+                trees.remove(store + b"/" + entry.encode())
+            for link, target in sorted(change.links.items()):
+                trees.put_symlink(store + b"/" + link.encode(), target.encode())
+            for file, content in sorted(change.files.items()):
+                trees.put_file(store + b"/" + file.encode(), content)
+            for mask, deletions in sorted(change.masks.items()):
+                self._write_mask(store + b"/" + mask.encode(), deletions)
+            self._update.split_grown(store, largest=_LARGEST, worth=_WORTH)
+
+    def _write_mask(self, mask: bytes, deletions: Deletions) -> None:
+        trees = self._update.trees
+        trees.make_directory(mask)
+        for path in sorted(deletions.opaque):  # the upper ones of several first
+            trees.new_directory(mask + b"/" + path, xattr=_OPAQUE)
+        for path in deletions.whiteouts:
+            trees.put_whiteout(mask + b"/" + path)
+
+
+def _path(path: str) -> bytes:
+    return b"/" + path.encode()

@@ -1,0 +1,343 @@
+"""One store: which images it has, and the files and links that say so.
+
+::
+
+    overlay-images/images.json, images.lock       all images: identifiers, names, digests
+    overlay-images/IMAGE/manifest, =BASE64        the documents of one
+    overlay-layers/layers.json, layers.lock       all layers: identifiers, parents, digests, sizes
+    overlay/LAYER/diff                            -> /cvmfs/REPOSITORY/.layers/XX/DIGEST/layerfs
+    overlay/LAYER/link, lower                     short names of the layer, and of those below it
+    overlay/l/SHORT                               -> ../LAYER/diff
+
+A layer whose tree does not show its deletions to everybody has a mask directly below it (see `services.common.mask`),
+which is a lower directory like those of layers, and is in no list.
+
+`diff` is absolute, since commit, build and save fail on a relative one. The locks are there since podman cannot make
+them where it cannot write, and fails without. A store that has nothing in it has all this as well: podman fails in
+every command where one that it has been told of is missing.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Final, Self
+
+from services.common.digest import Digest
+from services.common.image_name import ImageName
+from services.common.layout import layer_tree
+from services.common.sidecar import LayerSidecar, decode_path
+from services.repository.image_platforms import PlatformImage, PlatformLayer
+from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
+from services.repository.podman.rows import (
+    GZIP,
+    PLAIN,
+    ZSTD,
+    ImageRow,
+    LayerRow,
+    read_images,
+    read_layers,
+    write_rows,
+)
+
+__all__ = ["IMAGES", "LAYERS", "LISTS", "Deletions", "LayerFacts", "PodmanStore", "StoreChanges"]
+
+IMAGES: Final = "overlay-images/images.json"
+LAYERS: Final = "overlay-layers/layers.json"
+LISTS: Final = {IMAGES: "overlay-images/images.lock", LAYERS: "overlay-layers/layers.lock"}
+"""The two lists, and their locks."""
+_SHORT: Final = "overlay/l"
+
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+"""What Go reads as a time; anything else would make the whole list unreadable."""
+_HUB: Final = frozenset(("registry.hub.docker.com", "index.docker.io"))
+"""Other names of Docker Hub, which wish lists use; podman's own is `docker.io`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletions:
+    """What of lower layers a layer hides; paths are relative to the layer's root."""
+
+    whiteouts: tuple[bytes, ...] = ()
+    opaque: tuple[bytes, ...] = ()
+    """Directories that hide what lower layers have in them."""
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.whiteouts or self.opaque)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFacts:
+    """What a layer's sidecar says."""
+
+    size: int
+    """Of the tar stream, in bytes."""
+    masked: Deletions
+    """Deletions that its tree does not show to everybody who is to see them."""
+
+    @classmethod
+    def of(cls, sidecar: LayerSidecar) -> Self:
+        """Read them.
+
+        Whiteouts in the tree are seen by all; opaque directories there are not by those who have no privileges, to whom
+        the attribute `trusted.overlay.opaque` does not exist. overlayfs knows no opaque root: the roots of all layers
+        are merged.
+        """
+        whiteouts = sidecar.whiteouts if sidecar.deletions == "listed" else ()
+        opaque = filter(None, sidecar.opaque)
+        return cls(
+            size=sidecar.uncompressed_size,
+            masked=Deletions(whiteouts=tuple(map(decode_path, whiteouts)), opaque=tuple(map(decode_path, opaque))),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChanges:
+    """What is to be changed in the directory of a store."""
+
+    removed: Sequence[str] = ()
+    """Directories and links that go, with all that is in them."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Contents by paths; some are there already."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Targets by paths, none of which is there."""
+    masks: Mapping[str, Deletions] = field(default_factory=dict)
+    """Directories, by their paths, in which overlayfs is to see deletions, and nothing else."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.files)
+
+
+class PodmanStore:
+    """What is in one store, and what becomes of it.
+
+    Parameters
+    ----------
+    images, layers
+        What is in it.
+    mount
+        Where clients see the repository.
+    lower
+        Reads what is below a layer that is in it, as its file `lower` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: Sequence[ImageRow],
+        layers: Sequence[LayerRow],
+        mount: PurePosixPath,
+        lower: Callable[[Digest], str],
+    ) -> None:
+        self._images = {row.id: row for row in images}
+        self._layers = {row.id: row for row in layers}
+        self._before = frozenset(self._images), frozenset(self._layers)
+        self._documents: dict[Digest, Mapping[str, bytes]] = {}
+        self._trees: dict[Digest, Digest] = {}
+        """Archives of new layers, by the layers' identifiers."""
+        self._masks: dict[Digest, Deletions] = {}
+        """Of new layers, by their identifiers."""
+        self._mount = mount
+        self._lower = lower
+        self._changed = False
+
+    @classmethod
+    def read(
+        cls,
+        images: bytes,
+        layers: bytes,
+        *,
+        mount: PurePosixPath,
+        where: str,
+        lower: Callable[[Digest], str],
+    ) -> Self:
+        """Read a store from its two lists.
+
+        Parameters
+        ----------
+        where
+            Path of the store, for errors.
+        mount, lower
+            As for the store itself.
+
+        Raises
+        ------
+        ImageAdditionError
+            They are not as this suite writes them.
+        """
+        return cls(
+            images=read_images(images, where=f"{where}/{IMAGES}"),
+            layers=read_layers(layers, where=f"{where}/{LAYERS}"),
+            mount=mount,
+            lower=lower,
+        )
+
+    def images(self) -> Mapping[Digest, ImageRow]:
+        """Return the images by their identifiers."""
+        return self._images
+
+    def put(self, name: ImageName, image: PlatformImage, layers: Mapping[Digest, LayerFacts]) -> None:
+        """Put an image in, and give it a name, which no other image has from now on.
+
+        What was called by the name stays, without it: containers may run on its layers.
+
+        Parameters
+        ----------
+        layers
+            What is known of its layers, by the digests of their archives.
+        """
+        created = _created(image)
+        parent: Digest | None = None
+        for layer, identifier in zip(image.layers, layer_ids(layer.diff_id for layer in image.layers), strict=True):
+            if identifier not in self._layers:
+                facts = layers[layer.digest]
+                self._layers[identifier] = _layer_row(identifier, parent, layer, facts.size, created)
+                self._trees[identifier] = layer.digest
+                self._masks[identifier] = facts.masked
+            parent = identifier
+        self._drop_name(name, but=image.config_digest)
+        documents = _documents(image)
+        row = ImageRow(
+            id=image.config_digest,
+            digest=image.manifest_digest.oci,
+            names=sorted({*self._names(image.config_digest), *_names(name)}),
+            layer=parent,
+            big_data_names=list(documents),
+            big_data_sizes={key: len(content) for key, content in documents.items()},
+            big_data_digests={key: _oci(content) for key, content in documents.items()},
+            created=created,
+        )
+        if self._images.get(row.id) != row:
+            self._images[row.id] = row
+            self._documents[row.id] = documents
+            self._changed = True
+
+    def drop_name(self, name: ImageName) -> None:
+        """Let no image have a name."""
+        self._drop_name(name, but=None)
+
+    def _drop_name(self, name: ImageName, *, but: Digest | None) -> None:
+        names = frozenset(_names(name))
+        for row in self._images.values():
+            if row.id != but and names.intersection(row.names):
+                row.names = [each for each in row.names if each not in names]
+                self._changed = True
+
+    def remove(self, image: Digest) -> None:
+        """Take an image out, if it is in, with the layers that no other one has."""
+        if self._images.pop(image, None) is None:
+            return
+        self._changed = True
+        used: set[Digest] = set()
+        for row in self._images.values():
+            layer = row.layer
+            while layer is not None and layer not in used:
+                used.add(layer)
+                layer = self._layers[layer].parent if layer in self._layers else None
+        self._layers = {identifier: row for identifier, row in self._layers.items() if identifier in used}
+
+    def changes(self) -> StoreChanges:
+        """Return what is to be changed in the store's directory; both lists, if anything is."""
+        if not self._changed:
+            return StoreChanges()
+        lists = {IMAGES: _written(self._images), LAYERS: _written(self._layers)}
+        files = lists | {LISTS[path]: hashlib.sha256(content).hexdigest().encode() for path, content in lists.items()}
+        links: dict[str, str] = {}
+        for identifier, documents in self._documents.items():
+            if identifier in self._images:
+                files |= {
+                    f"overlay-images/{identifier}/{big_data_file(key)}": content for key, content in documents.items()
+                }
+        masks: dict[str, Deletions] = {}
+        for identifier in sorted(self._layers.keys() - self._before[1]):
+            place = f"overlay/{identifier}"
+            links[f"{place}/diff"] = str(self._mount / layer_tree(self._trees[identifier]))
+            links[f"{_SHORT}/{link_name(identifier)}"] = f"../{identifier}/diff"
+            files[f"{place}/link"] = link_name(identifier).encode()
+            if lower := self._below(identifier):
+                files[f"{place}/lower"] = ":".join(lower).encode()
+            if deletions := self._masks[identifier]:
+                mask = mask_id(identifier)
+                links[f"{_SHORT}/{link_name(mask)}"] = f"../{mask}/diff"
+                files[f"overlay/{mask}/link"] = link_name(mask).encode()
+                masks[f"overlay/{mask}/diff"] = deletions
+        removed = _entries(*self._before) - _entries(self._images, self._layers)
+        return StoreChanges(removed=sorted(removed), files=files, links=links, masks=masks)
+
+    def entries(self) -> frozenset[str]:
+        """Return all directories and links that the store has, or had when it was read."""
+        return _entries(*self._before) | _entries(self._images, self._layers) | {*LISTS, *LISTS.values(), _SHORT}
+
+    def _names(self, image: Digest) -> Sequence[str]:
+        row = self._images.get(image)
+        return row.names if row else ()
+
+    def _below(self, identifier: Digest) -> list[str]:
+        """Return the short names of what is below a layer, that which is directly below it first."""
+        if identifier in self._before[1]:
+            lower = self._lower(identifier)
+            return lower.split(":") if lower else []
+        names = [f"l/{link_name(mask_id(identifier))}"] if self._masks[identifier] else []
+        parent = self._layers[identifier].parent
+        if parent is not None:
+            names += [f"l/{link_name(parent)}", *self._below(parent)]
+        return names
+
+
+def _layer_row(
+    identifier: Digest, parent: Digest | None, layer: PlatformLayer, size: int, created: str | None
+) -> LayerRow:
+    compression = ZSTD if layer.media_type.endswith("zstd") else GZIP if layer.media_type.endswith("gzip") else PLAIN
+    return LayerRow(
+        id=identifier,
+        parent=parent,
+        created=created,
+        compressed_diff_digest=layer.digest.oci,
+        compressed_size=layer.size,
+        diff_digest=layer.diff_id.oci,
+        diff_size=size,
+        compression=compression,
+    )
+
+
+def _documents(image: PlatformImage) -> dict[str, bytes]:
+    """Return the documents by the keys that podman looks for; the index counts as a manifest that it may name."""
+    documents = {
+        "manifest": image.manifest,
+        f"manifest-{image.manifest_digest.oci}": image.manifest,
+        image.config_digest.oci: image.config,
+    }
+    if image.index is not None:
+        documents[f"manifest-{_oci(image.index)}"] = image.index
+    return documents
+
+
+def _names(name: ImageName) -> Iterable[str]:
+    """Give the names of an image; of one on Docker Hub also that which podman makes of a short name."""
+    yield str(name)
+    if name.registry in _HUB:
+        yield f"docker.io/{name.partition('/')[2]}"
+
+
+def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[str]:
+    """Return the directories and links that a store has for images and layers, relative to its own directory."""
+    entries = {f"overlay-images/{identifier}" for identifier in images}
+    for identifier in layers:
+        for each in (identifier, mask_id(identifier)):
+            entries |= {f"overlay/{each}", f"{_SHORT}/{link_name(each)}"}
+    return frozenset(entries)
+
+
+def _created(image: PlatformImage) -> str | None:
+    return image.created if image.created and _MOMENT.fullmatch(image.created) else None
+
+
+def _oci(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _written(rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow]) -> bytes:
+    return write_rows([row for _, row in sorted(rows.items())])

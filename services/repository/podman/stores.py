@@ -1,0 +1,179 @@
+"""All stores of one repository, and what one revision changes of them.
+
+A store is for one platform, since podman finds images by their names alone::
+
+    podmanStore             images of the first platform that was asked for
+    podmanStores/NAME       the same, in a store of that name
+    podmanStore-arm64-v8    images of a further platform
+    podmanStores-arm64-v8/NAME
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Final, Protocol
+
+from services.common.digest import Digest
+from services.common.errors import InvalidValueError
+from services.common.image_name import ImageName
+from services.common.layout import sidecar_path
+from services.common.repository_name import RepositoryName
+from services.common.sidecar import LayerSidecar
+from services.repository.errors import ImageAdditionError
+from services.repository.image_platforms import PlatformImage, platform_images
+from services.repository.images import ImageDocuments
+from services.repository.podman.store import IMAGES, LAYERS, LayerFacts, PodmanStore, StoreChanges
+
+__all__ = ["PodmanStores", "PublishedStores", "is_store", "store_path"]
+
+_PLAIN: Final = "podmanStore"
+_NAMED: Final = "podmanStores"
+
+
+def store_path(store: str | None, machine: str | None) -> str:
+    """Return the path of a store, relative to the root of the repository.
+
+    Parameters
+    ----------
+    store
+        Its name; None for the one that has none.
+    machine
+        `ARCHITECTURE[:VARIANT]`; None for the first platform of images.
+    """
+    # A colon would end the path where overlay mounts name it.
+    suffix = "" if machine is None else f"-{machine.replace(':', '-')}"
+    return f"{_PLAIN}{suffix}" if store is None else f"{_NAMED}{suffix}/{store}"
+
+
+def is_store(directory: str) -> bool | None:
+    """Tell whether a directory in the root of a repository is a store; None where it has stores in it."""
+    if directory == _PLAIN or directory.startswith(f"{_PLAIN}-"):
+        return True
+    return None if directory == _NAMED or directory.startswith(f"{_NAMED}-") else False
+
+
+class PublishedStores(Protocol):
+    """What a repository has; paths are relative to its root."""
+
+    def image(self, name: ImageName) -> ImageDocuments | None:
+        """Return a published image; None if there is none of that name."""
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths of its stores."""
+
+    def read(self, path: str) -> bytes | None:
+        """Read a file; None where there is none."""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is anything at a path."""
+
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
+
+
+class PodmanStores:
+    """The stores of one transaction; blocking.
+
+    Parameters
+    ----------
+    name
+        Name of the repository, below `/cvmfs` of which clients have it.
+    published
+        What is there.
+    """
+
+    def __init__(self, *, name: RepositoryName, published: PublishedStores) -> None:
+        self._mount = PurePosixPath("/cvmfs", name)
+        self._published = published
+        self._stores: dict[str, PodmanStore] = {}
+        self._latest: dict[ImageName, Mapping[str, PlatformImage]] = {}
+        """What the transaction has made of images."""
+
+    def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
+        """Find out all that is needed to put an image into its stores, instead of what has had its name.
+
+        Parameters
+        ----------
+        after
+            What the name is to stand for; None for nothing.
+
+        Returns
+        -------
+        Callable
+            Does it, and cannot fail.
+
+        Raises
+        ------
+        ImageAdditionError
+            A store is damaged, one of the layers is not in the repository, or the documents are not those of an image
+            (`ImageRefusedError`); nothing has been changed.
+        """
+        before = self._latest[name] if name in self._latest else _places(self._published.image(name))
+        new = _places(after)
+        layers = {layer.digest: self._layer(layer.digest, name) for image in new.values() for layer in image.layers}
+        stores = {path: self._opened(path) for path in {*before, *new}}
+
+        def replace() -> None:
+            for path in before.keys() - new.keys():
+                stores[path].drop_name(name)
+            for path, image in new.items():
+                stores[path].put(name, image, layers)
+            self._latest[name] = new
+
+        return replace
+
+    def remove(self, config: Digest) -> None:
+        """Take an image out of all stores, with the layers that no other one has.
+
+        Parameters
+        ----------
+        config
+            SHA-256 of its configuration.
+
+        Raises
+        ------
+        ImageAdditionError
+            A store is damaged; nothing has been changed.
+        """
+        published = self._published.paths()
+        paths = {path for path in published if self._published.exists(f"{path}/overlay-images/{config}")}
+        for store in [self._opened(path) for path in {*paths, *self._stores}]:
+            store.remove(config)
+
+    def changes(self) -> Mapping[str, StoreChanges]:
+        """Return what is to be changed in the directories of stores, by their paths."""
+        return {path: changes for path, store in self._stores.items() if (changes := store.changes())}
+
+    def entries(self) -> Mapping[str, frozenset[str]]:
+        """Return the directories and links that stores which have changed have, or had before, by the stores' paths."""
+        return {path: store.entries() for path, store in self._stores.items() if store.changes()}
+
+    def _layer(self, digest: Digest, name: ImageName) -> LayerFacts:
+        content = self._published.sidecar(digest)
+        if content is None:
+            raise ImageAdditionError(f"layer {digest} of {name} is not in the repository: publish the image again")
+        try:
+            return LayerFacts.of(LayerSidecar.parse(content, where=sidecar_path(digest)))
+        except InvalidValueError as error:
+            raise ImageAdditionError(f"{error}: remove the layer, and publish the image again") from error
+
+    def _opened(self, path: str) -> PodmanStore:
+        if path not in self._stores:
+            images, layers = (self._published.read(f"{path}/{file}") or b"[]" for file in (IMAGES, LAYERS))
+            self._stores[path] = PodmanStore.read(
+                images,
+                layers,
+                mount=self._mount,
+                where=path,
+                lower=lambda layer: (self._published.read(f"{path}/overlay/{layer}/lower") or b"").decode(),
+            )
+        return self._stores[path]
+
+
+def _places(image: ImageDocuments | None) -> Mapping[str, PlatformImage]:
+    """Return what an image shows in which store."""
+    if image is None or image.outputs.podman is None:
+        return {}
+    store = image.outputs.podman.store
+    return {
+        store_path(store, each.machine if number else None): each for number, each in enumerate(platform_images(image))
+    }
