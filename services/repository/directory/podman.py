@@ -154,9 +154,13 @@ class DirectoryStores:
         for path, entries in self._stores.entries().items():
             for directory in ("overlay-images", "overlay", "overlay/l"):
                 for name in os.listdir(self._root / path / directory):
-                    entry = f"{directory}/{name}"
-                    if entry not in entries:
-                        delete_tree(self._root / path / entry)
+                    place = self._root / path / directory / name
+                    if f"{directory}/{name}" in entries:
+                        continue
+                    if place.is_symlink():
+                        place.unlink()
+                    else:
+                        delete_tree(place)
 
 
 def _by_directory(files: Mapping[str, bytes]) -> Mapping[str, Mapping[str, bytes]]:
