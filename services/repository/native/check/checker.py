@@ -16,6 +16,7 @@ from services.repository.native.check.parallel import Workers
 from services.repository.native.check.problem import RESTORE, Problem
 from services.repository.native.check.reflog import check_reflog, note_waiting_reflog
 from services.repository.native.check.replication import check_copies, is_replica
+from services.repository.native.check.stores import check_stores
 from services.repository.native.check.trust import REPUBLISH, check_trust
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.reader.cache import CatalogCache
@@ -116,7 +117,7 @@ class Checker:
                 objects = len(ledger)
                 problems.extend(self._object_problems(workers, ledger))
             if self._content and all(facts.readable for facts in catalogs.values()):
-                problems.extend(self._flat_problems(manifest))
+                problems.extend(self._output_problems(manifest))
             problems.extend(problem for facts in catalogs.values() for problem in facts.problems)
             problems.extend(check_nesting(catalogs))
             problems.extend(_root_problems(manifest, tags, catalogs))
@@ -172,10 +173,11 @@ class Checker:
         ledger.add(noted)
         return facts
 
-    def _flat_problems(self, manifest: Manifest) -> list[Problem]:
-        """Find flat images of the head that show something else than their layers."""
+    def _output_problems(self, manifest: Manifest) -> list[Problem]:
+        """Find flat images of the head that show something else than their layers, and stores that contradict them."""
         with CatalogCache(self._source) as catalogs:
-            return list(check_flats(Revision(self._source, _head(manifest), catalogs=catalogs)))
+            revision = Revision(self._source, _head(manifest), catalogs=catalogs)
+            return [*check_flats(revision), *check_stores(revision, manifest.name)]
 
     def _chain_problems(self, manifest: Manifest, head: CatalogFacts) -> list[Problem]:
         """Find a predecessor that is missing though nothing is ever collected."""
