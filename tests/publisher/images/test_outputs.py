@@ -1,5 +1,6 @@
 """Images that are asked for with outputs: all in one revision, made anew for others, kept as long as it is said."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest_asyncio
 
 from harness.processes import wait_until
 from services.common.image_name import ImageName
-from services.common.image_outputs import FlatOutput, ImageOutputs
+from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput
 from services.common.publisher_api import PublisherRefusedError
 from services.publisher.settings import RepositoryKind
 from services.repository.native.create import create_repository
@@ -24,6 +25,8 @@ from tests.support.tars import archive, member
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _FLAT = ImageOutputs(flat=FlatOutput())
+_BOTH = ImageOutputs(flat=FlatOutput(), podman=PodmanOutput())
+_LIST = "podmanStore/overlay-images/images.json"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -45,6 +48,11 @@ def _flats(publisher: ImagePublisher) -> set[str]:
     return {place.name for place in publisher.root.glob(".flat/*/*")}
 
 
+def _stored(publisher: ImagePublisher) -> dict[str, list[str]]:
+    """Return the names of the images in podman's store."""
+    return {row["id"]: row["names"] for row in json.loads((publisher.root / _LIST).read_bytes())}
+
+
 async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
     registry: RegistryServer, tmp_path: Path
 ) -> None:
@@ -55,8 +63,8 @@ async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
     async with ImagePublisher.running(
         directory, repository_kind=RepositoryKind.NATIVE, keys=tmp_path / "keys"
     ) as publisher:
-        image = await publisher.published(name, outputs=_FLAT)
-        assert image.outputs == {"flat": {"others_read": False}}
+        image = await publisher.published(name, outputs=_BOTH)
+        assert image.outputs == {"flat": {"others_read": False}, "podman": {"store": None}}
         assert image.report == {}
         with RepositoryReader(storage, name=REPOSITORY, master_keys=[keys.public.read_bytes()]) as reader:
             revision = reader.newest(reader.head())
@@ -67,8 +75,11 @@ async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
             file = revision.stat(flat + b"/file")
             assert file is not None
             assert b"".join(revision.content(file)) == b"upper"
+            listed = revision.stat(f"/{_LIST}".encode())
+            assert listed is not None
+            assert [row["names"] for row in json.loads(b"".join(revision.content(listed)))] == [[name]]
         # The same again is there already; other outputs are made of what is there.
-        again = await publisher.ask(name, digest=f"sha256:{image.published_digest}", outputs=_FLAT)
+        again = await publisher.ask(name, digest=f"sha256:{image.published_digest}", outputs=_BOTH)
         assert (again.state, again.revision) == ("published", image.revision)
         others = ImageOutputs(flat=FlatOutput(others_read=True))
         await publisher.ask(name, digest=f"sha256:{image.published_digest}", outputs=others)
@@ -84,25 +95,27 @@ async def test_a_root_outlives_the_switch_until_it_is_collected_and_comes_back(
     registry: RegistryServer, collecting: ImagePublisher
 ) -> None:
     name = await push_image(registry, "switched:1", [layer_of("old")])
-    first = await collecting.published(name, outputs=_FLAT)
+    first = await collecting.published(name, outputs=_BOTH)
     assert _shown(collecting, name) == b"old"
     (old,) = _flats(collecting)
     await push_image(registry, "switched:1", [layer_of("new")])
-    await collecting.ask(name, outputs=_FLAT, keep_replaced_seconds=3600)
+    await collecting.ask(name, outputs=_BOTH, keep_replaced_seconds=3600)
     await collecting.replaced(name, first)
     assert _shown(collecting, name) == b"new"
     await collecting.collected()
     assert old in _flats(collecting)
+    assert _stored(collecting)[old] == []
     second = await collecting.becomes(name, "published")
     await collecting.api.restore(name)
     await collecting.replaced(name, second)
     assert _shown(collecting, name) == b"old"
+    assert _stored(collecting)[old] == [name]
     await collecting.api.remove(name, keep_seconds=0)
     await collecting.becomes(name, "removed")
     assert not (collecting.root / name.registry).exists()
     assert old in _flats(collecting)
     await collecting.collected()
-    assert _flats(collecting) == set()
+    assert (_flats(collecting), _stored(collecting)) == (set(), {})
 
 
 async def test_what_somebody_has_taken_away_is_made_again(registry: RegistryServer, publisher: ImagePublisher) -> None:
