@@ -58,8 +58,8 @@ class ImageDocuments:
             raise InvalidValueError(f"no directory can be named as the last part of {self.name}: it is too long")
 
     @classmethod
-    def published(cls, name: ImageName, files: Mapping[str, bytes]) -> Self:
-        """Return an image as a repository has it, with the outputs that its record names.
+    def published(cls, name: ImageName, files: Mapping[str, bytes]) -> Self | None:
+        """Return an image as a repository has it; None if its record names no outputs.
 
         Parameters
         ----------
@@ -69,8 +69,8 @@ class ImageDocuments:
         try:
             outputs = of_record(files.get(f"{name.path}/{RECORD}", b"{}"))
         except InvalidValueError:  # what others have put there says nothing of outputs
-            outputs = NO_OUTPUTS
-        return cls(name=name, files=files, outputs=outputs)
+            return None
+        return cls(name=name, files=files, outputs=outputs) if outputs else None
 
     @property
     def directories(self) -> tuple[str, ...]:

@@ -160,7 +160,9 @@ async def test_an_archive_that_had_not_arrived_is_fetched_again_from_its_beginni
                     return True
         return False
 
-    async with FaultProxy.before(bucket.endpoint, Fault("^GET .*sha256", response=stall(2 << 20))) as proxy:
+    async with FaultProxy.before(
+        bucket.endpoint, Fault("^GET /[^?]*sha256/", times=1000, response=stall(2 << 20))
+    ) as proxy:
         slow = PublisherProcess(tmp_path / "publisher", replace(bucket, endpoint=proxy.endpoint))
         async with slow.ended():
             await slow.start()

@@ -81,7 +81,7 @@ class ImageIndex:
         return seen or None
 
     def published(self, name: ImageName) -> ImageDocuments | None:
-        """Return an image with its outputs; None if there is no such image."""
+        """Return an image that has outputs; None if there is none of that name."""
         files = self.read(name)
         return None if files is None else ImageDocuments.published(name, files)
 

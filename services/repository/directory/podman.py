@@ -87,8 +87,8 @@ class DirectoryStores:
                 return path.read_bytes()
         return None
 
-    def image(self, name: ImageName) -> ImageDocuments | None:
-        """Return a published image; None if there is none of that name."""
+    def stored(self, name: ImageName) -> ImageDocuments | None:
+        """Return the image of a name if it is in stores, as its record says."""
         return self._images.published(name)
 
     def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:

@@ -43,8 +43,8 @@ class NativeStores:
         self._update = update
         self._stores = PodmanStores(name=name, published=self)
 
-    def image(self, name: ImageName) -> ImageDocuments | None:
-        """Return an image; None if there is none of that name."""
+    def stored(self, name: ImageName) -> ImageDocuments | None:
+        """Return the image of a name if it is in stores, as its record says."""
         files = self._update.images.read(name)
         return None if files is None else ImageDocuments.published(name, files)
 

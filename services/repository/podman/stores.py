@@ -54,8 +54,8 @@ def is_store(directory: str) -> bool | None:
 class PublishedStores(Protocol):
     """What a repository has; paths are relative to its root."""
 
-    def image(self, name: ImageName) -> ImageDocuments | None:
-        """Return a published image; None if there is none of that name."""
+    def stored(self, name: ImageName) -> ImageDocuments | None:
+        """Return the image of a name if it is in stores, as its record says."""
 
     def paths(self) -> Sequence[str]:
         """Return the paths of its stores."""
@@ -107,7 +107,7 @@ class PodmanStores:
             A store is damaged, one of the layers is not in the repository, or the documents are not those of an image
             (`ImageRefusedError`); nothing has been changed.
         """
-        before = self._latest[name] if name in self._latest else _places(self._published.image(name))
+        before = self._latest[name] if name in self._latest else _places(self._published.stored(name))
         new = _places(after)
         layers = {layer.digest: self._layer(layer.digest, name) for image in new.values() for layer in image.layers}
         stores = {path: self._opened(path) for path in {*before, *new}}

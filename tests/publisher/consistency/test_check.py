@@ -166,6 +166,9 @@ class _ManyPublished(_ManyLayers):
     async def list_images(self) -> Sequence[ImageName]:
         return ()
 
+    async def list_flats(self) -> Sequence[Digest]:
+        return ()
+
     async def lookup(self, digest: Digest) -> Publication | None:
         return None if (int(digest[:8], 16) // self._numbers.step) % 1000 == 2 else Publication(revision=None)
 

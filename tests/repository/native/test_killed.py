@@ -69,7 +69,9 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_revision(
 
     def killed(step: int) -> int:
         mine = _copy(site, tmp_path / str(step))
-        assert run_until(processes, publish_until, mine, archives, step) == (-signal.SIGKILL, None)
+        status, done = run_until(processes, publish_until, mine, archives, step)
+        # Two layers side by side may take a step less than when they were counted; then all has been published.
+        assert status == -signal.SIGKILL or (status == 0 and done is not None and done < step)
         assert faults(mine) == []
         revision = mine.revision()
         with mine.newest() as newest:
@@ -118,7 +120,8 @@ def test_a_kill_leaves_the_old_images_or_the_new_ones(
 
     def killed(step: int) -> bool:
         mine = _copy(site, tmp_path / str(step))
-        assert run_until(processes, change_until, mine, put, gone, step) == (-signal.SIGKILL, None)
+        status, done = run_until(processes, change_until, mine, put, gone, step)
+        assert status == -signal.SIGKILL or (status == 0 and done is not None and done < step)
         seen = _seen(mine)
         assert seen in (before, after)
         with mine.newest() as newest:

@@ -117,7 +117,7 @@ class Checker:
                 objects = len(ledger)
                 problems.extend(self._object_problems(workers, ledger))
             if self._content and all(facts.readable for facts in catalogs.values()):
-                problems.extend(self._output_problems(manifest))
+                problems.extend(self._output_problems(manifest, told=bool(problems)))
             problems.extend(problem for facts in catalogs.values() for problem in facts.problems)
             problems.extend(check_nesting(catalogs))
             problems.extend(_root_problems(manifest, tags, catalogs))
@@ -173,11 +173,20 @@ class Checker:
         ledger.add(noted)
         return facts
 
-    def _output_problems(self, manifest: Manifest) -> list[Problem]:
-        """Find flat images of the head that show something else than their layers, and stores that contradict them."""
+    def _output_problems(self, manifest: Manifest, *, told: bool) -> list[Problem]:
+        """Find flat images of the head that show something else than their layers, and stores that contradict them.
+
+        Parameters
+        ----------
+        told
+            Whether there are other problems, which may be why something cannot be read.
+        """
         with CatalogCache(self._source) as catalogs:
             revision = Revision(self._source, _head(manifest), catalogs=catalogs)
-            return [*check_flats(revision), *check_stores(revision, manifest.name)]
+            try:
+                return [*check_flats(revision), *check_stores(revision, manifest.name)]
+            except (ObjectMissingError, BrokenRepositoryError) as error:
+                return [] if told else [Problem("/", f"the outputs of images cannot be checked: {error}", RESTORE)]
 
     def _chain_problems(self, manifest: Manifest, head: CatalogFacts) -> list[Problem]:
         """Find a predecessor that is missing though nothing is ever collected."""

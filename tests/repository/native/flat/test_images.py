@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
@@ -13,6 +12,7 @@ from services.common.sidecar import LayerSidecar
 from services.repository.errors import ImageAdditionError, ImageRefusedError
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
+from services.repository.interface import Repository
 from services.repository.native.flat.places import flat_path
 from services.repository.native.reader.catalog import CatalogReference
 from services.repository.native.records import EntryFlag
@@ -23,6 +23,7 @@ from services.repository.outputs import FlatOutput, ImageOutputs
 from tests.support.images import change, image_of_layers
 from tests.support.native import NativeSite, tar_archive
 from tests.support.native_trees import read_flat, read_native
+from tests.support.publisher import verified
 from tests.support.tars import archive, member, pax
 
 _SHELVES = b"/.flat"
@@ -166,17 +167,31 @@ async def test_large_files_keep_their_parts_and_hard_links_are_counted_anew(site
     assert site.problems() == []
 
 
+async def _reported(
+    repository: Repository, layers: Sequence[LayerArchive], image: ImageDocuments
+) -> dict[Digest, dict[str, tuple[int, tuple[str, ...]]]]:
+    """Publish an image; return what people must know of its flat images."""
+    prepared = [await repository.prepare(verified(layer)) for layer in layers]
+    async with repository.transaction("token") as transaction:
+        for layer in prepared:
+            await transaction.add(layer)
+        await transaction.put_image(image)
+        reports = transaction.reports()
+        await transaction.publish()
+    for layer in prepared:
+        await repository.discard(layer)
+    return {
+        config: {str(kind): (report.count, report.first) for kind, report in found.items()}
+        for config, found in reports.items()
+    }
+
+
 async def test_names_that_cvmfs_gives_a_meaning_to_are_left_out(site: NativeSite, tmp_path: Path) -> None:
     layer = _layer(tmp_path, member(b"a/.cvmfsdirtab", b"/*"), member(b"a/b", b"b"), member(b".cvmfsautocatalog"))
     image = _image([layer])
     async with site.opened() as repository:
-        with capture_logs() as logs:
-            await change(repository, layers=[layer], put=[image])
-    (told,) = [entry for entry in logs if entry["event"] == "a flat image has been made"]
-    assert told["config"] == _config(image)
-    assert told["differences"] == {
-        "dropped-name": {"count": 2, "first": ["'.cvmfsautocatalog'", "'a/.cvmfsdirtab'"]},
-    }
+        told = await _reported(repository, [layer], image)
+    assert told == {_config(image): {"dropped-name": (2, ("'.cvmfsautocatalog'", "'a/.cvmfsdirtab'"))}}
     with site.newest() as newest:
         tree = read_flat(newest, platform_images(image)[0])
     assert sorted(tree) == [b".", b"a", b"a/b"]
@@ -317,13 +332,13 @@ async def test_what_is_not_as_apptainer_would_unpack_it_is_told(site: NativeSite
     ]
     image = image_of_layers("quay.io/ns/tool:v1", ("amd64", layers), outputs=_FLAT, config={"Env": ["A-B=x"]})
     async with site.opened() as repository:
-        with capture_logs() as logs:
-            await change(repository, layers=layers, put=[image])
-    (told,) = [entry["differences"] for entry in logs if entry["event"] == "a flat image has been made"]
+        told = await _reported(repository, layers, image)
     assert told == {
-        "hidden-link": {"count": 1, "first": ["'lib'"]},
-        "implied-directory": {"count": 1, "first": ["'root'"]},
-        "variant-link": {"count": 1, "first": ["'shown'"]},
-        "not-generated": {"count": 2, "first": ["'etc/hosts'", "'etc/resolv.conf'"]},
-        "left-out-variable": {"count": 1, "first": ["'A-B'"]},
+        _config(image): {
+            "hidden-link": (1, ("'lib'",)),
+            "implied-directory": (1, ("'root'",)),
+            "variant-link": (1, ("'shown'",)),
+            "not-generated": (2, ("'etc/hosts'", "'etc/resolv.conf'")),
+            "left-out-variable": (1, ("'A-B'",)),
+        }
     }
