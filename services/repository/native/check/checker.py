@@ -116,11 +116,11 @@ class Checker:
                 catalogs = self._check_catalogs([_head(manifest), *map(_tagged, tags)], workers, ledger)
                 objects = len(ledger)
                 problems.extend(self._object_problems(workers, ledger))
-            if self._content and all(facts.readable for facts in catalogs.values()):
-                problems.extend(self._output_problems(manifest, told=bool(problems)))
             problems.extend(problem for facts in catalogs.values() for problem in facts.problems)
             problems.extend(check_nesting(catalogs))
             problems.extend(_root_problems(manifest, tags, catalogs))
+            if self._content and all(facts.readable for facts in catalogs.values()):
+                problems.extend(self._output_problems(manifest, told=bool(problems)))
             if not replica:  # which copies no predecessor the first time
                 problems.extend(self._chain_problems(manifest, catalogs[key_of(_head(manifest))]))
             nested = {facts.reference.hash for facts in catalogs.values() if facts.reference.path}
