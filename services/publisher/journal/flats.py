@@ -16,7 +16,7 @@ from services.common.sqlite_file import Run
 from services.publisher.journal.file import JournalFile
 from services.publisher.journal.image_model import ImageVersion
 
-__all__ = ["FlatJournal", "UnnamedFlat", "name_flats", "set_named_last"]
+__all__ = ["FlatJournal", "UnnamedFlat", "name_flats", "report_flats", "set_named_last"]
 
 _NAMED_LAST = """
     UPDATE flats SET named_last = (
@@ -57,18 +57,8 @@ class FlatJournal:
         """Return the flat images that have been made, and not been collected."""
         return frozenset(Digest(row["config"]) for row in await self._file.run("SELECT config FROM flats"))
 
-    async def made(self, reports: Mapping[Digest, object]) -> None:
-        """Record what people must know of flat images that have been made, each as a document."""
-        async with self._file.transaction() as run:
-            for config, report in reports.items():
-                await run(
-                    "UPDATE flats SET report = :report WHERE config = :config RETURNING 1",
-                    config=config,
-                    report=json.dumps(report),
-                )
-
     async def reports(self, name: ImageName, digest: Digest) -> dict[Digest, Any]:
-        """Return what people must know of the flat images that a version has, as `made` was told."""
+        """Return what people must know of the flat images that a version has, as `report_flats` was told."""
         rows = await self._file.run(
             """
             SELECT config, report FROM version_flats JOIN flats USING (config)
@@ -158,6 +148,22 @@ async def name_flats(run: Run, version: ImageVersion) -> set[str]:
         flats=flats,
     )
     return {row["config"] for row in gone}
+
+
+async def report_flats(run: Run, reports: Mapping[Digest, object]) -> None:
+    """Record what people must know of flat images that have been made, in the transaction that makes them visible.
+
+    Parameters
+    ----------
+    reports
+        Documents by configurations.
+    """
+    for config, report in reports.items():
+        await run(
+            "UPDATE flats SET report = :report WHERE config = :config RETURNING 1",
+            config=config,
+            report=json.dumps(report),
+        )
 
 
 async def set_named_last(run: Run, flats: Iterable[str], *, keep: float) -> None:

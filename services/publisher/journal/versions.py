@@ -7,12 +7,14 @@ visible does, else until when the last of those that did is kept. Only layers th
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.sqlite_file import Run
 from services.publisher.journal.file import JournalFile
-from services.publisher.journal.flats import name_flats, set_named_last
+from services.publisher.journal.flats import name_flats, report_flats, set_named_last
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, VersionLayer, VersionRecord
 from services.publisher.journal.image_rows import (
     VERSION_COLUMNS,
@@ -24,6 +26,7 @@ from services.publisher.journal.image_rows import (
 
 __all__ = ["AddedLayer", "PublishedImage", "VersionJournal"]
 
+_NO_REPORTS: Final[Mapping[Digest, object]] = MappingProxyType({})
 _NAMED_LAST = """
     UPDATE layers SET named_last = (
         SELECT CASE WHEN max(visible) THEN NULL ELSE coalesce(max(until), :now) END FROM (
@@ -158,9 +161,24 @@ class VersionJournal:
         return [VersionLayer(Digest(row["layer"]), Digest(row["diff_id"]), row["size"]) for row in rows]
 
     async def published(
-        self, images: Sequence[PublishedImage], removed: Sequence[ImageRecord], *, revision: int | None
+        self,
+        images: Sequence[PublishedImage],
+        removed: Sequence[ImageRecord],
+        *,
+        revision: int | None,
+        reports: Mapping[Digest, object] = _NO_REPORTS,
     ) -> None:
-        """Record that images have become visible, and that others have been removed, by one revision."""
+        """Record that images have become visible, and that others have been removed, by one revision.
+
+        Parameters
+        ----------
+        images, removed
+            What the revision has changed.
+        revision
+            Its number, where that is known.
+        reports
+            What people must know of flat images that have been made, each as a document, by their configurations.
+        """
         async with self._file.transaction() as run:
             touched: set[str] = set()
             flats: set[str] = set()
@@ -168,6 +186,7 @@ class VersionJournal:
                 touched |= await _publish(run, image, revision)
                 flats |= {*image.version.shown, *await name_flats(run, image.version)}
                 flats |= await _flats_of(run, image.version.name)
+            await report_flats(run, reports)
             for record in removed:
                 touched |= await _remove(run, record)
                 flats |= await _flats_of(run, record.name)

@@ -80,8 +80,8 @@ class Outcomes:
             )
         if images or removed:
             published = [_published(unit) for unit in images]
-            await self._journal.versions.published(published, removed, revision=revision)
-            await self._journal.flats.made({config: _report(found) for config, found in added.reports.items()})
+            reports = {config: _report(found) for config, found in added.reports.items()}
+            await self._journal.versions.published(published, removed, revision=revision, reports=reports)
             for image in published:
                 self._metrics.image_seconds.labels("publishing").observe(image.seconds or 0)
         if added.strays:
