@@ -5,7 +5,7 @@ import dataclasses
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -30,17 +30,6 @@ from tests.support.tars import archive, member
 _FLAT = ImageOutputs(flat=FlatOutput())
 _OPEN = ImageOutputs(flat=FlatOutput(others_read=True))
 _CREATED = 1714979289  # as `image_of_layers` says
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as threads:
-        yield threads
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "repository"
 
 
 @pytest.fixture

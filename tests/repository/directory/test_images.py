@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,17 +20,6 @@ from tests.support.images import change, documents
 from tests.support.publisher import REPOSITORY, make_layer, verified
 
 _ONE, _TWO = "quay.io/ns/one:v1", "localhost:5000/two:latest"
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as threads:
-        yield threads
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "repository"
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """Names of flat images in a directory: links that change with their images, all in one moment."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,17 +19,6 @@ from tests.support.images import change, image_of_layers
 from tests.support.publisher import REPOSITORY
 
 _NAME = "quay.io/ns/tool:v1"
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as threads:
-        yield threads
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "repository"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import os
 import stat
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,17 +22,6 @@ from services.repository.directory.repository import DirectoryRepository
 from services.repository.errors import LayerAdditionError, LayerRefusedError, RepositoryError
 from services.repository.interface import ListedLayer, PreparedLayer, Publication
 from tests.support.publisher import REPOSITORY, make_layer, verified
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as threads:
-        yield threads
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "repository"
 
 
 @pytest.fixture
