@@ -101,7 +101,7 @@ class DirectoryStores:
 
     def superseded(self) -> Iterator[Path]:
         """Give the published lists that nobody reaches when the batch is visible."""
-        if self._stores.changes():
+        if self._stores.changed:
             with suppress(FileNotFoundError):
                 yield self._head.resolve(strict=True)
 

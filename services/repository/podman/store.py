@@ -175,9 +175,10 @@ class PodmanStore:
             lower=lower,
         )
 
-    def images(self) -> Mapping[Digest, ImageRow]:
-        """Return the images by their identifiers."""
-        return self._images
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be changed in the store's directory."""
+        return self._changed
 
     def put(self, name: ImageName, image: PlatformImage, layers: Mapping[Digest, LayerFacts]) -> None:
         """Put an image in, and give it a name, which no other image has from now on.

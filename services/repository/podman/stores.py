@@ -139,13 +139,18 @@ class PodmanStores:
         for store in [self._opened(path) for path in {*paths, *self._stores}]:
             store.remove(config)
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be changed in any of them."""
+        return any(store.changed for store in self._stores.values())
+
     def changes(self) -> Mapping[str, StoreChanges]:
         """Return what is to be changed in the directories of stores, by their paths."""
-        return {path: changes for path, store in self._stores.items() if (changes := store.changes())}
+        return {path: store.changes() for path, store in self._stores.items() if store.changed}
 
     def entries(self) -> Mapping[str, frozenset[str]]:
         """Return the directories and links that stores which have changed have, or had before, by the stores' paths."""
-        return {path: store.entries() for path, store in self._stores.items() if store.changes()}
+        return {path: store.entries() for path, store in self._stores.items() if store.changed}
 
     def _layer(self, digest: Digest, name: ImageName) -> LayerFacts:
         content = self._published.sidecar(digest)
