@@ -72,6 +72,8 @@ async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
             assert reader.head().manifest.revision == image.revision
             link = revision.stat(f"/{name.path}".encode())
             assert link is not None
+            places = [name.path, link.target.removeprefix(b"../").decode()]
+            assert image.places == {"flat": tuple(places), "podman": ("podmanStore",)}
             flat = b"/" + link.target.removeprefix(b"../")
             file = revision.stat(flat + b"/file")
             assert file is not None
