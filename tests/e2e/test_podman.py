@@ -159,6 +159,21 @@ async def test_containers_are_committed_and_images_built(site: Site, tmp_path: P
     await site.podman("rmi", "localhost/committed", "localhost/built")
 
 
+async def test_images_are_saved_and_pushed_as_they_were_built(
+    site: Site, image: Image, registry: Registry, tmp_path: Path
+) -> None:
+    """Their layers are those of the original, byte for byte: other ones would be refused, or have other digests."""
+    original = [f"sha256:{layer.diff_id}" for layer in image.layers]
+    saved = tmp_path / "saved.tar"
+    await site.podman("save", "--output", saved, _NAME)
+    loaded = json.loads((await run("skopeo", "inspect", "--config", f"docker-archive:{saved}")).text)
+    assert loaded["rootfs"]["diff_ids"] == original
+    pushed = f"{registry.address}/ns/pushed:v1"
+    await site.podman("push", "--quiet", "--tls-verify=false", _NAME, pushed)
+    said = json.loads((await run("skopeo", "inspect", "--config", "--tls-verify=false", f"docker://{pushed}")).text)
+    assert said["rootfs"]["diff_ids"] == original
+
+
 async def test_nothing_is_pulled_that_is_in_the_store(site: Site, image: Image, registry: Registry) -> None:
     pushed = f"{registry.address}/ns/tool:v1"
     await run("skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{image.layout}", f"docker://{pushed}")

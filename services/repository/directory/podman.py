@@ -34,6 +34,8 @@ __all__ = ["DirectoryStores"]
 _LISTS: Final = "podman"
 """Directory of a batch that has the lists of all stores."""
 _ALL_LISTS: Final = (*LISTS, *LISTS.values())
+_LINKS: Final = ("overlay/l", "overlay-layers")
+"""Directories that have links of all layers side by side."""
 _NEW: Final = ".new-"
 
 
@@ -134,9 +136,10 @@ class DirectoryStores:
         for directory, files in _by_directory(change.files).items():
             links = {link: target for link, target in change.links.items() if os.path.dirname(link) == directory}
             _put_directory(store / directory, files, links, change.masks.get(f"{directory}/diff"))
-        (store / "overlay/l").mkdir(parents=True, exist_ok=True)
+        for directory in _LINKS:
+            (store / directory).mkdir(parents=True, exist_ok=True)
         for link, target in change.links.items():
-            if os.path.dirname(link) == "overlay/l":
+            if os.path.dirname(link) in _LINKS:
                 (store / link).unlink(missing_ok=True)
                 (store / link).symlink_to(target)
         up = "../" * (path.count("/") + 2)
@@ -152,7 +155,7 @@ class DirectoryStores:
     def sweep(self) -> None:
         """Delete what the lists of stores that have changed name no more, and did not in the batch before either."""
         for path, entries in self._stores.entries().items():
-            for directory in ("overlay-images", "overlay", "overlay/l"):
+            for directory in ("overlay-images", "overlay", *_LINKS):
                 for name in os.listdir(self._root / path / directory):
                     place = self._root / path / directory / name
                     if f"{directory}/{name}" in entries:

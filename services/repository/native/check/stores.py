@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from services.common.digest import Digest
-from services.common.layout import layer_tree
+from services.common.layout import layer_tree, tar_split_path
 from services.repository.errors import ImageAdditionError
 from services.repository.native.check.problem import Problem, at_most_few
 from services.repository.native.reader.entries import show_path
@@ -91,12 +91,23 @@ class _StoreCheck:
                 yield self._at(f"{place}/diff"), f"does not lead to {self._mount}{tree}"
             elif self._revision.stat(b"/" + tree.encode()) is None:
                 yield self._at(f"{place}/diff"), "leads to a layer that is not in the repository"
+            yield from self._archive(row)
             if self._target(f"overlay/l/{link_name(row.id)}") != f"../{row.id}/diff".encode():
                 yield self._at(f"overlay/l/{link_name(row.id)}"), f"does not lead to ../{row.id}/diff"
             if self._read(f"{place}/link") != link_name(row.id).encode():
                 yield self._at(f"{place}/link"), f"is not {link_name(row.id)}"
             if self._below(row) != self._listed_below(row):
                 yield self._at(f"{place}/lower"), "names other layers than those that the list has below it"
+
+    def _archive(self, row: LayerRow) -> Iterator[tuple[bytes, str]]:
+        """Check what podman makes the layer's archive again with, if there is anything."""
+        link = f"overlay-layers/{row.id}.tar-split.gz"
+        beside = tar_split_path(Digest.from_oci(row.compressed_diff_digest))
+        target = self._target(link)
+        if target not in (None, (self._mount + beside).encode()):
+            yield self._at(link), f"does not lead to {self._mount}{beside}"
+        elif target is not None and self._revision.stat(b"/" + beside.encode()) is None:
+            yield self._at(link), "leads to a file that is not in the repository"
 
     def images(self) -> Iterator[tuple[bytes, str]]:
         names: set[str] = set()
