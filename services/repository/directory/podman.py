@@ -21,10 +21,11 @@ from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.image_name import ImageName
 from services.common.layout import sidecar_path
-from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, fill_mask
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, MaskError, fill_mask
 from services.common.repository_name import RepositoryName
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
+from services.repository.errors import ImageAdditionError
 from services.repository.images import ImageDocuments
 from services.repository.podman.store import LISTS, Deletions, StoreChanges
 from services.repository.podman.stores import PodmanStores, is_store
@@ -35,6 +36,8 @@ _LISTS: Final = "podman"
 """Directory of a batch that has the lists of all stores."""
 _ALL_LISTS: Final = (*LISTS, *LISTS.values())
 _NEW: Final = ".new-"
+_TRIAL: Final = ".mask".ljust(250, "-")
+"""A directory of the transaction, whose path is longer than that of any mask in a store."""
 
 
 class DirectoryStores:
@@ -86,6 +89,22 @@ class DirectoryStores:
             with suppress(FileNotFoundError):
                 return path.read_bytes()
         return None
+
+    def check_mask(self, layer: Digest, deletions: Deletions) -> None:
+        """Make sure that the file system takes a layer's deletions, as long as only one image fails where it does not.
+
+        Raises
+        ------
+        ImageAdditionError
+            It does not: as without privileges, or where paths are too long.
+        """
+        trial = self._staging / _TRIAL
+        try:
+            _make_mask(trial, layer, deletions)
+        except (MaskError, OSError) as error:
+            raise ImageAdditionError(f"the image cannot be in a store: {error}") from error
+        finally:
+            delete_tree(trial)
 
     def stored(self, name: ImageName) -> ImageDocuments | None:
         """Return the image of a name if it is in stores, as its record says."""
@@ -181,18 +200,22 @@ def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, 
     for link, target in links.items():
         (new / os.path.basename(link)).symlink_to(target)
     if mask is not None:
-        (new / "diff").mkdir()
-        fill_mask(
-            new / "diff",
-            layer=place.name,
-            whiteouts=mask.whiteouts,
-            opaque=mask.opaque,
-            attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
-        )
+        _make_mask(new / "diff", place.name, mask)
     sync_tree(new, entries=len(files))
     # What is there is of a transaction that was never published, or of before a list lost it.
     delete_tree(place)
     os.rename(new, place)
+
+
+def _make_mask(place: Path, layer: str, deletions: Deletions) -> None:
+    place.mkdir()
+    fill_mask(
+        place,
+        layer=layer,
+        whiteouts=deletions.whiteouts,
+        opaque=deletions.opaque,
+        attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
+    )
 
 
 def _write(file: Path, content: bytes) -> None:

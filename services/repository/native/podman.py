@@ -72,6 +72,9 @@ class NativeStores:
         """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
         return self._update.sidecar(digest)
 
+    def check_mask(self, layer: Digest, deletions: Deletions) -> None:
+        """Do nothing: catalogs can have whatever deletions do not contradict each other."""
+
     def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
         """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
         return self._stores.plan(name, after)

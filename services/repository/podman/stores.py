@@ -21,7 +21,7 @@ from services.common.sidecar import LayerSidecar
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.images import ImageDocuments
-from services.repository.podman.store import IMAGES, LAYERS, LayerFacts, PodmanStore, StoreChanges
+from services.repository.podman.store import IMAGES, LAYERS, Deletions, LayerFacts, PodmanStore, StoreChanges
 
 __all__ = ["PodmanStores", "PublishedStores", "is_store", "store_path"]
 
@@ -68,6 +68,15 @@ class PublishedStores(Protocol):
 
     def sidecar(self, digest: Digest) -> bytes | None:
         """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
+
+    def check_mask(self, layer: Digest, deletions: Deletions) -> None:
+        """Make sure that a store can have a layer's deletions in a directory.
+
+        Raises
+        ------
+        ImageAdditionError
+            It cannot.
+        """
 
 
 class PodmanStores:
@@ -157,9 +166,14 @@ class PodmanStores:
         if content is None:
             raise ImageAdditionError(f"layer {digest} of {name} is not in the repository: publish the image again")
         try:
-            return LayerFacts.of(LayerSidecar.parse(content, where=sidecar_path(digest)))
+            facts = LayerFacts.of(LayerSidecar.parse(content, where=sidecar_path(digest)))
         except InvalidValueError as error:
-            raise ImageAdditionError(f"{error}: remove the layer, and publish the image again") from error
+            raise ImageAdditionError(
+                f"layer {digest} of {name} cannot be in a store: {error}: remove the layer, and publish the image again"
+            ) from error
+        if facts.masked:
+            self._published.check_mask(digest, facts.masked)
+        return facts
 
     def _opened(self, path: str) -> PodmanStore:
         if path not in self._stores:

@@ -130,15 +130,15 @@ class LayerRows:
             name = waiting.pop()
             with closing(Catalog(self._read(name), where=f"a catalog of {home.decode()}, {name}")) as opened:
                 layer = layer._replace(is_ours=layer.is_ours and opened.property("last_modified") == _NO_TIME)
+                nested = opened.all_nested()
                 database = opened.database
                 database.text_factory = bytes  # names are of any encoding
                 try:
                     layer.rows.extend(database.execute(_ROWS))
                     layer.chunks.extend(database.execute(_CHUNKS))
-                    nested = database.execute("SELECT sha1 FROM nested_catalogs").fetchall()
                 except sqlite3.Error as error:
                     raise BrokenRepositoryError(f"a catalog of {home.decode()}, {name}, is damaged: {error}") from error
-            waiting += [ContentHash.parse(text.decode()) for (text,) in nested]
+                waiting += [name for _, name in nested]
         return layer
 
 

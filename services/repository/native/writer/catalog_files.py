@@ -2,16 +2,18 @@
 
 import secrets
 import sqlite3
+from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from services.repository.native.flat.contents import Below, FlatContents
 from services.repository.native.records import ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.catalog_rows import CatalogRows, empty_catalog, fill_catalog
 from services.repository.native.writer.compressor import Compressor
-from services.repository.native.writer.pool import StoredCatalog, WorkerPool
+from services.repository.native.writer.pool import CountedCatalog, StoredCatalog, WorkerPool
 
 __all__ = ["CatalogFiles"]
 
@@ -68,6 +70,30 @@ class CatalogFiles:
             return self._pool.store_catalog(rows)
         done: Future[StoredCatalog] = Future()
         done.set_result(self._store_large(rows))
+        return done
+
+    def store_flat(self, contents: FlatContents, below: Iterable[Below], *, entries: int) -> "Future[CountedCatalog]":
+        """Write a catalog of a flat image, and put it into the storage. Errors as `store`.
+
+        Parameters
+        ----------
+        contents
+            What it is made of.
+        below
+            The catalogs directly below it; all of them have been taken when this returns.
+        entries
+            How many entries there will be, about.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            A row of a layer is not as the format has it.
+        """
+        if entries <= _IN_MEMORY:
+            return self._pool.store_flat(contents, below)
+        rows, counters = contents.rows(list(below))
+        done: Future[CountedCatalog] = Future()
+        done.set_result(CountedCatalog(*self._store_large(rows), counters))
         return done
 
     def _store_large(self, rows: CatalogRows) -> StoredCatalog:
