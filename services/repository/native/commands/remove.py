@@ -37,7 +37,7 @@ def remove(*, digests: tuple[str, ...], configs: tuple[str, ...], as_json: bool,
     with open_site(**place) as site, ExitStack() as stack:
         manifest = remove_layers(site.access(), layers, flats=flats, state=_state(site, stack))
     if as_json:
-        write_document({"removed": layers, "removed_flats": flats, "revision": manifest.revision})
+        write_document({"removed": layers, "flats": flats, "revision": manifest.revision})
     else:
         counts = ((len(layers), "layers"), (len(flats), "flat images"))
         what = " and ".join(f"{count} {kind}" for count, kind in counts if count)
