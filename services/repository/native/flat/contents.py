@@ -183,7 +183,7 @@ class _Rows:
         regular = file_size = 0
         leaves = sorted(directory.leaves, key=_by_name)
         for row in leaves:
-            _, _, from_1, from_2, links, digest, size, mode, mtime, fraction, flags, name, *more, xattr = row
+            _, _, from_1, from_2, links, digest, size, mode, mtime, fraction, flags, name, target, uid, gid, xattr = row
             here_1, here_2 = unpack(md5(prefix + name, usedforsecurity=False).digest())
             if links >= _FIRST_GROUP:
                 if groups is None:
@@ -214,7 +214,9 @@ class _Rows:
                 fraction,
                 flags,
                 name,
-                *more,
+                target,
+                uid,
+                gid,
                 xattr,
             )
         counts["regular"] += regular

@@ -23,7 +23,6 @@ from services.repository.native.errors import StorageError
 from services.repository.native.flat.contents import Below, FlatContents, pack_flat
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.records import COUNTER_NAMES, ContentHash, ObjectKind
-from services.repository.native.writer.catalog_rows import CatalogRows
 from services.repository.native.writer.encoder import Encoded
 from services.repository.native.writer.frames import receive, send
 from services.repository.native.writer.worker import (
@@ -169,15 +168,20 @@ class WorkerPool:
         """
         return self._threads.submit(self._encode, tray)
 
-    def store_catalog(self, rows: CatalogRows) -> "Future[StoredCatalog]":
+    def store_catalog(self, packed: bytes) -> "Future[StoredCatalog]":
         """Make a catalog in memory and store it; waits while too many are waiting.
+
+        Parameters
+        ----------
+        packed
+            What is in it, as `CatalogRows` packs it.
 
         Returns
         -------
         Future
             The catalog; or StorageError.
         """
-        return self._when_free(self._store_catalog, CATALOG + rows.pack())
+        return self._when_free(self._store_catalog, CATALOG + packed)
 
     def store_flat(self, contents: FlatContents, below: Iterable[Below]) -> "Future[CountedCatalog]":
         """Make a catalog of a flat image in memory and store it; waits while too many are waiting.
