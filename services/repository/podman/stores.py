@@ -8,7 +8,7 @@ A store is for one platform, since podman finds images by their names alone::
     podmanStores-arm64-v8/NAME
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final, Protocol
 
@@ -24,7 +24,7 @@ from services.repository.images import ImageDocuments
 from services.repository.podman.inspection import StoreInspection, StoreTree
 from services.repository.podman.store import IMAGES, LAYERS, Deletions, LayerFacts, PodmanStore, StoreChanges
 
-__all__ = ["PodmanStores", "PublishedStores", "is_store", "store_images", "store_path"]
+__all__ = ["PodmanStores", "PublishedStores", "is_store", "store_images", "store_path", "store_paths"]
 
 _PLAIN: Final = "podmanStore"
 _NAMED: Final = "podmanStores"
@@ -50,6 +50,24 @@ def is_store(directory: str) -> bool | None:
     if directory == _PLAIN or directory.startswith(f"{_PLAIN}-"):
         return True
     return None if directory == _NAMED or directory.startswith(f"{_NAMED}-") else False
+
+
+def store_paths(names: Callable[[str], Iterable[str]]) -> list[str]:
+    """Return the paths of the stores in a repository.
+
+    Parameters
+    ----------
+    names
+        Returns what is in a directory, given its path; the root's is empty.
+    """
+    found: list[str] = []
+    for name in sorted(names("")):
+        match is_store(name):
+            case True:
+                found.append(name)
+            case None:
+                found += [f"{name}/{inner}" for inner in sorted(names(name))]
+    return found
 
 
 class PublishedStores(StoreTree, Protocol):

@@ -116,13 +116,15 @@ async def test_the_same_image_is_the_same_catalog_from_every_publisher(
 ) -> None:
     other = NativeSite(root=tmp_path / "other", state=tmp_path / "other-state", keys=keys)
     other.create()
-    base, top = _base(tmp_path), _layer(tmp_path, member(b"usr/bin/tool", b"tool"))
+    several = (member(b"srv/%d" % number) for number in range(600))  # catalogs
+    base, top = _base(tmp_path), _layer(tmp_path, member(b"usr/bin/tool", b"tool"), *several)
     image = _image([base, top])
     async with site.opened() as one:
         await change(one, layers=[base, top], put=[image])
     async with other.opened() as two:  # whose layers come in another order, in other revisions, by other processes
         await change(two, layers=[top])
         await change(two, layers=[base])
+    async with other.opened() as two:  # which has to read them
         await change(two, put=[image])
     assert _catalog(site, image) == _catalog(other, image)
 
