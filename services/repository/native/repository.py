@@ -34,7 +34,8 @@ from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
-from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
+from services.repository.native.collection.wholeness import check_whole
+from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.image_outputs import put_image, remove_image
@@ -46,6 +47,7 @@ from services.repository.native.trust.renewal import WhitelistFile
 from services.repository.native.writer.catalog_files import CatalogFiles
 from services.repository.native.writer.index import ContentIndex
 from services.repository.native.writer.ingest import IngestedLayer, LayerIngest
+from services.repository.native.writer.known_content import KnownContent
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.pool import WorkerPool
 from services.repository.native.writer.state import Highest, LocalState
@@ -60,11 +62,18 @@ _FORGOTTEN: Final = 24 * 3600
 
 
 class _Held:
-    """A prepared layer, and the hold on the objects that it uses."""
+    """A prepared layer, and the hold on the objects that it uses.
 
-    def __init__(self, layer: IngestedLayer, hold: ExitStack) -> None:
+    Parameters
+    ----------
+    collections
+        What the storage said of collections before it was prepared, or before it was found to be whole.
+    """
+
+    def __init__(self, layer: IngestedLayer, hold: ExitStack, collections: str) -> None:
         self.layer = layer
         self.hold = hold
+        self.collections = collections
 
 
 class NativeRepository:
@@ -147,6 +156,7 @@ class NativeRepository:
                 self._index_lost()
             self._index = ContentIndex(path, lost=self._index_lost)
             stack.callback(self._index.close)
+            self._known = KnownContent(index=self._index, storage=self._storage)
             pool = stack.enter_context(
                 WorkerPool(
                     files=self._storage.local,
@@ -208,7 +218,7 @@ class NativeRepository:
             if self._storage.staged and manifest.revision < self._state.highest().revision:
                 # It was brought back to an earlier state, or made anew: what the index names may not be there any more,
                 # and of what is in a bucket the index is believed.
-                self._index.start_anew()
+                self._known.forget_all()
             self._state.note(Highest(manifest.revision, manifest.published))
         oldest = time.time() - _FORGOTTEN
         self._storage.delete(
@@ -265,10 +275,11 @@ class NativeRepository:
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:
             hold.enter_context(self._holds.take())
+            collections = self._known.catch_up()
             ingested = self._ingest.ingest(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
-            return _Held(ingested, hold.pop_all())
+            return _Held(ingested, hold.pop_all(), collections)
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Let the objects of a layer go, if it has not been published."""
@@ -291,18 +302,25 @@ class NativeRepository:
         try:
             stack.enter_context(self._holds.join())
             manifest = stack.enter_context(self._access.changing())
+            collections = self._storage.collections()
             update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
         except RepositoryBusyError as error:
             raise ForeignTransactionError(str(error)) from error
         except NativeError as error:
             raise NoTransactionError(str(error)) from error
-        return _Transaction(self, update, manifest)
+        return _Transaction(self, update, manifest, collections)
 
-    async def add(self, update: TreeUpdate, digest: Digest) -> IngestedLayer:
-        """Add a prepared layer to an update."""
+    async def add(self, update: TreeUpdate, digest: Digest, collections: str) -> IngestedLayer:
+        """Add a prepared layer to an update; nothing of it may have been collected since."""
         held = self._prepared[digest]
-        await in_thread(self._threads, lambda _stop: update.add(held.layer.catalog, digest))
+        await in_thread(self._threads, lambda _stop: self._add(update, digest, held, collections))
         return held.layer
+
+    def _add(self, update: TreeUpdate, digest: Digest, held: _Held, collections: str) -> None:
+        if held.collections != collections:
+            check_whole(self._storage, held.layer.catalog)
+            held.collections = collections
+        update.add(held.layer.catalog, digest)
 
     async def change(self, work: Callable[[], object]) -> None:
         """Change an update of the images or the layers."""
@@ -317,10 +335,13 @@ class NativeRepository:
         root = update.store(previous=previous, revision=revision, published=published)
         # Noted before it is there: a number must never be given twice, and one that is left out harms nobody.
         self._state.note(Highest(revision, published), [Digest(layer.sidecar.digest) for layer in layers])
-        self._access.head.publish(root, previous=previous)
+        try:
+            self._access.head.publish(root, previous=previous)
+        except OvertakenError as error:
+            raise ForeignTransactionError(f"the revision {revision} is given up: {error}") from error
         try:
             for layer in layers:
-                self._index.add(layer.new)
+                self._known.add(layer.new)
         except StorageError as error:
             _log.warning("new content is not in the index, it would be compressed once more", reason=str(error))
         return revision
@@ -329,10 +350,11 @@ class NativeRepository:
 class _Transaction:
     """The layers of one revision."""
 
-    def __init__(self, repository: NativeRepository, update: TreeUpdate, manifest: Manifest) -> None:
+    def __init__(self, repository: NativeRepository, update: TreeUpdate, manifest: Manifest, collections: str) -> None:
         self._repository = repository
         self._update = update
         self._manifest = manifest
+        self._collections = collections
         self._stores = NativeStores(name=repository.name, update=update)
         self._layers: list[IngestedLayer] = []
 
@@ -340,7 +362,7 @@ class _Transaction:
         """Add a prepared layer to the catalogs above it."""
         digest = prepared.layer.digest
         try:
-            self._layers.append(await self._repository.add(self._update, digest))
+            self._layers.append(await self._repository.add(self._update, digest, self._collections))
         except NativeError as error:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 

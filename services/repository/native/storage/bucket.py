@@ -8,7 +8,6 @@ All requests are made by `services.common.object_store`, which signs and repeats
 """
 
 import contextlib
-import hashlib
 import os
 import secrets
 import tempfile
@@ -20,14 +19,16 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
 from services.common.durable import sync_directory
-from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
 from services.common.object_store.errors import ObjectStoreError
 from services.common.object_store.small import SmallPuts
+from services.common.together import all_of
 from services.repository.native.errors import ObjectMissingError, StorageError
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
+from services.repository.native.storage.collected import CollectionRecord
 from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.storage.fenced import FencedRequests
 from services.repository.native.storage.interface import NewObject, StoredObject
 from services.repository.native.storage.lease import LEASE_FILE, Lease
 from services.repository.native.storage.locks import RepositoryLocks
@@ -41,16 +42,16 @@ _Result = TypeVar("_Result")
 
 _STAGING: Final = "staging"
 """Directory of the state in which objects wait for their upload."""
-_DELETED_AT_ONCE: Final = 1000
-"""Most keys that one request deletes."""
 _PIECE: Final = 1 << 20
 """How much is read at a time, in bytes."""
 _IN_MEMORY: Final = 4 << 20
 """Smaller files are fetched without a temporary file, in bytes."""
 _METADATA: Final = (ObjectKind.CATALOG, ObjectKind.HISTORY, ObjectKind.CERTIFICATE, ObjectKind.META)
 """Letters of the objects that describe others."""
-_SHORT: Final[Mapping[str, Any]] = {"CacheControl": "max-age=61", "ContentType": "application/x-cvmfs"}
-"""Headers of what changes: as the stock tools set them up for Apache."""
+_PATIENCE: Final = 5.0
+"""How much longer than its time somebody else's lease is waited for, in seconds."""
+_LOOKED_FOR: Final = 32
+"""Objects that are looked for at a time."""
 
 
 class BucketStorage:
@@ -68,18 +69,31 @@ class BucketStorage:
         Brings what is staged into the bucket.
     lease
         Keeps other machines out.
+    fenced
+        Makes the requests under the lease.
     state
         A directory of the publisher for this repository; it holds the staging directory and the locks.
     """
 
     def __init__(
-        self, *, bucket: Bucket, prefix: str, loop: LoopThread, uploads: Uploads, lease: Lease, state: Path
+        self,
+        *,
+        bucket: Bucket,
+        prefix: str,
+        loop: LoopThread,
+        uploads: Uploads,
+        lease: Lease,
+        fenced: FencedRequests,
+        state: Path,
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._loop = loop
         self._uploads = uploads
         self._lease = lease
+        self._fenced = fenced
+        self._collected = CollectionRecord(fenced)
+        self._collecting = False
         self._staging = DirectoryStorage(state / _STAGING)
         self._locks = RepositoryLocks(state, place=str(self))
 
@@ -118,8 +132,23 @@ class BucketStorage:
             uploads = Uploads(
                 bucket=bucket, small=small, prefix=settings.prefix, staging=state / _STAGING, threads=threads
             )
-            lease = Lease(bucket=bucket, key=settings.prefix + LEASE_FILE, holder=holder)
-            storage = cls(bucket=bucket, prefix=settings.prefix, loop=loop, uploads=uploads, lease=lease, state=state)
+            lease = Lease(
+                bucket=bucket,
+                key=settings.prefix + LEASE_FILE,
+                holder=holder,
+                seconds=settings.lease_seconds,
+                patience=settings.lease_seconds + _PATIENCE,
+                lock=state / ".lease-lock",
+            )
+            storage = cls(
+                bucket=bucket,
+                prefix=settings.prefix,
+                loop=loop,
+                uploads=uploads,
+                lease=lease,
+                fenced=FencedRequests(bucket=bucket, prefix=settings.prefix, lease=lease),
+                state=state,
+            )
             storage._staging.prepare()
             yield storage
 
@@ -192,6 +221,23 @@ class BucketStorage:
         answer = self._head(name)
         return None if answer is None else str(answer["ETag"])
 
+    def missing(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return those objects that are neither there nor staged."""
+        return self._call(lambda: self._missing([path for path in paths if self._staging.size(path) is None]))
+
+    async def _missing(self, paths: Sequence[str]) -> Sequence[str]:
+        waiting, missing = iter(paths), []
+
+        async def look() -> None:
+            for path in waiting:
+                try:
+                    await self._bucket.request("head_object", doing="looking for", key=self._key(path))
+                except NoSuchObjectError:
+                    missing.append(path)
+
+        await all_of(look() for _ in range(min(_LOOKED_FOR, len(paths))))
+        return missing
+
     def _head(self, path: str) -> Mapping[str, Any] | None:
         try:
             return self._call(lambda: self._bucket.request("head_object", doing="looking for", key=self._key(path)))
@@ -221,42 +267,28 @@ class BucketStorage:
         return await self._bucket.request("list_objects_v2", doing="listing", Prefix=self._key(prefix), **page)
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects."""
+        """Delete objects, by who holds the write lock or collects; temporary files may be deleted by everybody."""
         self._staging.delete(paths)
-        for start in range(0, len(paths), _DELETED_AT_ONCE):
-            with self._leased():
-                self._lease.check()
-                answer = self._call(partial(self._delete_some, paths[start : start + _DELETED_AT_ONCE]))
-            if failures := answer.get("Errors"):
-                raise StorageError(f"{failures[0]['Key']} in {self} cannot be deleted: {failures[0].get('Message')}")
-
-    async def _delete_some(self, paths: Sequence[str]) -> Mapping[str, Any]:
-        keys = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
-        return await self._bucket.request("delete_objects", doing="deleting objects of", Delete=keys)
+        stored = [path for path in paths if not path.startswith(TRANSACTION_DIRECTORY)]
+        if stored:
+            self._call(lambda: self._fenced.delete(stored))
 
     def replace(self, name: str, content: bytes) -> None:
         """Put a file of the root in place of what is there."""
-        with self._leased():
-            self._lease.check()
-            self._call(lambda: self._send(name, content, _SHORT))
+        self._call(lambda: self._fenced.replace(name, content))
+
+    def look(self, name: str) -> tuple[bytes, str]:
+        """Return a file of the root, and its version."""
+        return self._call(lambda: self._fenced.look(name))
+
+    def exchange(self, name: str, content: bytes, former: str | None) -> str:
+        """Put a file of the root in the place of a version of it."""
+        return self._call(lambda: self._fenced.exchange(name, content, former))
 
     def move(self, name: str, place: str) -> None:
         """Put a file of the root in the place of another one."""
-        with self._leased():
-            self._lease.check()
-            self._call(lambda: self._copy(name, place))
+        self._call(lambda: self._fenced.copy(name, place))
         self.delete([name])
-
-    async def _copy(self, name: str, place: str) -> None:
-        source = {"Bucket": self._bucket.settings.bucket, "Key": self._key(name)}
-        await self._bucket.request(
-            "copy_object",
-            doing=f"copying {name} to",
-            key=self._key(place),
-            CopySource=source,
-            MetadataDirective="REPLACE",
-            **_SHORT,
-        )
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -267,14 +299,25 @@ class BucketStorage:
     @contextmanager
     def using(self, *, patience: float) -> Iterator[None]:
         """Keep objects from being collected."""
-        with self._locks.using(patience=patience), self._leased():
+        with self._locks.using(patience=patience):
             yield
+
+    def collections(self) -> str:
+        """Return what is another text once a collection of another machine may have deleted something."""
+        held = self._lease.is_held and not self._collecting
+        return self._call(self._collected.settle if held else self._collected.token)
 
     @contextmanager
     def collecting(self, *, patience: float) -> Iterator[None]:
         """Keep others from using objects."""
         with self._locks.collecting(patience=patience), self._leased():
-            yield
+            self._collecting = True
+            try:
+                self._call(lambda: self._collected.write(deleting=True))
+                yield
+                self._call(lambda: self._collected.write(deleting=False))
+            finally:
+                self._collecting = False
 
     @contextmanager
     def _leased(self) -> Iterator[None]:
@@ -297,10 +340,6 @@ class BucketStorage:
             raise ObjectMissingError(_in_own_terms(error)) from error
         except ObjectStoreError as error:
             raise StorageError(_in_own_terms(error)) from error
-
-    async def _send(self, path: str, content: bytes, headers: Mapping[str, Any]) -> None:
-        body = MemoryPart(memoryview(content), hashlib.sha256(content).hexdigest())
-        await self._bucket.request("put_object", doing="uploading", key=self._key(path), body=body, **headers)
 
     async def _fetch(self, path: str, file: IO[bytes]) -> None:
         async for attempt in self._bucket.attempts():

@@ -127,6 +127,26 @@ class Storage(Source, Protocol):
             The storage failed.
         """
 
+    def look(self, name: str) -> tuple[bytes, str]:
+        """Return a whole file of the repository's root, and its version.
+
+        Raises
+        ------
+        ObjectMissingError
+            It is not there.
+        StorageError
+            The storage failed.
+        """
+
+    def missing(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return those objects that are not there.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Return what is there below a prefix that ends in a slash, in no order.
 
@@ -152,6 +172,27 @@ class Storage(Source, Protocol):
 
         Raises
         ------
+        StorageError
+            The old or the new file is there.
+        """
+
+    def exchange(self, name: str, content: bytes, former: str | None) -> str:
+        """Put a file in the place of a certain version of it, by the holder of the write lock; otherwise as `replace`.
+
+        Parameters
+        ----------
+        former
+            The version; None where the file is not there.
+
+        Returns
+        -------
+        str
+            The new version.
+
+        Raises
+        ------
+        OvertakenError
+            It is another version, or the write lock has been lost; nothing has been changed.
         StorageError
             The old or the new file is there.
         """
@@ -195,6 +236,17 @@ class Storage(Source, Protocol):
         ------
         RepositoryBusyError
             One was still at work.
+        StorageError
+            The storage failed.
+        """
+
+    def collections(self) -> str:
+        """Return what is another text once objects may have been collected that this machine was using.
+
+        Where locks keep that from happening it is always the same. To the holder of the write lock it stays the same.
+
+        Raises
+        ------
         StorageError
             The storage failed.
         """
