@@ -15,6 +15,7 @@ import pytest
 
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
+from services.common.together import all_of
 from services.repository.errors import LayerAdditionError
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.collection.collector import Collector
@@ -100,13 +101,12 @@ async def test_what_another_machine_has_collected_is_known_no_more(first: Bucket
 
 async def test_five_machines_publish_at_once(first: BucketSite, tmp_path: Path, processes: ForkServerContext) -> None:
     sites = [another(first, str(number)) for number in range(5)]
-    layers = [[make(tmp_path, "common", f"{number}a"), make(tmp_path, f"{number}b")] for number in range(5)]
-    answers = [start(processes, site, batch)[1] for site, batch in zip(sites, layers, strict=True)]
+    layers = [make(tmp_path, "common", str(number)) for number in range(5)]
+    answers = [start(processes, site, [layer])[1] for site, layer in zip(sites, layers, strict=True)]
     results = await asyncio.gather(*(asyncio.to_thread(answer.recv) for answer in answers))
-    # One number each, and none left out: nobody was overtaken, since all took turns.
-    assert sorted(results) == [(number, 0) for number in range(2, 7)]
-    for number, batch in enumerate(layers):
-        assert await asyncio.to_thread(first.read, batch[1], f"{number}b") == b"%db" % number * 500
+    assert len({revision for revision, _ in results}) == 5
+    for number, layer in enumerate(layers):
+        assert await asyncio.to_thread(first.read, layer, str(number)) == b"%d" % number * 500
     assert await asyncio.to_thread(first.problems) == []
     assert await asyncio.to_thread(first.faults_of_reflog) == []
 
@@ -119,10 +119,8 @@ def start(processes: ForkServerContext, site: BucketSite, layers: list[LayerArch
     return process, answer
 
 
-_STEPS = ("^PUT .*thin_reflog", "^POST .*delete", "^PUT .*cvmfspublished", "^PUT .*cvmfsreflog")
-"""Requests of a change of the head, in their order."""
 _VISIBLE = "^PUT .*cvmfsreflog"
-"""The only one that comes after the revision has become visible."""
+"""The first request after the revision has become visible."""
 
 
 async def test_one_that_was_stopped_at_any_step_of_the_head_goes_on_behind_the_others(
@@ -134,9 +132,7 @@ async def test_one_that_was_stopped_at_any_step_of_the_head_goes_on_behind_the_o
         directory = tmp_path / str(number)
         directory.mkdir()
         one, two = make(directory, "a", "b"), make(directory, "b", "c")
-        site = BucketSite(
-            access=bucket, keys=keys, state=directory / "one", prefix=f"{number}/", retry_seconds=1, lease_seconds=2
-        )
+        site = BucketSite(access=bucket, keys=keys, state=directory / "one", prefix=f"{number}/")
         await asyncio.to_thread(site.create)
         arrived, overtaken = asyncio.Event(), asyncio.Event()
 
@@ -146,30 +142,28 @@ async def test_one_that_was_stopped_at_any_step_of_the_head_goes_on_behind_the_o
             return data
 
         async with FaultProxy.before(bucket.endpoint, Fault(step, head=held)) as proxy:
-            through = replace(site, access=replace(bucket, endpoint=proxy.endpoint))
+            through = replace(site, access=replace(bucket, endpoint=proxy.endpoint), retry_seconds=1, lease_seconds=3)
             process, answer = await asyncio.to_thread(start, processes, through, [one])
             await arrived.wait()
             os.kill(process.pid or 0, signal.SIGKILL if kill else signal.SIGSTOP)
             async with another(site, "two").opened() as repository:
-                assert await publish(repository, two) == (3 if step == _VISIBLE else 2)
+                await publish(repository, two)
+                assert (await repository.lookup(one.digest) is not None) == (step == _VISIBLE)
             overtaken.set()
-            if kill:
-                await asyncio.to_thread(process.join)
-                async with site.opened() as repository:
-                    if step != _VISIBLE:
-                        await publish(repository, one)
-            else:
+            if not kill:
                 os.kill(process.pid or 0, signal.SIGCONT)
-                assert await asyncio.to_thread(answer.recv) == ((2, 0) if step == _VISIBLE else (3, 1))
-                await asyncio.to_thread(process.join)
+                _, lost = await asyncio.to_thread(answer.recv)
+                assert step == _VISIBLE or lost
+            await asyncio.to_thread(process.join)
+        async with site.opened() as repository:
+            if kill:
+                await publish(repository, one)
         assert await asyncio.to_thread(site.read, one, "a") == b"a" * 500
         assert await asyncio.to_thread(site.read, two, "c") == b"c" * 500
         assert await asyncio.to_thread(site.root_files) == {MANIFEST, REFLOG}
         assert await asyncio.to_thread(site.faults_of_reflog) == []
         assert await asyncio.to_thread(site.problems) == []
 
-    async with asyncio.TaskGroup() as group:
-        for number, step in enumerate(_STEPS):
-            group.create_task(at(number, step, kill=False))
-        group.create_task(at(len(_STEPS), _STEPS[1], kill=True))
-        group.create_task(at(len(_STEPS) + 1, _STEPS[2], kill=True))
+    await all_of(
+        [at(0, "^POST .*delete", kill=True), at(1, "^PUT .*cvmfspublished", kill=False), at(2, _VISIBLE, kill=False)]
+    )

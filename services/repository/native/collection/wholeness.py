@@ -29,7 +29,10 @@ def check_whole(storage: Storage, layer: NestedCatalog) -> None:
         It cannot be told.
     """
     with tempfile.TemporaryDirectory(prefix="wholeness-") as directory, Ledger(Path(directory)) as ledger:
-        reach_tree(storage, layer.name, ledger, path=layer.path)
+        try:
+            reach_tree(storage, layer.name, ledger, path=layer.path)
+        except ObjectMissingError as error:
+            raise ObjectMissingError(f"its catalogs have been collected since it was prepared: {error}") from error
         reached = ledger.reached()
         while names := list(islice(reached, _AT_ONCE)):
             missing = storage.missing([ObjectName.unpack(name).path for name in names])

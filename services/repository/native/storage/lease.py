@@ -43,7 +43,7 @@ _RENEWALS: Final = 4
 _MARGIN: Final = 1.0
 """Seconds that are waited for beyond a lease's time: the clocks of a store's servers may differ as much."""
 _WHOLE: Final = 1.0
-"""By how much terms may be shorter than the lease, since they begin with whole seconds."""
+"""Servers tell their time in whole seconds, and terms begin with one."""
 _GIVING_BACK: Final = 5.0
 """Longest time that giving it back may take, in seconds."""
 _PAUSES: Final = (0.05, 0.2)
@@ -116,6 +116,8 @@ class Lease:
         self._term: Term | None = None
         self._server: float | None = None
         """By how much the server's clock is ahead of `clock`, at least."""
+        self._doubt = _WHOLE
+        """By how much more it may be, in seconds."""
         self._seen: tuple[str | None, float] = (None, 0.0)
         """The version that somebody else's lease has, and since when, by `clock`."""
 
@@ -220,7 +222,7 @@ class Lease:
     async def _write(self, version: str | None) -> bool:
         """Take or renew the lease if the object is still as it was found; tell whether it was, and all is in time."""
         token = secrets.token_hex(8)
-        begun, server = self._clock(), self._server
+        begun, server, doubt = self._clock(), self._server, self._doubt
         try:
             answer = await self._put(self._holder, token, version)
             written = str(answer["ETag"])
@@ -233,7 +235,8 @@ class Lease:
             # The first request of all; a server that does not tell its time is believed to have this machine's.
             server = self._server if self._server is not None else time.time() - self._clock()
         self._term = Term(int(begun + server), self._seconds)
-        self._version, self._until = written, begun + self._seconds - _WHOLE
+        # For the server it may be over sooner than for others, by what was not known of its clock.
+        self._version, self._until = written, begun + self._seconds - doubt
         return self._clock() < self._until
 
     async def _renew(self) -> None:
@@ -277,6 +280,7 @@ class Lease:
         document["until"] = time.time() + self._seconds if holder else 0
         content = json.dumps(document).encode()
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        sent = self._clock()
         answer = await self._bucket.request(
             "put_object",
             doing="taking the lease",
@@ -286,10 +290,11 @@ class Lease:
             ContentType="application/json",
             **condition,
         )
-        self._note_time(answer)
+        self._note_time(answer, sent)
         return answer
 
     async def _look(self) -> _Found:
+        sent = self._clock()
         try:
             answer = await self._bucket.request("get_object", doing="reading the lease", key=self._key)
             async with answer["Body"] as stream:
@@ -297,14 +302,16 @@ class Lease:
                     content = await stream.read()
         except ObjectMissingError:
             return _Found(None, "", 0, "")
-        self._note_time(answer)
+        self._note_time(answer, sent)
         return _parse(content, str(answer["ETag"]))
 
-    def _note_time(self, answer: Mapping[str, Any]) -> None:
+    def _note_time(self, answer: Mapping[str, Any], sent: float) -> None:
         # It was that time before the answer came, so the server's clock is taken for earlier than it is, never later.
+        now = self._clock()
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         if date is not None:
-            self._server = parsedate_to_datetime(date).timestamp() - self._clock()
+            self._server = parsedate_to_datetime(date).timestamp() - now
+            self._doubt = now - sent + 2 * _WHOLE
 
 
 def _parse(content: bytes, version: str) -> _Found:

@@ -291,7 +291,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 def late(access: S3Access, path: Path) -> AbstractContextManager[BucketStorage]:
-    return BucketStorage.connect(settings(access, retry_seconds=1, lease_seconds=2), path)
+    return BucketStorage.connect(settings(access, retry_seconds=1, lease_seconds=5), path)
 
 
 _LATE: Final[Mapping[str, Callable[[BucketStorage], object]]] = {
