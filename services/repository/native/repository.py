@@ -214,7 +214,13 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
-        with self._access.changing() as manifest:
+        with ExitStack() as stack:
+            try:
+                manifest = stack.enter_context(self._access.changing())
+            except RepositoryBusyError as error:
+                # Whoever is at work makes whole what a kill has left.
+                _log.info("another publisher is at work", reason=str(error))
+                manifest = self._access.verify()
             if self._storage.staged and manifest.revision < self._state.highest().revision:
                 # It was brought back to an earlier state, or made anew: what the index names may not be there any more,
                 # and of what is in a bucket the index is believed.

@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,6 @@ from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
 from services.common.object_store.errors import ObjectStoreError
 from services.common.object_store.small import SmallPuts
-from services.common.together import all_of
 from services.repository.native.errors import ObjectMissingError, StorageError
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.collected import CollectionRecord
@@ -33,6 +33,7 @@ from services.repository.native.storage.interface import NewObject, StoredObject
 from services.repository.native.storage.lease import LEASE_FILE, Lease
 from services.repository.native.storage.locks import RepositoryLocks
 from services.repository.native.storage.loop import LoopThread
+from services.repository.native.storage.reads import Reads
 from services.repository.native.storage.settings import RepositoryStoreSettings
 from services.repository.native.storage.uploads import Uploads
 
@@ -42,16 +43,12 @@ _Result = TypeVar("_Result")
 
 _STAGING: Final = "staging"
 """Directory of the state in which objects wait for their upload."""
-_PIECE: Final = 1 << 20
-"""How much is read at a time, in bytes."""
 _IN_MEMORY: Final = 4 << 20
 """Smaller files are fetched without a temporary file, in bytes."""
 _METADATA: Final = (ObjectKind.CATALOG, ObjectKind.HISTORY, ObjectKind.CERTIFICATE, ObjectKind.META)
 """Letters of the objects that describe others."""
 _PATIENCE: Final = 5.0
 """How much longer than its time somebody else's lease is waited for, in seconds."""
-_LOOKED_FOR: Final = 32
-"""Objects that are looked for at a time."""
 
 
 class BucketStorage:
@@ -92,8 +89,12 @@ class BucketStorage:
         self._uploads = uploads
         self._lease = lease
         self._fenced = fenced
+        self._reads = Reads(bucket=bucket, prefix=prefix)
         self._collected = CollectionRecord(fenced)
         self._collecting = False
+        self._put: set[str] = set()
+        """Paths of what has been put and not been flushed."""
+        self._put_lock = threading.Lock()
         self._staging = DirectoryStorage(state / _STAGING)
         self._locks = RepositoryLocks(state, place=str(self))
 
@@ -172,6 +173,8 @@ class BucketStorage:
 
     def put(self, objects: Sequence[NewObject]) -> None:
         """Stage objects."""
+        with self._put_lock:
+            self._put.update(new.path for new in objects)
         self._staging.put(objects)
 
     def put_file(self, path: str, source: Path) -> None:
@@ -190,6 +193,15 @@ class BucketStorage:
         except OSError as error:
             raise StorageError(f"what is staged for {self} cannot be uploaded: {error}") from error
 
+    def flush_put(self) -> None:
+        """Upload what has been put; layers that are being prepared are uploaded when they have been."""
+        with self._put_lock:
+            paths, self._put = self._put, set()
+        try:
+            self._call(lambda: self._uploads.upload(list(paths)))
+        except OSError as error:
+            raise StorageError(f"what is staged for {self} cannot be uploaded: {error}") from error
+
     def read(self, path: str) -> bytes:
         """Return a whole file."""
         with self.open(path) as file:
@@ -204,7 +216,7 @@ class BucketStorage:
             except ObjectMissingError:
                 spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - the stack closes it
                 file = stack.enter_context(spooled)
-                self._call(lambda: self._fetch(path, file))
+                self._call(lambda: self._reads.fetch(path, file))
                 file.seek(0)
             yield file
 
@@ -223,24 +235,11 @@ class BucketStorage:
 
     def missing(self, paths: Sequence[str]) -> Sequence[str]:
         """Return those objects that are neither there nor staged."""
-        return self._call(lambda: self._missing([path for path in paths if self._staging.size(path) is None]))
-
-    async def _missing(self, paths: Sequence[str]) -> Sequence[str]:
-        waiting, missing = iter(paths), []
-
-        async def look() -> None:
-            for path in waiting:
-                try:
-                    await self._bucket.request("head_object", doing="looking for", key=self._key(path))
-                except NoSuchObjectError:
-                    missing.append(path)
-
-        await all_of(look() for _ in range(min(_LOOKED_FOR, len(paths))))
-        return missing
+        return self._call(lambda: self._reads.missing([path for path in paths if self._staging.size(path) is None]))
 
     def _head(self, path: str) -> Mapping[str, Any] | None:
         try:
-            return self._call(lambda: self._bucket.request("head_object", doing="looking for", key=self._key(path)))
+            return self._call(lambda: self._reads.head(path))
         except ObjectMissingError:
             self.prepare()  # a HEAD does not tell whether it is the object or the whole bucket that is missing
             return None
@@ -255,16 +254,13 @@ class BucketStorage:
             return
         page: dict[str, Any] = {}
         while True:
-            answer = self._call(partial(self._list_page, prefix, page))
+            answer = self._call(partial(self._reads.list_page, prefix, page))
             for item in answer.get("Contents", ()):
                 path = item["Key"].removeprefix(self._prefix)
                 yield StoredObject(path, item["Size"], item["LastModified"].timestamp())
             if not answer.get("IsTruncated"):
                 return
             page = {"ContinuationToken": answer["NextContinuationToken"]}
-
-    async def _list_page(self, prefix: str, page: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._bucket.request("list_objects_v2", doing="listing", Prefix=self._key(prefix), **page)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects, by who holds the write lock or collects; temporary files may be deleted by everybody."""
@@ -327,9 +323,6 @@ class BucketStorage:
         finally:
             self._call(self._lease.leave)
 
-    def _key(self, path: str) -> str:
-        return self._prefix + path
-
     def _call(self, request: Callable[[], Awaitable[_Result]]) -> _Result:
         async def work() -> _Result:
             return await request()
@@ -340,23 +333,6 @@ class BucketStorage:
             raise ObjectMissingError(_in_own_terms(error)) from error
         except ObjectStoreError as error:
             raise StorageError(_in_own_terms(error)) from error
-
-    async def _fetch(self, path: str, file: IO[bytes]) -> None:
-        async for attempt in self._bucket.attempts():
-            with attempt:
-                file.seek(0)
-                file.truncate()
-                await self._fetch_once(self._key(path), file)
-
-    async def _fetch_once(self, key: str, file: IO[bytes]) -> None:
-        answer = await self._bucket.request_once("get_object", doing="downloading", key=key)
-        async with self._bucket.deadline(answer["ContentLength"], doing="downloading", key=key), answer["Body"] as body:
-            while True:
-                with self._bucket.failures(doing="downloading", key=key):
-                    piece = await body.read(_PIECE)
-                if not piece:
-                    return
-                file.write(piece)
 
 
 def _is_metadata(path: str) -> bool:

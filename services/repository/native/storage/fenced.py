@@ -11,6 +11,7 @@ from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import AccessDeniedError, ObjectMissingError, PreconditionFailedError
 from services.repository.native.errors import OvertakenError, StorageError
+from services.repository.native.storage.conditions import only_if
 from services.repository.native.storage.lease import Lease
 
 __all__ = ["FencedRequests"]
@@ -83,9 +84,8 @@ class FencedRequests:
         ObjectStoreError
             The bucket failed.
         """
-        condition = {"IfNoneMatch": "*"} if former is None else {"IfMatch": former}
         try:
-            answer = await self._fenced("put_object", **self._replacing(name, content), **condition)
+            answer = await self._fenced("put_object", **self._replacing(name, content), **only_if(former))
             return str(answer["ETag"])
         except PreconditionFailedError as error:
             try:

@@ -107,6 +107,15 @@ class Storage(Source, Protocol):
             Nothing that was put since the last flush can be relied on.
         """
 
+    def flush_put(self) -> None:
+        """Bring what `put` was given so far to the disk; what others have written as files need not be waited for.
+
+        Raises
+        ------
+        StorageError
+            Nothing that was put since the last flush can be relied on.
+        """
+
     def read(self, path: str) -> bytes:
         """Return a whole file; for what is known to be small.
 

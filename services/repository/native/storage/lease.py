@@ -31,6 +31,7 @@ from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError, ObjectStoreError, PreconditionFailedError
 from services.common.object_store.term import Term
 from services.repository.native.errors import OvertakenError, RepositoryBusyError, StorageError
+from services.repository.native.storage.conditions import only_if
 
 __all__ = ["LEASE_FILE", "Lease"]
 
@@ -279,7 +280,7 @@ class Lease:
         document = {"holder": holder, "seconds": self._seconds, "token": token}
         document["until"] = time.time() + self._seconds if holder else 0
         content = json.dumps(document).encode()
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        condition: Mapping[str, Any] = only_if(version)
         sent = self._clock()
         answer = await self._bucket.request(
             "put_object",

@@ -199,7 +199,7 @@ class HeadWriter:
         log = StoredLog(reflog, ContentHash.of(reflog, manifest.root.algorithm))
         manifest = dataclasses.replace(manifest, reflog=log.name)
         content = manifest.encode(self._signer)
-        self._storage.flush()
+        self._storage.flush_put()
         self._log.replace(log, lambda: self._exchange(content))
         return manifest
 

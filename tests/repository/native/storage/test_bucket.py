@@ -187,6 +187,21 @@ async def test_failures_that_pass_are_met_by_repetition(bucket: S3Access, tmp_pa
         assert fault.times == 0
 
 
+async def test_the_head_does_not_wait_for_layers_that_are_being_prepared(bucket: S3Access, tmp_path: Path) -> None:
+    content, catalog = make(b"of a layer"), make(b"a catalog", ObjectKind.CATALOG)
+
+    def work() -> None:
+        with BucketStorage.connect(settings(bucket), tmp_path) as storage:
+            (storage.local / content.path).write_bytes(content.content)
+            storage.put([catalog])
+            storage.flush_put()
+            assert [found.path for found in storage.list("data/")] == [catalog.path]
+            storage.flush()
+            assert {found.path for found in storage.list("data/")} == {content.path, catalog.path}
+
+    await asyncio.to_thread(work)
+
+
 async def test_what_could_not_be_uploaded_stays_staged(bucket: S3Access, tmp_path: Path) -> None:
     one = make(b"one")
     fault = Fault("^PUT .*/data/", times=10**6, answer=Answer(503, "SlowDown"))
