@@ -294,7 +294,7 @@ async def test_a_request_whose_term_is_over_or_whose_condition_fails_is_refused(
     source = {"Bucket": empty_bucket.bucket, "Key": "first"}
     async with Bucket.open(store_settings(empty_bucket)) as bucket:
 
-        async def put(text: bytes, term: Term | None = None, **condition: Any) -> str:
+        async def put(text: bytes, term: Term | None = None, **condition: Any) -> str:  # noqa: ANN401 - whichever
             body = MemoryPart(memoryview(text), hashlib.sha256(text).hexdigest())
             answer = await bucket.request("put_object", doing="putting", key="first", body=body, term=term, **condition)
             return str(answer["ETag"]).strip('"')
