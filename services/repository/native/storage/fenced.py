@@ -3,13 +3,19 @@
 See `services.repository.native.storage.lease`. The head besides changes on condition that it is the one that was found.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
-from services.common.object_store.errors import AccessDeniedError, ObjectMissingError, PreconditionFailedError
+from services.common.object_store.errors import (
+    AccessDeniedError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    StoreUnavailableError,
+)
 from services.repository.native.errors import OvertakenError, StorageError
 from services.repository.native.storage.conditions import only_if
 from services.repository.native.storage.lease import Lease
@@ -127,8 +133,16 @@ class FencedRequests:
         return {"doing": "replacing", "key": self._prefix + name, "body": body, **_HEADERS}
 
     async def _fenced(self, operation: str, *, doing: str, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401
-        try:
-            return await self._bucket.request(operation, doing=doing, term=self._lease.term(), **parameters)
-        except AccessDeniedError:
-            self._lease.term()  # what is over is refused like this, and then that is what is to be said
-            raise
+        async for attempt in self._bucket.attempts():
+            with attempt:
+                try:
+                    return await self._bucket.request_once(
+                        operation, doing=doing, term=self._lease.term(), **parameters
+                    )
+                except AccessDeniedError:
+                    self._lease.term()  # what is over is refused like this, and then that is what is to be said
+                    raise
+                except (StoreUnavailableError, asyncio.CancelledError):
+                    self._lease.keep()  # nobody else may have it while this can still arrive
+                    raise
+        raise AssertionError("the last attempt returns or raises")

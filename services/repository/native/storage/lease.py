@@ -114,6 +114,8 @@ class Lease:
         """Of the object, as this process has written it last."""
         self._until = 0.0
         """When it runs out, by `clock`."""
+        self._kept_until = 0.0
+        """Until when it is not given back, by `clock`."""
         self._term: Term | None = None
         self._server: float | None = None
         """By how much the server's clock is ahead of `clock`, at least."""
@@ -156,6 +158,8 @@ class Lease:
                 await self._renewal
             self._term = None
             try:
+                if self._clock() < self._kept_until:
+                    return
                 async with asyncio.timeout(_GIVING_BACK):
                     await self._give_back()
             except (ObjectStoreError, TimeoutError) as error:
@@ -176,6 +180,10 @@ class Lease:
                 f"{self._bucket.place(self._key)} could not be renewed in time: another publisher may be writing"
             )
         return self._term
+
+    def keep(self) -> None:
+        """Do not give it back before it has run out: what was sent under it may still be on its way."""
+        self._kept_until = self._until
 
     @property
     def is_held(self) -> bool:
