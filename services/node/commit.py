@@ -14,6 +14,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
 from services.common.archive.pack import has_changes
 from services.common.descriptor import DESCRIPTOR_NAME, LAYER_LIMIT, LayerUrl, ThinDescriptor, ThinLayer
+from services.common.digest import Digest
 from services.common.errors import SuiteError
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
@@ -119,7 +120,7 @@ class Committer:
 
     def _check_height(self, layer: Layer, descriptor: ThinDescriptor, added: int) -> None:
         """Make sure that containers of the new image can be started, as far as their unions are known here."""
-        digests = {each.digest for each in descriptor.layers}
+        digests = {Digest(each.digest) for each in descriptor.layers}
         height = len(digests) + self._masks.count(digests) + added
         if added and height > _HEIGHT:
             raise CommitError(

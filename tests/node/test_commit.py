@@ -148,8 +148,17 @@ async def test_an_image_that_could_not_be_started_is_not_made(
 ) -> None:
     urls = [repository.url(str(number)) for number in range(layers)]
     for url in urls[:deleting]:
-        sizes = dict.fromkeys(("archive_size", "uncompressed_size", "tree_size", "entries"), 1)
-        core.masks.for_layer(LayerSidecar(digest=url.digest, diff_id=url.digest, whiteouts=("gone",), **sizes))
+        core.masks.for_layer(
+            LayerSidecar(
+                digest=url.digest,
+                diff_id=url.digest,
+                archive_size=1,
+                uncompressed_size=1,
+                tree_size=1,
+                entries=1,
+                whiteouts=("gone",),
+            )
+        )
     core.add_thin("thin", None, urls)
     container = core.add("c", "thin", container=True)
     # What changes nothing is the image that is there.
