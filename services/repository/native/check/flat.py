@@ -46,7 +46,7 @@ _PLACE: Final = int(EntryFlag.NESTED_MOUNTPOINT | EntryFlag.NESTED_ROOT)
 _OVERLAY: Final = (b"trusted.overlay.", b"user.overlay.")
 _GROUP_SHIFT: Final = 32
 _COUNT_MASK: Final = (1 << _GROUP_SHIFT) - 1
-_REMEDY: Final = "take this flat image out, and publish the image again"
+_REMEDY: Final = "take this flat image out (thin-repository remove --flat), and publish the image again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
