@@ -14,6 +14,7 @@ from services.publisher.consistency.images import ImageCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.image_model import ImageVersion, ImageWish, PlatformImage
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import PublishedImage
 from services.publisher.pipeline.images.documents import documents_of
 from services.repository.directory.repository import DirectoryRepository
@@ -50,7 +51,7 @@ async def journal(tmp_path: Path, repository: DirectoryRepository) -> AsyncItera
         verified=None,
         outputs=_FLAT,
     )
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         wish = ImageWish(name=_NAME, reference=_NAME, digest=version.digest, platforms=version.platforms, outputs=_FLAT)
         record = (await journal.images.ask(wish)).record
         assert await journal.versions.resolved(record, version, seconds=0)
