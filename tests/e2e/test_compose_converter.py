@@ -4,6 +4,7 @@ The registry's image cannot be had here, so that Debian's package of the same pr
 README has it.
 """
 
+import asyncio
 import json
 import re
 import shutil
@@ -15,12 +16,20 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from harness.commands import run
 from harness.engine import Engine
 from harness.ports import free_ports
 from harness.processes import wait_until
-from tests.support.compose import CHECKOUT, ComposeStack
+from services.common.layout import layer_tree, sidecar_path
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.reader.revision import Revision
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.writer.history import TRUNK_PREVIOUS
+from tests.support.compose import CHECKOUT, TRIAL_REPOSITORY, ComposeStack
+from tests.support.cvmfs_client import ClientView
 from tests.support.documentation import commands_below
 from tests.support.metrics import shown
+from tests.support.podman import Podman, seen_by_clients
 from tests.support.tars import archive, member
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -47,6 +56,17 @@ docker() {
 }
 """
 """There is nowhere to pull from, so that what the README pulls has to be there."""
+_APPTAINER: Final = """\
+apptainer() {
+    local root
+    [ "$1" = exec ]
+    root=$(realpath "$2")
+    shift 2
+    setpriv --reuid=1000 --regid=1000 --clear-groups \\
+        bwrap --unshare-all --clearenv --ro-bind "$root" / --dev /dev --proc /proc --tmpfs /tmp /.exec "$@"
+}
+"""
+"""Apptainer cannot be had here: runs a command as it does, in a namespace of a user's own, by the image's scripts."""
 _MANIFESTS: Final = {
     "Accept": "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 }
@@ -111,6 +131,51 @@ async def _thin_image(session: aiohttp.ClientSession, *, but: bytes | None = Non
     found = await _manifest(session, "thin/physics/tool")
     assert found is not None
     return found
+
+
+def _file(revision: Revision, path: str) -> bytes | None:
+    entry = revision.stat(f"/{path}".encode())
+    return None if entry is None else b"".join(revision.content(entry))
+
+
+def _forms(revision: Revision, manifest: bytes) -> dict[str, bool]:
+    """Say in which forms a revision has the image."""
+    name = revision.stat(f"/{_IMAGE}".encode())
+    config = json.loads(manifest)["config"]["digest"].removeprefix("sha256:")
+    stored = json.loads(_file(revision, "podmanStore/overlay-images/images.json") or b"[]")
+    layers = [layer["digest"].removeprefix("sha256:") for layer in json.loads(manifest)["layers"]]
+    return {
+        "image": _file(revision, f".metadata/{_IMAGE}/manifest.json") == manifest,
+        "layers": all(
+            revision.stat(f"/{path(digest)}".encode()) for digest in layers for path in (layer_tree, sidecar_path)
+        ),
+        "flat": name is not None and name.target == f"../../.flat/{config[:2]}/{config}".encode(),
+        "podman": [row["names"] for row in stored if row["id"] == config] == [[_IMAGE]],
+    }
+
+
+@pytest.mark.usefixtures("converter")
+async def test_what_the_readme_has_pushed_is_there_in_all_forms_in_one_revision_and_runs(
+    compose_stack: ComposeStack, tmp_path: Path
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        manifest = await _becomes_visible(compose_stack, session)
+    view = tmp_path / "repository"
+    with compose_stack.reader() as reader:
+        head = reader.head()
+        assert set(_forms(reader.newest(head), manifest).values()) == {True}
+        assert set(_forms(reader.tagged(head, TRUNK_PREVIOUS), manifest).values()) == {False}
+    # What is served has been read; all of it is read faster where it lies.
+    storage = DirectoryStorage(compose_stack.volume("repository") / TRIAL_REPOSITORY)
+    with RepositoryReader(storage, name=TRIAL_REPOSITORY, master_keys=[compose_stack.public_key]) as reader:
+        await asyncio.to_thread(ClientView(reader, view).update)
+    (commands,) = re.findall(r"neither asks a registry:\n\n```sh\n(.*?)```", _README.read_text(), re.DOTALL)
+    with seen_by_clients(view, TRIAL_REPOSITORY) as seen:
+        podman = Podman(tmp_path / "user", [seen / "podmanStore"])
+        script = f"set -euo pipefail\n{_APPTAINER}{commands}"
+        said = await run("bash", "-c", script, env=podman.environment)
+        version = (seen / _IMAGE / "etc/debian_version").read_text()
+    assert said.text == f"{version}{version}".strip()
 
 
 async def test_what_the_readme_has_pushed_gets_visible_and_again_when_its_tag_moves(

@@ -122,12 +122,77 @@ def test_a_docker_without_graphdrivers_is_refused(machine: Machine) -> None:
     assert "Docker 28 has no graphdriver plugins any more: Docker up to 27 is needed" in ended.stderr
 
 
-def test_a_python_that_is_too_old_or_too_new_is_passed_over(machine: Machine) -> None:
+_UNUSABLE_PYTHON = """#!/bin/sh
+exit 1
+"""
+
+_RECORDING_PYTHON = """#!/bin/sh
+[ "$1" = -c ] && exit
+[ "$1" = --version ] && echo "Python of $0" && exit
+echo "$0 $*" >>"$CALLS"
+exit 1
+"""
+
+_PYTHON_WITHOUT_ENSUREPIP = """#!/bin/sh
+case $2 in *ensurepip*) exit 1 ;; esac
+"""
+
+
+def _hide_pythons(machine: Machine) -> str:
+    """Have no Python found; return what must be done first in the machine."""
     for name in ("python3", "python3.11", "python3.12", "python3.13"):
-        machine.replace_program(name, "#!/bin/sh\nexit 1\n")
-    ended = machine.run("lint", "touch empty && mount --bind empty /usr/bin/python3", user=65534)
+        machine.replace_program(name, _UNUSABLE_PYTHON)
+    (machine.directory / "empty").touch()
+    hidden = 'if [ -e "$python" ]; then mount --bind empty "$python"; fi'
+    return f"for python in /usr/bin/python3.1[123] /usr/bin/python3; do {hidden}; done"
+
+
+def test_a_python_that_is_too_old_or_too_new_is_passed_over(machine: Machine) -> None:
+    ended = machine.run("lint", _hide_pythons(machine), user=65534)
     assert ended.returncode == 1
     assert "Python 3.11 to 3.13 with venv and ensurepip (package python3-venv)" in ended.stderr
+
+
+def test_a_new_environment_is_of_the_newest_python(machine: Machine) -> None:
+    hidden = _hide_pythons(machine)
+    for name in ("python3", "python3.11", "python3.12"):
+        machine.replace_program(name, _RECORDING_PYTHON)
+    ended = machine.run("lint", hidden)
+    assert ended.stdout == f"bootstrap: making .venv with Python of {machine.directory}/programs/python3.12\n"
+    assert machine.calls.read_text() == f"{machine.directory}/programs/python3.12 -m venv --clear .venv\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "called"),
+    [
+        pytest.param(_RECORDING_PYTHON, ".venv/bin/pip install", id="of any version that will do"),
+        pytest.param(_UNUSABLE_PYTHON, "programs/python3.12 -m venv --clear .venv", id="of none that would"),
+    ],
+)
+def test_an_environment_that_can_be_used_stays(machine: Machine, there: str, called: str) -> None:
+    hidden = _hide_pythons(machine)
+    machine.replace_program("python3.12", _RECORDING_PYTHON)
+    programs = machine.directory / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, script in (("python", there), ("pip", f"{_RECORDING}exit 1\n")):
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    machine.run("lint", hidden)
+    assert called in machine.calls.read_text().splitlines()[0]
+
+
+def test_what_the_system_s_own_python_lacks_is_installed(machine: Machine) -> None:
+    (machine.directory / "os-release").write_text("ID=debian\n")
+    hidden = _hide_pythons(machine)
+    machine.replace_program("python3.11", _RECORDING_PYTHON)
+    own = machine.directory / "own-python"
+    own.write_text(_PYTHON_WITHOUT_ENSUREPIP)
+    own.chmod(0o755)
+    ended = machine.run(
+        "demo", hidden, "mount --bind own-python /usr/bin/python3", "mount --bind os-release /etc/os-release"
+    )
+    assert "ensurepip for /usr/bin/python3 (package python3-venv)" in ended.stderr
+    assert machine.calls.read_text().splitlines()[1].endswith(" python3-venv")
 
 
 def test_where_nothing_is_missing_nothing_is_done(machine: Machine) -> None:

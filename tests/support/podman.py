@@ -41,16 +41,17 @@ class Podman:
             '[containers]\nnetns = "none"\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
         )
         (directory / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-        self._environment = {
+        self.environment = {
             "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
             "CONTAINERS_CONF": str(directory / "containers.conf"),
             "TMPDIR": str(directory),
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
+        """What makes a shell's podman this one."""
 
     async def __call__(self, *arguments: str | Path, accept: Sequence[int] = (0,)) -> Completed:
         """Run podman."""
-        return await run("podman", *arguments, env=self._environment, accept=accept)
+        return await run("podman", *arguments, env=self.environment, accept=accept)
 
     async def inspect(self, image: str) -> dict[str, Any]:
         """Return what `podman image inspect` says."""

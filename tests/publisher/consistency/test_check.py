@@ -22,7 +22,7 @@ from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.sqlite import SqliteDatabase
-from services.repository.interface import ListedLayer, Publication, Repository
+from services.repository.interface import ListedLayer, Publication, Repository, StoredImage
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
 
 if TYPE_CHECKING:
@@ -168,6 +168,9 @@ class _ManyPublished(_ManyLayers):
         return ()
 
     async def list_flats(self) -> Sequence[Digest]:
+        return ()
+
+    async def list_stored(self) -> Sequence[StoredImage]:
         return ()
 
     async def lookup(self, digest: Digest) -> Publication | None:
