@@ -22,6 +22,7 @@ from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.image_name import ImageName
 from services.common.layout import sidecar_path
 from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, fill_mask
+from services.common.replacement import replace_directory
 from services.common.repository_name import RepositoryName
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
@@ -99,6 +100,13 @@ class DirectoryStores:
         """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
         self._stores.remove(config)
 
+    def links(self) -> Iterator[tuple[Path, str]]:
+        """Give the links to lists that are to be there when the batch is visible, and where they lead."""
+        for path in self._stores.changes():
+            up = "../" * (path.count("/") + 2)
+            for file in _ALL_LISTS:
+                yield self._root / path / file, f"{up}{BATCHES}/{HEAD}/{_LISTS}/{path}/{file}"
+
     def superseded(self) -> Iterator[Path]:
         """Give the published lists that nobody reaches when the batch is visible."""
         if self._stores.changed:
@@ -139,11 +147,6 @@ class DirectoryStores:
             if os.path.dirname(link) == "overlay/l":
                 (store / link).unlink(missing_ok=True)
                 (store / link).symlink_to(target)
-        up = "../" * (path.count("/") + 2)
-        for file in _ALL_LISTS:
-            (store / file).parent.mkdir(parents=True, exist_ok=True)
-            if not (store / file).is_symlink():
-                (store / file).symlink_to(f"{up}{BATCHES}/{HEAD}/{_LISTS}/{path}/{file}")
         for name in ("overlay", "overlay/l", "overlay-images", "overlay-layers", ""):
             sync_directory(store / name)
         for above in store.relative_to(self._root).parents:
@@ -190,9 +193,9 @@ def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, 
             attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
         )
     sync_tree(new, entries=len(files))
-    # What is there is of a transaction that was never published, or of before a list lost it.
-    delete_tree(place)
-    os.rename(new, place)
+    # What is there is of a transaction that was never published, or of before a list lost it, or DUCC's of the same.
+    replace_directory(place, new)
+    delete_tree(new)
 
 
 def _write(file: Path, content: bytes) -> None:
