@@ -1,6 +1,7 @@
 """Publishing into a tree whose images DUCC has made."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from services.common.archive.model import LayerArchive
-from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs
+from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs, PodmanOutput
 from services.common.layout import LayerLayout
 from services.repository.directory.repository import DirectoryRepository
 from services.repository.errors import ImageAdditionError, LayerAdditionError
@@ -32,7 +33,7 @@ _BASE = archive(
 )
 _TOP = archive(member(b".wh.gone"), member(b"bin/tool", b"tool", uid=7, gid=8))
 _OTHER = archive(member(b"other", b"other"))
-_FLAT = ImageOutputs(flat=FlatOutput())
+_BOTH = ImageOutputs(flat=FlatOutput(), podman=PodmanOutput())
 _TOOL, _ANOTHER = "quay.io/ns/tool:v1", "quay.io/ns/other:v1"
 
 Tool = tuple[ImageDocuments, Sequence[LayerArchive], DuccImage]
@@ -42,7 +43,7 @@ Tool = tuple[ImageDocuments, Sequence[LayerArchive], DuccImage]
 def tool(tmp_path: Path) -> Tool:
     """An image, as this suite and as DUCC know it."""
     archives = [tar_archive(tmp_path, layer) for layer in (_BASE, _TOP)]
-    documents = image_of_layers(_TOOL, ("amd64", archives), outputs=_FLAT)
+    documents = image_of_layers(_TOOL, ("amd64", archives), outputs=_BOTH)
     return documents, archives, DuccImage.of(documents, (_BASE, _TOP))
 
 
@@ -50,8 +51,8 @@ def tool(tmp_path: Path) -> Tool:
 def tree(root: Path, tool: Tool) -> DuccTree:
     """A tree in which DUCC has made it, and another image."""
     tree = DuccTree(root)
-    tree.convert(tool[2], podman=False)
-    tree.convert(DuccImage.made(_ANOTHER, [_BASE, _OTHER]), podman=False)
+    tree.convert(tool[2])
+    tree.convert(DuccImage.made(_ANOTHER, [_BASE, _OTHER]))
     return tree
 
 
@@ -78,7 +79,8 @@ async def test_an_image_takes_the_place_of_what_ducc_made(
     os.close(held)
     assert not list((tree.root / ".batches").glob(".overtaken-*"))
     assert before.items() <= paths_of_ducc(tree.root).items()
-    assert not [path for path in tree.root.rglob("*") if path.is_symlink() and not path.exists()]
+    links = [path for path in tree.root.rglob("*") if path.is_symlink() and not path.exists()]
+    assert [path for path in links if "podmanStore" not in path.parts] == []  # whose layers are below /cvmfs
 
 
 def _check(tree: DuccTree, image: DuccImage) -> None:
@@ -90,11 +92,17 @@ def _check(tree: DuccTree, image: DuccImage) -> None:
     assert not (flat / "gone").exists()
     assert not (flat / ".cvmfscatalog").exists()
     for digest, names in zip(image.digests, ({"bin", "gone"}, {"bin"}), strict=True):
-        assert set(os.listdir(tree.home(digest))) == {"layerfs", "layer.json"}
+        assert {"layerfs", "layer.json"} <= set(os.listdir(tree.home(digest))) - {".metadata"}
         assert set(os.listdir(tree.home(digest) / "layerfs")) == names
     assert (tree.home(image.digests[1]) / "layerfs/bin/tool").stat().st_uid == 7
     assert (tree.root / _ANOTHER / "other").read_text() == "other"
     assert (tree.root / ".metadata" / _ANOTHER / "manifest.json").exists()
+    store = tree.root / "podmanStore"
+    images = json.loads((store / "overlay-images/images.json").read_bytes())
+    assert {row["names"][0]: "digest" in row for row in images} == {_TOOL: True, _ANOTHER: False}
+    layers = json.loads((store / "overlay-layers/layers.json").read_bytes())
+    assert {row["id"] for row in layers} <= set(os.listdir(store / "overlay"))
+    assert len(layers) == 3
 
 
 def test_what_a_kill_leaves_is_made_good(

@@ -11,6 +11,7 @@ from services.repository.errors import ImageAdditionError
 from services.repository.native.check.problem import Problem, at_most_few
 from services.repository.native.reader.entries import show_path
 from services.repository.native.reader.revision import Revision
+from services.repository.podman.ducc import split_lists
 from services.repository.podman.identity import big_data_file, layer_ids, link_name
 from services.repository.podman.rows import ImageRow, LayerRow, read_images, read_layers
 from services.repository.podman.store import IMAGES, LAYERS, LISTS
@@ -66,12 +67,15 @@ class _StoreCheck:
         self._path = path
         self._mount = f"/cvmfs/{name}/"
         where = show_path(path)
-        self._images: Sequence[ImageRow] = read_images(self._read(IMAGES) or b"", where=f"{where}/{IMAGES}")
-        rows = read_layers(self._read(LAYERS) or b"", where=f"{where}/{LAYERS}")
+        # What DUCC has made is as DUCC makes it until the same images are published.
+        ducc, images, layers = split_lists(self._read(IMAGES) or b"", self._read(LAYERS) or b"", text=lambda _: "")
+        self._images: Sequence[ImageRow] = read_images(images, where=f"{where}/{IMAGES}")
+        rows = read_layers(layers, where=f"{where}/{LAYERS}")
         self._layers: Mapping[Digest, LayerRow] = {row.id: row for row in rows}
+        self._is_duccs = not self._images and bool(ducc.images)
 
     def files(self) -> Iterator[tuple[bytes, str]]:
-        for list_, lock in LISTS.items():
+        for list_, lock in () if self._is_duccs else LISTS.items():
             content = self._read(list_)
             expected = hashlib.sha256(content or b"").hexdigest().encode()
             if self._read(lock) != expected:
