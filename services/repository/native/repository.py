@@ -31,14 +31,14 @@ from services.repository.errors import (
 )
 from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
-from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
+from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.image_outputs import put_image, remove_image
-from services.repository.native.podman import NativeStores
+from services.repository.native.podman import NativeStores, not_in_stores, stored_images
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
@@ -254,6 +254,18 @@ class NativeRepository:
     async def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the flat images that a name leads to in the newest revision."""
         return await in_thread(self._threads, lambda _stop: self._tree.flats_of(self._access.head.read().root, name))
+
+    async def list_stored(self) -> Collection[StoredImage]:
+        """List the images in the stores of the newest revision."""
+        return await in_thread(
+            self._threads, lambda _stop: stored_images(self._tree, self._access.head.read().root, self.name)
+        )
+
+    async def not_in_stores(self, images: Sequence[ImageDocuments]) -> Collection[ImageName]:
+        """Return which images are not as they are to be in the stores of the newest revision."""
+        return await in_thread(
+            self._threads, lambda _stop: not_in_stores(self._tree, self._access.head.read().root, self.name, images)
+        )
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Make objects and a catalog of a layer."""

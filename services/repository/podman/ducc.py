@@ -7,9 +7,9 @@ A layer of DUCC's is in the way where it has the identifier that podman computes
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.common.digest import Digest
 from services.repository.podman.rows import Identifier
@@ -27,11 +27,9 @@ class _Row(BaseModel):
 
 class _Layer(_Row):
     parent: Identifier | None = None
-    compressed_size: Annotated[None, Field(alias="compressed-size")] = None
 
 
 class _Image(_Row):
-    digest: None = None
     names: list[str] = []
     layer: Identifier | None = None
 
@@ -140,22 +138,27 @@ def split_lists(images: bytes, layers: bytes, *, text: Callable[[str], str]) -> 
     text
         As for `DuccRows`.
     """
-    theirs, ours = _split(images, _Image)
-    their_layers, our_layers = _split(layers, _Layer)
+    theirs, ours = _split(images, _Image, "digest")
+    their_layers, our_layers = _split(layers, _Layer, "compressed-size")
     return DuccRows(theirs, their_layers, text=text), ours, our_layers
 
 
-def _split(content: bytes, form: type[_AnyRow]) -> tuple[list[_AnyRow], bytes]:
+def _split(content: bytes, form: type[_AnyRow], mark: str) -> tuple[list[_AnyRow], bytes]:
+    """Split one list; rows of this suite's have the mark."""
     try:
         rows = json.loads(content)
     except (ValueError, RecursionError):
         return [], content
-    theirs, ours = [], []
+    theirs: list[_AnyRow] = []
+    ours: list[object] = []
     for row in rows if isinstance(rows, list) else ():
-        try:
-            theirs.append(form.model_validate(row))
-        except ValidationError:
-            ours.append(row)
+        if isinstance(row, dict) and mark not in row:
+            try:
+                theirs.append(form.model_validate(row))
+                continue
+            except ValidationError:  # whoever reads the list says what is wrong with it
+                pass
+        ours.append(row)
     return theirs, json.dumps(ours).encode() if theirs else content
 
 

@@ -19,7 +19,7 @@ every command where one that it has been told of is missing.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, Self
@@ -42,7 +42,17 @@ from services.repository.podman.rows import (
     write_rows,
 )
 
-__all__ = ["IMAGES", "LAYERS", "LISTS", "Deletions", "LayerFacts", "PodmanStore", "StoreChanges"]
+__all__ = [
+    "IMAGES",
+    "LAYERS",
+    "LISTS",
+    "Deletions",
+    "LayerFacts",
+    "PodmanStore",
+    "StoreChanges",
+    "image_names",
+    "image_row",
+]
 
 IMAGES: Final = "overlay-images/images.json"
 LAYERS: Final = "overlay-layers/layers.json"
@@ -99,11 +109,11 @@ class StoreChanges:
     """What is to be changed in the directory of a store."""
 
     removed: Sequence[str] = ()
-    """Directories and links that go, with all that is in them."""
+    """Directories and links that go, with all that is in them, before anything is written."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents by paths; some are there already."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """Targets by paths, none of which is there."""
+    """Targets by paths; what is there is wrong."""
     masks: Mapping[str, Deletions] = field(default_factory=dict)
     """Directories, by their paths, in which overlayfs is to see deletions, and nothing else."""
 
@@ -134,12 +144,16 @@ class PodmanStore:
         layers: Sequence[LayerRow],
         mount: PurePosixPath,
         lower: Callable[[Digest], str],
-        ducc: DuccRows,
+        ducc: DuccRows = NO_ROWS,
     ) -> None:
         self._images = {row.id: row for row in images}
         self._layers = {row.id: row for row in layers}
         self._before = frozenset(self._images), frozenset(self._layers)
         self._documents: dict[Digest, Mapping[str, bytes]] = {}
+        self._anew: set[Digest] = set()
+        """Images whose documents are written whatever is there."""
+        self._mended: frozenset[str] = frozenset()
+        """Directories and links that are written anew."""
         self._trees: dict[Digest, Digest] = {}
         """Archives of new layers, by the layers' identifiers."""
         self._masks: dict[Digest, Deletions] = {}
@@ -187,6 +201,10 @@ class PodmanStore:
         """Whether anything is to be changed in the store's directory."""
         return self._changed
 
+    def had(self, image: PlatformImage) -> bool:
+        """Tell whether an image was in the store when it was read."""
+        return image.config_digest in self._before[0]
+
     def put(self, name: ImageName, image: PlatformImage, layers: Mapping[Digest, LayerFacts]) -> None:
         """Put an image in, and give it a name, which no other image has from now on.
 
@@ -208,28 +226,28 @@ class PodmanStore:
             parent = identifier
         self._ducc.make_way(image.config_digest, layer_ids(layer.diff_id for layer in image.layers))
         self._drop_name(name, but=image.config_digest)
-        documents = _documents(image)
-        row = ImageRow(
-            id=image.config_digest,
-            digest=image.manifest_digest.oci,
-            names=sorted({*self._names(image.config_digest), *_names(name)}),
-            layer=parent,
-            big_data_names=list(documents),
-            big_data_sizes={key: len(content) for key, content in documents.items()},
-            big_data_digests={key: _oci(content) for key, content in documents.items()},
-            created=created,
-        )
-        if self._images.get(row.id) != row:
+        row = image_row(image, names=sorted({*self._names(image.config_digest), *image_names(name)}))
+        if self._images.get(row.id) != row or row.id in self._anew:
             self._images[row.id] = row
-            self._documents[row.id] = documents
+            self._documents[row.id] = _documents(image)
             self._changed = True
+
+    def mend(self, image: PlatformImage) -> None:
+        """Let all that there is of an image, and of its layers, be written anew when it is put in again."""
+        layers = frozenset(layer_ids(layer.diff_id for layer in image.layers))
+        for identifier in layers:
+            self._layers.pop(identifier, None)
+        images, known = self._before
+        self._before = images, known - layers
+        self._anew.add(image.config_digest)
+        self._mended |= _entries([image.config_digest], layers)
 
     def drop_name(self, name: ImageName) -> None:
         """Let no image have a name."""
         self._drop_name(name, but=None)
 
     def _drop_name(self, name: ImageName, *, but: Digest | None) -> None:
-        names = frozenset(_names(name))
+        names = frozenset(image_names(name))
         self._changed |= self._ducc.drop_names(names, but=but)
         for row in self._images.values():
             if row.id != but and names.intersection(row.names):
@@ -277,8 +295,8 @@ class PodmanStore:
                 links[f"{_SHORT}/{link_name(mask)}"] = f"../{mask}/diff"
                 files[f"overlay/{mask}/link"] = link_name(mask).encode()
                 masks[f"overlay/{mask}/diff"] = deletions
-        removed = _entries(*self._before) - _entries(self._images, self._layers)
-        return StoreChanges(removed=sorted({*removed, *self._ducc.removed}), files=files, links=links, masks=masks)
+        removed = _entries(*self._before) - _entries(self._images, self._layers) | self._mended
+        return StoreChanges(removed=sorted(removed.union(self._ducc.removed)), files=files, links=links, masks=masks)
 
     def entries(self) -> frozenset[str]:
         """Return all directories and links that the store has, or had when it was read."""
@@ -299,6 +317,22 @@ class PodmanStore:
         if parent is not None:
             names += [f"l/{link_name(parent)}", *self._below(parent)]
         return names
+
+
+def image_row(image: PlatformImage, *, names: Sequence[str]) -> ImageRow:
+    """Return what the list says of an image that has some names."""
+    documents = _documents(image)
+    identifiers = list(layer_ids(layer.diff_id for layer in image.layers))
+    return ImageRow(
+        id=image.config_digest,
+        digest=image.manifest_digest.oci,
+        names=list(names),
+        layer=identifiers[-1] if identifiers else None,
+        big_data_names=list(documents),
+        big_data_sizes={key: len(content) for key, content in documents.items()},
+        big_data_digests={key: _oci(content) for key, content in documents.items()},
+        created=_created(image),
+    )
 
 
 def _layer_row(
@@ -329,8 +363,8 @@ def _documents(image: PlatformImage) -> dict[str, bytes]:
     return documents
 
 
-def _names(name: ImageName) -> Iterable[str]:
-    """Give the names of an image; of one on Docker Hub also that which podman makes of a short name."""
+def image_names(name: ImageName) -> Iterator[str]:
+    """Give the names of an image in a store; of one on Docker Hub also that which podman makes of a short name."""
     yield str(name)
     if name.registry in _HUB:
         yield f"docker.io/{name.partition('/')[2]}"

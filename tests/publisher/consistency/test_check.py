@@ -21,7 +21,7 @@ from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.journal import Journal
-from services.repository.interface import ListedLayer, Publication, Repository
+from services.repository.interface import ListedLayer, Publication, Repository, StoredImage
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
 
 if TYPE_CHECKING:
@@ -167,6 +167,9 @@ class _ManyPublished(_ManyLayers):
         return ()
 
     async def list_flats(self) -> Sequence[Digest]:
+        return ()
+
+    async def list_stored(self) -> Sequence[StoredImage]:
         return ()
 
     async def lookup(self, digest: Digest) -> Publication | None:

@@ -20,10 +20,10 @@ from services.repository.native.records import (
 )
 from services.repository.native.writer.rows import DirectoryRow, Row, insert_rows
 
-__all__ = ["Catalog", "NestedCatalog", "create_schema"]
+__all__ = ["PAGE_SIZE", "Catalog", "NestedCatalog", "create_schema"]
 
-_PAGE_SIZE: Final = 1024
-"""What the stock tools write, and the client's cache is made for."""
+PAGE_SIZE: Final = 1024
+"""What the stock tools write, and the client's cache is made for; in bytes."""
 
 _WITHOUT_NANOSECONDS: Final = ("5", "6")
 """Schema revisions that lack nothing else: what the sixth one brought is a flag."""
@@ -47,7 +47,7 @@ class NestedCatalog:
 
 def create_schema(connection: sqlite3.Connection, properties: Mapping[str, str]) -> None:
     """Make the tables of an empty database, with the properties that all catalogs have besides given ones."""
-    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.executescript(CATALOG_SCHEMA)
     given = {"schema": CATALOG_SCHEMA_VERSION, "schema_revision": CATALOG_SCHEMA_REVISION, **properties}
     connection.executemany("INSERT INTO properties VALUES (?, ?)", given.items())
