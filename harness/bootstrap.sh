@@ -97,6 +97,8 @@ find_missing() {
     need systemd systemd-analyze
     need procps pgrep
     need podman podman
+    need fuse-overlayfs fuse-overlayfs
+    need uidmap newuidmap
     need fuse3 fusermount3
     need bindfs bindfs
     need bubblewrap bwrap

@@ -33,6 +33,8 @@ from services.repository.podman.stores import PodmanStores
 __all__ = ["DirectoryStores"]
 
 _ALL_LISTS: Final = (*LISTS, *LISTS.values())
+_LINKS: Final = ("overlay/l", "overlay-layers")
+"""Directories that have links of all layers side by side."""
 _NEW: Final = ".new-"
 
 
@@ -106,9 +108,10 @@ class DirectoryStores:
         for directory, files in _by_directory(change.files).items():
             links = {link: target for link, target in change.links.items() if os.path.dirname(link) == directory}
             _put_directory(store / directory, files, links, change.masks.get(f"{directory}/diff"))
-        (store / "overlay/l").mkdir(parents=True, exist_ok=True)
+        for directory in _LINKS:
+            (store / directory).mkdir(parents=True, exist_ok=True)
         for link, target in change.links.items():
-            if os.path.dirname(link) == "overlay/l":
+            if os.path.dirname(link) in _LINKS:
                 _link(store / link, target)
         for file in _ALL_LISTS:
             if not _is_file(store / file):
@@ -122,7 +125,7 @@ class DirectoryStores:
     def sweep(self) -> None:
         """Delete what the lists of stores that have changed name no more, and did not in the batch before either."""
         for path, entries in self._stores.entries().items():
-            for directory in ("overlay-images", "overlay", "overlay/l"):
+            for directory in ("overlay-images", "overlay", *_LINKS):
                 for name in os.listdir(self._root / path / directory):
                     place = self._root / path / directory / name
                     if f"{directory}/{name}" in entries:

@@ -159,7 +159,7 @@ class NativeRepository:
             catalogs = CatalogFiles(
                 storage=self._storage, compressor=self._access.compressor, pool=pool, temporary=temporary
             )
-            self._ingest = LayerIngest(pool=pool, catalogs=catalogs)
+            self._ingest = LayerIngest(pool=pool, catalogs=catalogs, temporary=temporary)
             self.composer = FlatComposer(
                 read=self._tree.catalogs.read,
                 read_file=lambda name: self._tree.objects.get(name, ObjectKind.FILE),

@@ -16,7 +16,7 @@ from typing import Final, Protocol, Self
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
-from services.common.layout import layer_tree, sidecar_path
+from services.common.layout import layer_tree, sidecar_path, tar_split_path
 from services.common.sidecar import LayerSidecar
 from services.repository.image_platforms import PlatformImage
 from services.repository.podman.ducc import split_lists
@@ -188,6 +188,7 @@ class StoreInspection:
         elif (known.diff_id, known.archive_size, known.size) != (diff_id, row.compressed_size, row.diff_size):
             yield self._problem(LAYERS, f"layer {row.id} has another digest or size there than {sidecar_path(digest)}")
         yield from self._mask(row.id, digest)
+        yield from self._archive(row.id, digest)
         yield from self._names_of(row.id)
         if (expected := self._expected_below(row)) is not None and self._below(row) != expected:
             yield self._problem(f"{place}/lower", "names other layers than those that the list has below it")
@@ -205,6 +206,17 @@ class StoreInspection:
             file = f"overlay/{mask}/diff/{os.fsdecode(path)}"
             if not self._tree.deletes(f"{self._path}/{file}"):
                 yield self._problem(file, f"does not delete what is below layer {identifier}")
+
+    def _archive(self, identifier: Digest, digest: Digest) -> Iterator[StoreProblem]:
+        """Look at what podman makes the layer's archive again with, if there is anything."""
+        link, beside = f"overlay-layers/{identifier}.tar-split.gz", tar_split_path(digest)
+        target = self._target(link)
+        if target is None:
+            return
+        if target != str(self._mount / beside):
+            yield self._problem(link, f"does not lead to {self._mount / beside}")
+        elif not self._tree.exists(beside):
+            yield self._problem(link, "leads to a file that is not in the repository")
 
     def _names_of(self, directory: Digest) -> Iterator[StoreProblem]:
         """Look at how a directory of `overlay` is named, and names itself."""

@@ -5,6 +5,7 @@
     overlay-images/images.json, images.lock       all images: identifiers, names, digests
     overlay-images/IMAGE/manifest, =BASE64        the documents of one
     overlay-layers/layers.json, layers.lock       all layers: identifiers, parents, digests, sizes
+    overlay-layers/LAYER.tar-split.gz             -> .../.layers/XX/DIGEST/layer.tar-split.gz, for save and push
     overlay/LAYER/diff                            -> /cvmfs/REPOSITORY/.layers/XX/DIGEST/layerfs
     overlay/LAYER/link, lower                     short names of the layer, and of those below it
     overlay/l/SHORT                               -> ../LAYER/diff
@@ -26,7 +27,7 @@ from typing import Final, Self
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.common.layout import layer_tree
+from services.common.layout import layer_tree, tar_split_path
 from services.common.sidecar import LayerSidecar, decode_path
 from services.repository.image_platforms import PlatformImage, PlatformLayer
 from services.repository.podman.ducc import NO_ROWS, DuccRows
@@ -87,6 +88,8 @@ class LayerFacts:
     """Of the tar stream, in bytes."""
     masked: Deletions
     """Deletions that its tree does not show to everybody who is to see them."""
+    tar_split: bool
+    """Whether there is what podman makes its archive again with."""
 
     @classmethod
     def of(cls, sidecar: LayerSidecar) -> Self:
@@ -101,6 +104,7 @@ class LayerFacts:
         return cls(
             size=sidecar.uncompressed_size,
             masked=Deletions(whiteouts=tuple(map(decode_path, whiteouts)), opaque=tuple(map(decode_path, opaque))),
+            tar_split=sidecar.tar_split,
         )
 
 
@@ -156,7 +160,7 @@ class PodmanStore:
         """Directories and links that are written anew."""
         self._trees: dict[Digest, Digest] = {}
         """Archives of new layers, by the layers' identifiers."""
-        self._masks: dict[Digest, Deletions] = {}
+        self._facts: dict[Digest, LayerFacts] = {}
         """Of new layers, by their identifiers."""
         self._mount = mount
         self._lower = lower
@@ -222,7 +226,7 @@ class PodmanStore:
                 facts = layers[layer.digest]
                 self._layers[identifier] = _layer_row(identifier, parent, layer, facts.size, created)
                 self._trees[identifier] = layer.digest
-                self._masks[identifier] = facts.masked
+                self._facts[identifier] = facts
             parent = identifier
         self._ducc.make_way(image.config_digest, layer_ids(layer.diff_id for layer in image.layers))
         self._drop_name(name, but=image.config_digest)
@@ -290,7 +294,9 @@ class PodmanStore:
             files[f"{place}/link"] = link_name(identifier).encode()
             if lower := self._below(identifier):
                 files[f"{place}/lower"] = ":".join(lower).encode()
-            if deletions := self._masks[identifier]:
+            if self._facts[identifier].tar_split:
+                links[_tar_split(identifier)] = str(self._mount / tar_split_path(self._trees[identifier]))
+            if deletions := self._facts[identifier].masked:
                 mask = mask_id(identifier)
                 links[f"{_SHORT}/{link_name(mask)}"] = f"../{mask}/diff"
                 files[f"overlay/{mask}/link"] = link_name(mask).encode()
@@ -312,7 +318,7 @@ class PodmanStore:
         if identifier in self._before[1]:
             lower = self._lower(identifier)
             return lower.split(":") if lower else []
-        names = [f"l/{link_name(mask_id(identifier))}"] if self._masks[identifier] else []
+        names = [f"l/{link_name(mask_id(identifier))}"] if self._facts[identifier].masked else []
         parent = self._layers[identifier].parent
         if parent is not None:
             names += [f"l/{link_name(parent)}", *self._below(parent)]
@@ -374,9 +380,15 @@ def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[st
     """Return the directories and links that a store has for images and layers, relative to its own directory."""
     entries = {f"overlay-images/{identifier}" for identifier in images}
     for identifier in layers:
+        entries.add(_tar_split(identifier))
         for each in (identifier, mask_id(identifier)):
             entries |= {f"overlay/{each}", f"{_SHORT}/{link_name(each)}"}
     return frozenset(entries)
+
+
+def _tar_split(layer: Digest) -> str:
+    """Return where podman looks for what it makes the archive of a layer again with."""
+    return f"overlay-layers/{layer}.tar-split.gz"
 
 
 def _created(image: PlatformImage) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.common.layout import layer_tree
+from services.common.layout import layer_tree, tar_split_path
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
@@ -40,7 +40,9 @@ def _facts(layers: Sequence[LayerArchive], *masked: Digest) -> dict[Digest, Laye
     deletions = Deletions(whiteouts=(b"gone",), opaque=(b"hidden",))
     return {
         layer.digest: LayerFacts(
-            size=layer.uncompressed_size, masked=deletions if layer.digest in masked else Deletions()
+            size=layer.uncompressed_size,
+            masked=deletions if layer.digest in masked else Deletions(),
+            tar_split=layer.digest in masked,
         )
         for layer in layers
     }
@@ -133,6 +135,9 @@ def test_deletions_that_not_all_see_are_in_masks_below_their_layers(layers: list
     assert changes.links[f"overlay/l/{link_name(mask)}"] == f"../{mask}/diff"
     assert changes.masks == {f"overlay/{mask}/diff": Deletions(whiteouts=(b"gone",), opaque=(b"hidden",))}
     assert mask not in {each["id"] for each in _rows(changes, LAYERS)}
+    # Only this layer has what podman makes an archive again with.
+    split = {link: target for link, target in changes.links.items() if link.startswith("overlay-layers/")}
+    assert split == {f"overlay-layers/{middle}.tar-split.gz": str(_MOUNT / tar_split_path(layers[1].digest))}
 
 
 def test_layers_that_are_there_are_shared_and_keep_their_masks(layers: list[LayerArchive]) -> None:
