@@ -19,6 +19,7 @@ from services.common.image_name import ImageName
 from services.common.layout import layer_tree, sidecar_path, tar_split_path
 from services.common.sidecar import LayerSidecar
 from services.repository.image_platforms import PlatformImage
+from services.repository.podman.ducc import split_lists
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import ImageRow, LayerRow, read_images, read_layers
 from services.repository.podman.store import IMAGES, LAYERS, LISTS, LayerFacts, image_row
@@ -102,8 +103,10 @@ class StoreInspection:
         self._path = path
         self._mount = PurePosixPath("/cvmfs", name)
         self._lists = {file: tree.read(f"{path}/{file}") for file in LISTS}
-        images = read_images(self._lists[IMAGES] or b"[]", where=f"{path}/{IMAGES}")
-        layers = read_layers(self._lists[LAYERS] or b"[]", where=f"{path}/{LAYERS}")
+        # What DUCC has put in is as DUCC makes it, until the same images are published.
+        ducc, *lists = split_lists(self._lists[IMAGES] or b"[]", self._lists[LAYERS] or b"[]", text=lambda _: "")
+        images = read_images(lists[0], where=f"{path}/{IMAGES}")
+        layers = read_layers(lists[1], where=f"{path}/{LAYERS}")
         self.images: Mapping[Digest, ImageRow] = {row.id: row for row in images}
         """Images by their identifiers."""
         self._image_rows: Sequence[ImageRow] = images
@@ -113,9 +116,12 @@ class StoreInspection:
         self._directories: dict[str, Digest | None] = {}
         self._sound_layers: dict[Digest, bool] = {}
         self._is_usable: bool | None = None
+        self._is_duccs = bool(ducc.images) and not images
 
     def problems(self) -> Iterator[Iterator[StoreProblem]]:
-        """Give all that is wrong with the store, by kinds."""
+        """Give all that is wrong with the store, by kinds; nothing of one that is all DUCC's."""
+        if self._is_duccs:
+            return
         yield self._frame()
         yield chain.from_iterable(map(self._layer, self._layer_rows))
         yield chain.from_iterable(map(self._image, self._image_rows))
