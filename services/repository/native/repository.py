@@ -30,7 +30,8 @@ from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
-from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
+from services.repository.native.collection.wholeness import check_whole
+from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.podman import not_in_stores, stored_images
@@ -42,6 +43,7 @@ from services.repository.native.trust.renewal import WhitelistFile
 from services.repository.native.writer.catalog_files import CatalogFiles
 from services.repository.native.writer.index import ContentIndex
 from services.repository.native.writer.ingest import IngestedLayer, LayerIngest
+from services.repository.native.writer.known_content import KnownContent
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.pool import WorkerPool
 from services.repository.native.writer.state import Highest, LocalState
@@ -56,11 +58,18 @@ _FORGOTTEN: Final = 24 * 3600
 
 
 class _Held:
-    """A prepared layer, and the hold on the objects that it uses."""
+    """A prepared layer, and the hold on the objects that it uses.
 
-    def __init__(self, layer: IngestedLayer, hold: ExitStack) -> None:
+    Parameters
+    ----------
+    collections
+        What the storage said of collections before it was prepared, or before it was found to be whole.
+    """
+
+    def __init__(self, layer: IngestedLayer, hold: ExitStack, collections: str) -> None:
         self.layer = layer
         self.hold = hold
+        self.collections = collections
 
 
 class NativeRepository:
@@ -143,6 +152,7 @@ class NativeRepository:
                 self._index_lost()
             self._index = ContentIndex(path, lost=self._index_lost)
             stack.callback(self._index.close)
+            self._known = KnownContent(index=self._index, storage=self._storage)
             pool = stack.enter_context(
                 WorkerPool(
                     files=self._storage.local,
@@ -200,11 +210,17 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
-        with self._access.changing() as manifest:
+        with ExitStack() as stack:
+            try:
+                manifest = stack.enter_context(self._access.changing())
+            except RepositoryBusyError as error:
+                # Whoever is at work makes whole what a kill has left.
+                _log.info("another publisher is at work", reason=str(error))
+                manifest = self._access.verify()
             if self._storage.staged and manifest.revision < self._state.highest().revision:
                 # It was brought back to an earlier state, or made anew: what the index names may not be there any more,
                 # and of what is in a bucket the index is believed.
-                self._index.start_anew()
+                self._known.forget_all()
             self._state.note(Highest(manifest.revision, manifest.published))
         oldest = time.time() - _FORGOTTEN
         self._storage.delete(
@@ -273,10 +289,11 @@ class NativeRepository:
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:
             hold.enter_context(self._holds.take())
+            collections = self._known.catch_up()
             ingested = self._ingest.ingest(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
-            return _Held(ingested, hold.pop_all())
+            return _Held(ingested, hold.pop_all(), collections)
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Let the objects of a layer go, if it has not been published."""
@@ -299,6 +316,7 @@ class NativeRepository:
         try:
             stack.enter_context(self._holds.join())
             manifest = stack.enter_context(self._access.changing())
+            collections = self._storage.collections()
             update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
         except RepositoryBusyError as error:
             raise ForeignTransactionError(str(error)) from error
@@ -309,19 +327,31 @@ class NativeRepository:
             update=update,
             composer=self.composer,
             threads=self._threads,
-            prepared=lambda digest: self._prepared[digest].layer,
+            add=lambda digest: self._add(update, digest, collections),
             publish=lambda layers: self._publish(update, manifest, layers),
         )
+
+    def _add(self, update: TreeUpdate, digest: Digest, collections: str) -> IngestedLayer:
+        """Add a prepared layer to an update; nothing of it may have been collected since."""
+        held = self._prepared[digest]
+        if held.collections != collections:
+            check_whole(self._storage, held.layer.catalog)
+            held.collections = collections
+        update.add(held.layer.catalog, digest)
+        return held.layer
 
     def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
         revision, published = self._access.head.next_revision(previous, self._state.highest())
         root = update.store(previous=previous, revision=revision, published=published)
         # Noted before it is there: a number must never be given twice, and one that is left out harms nobody.
         self._state.note(Highest(revision, published), [Digest(layer.sidecar.digest) for layer in layers])
-        self._access.head.publish(root, previous=previous)
+        try:
+            self._access.head.publish(root, previous=previous)
+        except OvertakenError as error:
+            raise ForeignTransactionError(f"the revision {revision} is given up: {error}") from error
         try:
             for layer in layers:
-                self._index.add(layer.new)
+                self._known.add(layer.new)
         except StorageError as error:
             _log.warning("new content is not in the index, it would be compressed once more", reason=str(error))
         return revision

@@ -35,8 +35,8 @@ class NativeTransaction:
         Makes flat images.
     threads
         Where blocking work runs.
-    prepared
-        Returns a layer that has been prepared.
+    add
+        Adds a layer that has been prepared to the update, and returns it. It blocks.
     publish
         Makes the update visible, with these layers; returns the revision. It blocks.
     """
@@ -48,13 +48,13 @@ class NativeTransaction:
         update: TreeUpdate,
         composer: FlatComposer,
         threads: Executor,
-        prepared: Callable[[Digest], IngestedLayer],
+        add: Callable[[Digest], IngestedLayer],
         publish: Callable[[Sequence[IngestedLayer]], int],
     ) -> None:
         self._update = update
         self._composer = composer
         self._threads = threads
-        self._prepared = prepared
+        self._add = add
         self._publish = publish
         self._stores = NativeStores(name=name, update=update)
         self._layers: list[IngestedLayer] = []
@@ -63,9 +63,7 @@ class NativeTransaction:
         """Add a prepared layer to the catalogs above it."""
         digest = prepared.layer.digest
         try:
-            layer = self._prepared(digest)
-            await self._change(lambda: self._update.add(layer.catalog, digest))
-            self._layers.append(layer)
+            await self._change(lambda: self._layers.append(self._add(digest)))
         except NativeError as error:
             raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
 

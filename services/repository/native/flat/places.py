@@ -33,7 +33,8 @@ _FLAT: Final = b"/" + FLAT_DIRECTORY.encode()
 PROPERTY: Final = "thin_flat"
 """Of the catalog of a flat image's root: its recipe. Nothing of CVMFS looks at it."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""Of what is generated beside the layers; flat images of another one are made anew when their images are published."""
 
 
 def flat_path(config: Digest) -> bytes:
@@ -69,7 +70,7 @@ class FlatRecipe:
         except (ValueError, RecursionError):
             document = None
         match document:
-            case {"version": 1, "layers": [*layers], "others_read": bool() as others_read}:
+            case {"version": 2, "layers": [*layers], "others_read": bool() as others_read}:
                 return cls(layers=tuple(Digest(str(layer)) for layer in layers), others_read=others_read)
         raise InvalidValueError(f"not the recipe of a flat image: {text[:80]!r}")
 
