@@ -18,18 +18,14 @@ import structlog
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.common.layout import LayerLayout, layer_home
+from services.common.layout import LayerLayout
 from services.common.lock_file import LOCK_FILE, LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
 from services.repository.errors import (
     ForeignTransactionError,
-    ImageAdditionError,
-    LayerAdditionError,
-    LayerRemovalError,
     NoTransactionError,
 )
-from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
@@ -38,10 +34,10 @@ from services.repository.native.collection.wholeness import check_whole
 from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
-from services.repository.native.image_outputs import put_image, remove_image
-from services.repository.native.podman import NativeStores, not_in_stores, stored_images
+from services.repository.native.podman import not_in_stores, stored_images
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
+from services.repository.native.transaction import NativeTransaction
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.renewal import WhitelistFile
 from services.repository.native.writer.catalog_files import CatalogFiles
@@ -309,14 +305,14 @@ class NativeRepository:
             held.hold.close()
 
     @asynccontextmanager
-    async def transaction(self, token: str) -> AsyncIterator["_Transaction"]:  # noqa: ARG002 - nothing of it is ever left
+    async def transaction(self, token: str) -> AsyncIterator[NativeTransaction]:  # noqa: ARG002 - nothing of it is ever left
         """Open a transaction: take the write lock and read the head."""
         async with self._turn:
             with ExitStack() as stack:
                 opened = await in_thread(self._threads, lambda _stop: self._open(stack))
                 yield opened
 
-    def _open(self, stack: ExitStack) -> "_Transaction":
+    def _open(self, stack: ExitStack) -> NativeTransaction:
         try:
             stack.enter_context(self._holds.join())
             manifest = stack.enter_context(self._access.changing())
@@ -326,27 +322,23 @@ class NativeRepository:
             raise ForeignTransactionError(str(error)) from error
         except NativeError as error:
             raise NoTransactionError(str(error)) from error
-        return _Transaction(self, update, manifest, collections)
+        return NativeTransaction(
+            name=self.name,
+            update=update,
+            composer=self.composer,
+            threads=self._threads,
+            add=lambda digest: self._add(update, digest, collections),
+            publish=lambda layers: self._publish(update, manifest, layers),
+        )
 
-    async def add(self, update: TreeUpdate, digest: Digest, collections: str) -> IngestedLayer:
+    def _add(self, update: TreeUpdate, digest: Digest, collections: str) -> IngestedLayer:
         """Add a prepared layer to an update; nothing of it may have been collected since."""
         held = self._prepared[digest]
-        await in_thread(self._threads, lambda _stop: self._add(update, digest, held, collections))
-        return held.layer
-
-    def _add(self, update: TreeUpdate, digest: Digest, held: _Held, collections: str) -> None:
         if held.collections != collections:
             check_whole(self._storage, held.layer.catalog)
             held.collections = collections
         update.add(held.layer.catalog, digest)
-
-    async def change(self, work: Callable[[], object]) -> None:
-        """Change an update of the images or the layers."""
-        await in_thread(self._threads, lambda _stop: work())
-
-    async def publish(self, update: TreeUpdate, manifest: Manifest, layers: Sequence[IngestedLayer]) -> int:
-        """Publish an update; return the revision."""
-        return await in_thread(self._threads, lambda _stop: self._publish(update, manifest, layers))
+        return held.layer
 
     def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
         revision, published = self._access.head.next_revision(previous, self._state.highest())
@@ -363,71 +355,3 @@ class NativeRepository:
         except StorageError as error:
             _log.warning("new content is not in the index, it would be compressed once more", reason=str(error))
         return revision
-
-
-class _Transaction:
-    """The layers of one revision."""
-
-    def __init__(self, repository: NativeRepository, update: TreeUpdate, manifest: Manifest, collections: str) -> None:
-        self._repository = repository
-        self._update = update
-        self._manifest = manifest
-        self._collections = collections
-        self._stores = NativeStores(name=repository.name, update=update)
-        self._layers: list[IngestedLayer] = []
-
-    async def add(self, prepared: PreparedLayer) -> None:
-        """Add a prepared layer to the catalogs above it."""
-        digest = prepared.layer.digest
-        try:
-            self._layers.append(await self._repository.add(self._update, digest, self._collections))
-        except NativeError as error:
-            raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
-
-    async def put_image(self, documents: ImageDocuments) -> None:
-        """Put an image in its place, with the outputs that are made of its layers here."""
-        composer = self._repository.composer
-        await self._change_image(documents.name, lambda: put_image(self._update, composer, self._stores, documents))
-
-    async def remove_image(self, name: ImageName) -> None:
-        """Take an image out."""
-        await self._change_image(name, lambda: remove_image(self._update, self._stores, name))
-
-    async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
-        try:
-            await self._repository.change(work)
-        except NativeError as error:
-            raise ImageAdditionError(f"the image {name} cannot be changed: {error}") from error
-
-    async def remove_flat(self, config: Digest) -> None:
-        """Take the flat image of a configuration out, and the image out of podman's stores."""
-
-        def remove() -> None:
-            self._stores.remove(config)
-            self._update.flats.remove(config)
-
-        try:
-            await self._repository.change(remove)
-        except NativeError as error:
-            raise ImageAdditionError(f"the flat image of {config.oci} cannot be taken out: {error}") from error
-
-    def reports(self) -> Mapping[Digest, DifferenceReports]:
-        """Return what people must know of the flat images that have been made."""
-        return self._update.reports
-
-    async def remove_layer(self, digest: Digest) -> None:
-        """Take a layer out of the catalogs above it; its objects go with a collection."""
-
-        def remove() -> None:
-            if not self._update.remove(digest) and self._update.find(digest) is not None:
-                raise LayerRemovalError(f"{layer_home(digest)} is no layer of this suite: remove it by hand")
-
-        try:
-            await self._repository.change(remove)
-        except NativeError as error:
-            raise LayerRemovalError(f"layer {digest} cannot be taken out: {error}") from error
-
-    async def publish(self) -> int:
-        """Make the batch visible by a new manifest."""
-        await self._repository.change(self._stores.write)
-        return await self._repository.publish(self._update, self._manifest, self._layers)
