@@ -21,6 +21,7 @@ from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.image_name import ImageName
 from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, MaskError, fill_mask
+from services.common.replacement import replace_directory
 from services.common.repository_name import RepositoryName
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
@@ -84,6 +85,13 @@ class DirectoryStores:
         """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
         self._stores.remove(config)
 
+    def links(self) -> Iterator[tuple[Path, str]]:
+        """Give the links to lists that come into the place of DUCC's lists, and where they lead."""
+        for path in self._stores.changes():
+            for file in _ALL_LISTS:
+                if _is_file(self._root / path / file):
+                    yield self._root / path / file, _target(path, file)
+
     def superseded(self) -> Iterator[Path]:
         """Give the published lists that nobody reaches when the batch is visible."""
         if self._stores.changed:
@@ -124,10 +132,10 @@ class DirectoryStores:
         for link, target in change.links.items():
             if os.path.dirname(link) in _LINKS:
                 _link(store / link, target)
-        up = "../" * (path.count("/") + 2)
         for file in _ALL_LISTS:
-            (store / file).parent.mkdir(parents=True, exist_ok=True)
-            _link(store / file, f"{up}{BATCHES}/{HEAD}/{LISTS_OF_STORES}/{path}/{file}")
+            if not _is_file(store / file):
+                (store / file).parent.mkdir(parents=True, exist_ok=True)
+                _link(store / file, _target(path, file))
         for name in ("overlay", "overlay/l", "overlay-images", "overlay-layers", ""):
             sync_directory(store / name)
         for above in store.relative_to(self._root).parents:
@@ -167,9 +175,19 @@ def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, 
     if mask is not None:
         _make_mask(new / "diff", place.name, mask)
     sync_tree(new, entries=len(files))
-    # What is there is of a transaction that was never published, or of before a list lost it.
-    delete_tree(place)
-    os.rename(new, place)
+    # What is there is of a transaction that was never published, or of before a list lost it, or DUCC's of the same.
+    replace_directory(place, new)
+    delete_tree(new)
+
+
+def _target(path: str, file: str) -> str:
+    """Return where the link to a list of the store at a path leads."""
+    return "../" * (path.count("/") + 2) + f"{BATCHES}/{HEAD}/{LISTS_OF_STORES}/{path}/{file}"
+
+
+def _is_file(place: Path) -> bool:
+    """Tell whether there is a file, as DUCC has lists, and no link."""
+    return place.is_file() and not place.is_symlink()
 
 
 def _link(place: Path, target: str) -> None:

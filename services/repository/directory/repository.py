@@ -126,12 +126,12 @@ class DirectoryRepository:
 
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer."""
+        home = self._root / layer_home(digest)
         try:
-            target = os.readlink(self._root / layer_home(digest))
             os.stat(self._root / sidecar_path(digest))
+            match = HOME_LINK.fullmatch(os.readlink(home)) if home.is_symlink() else None
         except FileNotFoundError:
             return None
-        match = HOME_LINK.fullmatch(target)
         return Publication(revision=int(match[1]) if match else None)
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:

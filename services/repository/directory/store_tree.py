@@ -55,11 +55,11 @@ class DirectoryStoreTree:
             return None
 
     def read_list(self, path: str) -> bytes | None:
-        """Read a list of a store as it was published, whatever has become of the link to it."""
+        """Read a list of a store as it was published, whatever has become of the link to it, or as DUCC has left it."""
         try:
             return (self._root / BATCHES / HEAD / LISTS_OF_STORES / path).read_bytes()
         except FileNotFoundError:
-            return None
+            return None if (self._root / path).is_symlink() else self.read(path)
 
     def target(self, path: str) -> str | None:
         """Return where a symbolic link leads; None where there is none."""

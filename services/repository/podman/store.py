@@ -32,6 +32,7 @@ from services.common.image_name import ImageName
 from services.common.layout import layer_tree, tar_split_path
 from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.repository.image_platforms import PlatformImage, PlatformLayer
+from services.repository.podman.ducc import NO_ROWS, DuccRows
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import (
     GZIP,
@@ -154,6 +155,8 @@ class PodmanStore:
         Where clients see the repository.
     lower
         Reads what is below a layer that is in it, as its file `lower` says.
+    ducc
+        What DUCC has put in besides.
     """
 
     def __init__(
@@ -163,6 +166,7 @@ class PodmanStore:
         layers: Sequence[LayerRow],
         mount: PurePosixPath,
         lower: Callable[[Digest], str],
+        ducc: DuccRows = NO_ROWS,
     ) -> None:
         self._images = {row.id: row for row in images}
         self._layers = {row.id: row for row in layers}
@@ -178,6 +182,7 @@ class PodmanStore:
         """Of new layers, by their identifiers."""
         self._mount = mount
         self._lower = lower
+        self._ducc = ducc
         self._changed = False
 
     @classmethod
@@ -189,6 +194,7 @@ class PodmanStore:
         mount: PurePosixPath,
         where: str,
         lower: Callable[[Digest], str],
+        ducc: DuccRows = NO_ROWS,
     ) -> Self:
         """Read a store from its two lists.
 
@@ -196,7 +202,7 @@ class PodmanStore:
         ----------
         where
             Path of the store, for errors.
-        mount, lower
+        mount, lower, ducc
             As for the store itself.
 
         Raises
@@ -209,6 +215,7 @@ class PodmanStore:
             layers=read_layers(layers, where=f"{where}/{LAYERS}"),
             mount=mount,
             lower=lower,
+            ducc=ducc,
         )
 
     @property
@@ -239,6 +246,7 @@ class PodmanStore:
                 self._trees[identifier] = layer.digest
                 self._facts[identifier] = facts
             parent = identifier
+        self._ducc.make_way(image.config_digest, layer_ids(layer.diff_id for layer in image.layers))
         self._drop_name(name, but=image.config_digest)
         row = image_row(image, names=sorted({*self._names(image.config_digest), *image_names(name)}))
         if self._images.get(row.id) != row or row.id in self._anew:
@@ -262,6 +270,7 @@ class PodmanStore:
 
     def _drop_name(self, name: ImageName, *, but: Digest | None) -> None:
         names = frozenset(image_names(name))
+        self._changed |= self._ducc.drop_names(names, but=but)
         for row in self._images.values():
             if row.id != but and names.intersection(row.names):
                 row.names = [each for each in row.names if each not in names]
@@ -272,7 +281,7 @@ class PodmanStore:
         if self._images.pop(image, None) is None:
             return
         self._changed = True
-        used: set[Digest] = set()
+        used = self._ducc.needed()
         for row in self._images.values():
             layer = row.layer
             while layer is not None and layer not in used:
@@ -284,7 +293,10 @@ class PodmanStore:
         """Return what is to be changed in the store's directory; both lists, if anything is."""
         if not self._changed:
             return StoreChanges()
-        lists = {IMAGES: _written(self._images), LAYERS: _written(self._layers)}
+        lists = {
+            IMAGES: _written(self._images, self._ducc.images),
+            LAYERS: _written(self._layers, self._ducc.layers),
+        }
         files = lists | {LISTS[path]: hashlib.sha256(content).hexdigest().encode() for path, content in lists.items()}
         links: dict[str, str] = {}
         for identifier, documents in self._documents.items():
@@ -308,11 +320,12 @@ class PodmanStore:
                 files[f"overlay/{mask}/link"] = link_name(mask).encode()
                 masks[f"overlay/{mask}/diff"] = deletions
         removed = _entries(*self._before) - _entries(self._images, self._layers) | self._mended
-        return StoreChanges(removed=sorted(removed), files=files, links=links, masks=masks)
+        return StoreChanges(removed=sorted(removed.union(self._ducc.removed)), files=files, links=links, masks=masks)
 
     def entries(self) -> frozenset[str]:
         """Return all directories and links that the store has, or had when it was read."""
-        return _entries(*self._before) | _entries(self._images, self._layers) | {*LISTS, *LISTS.values(), _SHORT}
+        entries = _entries(*self._before) | _entries(self._images, self._layers)
+        return entries.union(LISTS, LISTS.values(), [_SHORT], self._ducc.entries)
 
     def _names(self, image: Digest) -> Sequence[str]:
         row = self._images.get(image)
@@ -410,5 +423,7 @@ def _oci(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _written(rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow]) -> bytes:
-    return write_rows([row for _, row in sorted(rows.items())])
+def _written(
+    rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow], others: Mapping[Digest, Mapping[str, object]]
+) -> bytes:
+    return write_rows([row for _, row in sorted(rows.items())], [row for _, row in sorted(others.items())])

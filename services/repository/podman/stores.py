@@ -21,6 +21,7 @@ from services.common.sidecar import LayerSidecar
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.images import ImageDocuments
+from services.repository.podman.ducc import NO_ROWS, DuccRows, split_lists
 from services.repository.podman.inspection import StoreInspection, StoreTree
 from services.repository.podman.store import IMAGES, LAYERS, Deletions, LayerFacts, PodmanStore, StoreChanges
 
@@ -209,14 +210,27 @@ class PodmanStores:
 
     def _opened(self, path: str) -> PodmanStore:
         if path not in self._stores:
+
+            def text(file: str) -> str:
+                return (self._published.read(f"{path}/{file}") or b"").decode(errors="replace")
+
+            def read(images: bytes, layers: bytes, ducc: DuccRows) -> PodmanStore:
+                return PodmanStore.read(
+                    images,
+                    layers,
+                    mount=self._mount,
+                    where=path,
+                    lower=lambda layer: text(f"overlay/{layer}/lower"),
+                    ducc=ducc,
+                )
+
             images, layers = (self._published.read_list(f"{path}/{file}") or b"[]" for file in (IMAGES, LAYERS))
-            self._stores[path] = PodmanStore.read(
-                images,
-                layers,
-                mount=self._mount,
-                where=path,
-                lower=lambda layer: (self._published.read(f"{path}/overlay/{layer}/lower") or b"").decode(),
-            )
+            try:
+                store = read(images, layers, NO_ROWS)
+            except ImageAdditionError:
+                ducc, images, layers = split_lists(images, layers, text=text)
+                store = read(images, layers, ducc)
+            self._stores[path] = store
         return self._stores[path]
 
 

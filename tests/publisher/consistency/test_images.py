@@ -16,6 +16,7 @@ from services.publisher.consistency.images import ImageCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.image_model import ImageVersion, ImageWish, PlatformImage
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import PublishedImage
 from services.publisher.pipeline.images.documents import documents_of
 from services.repository.directory.repository import DirectoryRepository
@@ -52,7 +53,7 @@ async def journal(tmp_path: Path, repository: DirectoryRepository) -> AsyncItera
         verified=None,
         outputs=_BOTH,
     )
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         wish = ImageWish(name=_NAME, reference=_NAME, digest=version.digest, platforms=version.platforms, outputs=_BOTH)
         record = (await journal.images.ask(wish)).record
         assert await journal.versions.resolved(record, version, seconds=0)

@@ -22,6 +22,7 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
+from services.repository.ducc import is_ducc_layer
 from services.repository.errors import LayerAdditionError
 from services.repository.flat.differences import DifferenceReports
 from services.repository.interface import ListedLayer
@@ -206,7 +207,7 @@ class TreeUpdate:
         return self._catalogs.put(content)
 
     def add(self, layer: NestedCatalog, digest: Digest) -> None:
-        """Add a layer whose catalog has been stored.
+        """Add a layer whose catalog has been stored, in the place of what DUCC may have made of it.
 
         Raises
         ------
@@ -220,7 +221,7 @@ class TreeUpdate:
             raise LayerAdditionError(f"/{digest} is there already, and is no layer that this publisher knows")
         home = layer.path
         if self._catalogs.above(home).catalog.holds(home):
-            raise LayerAdditionError(f"{layer_home(digest)} is there already")
+            self._make_way(home, digest)
         shelf = self._shelf(home.rpartition(b"/")[0])
         shelf.catalog.insert(layer.root.row(home, EntryFlag.DIRECTORY | EntryFlag.NESTED_MOUNTPOINT), "self_dir")
         shelf.catalog.attach(layer, before=None)
@@ -228,6 +229,14 @@ class TreeUpdate:
         if with_link:
             root.catalog.insert(link_row(link, layer_tree(digest).encode()), "self_symlink")
             root.changed = True
+
+    def _make_way(self, home: bytes, digest: Digest) -> None:
+        """Remove what is in the place of a layer, if DUCC has put it there."""
+        there = self.find(digest)
+        names = [name.decode(errors="replace") for name in self.trees.names(home)]
+        if there is None or there.whole or not is_ducc_layer(names):
+            raise LayerAdditionError(f"{layer_home(digest)} is there already")
+        self.trees.remove(home)
 
     def remove(self, digest: Digest) -> bool:
         """Remove a layer; return whether it was there."""
