@@ -13,7 +13,7 @@ BUILD_OPTIONS =
 PLUGIN = cvmfs/graphdriver
 PLUGIN_DIRECTORY = .cache/plugin
 
-.PHONY: help secrets demo plugin plugin-push test bench lint
+.PHONY: help secrets demo plugin plugin-push test test-machine compiled bench lint
 .DEFAULT_GOAL = help
 
 help:
@@ -64,11 +64,15 @@ build-plugin:
 WORKERS = --tx '3*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 test:
-	@harness/bootstrap.sh test
-	@$(MAKE) --no-print-directory -j 2 lint compiled
+	@harness/bootstrap.sh lint
+	@$(MAKE) --no-print-directory -j 3 lint compiled test-machine
 	@$(if $(TESTS),$(NETWORKED_SANDBOX) $(PYTHON) -m pytest $(TESTS),exec $(PYTHON) -m pytest $(WORKERS))
 
-# Beside the linters, which leave a processor idle: tests start hundreds of processes, and pytest rewrites assertions,
+# Beside the linters, since packages come slowly and one at a time.
+test-machine:
+	@harness/bootstrap.sh test
+
+# Beside them too: tests start hundreds of processes, and pytest rewrites assertions,
 # and where PYTHONDONTWRITEBYTECODE is set each process, and each worker, would compile anew what it imports.
 compiled:
 	@$(PYTHON) -m compileall -q -j 0 services harness tests

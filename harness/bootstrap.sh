@@ -198,7 +198,8 @@ make_rootfs() { # make_rootfs FILE OPTION...: with the options of mmdebstrap
     file=$1
     shift
     say "making a Debian $suite root file system with mmdebstrap, once: $file"
-    set -- "$@" "--aptopt=$PWD/.cache/apt-options" $suite "$file.new"
+    apt-config dump | grep -i '^Acquire::https\?::\(proxy\|ca\)' >"$file.apt-options" || true
+    set -- "$@" "--aptopt=$PWD/$file.apt-options" $suite "$file.new"
     # shellcheck source=/dev/null
     if [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = $suite ]; then
         # The machine's own mirrors.
@@ -206,10 +207,9 @@ make_rootfs() { # make_rootfs FILE OPTION...: with the options of mmdebstrap
             if grep -qs '^[^#]' "$sources"; then set -- "$@" "$sources"; fi
         done
     fi
-    apt-config dump | grep -i '^Acquire::https\?::\(proxy\|ca\)' >.cache/apt-options || true
-    mmdebstrap --quiet --variant=minbase --format=tar "$@" >.cache/mmdebstrap.log 2>&1 ||
+    mmdebstrap --quiet --variant=minbase --format=tar "$@" >"$file.log" 2>&1 ||
         fail "mmdebstrap failed:
-$(tail -n 20 .cache/mmdebstrap.log)"
+$(tail -n 20 "$file.log")"
     mv "$file.new" "$file"
 }
 
@@ -235,8 +235,17 @@ $missing"
 fi
 [ "$target" = lint ] || check_docker
 sync_environment
-[ "$target" = lint ] || make_rootfs_with_python
-[ "$target" != test ] || make_slim_rootfs
+if [ "$target" = test ]; then
+    # At the same time: each waits for the network and the disk most of the time.
+    make_rootfs_with_python &
+    with_python=$!
+    make_slim_rootfs &
+    slim=$!
+    wait $with_python
+    wait $slim
+elif [ "$target" != lint ]; then
+    make_rootfs_with_python
+fi
 if [ "$target" = fetch ]; then
     say "fetching $2"
     rm -f "$3"

@@ -5,6 +5,7 @@ from typing import Final
 import click
 
 from services.common.allocator import limit_arenas
+from services.converter.commands.adopt import adopt
 from services.converter.commands.check import check
 from services.converter.commands.plan import plan
 from services.converter.commands.run import once, run
@@ -22,6 +23,7 @@ Examples:
   converter plan --tags wishes.yaml
   CONVERTER_WISH_LISTS=recipe.yaml CONVERTER_PUBLISHERS=unpacked.cern.ch=http://127.0.0.1:8480 converter once --dry-run
   converter schema >wish-list.schema.json
+  converter adopt --repository-root /cvmfs/unpacked.cern.ch --list recipe.yaml
   converter verify quay.io/ns/tool:v1 wishes.yaml
 
 {EXIT_CODES}"""
@@ -33,5 +35,5 @@ def cli() -> None:
     limit_arenas()
 
 
-for _command in (check, once, plan, run, schema, verify):
+for _command in (adopt, check, once, plan, run, schema, verify):
     cli.add_command(_command)

@@ -3,6 +3,8 @@
 Tree::
 
     ConverterError
+    ├── AdoptionError             a repository that is to be taken over cannot be read
+    ├── TakeOverError             not all images of it could be published
     ├── WishListError             a wish list has errors, or cannot be read
     ├── RoundFailedError          not everything is as the wish lists say
     └── WishListSourceError       files, directories and URLs of wish lists
@@ -11,11 +13,27 @@ Tree::
 
 from services.common.errors import SuiteError
 
-__all__ = ["ConverterError", "RoundFailedError", "SourceUnreachableError", "WishListError", "WishListSourceError"]
+__all__ = [
+    "AdoptionError",
+    "ConverterError",
+    "RoundFailedError",
+    "SourceUnreachableError",
+    "TakeOverError",
+    "WishListError",
+    "WishListSourceError",
+]
 
 
 class ConverterError(SuiteError):
     """The converter failed."""
+
+
+class AdoptionError(ConverterError):
+    """A repository that is to be taken over, or a part of it, cannot be read."""
+
+
+class TakeOverError(ConverterError):
+    """Not all images of a repository could be published anew."""
 
 
 class RoundFailedError(ConverterError):

@@ -4,7 +4,7 @@ from typing import Final
 
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.publisher_api import PublisherApiError
-from services.converter.errors import RoundFailedError, WishListError, WishListSourceError
+from services.converter.errors import RoundFailedError, TakeOverError, WishListError, WishListSourceError
 from services.converter.provenance.errors import ProvenanceError, ProvenanceUnknownError
 from services.registry.errors import RegistryError
 
@@ -19,7 +19,7 @@ Exit status:
   3  a registry failed or refused
   4  a wish list cannot be read
   5  a publisher failed or refused
-  6  once: not everything is as the wish lists say; the log says why
+  6  once: not everything is as the wish lists say, the log says why; adopt: some images could not be published
   7  verify: the image is not signed as a policy wants it
   130, 143  interrupted by Ctrl-C or SIGTERM
 """
@@ -27,6 +27,7 @@ Exit status:
 CODES: Final[tuple[tuple[type[SuiteError], int], ...]] = (
     (InvalidValueError, 2),
     (RoundFailedError, 6),
+    (TakeOverError, 6),
     (WishListError, 1),
     (RegistryError, 3),
     (ProvenanceUnknownError, 3),

@@ -18,6 +18,7 @@ from services.common.sidecar import LayerSidecar
 from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
 from services.repository.layer import VerifiedLayer
+from services.repository.podman.shown import StoredImage
 
 __all__ = [
     "ImageDocuments",
@@ -26,6 +27,7 @@ __all__ = [
     "PreparedLayer",
     "Publication",
     "Repository",
+    "StoredImage",
     "Transaction",
 ]
 
@@ -200,6 +202,26 @@ class Repository(Protocol):
 
         Raises
         ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def list_stored(self) -> Collection[StoredImage]:
+        """List the images in the published stores of podman's, each by all of its names.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
+    async def not_in_stores(self, images: Sequence[ImageDocuments]) -> Collection[ImageName]:
+        """Return which images podman would not find in all stores that they are to be in, or could not run.
+
+        Raises
+        ------
+        ImageRefusedError
+            The documents of one are not those of an image.
         RepositoryError
             The repository cannot be read.
         """

@@ -21,7 +21,9 @@ from harness.engine import Engine
 from harness.ports import free_ports
 from harness.processes import wait_until
 from services.common.layout import layer_tree, sidecar_path
+from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.reader.revision import Revision
+from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.writer.history import TRUNK_PREVIOUS
 from tests.support.compose import CHECKOUT, TRIAL_REPOSITORY, ComposeStack
 from tests.support.cvmfs_client import ClientView
@@ -163,6 +165,9 @@ async def test_what_the_readme_has_pushed_is_there_in_all_forms_in_one_revision_
         head = reader.head()
         assert set(_forms(reader.newest(head), manifest).values()) == {True}
         assert set(_forms(reader.tagged(head, TRUNK_PREVIOUS), manifest).values()) == {False}
+    # What is served has been read; all of it is read faster where it lies.
+    storage = DirectoryStorage(compose_stack.volume("repository") / TRIAL_REPOSITORY)
+    with RepositoryReader(storage, name=TRIAL_REPOSITORY, master_keys=[compose_stack.public_key]) as reader:
         await asyncio.to_thread(ClientView(reader, view).update)
     (commands,) = re.findall(r"neither asks a registry:\n\n```sh\n(.*?)```", _README.read_text(), re.DOTALL)
     with seen_by_clients(view, TRIAL_REPOSITORY) as seen:

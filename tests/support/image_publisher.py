@@ -9,9 +9,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from harness.ports import free_ports
+from services.common.image_outputs import outputs_document, read_outputs
 
 __all__ = ["ImagePublisher"]
 
+_OF_TAGS = "sha256:" + "d" * 64
+"""What every tag stands for."""
 _TIME = "2026-01-02T03:04:05.000+00:00"
 
 
@@ -86,15 +89,18 @@ class ImagePublisher:
     async def _ask(self, request: web.Request) -> web.Response:
         body = await request.json()
         name, former = body["name"], self.images.get(body["name"], {})
-        if former.get("published_digest") == body["digest"]:
+        digest = body.get("digest", _OF_TAGS)
+        outputs = outputs_document(read_outputs(body.get("outputs", {})))
+        if former.get("published_digest") == digest and former.get("outputs") == outputs:
             return web.json_response(former)
         document = self.images[name] = {
             "name": name,
             "reference": name,
-            "digest": body["digest"],
+            "digest": digest,
             "published_digest": former.get("published_digest"),
             "state": "fetching",
             "verified": body.get("verified"),
+            "outputs": outputs,
             "layers": [{"digest": "c" * 64, "size": 7, "state": "published"}],
             "bytes_fetched": 5,
             "bytes_known": 7,

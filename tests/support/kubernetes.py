@@ -10,10 +10,14 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["EXAMPLES", "NODE", "Rendered", "overlay", "render"]
+__all__ = ["EXAMPLES", "NODE", "STRATUM0", "Rendered", "overlay", "render"]
 
-NODE: Final = Path(__file__).parents[2] / "deploy" / "kubernetes" / "node"
+_DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
+NODE: Final = _DEPLOY / "node"
 """What is for nodes."""
+STRATUM0: Final = _DEPLOY / "stratum0"
+"""What is for the stratum 0."""
+_WORKLOADS: Final = ("DaemonSet", "Deployment")
 EXAMPLES: Final = sorted((NODE / "examples").iterdir())
 """Pods that use it."""
 _FIELDS: Final = {"status.podIP": "127.0.0.1"}
@@ -32,17 +36,22 @@ class Rendered:
         (found,) = (one for one in self.objects if (one["kind"], one["metadata"]["name"]) == (kind, name))
         return found
 
+    def workloads(self) -> Sequence[dict[str, Any]]:
+        """Return all DaemonSets and Deployments."""
+        return [one for one in self.objects if one["kind"] in _WORKLOADS]
+
     def container(self, name: str) -> dict[str, Any]:
-        """Return the only container of a DaemonSet."""
+        """Return the only container of a workload."""
         (found,) = self.pod(name)["containers"]
         return dict(found)
 
     def pod(self, name: str) -> dict[str, Any]:
-        """Return what the pods of a DaemonSet are made of."""
-        return dict(self.get("DaemonSet", name)["spec"]["template"]["spec"])
+        """Return what the pods of a workload are made of."""
+        (found,) = (one for one in self.workloads() if one["metadata"]["name"] == name)
+        return dict(found["spec"]["template"]["spec"])
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return the variables of a DaemonSet's container."""
+        """Return the variables of a workload's container."""
         container = self.container(name)
         variables: dict[str, str] = {}
         for source in container.get("envFrom", ()):
@@ -62,7 +71,7 @@ class Rendered:
         return dict(self.get("ConfigMap", name)["data"])
 
     def host_paths(self, name: str) -> dict[str, str]:
-        """Return the directories of the machine that a DaemonSet's container has, by where it has them."""
+        """Return the directories of the machine that a workload's container has, by where it has them."""
         paths = {
             volume["name"]: volume["hostPath"]["path"] for volume in self.pod(name)["volumes"] if "hostPath" in volume
         }

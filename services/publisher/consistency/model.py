@@ -32,6 +32,7 @@ class Disagreement(StrEnum):
     IMAGE_NOT_IN_JOURNAL = "image_not_in_journal"
     IMAGE_NOT_SHOWN = "image_not_shown"
     FLAT_ONLY_IN_REPOSITORY = "flat_only_in_repository"
+    STORE_ONLY_IN_REPOSITORY = "store_only_in_repository"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,18 @@ ADVICE: Final = {
         harmless=True,
     ),
     Disagreement.IMAGE_NOT_SHOWN: Advice(
-        "an image that is published flat, but its name does not lead to its root file systems, or one is not there",
+        "an image whose outputs are not as they were published: its name does not lead to its root file systems, or "
+        "podman does not find it in its store, or could not run it",
         "find out who changes the repository; thinctl images retry NAME makes what is missing again",
     ),
     Disagreement.FLAT_ONLY_IN_REPOSITORY: Advice(
         "a flat image in the repository that the journal does not know; it is never collected",
         "nothing, if jobs may run from it; else remove .flat/XX/DIGEST in a transaction of your own",
+        harmless=True,
+    ),
+    Disagreement.STORE_ONLY_IN_REPOSITORY: Advice(
+        "an image that podman finds in a store by a name that the journal does not have there; it is never collected",
+        "ask for it with the output podman: from then on it is kept up to date, and can be removed",
         harmless=True,
     ),
 }

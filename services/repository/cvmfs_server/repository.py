@@ -50,7 +50,8 @@ from services.repository.errors import (
     RepositoryError,
     TransactionLeftOpenError,
 )
-from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
+from services.repository.images import ImageDocuments
+from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
 from services.repository.listing import list_tree
 
@@ -212,6 +213,14 @@ class CvmfsServerRepository:
 
     def _unreadable(self, error: OSError) -> RepositoryError:
         return RepositoryError(f"the published tree of {self.name} cannot be read: {error}")
+
+    async def list_stored(self) -> Collection[StoredImage]:
+        """Return none: no image is in a store here."""
+        return ()
+
+    async def not_in_stores(self, images: Sequence[ImageDocuments]) -> Collection[ImageName]:
+        """Return those that are to be in one."""
+        return [image.name for image in images if image.outputs.podman is not None]
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Read a layer to its end and check all of it; nothing is written before the transaction."""

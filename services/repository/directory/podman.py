@@ -10,7 +10,7 @@ batch that changes its store, when nobody reads it.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,23 +20,25 @@ from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.image_name import ImageName
-from services.common.layout import sidecar_path
-from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, fill_mask
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, MaskError, fill_mask
+from services.common.replacement import replace_directory
 from services.common.repository_name import RepositoryName
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
+from services.repository.directory.store_tree import LISTS_OF_STORES, DirectoryStoreTree
+from services.repository.errors import ImageAdditionError
 from services.repository.images import ImageDocuments
 from services.repository.podman.store import LISTS, Deletions, StoreChanges
-from services.repository.podman.stores import PodmanStores, is_store
+from services.repository.podman.stores import PodmanStores
 
 __all__ = ["DirectoryStores"]
 
-_LISTS: Final = "podman"
-"""Directory of a batch that has the lists of all stores."""
 _ALL_LISTS: Final = (*LISTS, *LISTS.values())
 _LINKS: Final = ("overlay/l", "overlay-layers")
 """Directories that have links of all layers side by side."""
 _NEW: Final = ".new-"
+_TRIAL: Final = ".mask".ljust(250, "-")
+"""A directory of the transaction, whose path is longer than that of any mask in a store."""
 
 
 class DirectoryStores:
@@ -54,44 +56,26 @@ class DirectoryStores:
 
     def __init__(self, *, name: RepositoryName, root: Path, staging: Path, images: ImageIndex) -> None:
         self._root = root
-        self._images = images
         self._staging = staging
-        self._head = root / BATCHES / HEAD / _LISTS
-        self._stores = PodmanStores(name=name, published=self)
-        self._new: dict[str, tuple[str, ...]] = {}
+        self._head = root / BATCHES / HEAD / LISTS_OF_STORES
+        self._tree = DirectoryStoreTree(root=root, staging=staging, images=images)
+        self._stores = PodmanStores(name=name, published=self._tree, try_mask=self._try_mask)
 
-    def paths(self) -> Sequence[str]:
-        """Return the paths of the stores that are there."""
-        found = []
-        for name in sorted(os.listdir(self._root)):
-            match is_store(name):
-                case True:
-                    found.append(name)
-                case None:
-                    found += [f"{name}/{inner}" for inner in sorted(os.listdir(self._root / name))]
-        return found
+    def _try_mask(self, layer: Digest, deletions: Deletions) -> None:
+        """Make sure that the file system takes a layer's deletions, as long as only one image fails where it does not.
 
-    def read(self, path: str) -> bytes | None:
-        """Read a file; None where there is none."""
+        Raises
+        ------
+        ImageAdditionError
+            It does not: as without privileges, or where paths are too long.
+        """
+        trial = self._staging / _TRIAL
         try:
-            return (self._root / path).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def exists(self, path: str) -> bool:
-        """Tell whether there is anything at a path."""
-        return os.path.lexists(self._root / path)
-
-    def sidecar(self, digest: Digest) -> bytes | None:
-        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
-        for path in (self._staging / digest / "layer.json", self._root / sidecar_path(digest)):
-            with suppress(FileNotFoundError):
-                return path.read_bytes()
-        return None
-
-    def stored(self, name: ImageName) -> ImageDocuments | None:
-        """Return the image of a name if it is in stores, as its record says."""
-        return self._images.published(name)
+            _make_mask(trial, layer, deletions)
+        except (MaskError, OSError) as error:
+            raise ImageAdditionError(f"the image cannot be in a store: {error}") from error
+        finally:
+            delete_tree(trial)
 
     def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
         """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
@@ -100,6 +84,13 @@ class DirectoryStores:
     def remove(self, config: Digest) -> None:
         """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
         self._stores.remove(config)
+
+    def links(self) -> Iterator[tuple[Path, str]]:
+        """Give the links to lists that come into the place of DUCC's lists, and where they lead."""
+        for path in self._stores.changes():
+            for file in _ALL_LISTS:
+                if _is_file(self._root / path / file):
+                    yield self._root / path / file, _target(path, file)
 
     def superseded(self) -> Iterator[Path]:
         """Give the published lists that nobody reaches when the batch is visible."""
@@ -110,13 +101,13 @@ class DirectoryStores:
     def write(self) -> None:
         """Write what the batch brings, and bring it to the disk; nobody reads it before the batch is visible."""
         changes = self._stores.changes()
-        lists = self._staging / _LISTS
+        lists = self._staging / LISTS_OF_STORES
         with suppress(FileNotFoundError):
             published = self._head.resolve(strict=True)
             if not changes:
                 lists.symlink_to(os.path.relpath(published, self._staging.resolve()))
                 return
-            for path in self.paths():
+            for path in self._tree.paths():
                 if path not in changes:
                     self._keep(published / path, lists / path)
         for path, change in changes.items():
@@ -140,13 +131,11 @@ class DirectoryStores:
             (store / directory).mkdir(parents=True, exist_ok=True)
         for link, target in change.links.items():
             if os.path.dirname(link) in _LINKS:
-                (store / link).unlink(missing_ok=True)
-                (store / link).symlink_to(target)
-        up = "../" * (path.count("/") + 2)
+                _link(store / link, target)
         for file in _ALL_LISTS:
-            (store / file).parent.mkdir(parents=True, exist_ok=True)
-            if not (store / file).is_symlink():
-                (store / file).symlink_to(f"{up}{BATCHES}/{HEAD}/{_LISTS}/{path}/{file}")
+            if not _is_file(store / file):
+                (store / file).parent.mkdir(parents=True, exist_ok=True)
+                _link(store / file, _target(path, file))
         for name in ("overlay", "overlay/l", "overlay-images", "overlay-layers", ""):
             sync_directory(store / name)
         for above in store.relative_to(self._root).parents:
@@ -184,18 +173,43 @@ def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, 
     for link, target in links.items():
         (new / os.path.basename(link)).symlink_to(target)
     if mask is not None:
-        (new / "diff").mkdir()
-        fill_mask(
-            new / "diff",
-            layer=place.name,
-            whiteouts=mask.whiteouts,
-            opaque=mask.opaque,
-            attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
-        )
+        _make_mask(new / "diff", place.name, mask)
     sync_tree(new, entries=len(files))
-    # What is there is of a transaction that was never published, or of before a list lost it.
-    delete_tree(place)
-    os.rename(new, place)
+    # What is there is of a transaction that was never published, or of before a list lost it, or DUCC's of the same.
+    replace_directory(place, new)
+    delete_tree(new)
+
+
+def _target(path: str, file: str) -> str:
+    """Return where the link to a list of the store at a path leads."""
+    return "../" * (path.count("/") + 2) + f"{BATCHES}/{HEAD}/{LISTS_OF_STORES}/{path}/{file}"
+
+
+def _is_file(place: Path) -> bool:
+    """Tell whether there is a file, as DUCC has lists, and no link."""
+    return place.is_file() and not place.is_symlink()
+
+
+def _link(place: Path, target: str) -> None:
+    """Put a link in its place, whatever is there."""
+    if place.is_symlink() and os.readlink(place) == target:
+        return
+    if place.is_dir() and not place.is_symlink():
+        delete_tree(place)
+    else:
+        place.unlink(missing_ok=True)
+    place.symlink_to(target)
+
+
+def _make_mask(place: Path, layer: str, deletions: Deletions) -> None:
+    place.mkdir()
+    fill_mask(
+        place,
+        layer=layer,
+        whiteouts=deletions.whiteouts,
+        opaque=deletions.opaque,
+        attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
+    )
 
 
 def _write(file: Path, content: bytes) -> None:

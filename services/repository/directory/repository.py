@@ -28,11 +28,14 @@ from services.repository.directory.flats import FlatIndex, NewFlats, staged_flat
 from services.repository.directory.images import ImageIndex, NewIndex, staged_links
 from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import remove_dangling
+from services.repository.directory.store_tree import DirectoryStoreTree
 from services.repository.directory.transaction import HOME_LINK, DirectoryTransaction
 from services.repository.errors import NoTransactionError, RepositoryError
-from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication
+from services.repository.images import ImageDocuments
+from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
 from services.repository.listing import list_tree
+from services.repository.podman.shown import images_in_stores, images_not_in_stores
 from services.repository.podman.tar_split import TarSplit
 
 __all__ = ["DirectoryRepository"]
@@ -66,6 +69,7 @@ class DirectoryRepository:
         self._batches = Batches(root)
         self._images = ImageIndex(root=root, batches=self._batches.path, head=self._batches.head)
         self._flats = FlatIndex(root)
+        self._stores = DirectoryStoreTree(root=root, staging=None, images=self._images)
         self._turn = asyncio.Lock()
         self._stack = ExitStack()
 
@@ -122,12 +126,12 @@ class DirectoryRepository:
 
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer."""
+        home = self._root / layer_home(digest)
         try:
-            target = os.readlink(self._root / layer_home(digest))
             os.stat(self._root / sidecar_path(digest))
+            match = HOME_LINK.fullmatch(os.readlink(home)) if home.is_symlink() else None
         except FileNotFoundError:
             return None
-        match = HOME_LINK.fullmatch(target)
         return Publication(revision=int(match[1]) if match else None)
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
@@ -179,6 +183,14 @@ class DirectoryRepository:
     async def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the flat images that a name leads to."""
         return await self._reading(lambda: self._images.flats_of(name))
+
+    async def list_stored(self) -> Collection[StoredImage]:
+        """List the images in the stores."""
+        return await self._reading(lambda: images_in_stores(self._stores, self.name))
+
+    async def not_in_stores(self, images: Sequence[ImageDocuments]) -> Collection[ImageName]:
+        """Return which images are not as they are to be in the stores."""
+        return await self._reading(lambda: images_not_in_stores(self._stores, self.name, images))
 
     async def _reading(self, work: Callable[[], _Result]) -> _Result:
         try:

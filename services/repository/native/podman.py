@@ -4,7 +4,8 @@ A store is a catalog, and has more of them where it has grown. What changes of a
 the transaction.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
@@ -13,12 +14,14 @@ from services.common.image_name import ImageName
 from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR
 from services.common.repository_name import RepositoryName
 from services.repository.images import ImageDocuments
-from services.repository.native.writer.tree import TreeUpdate
+from services.repository.native.records import ContentHash
+from services.repository.native.writer.tree import RepositoryTree, TreeUpdate
 from services.repository.native.writer.xattrs import packed
+from services.repository.podman.shown import StoredImage, images_in_stores, images_not_in_stores
 from services.repository.podman.store import Deletions
-from services.repository.podman.stores import PodmanStores, is_store
+from services.repository.podman.stores import PodmanStores, store_paths
 
-__all__ = ["NativeStores"]
+__all__ = ["NativeStores", "not_in_stores", "stored_images"]
 
 _LARGEST: Final = 4000
 """Entries that a catalog of a store should have at most: some 600 KB that a publish writes anew."""
@@ -26,6 +29,57 @@ _WORTH: Final = 500
 """Fewest entries that get a catalog of their own."""
 _OPAQUE: Final = packed({name.encode(): OPAQUE_VALUE for name in (OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR)})
 """Attributes of an opaque directory."""
+
+
+class _StoreTree:
+    """The stores of a revision; blocking.
+
+    Parameters
+    ----------
+    update
+        The revision, and what is changed in it.
+    """
+
+    def __init__(self, update: TreeUpdate) -> None:
+        self._update = update
+
+    def stored(self, name: ImageName) -> ImageDocuments | None:
+        """Return the image of a name if it is in stores, as its record says."""
+        files = self._update.images.read(name)
+        return None if files is None else ImageDocuments.published(name, files)
+
+    def paths(self) -> Sequence[str]:
+        """Return the paths of the stores that are there."""
+        return store_paths(self._names)
+
+    def _names(self, directory: str) -> Sequence[str]:
+        names = self._update.trees.names(_path(directory) if directory else b"")
+        return [name.decode(errors="replace") for name in names]
+
+    def read(self, path: str) -> bytes | None:
+        """Read a file; None where there is none."""
+        return self._update.read(_path(path))
+
+    def read_list(self, path: str) -> bytes | None:
+        """Read a list of a store."""
+        return self.read(path)
+
+    def target(self, path: str) -> str | None:
+        """Return where a symbolic link leads; None where there is none."""
+        target = self._update.trees.link_target(_path(path))
+        return None if target is None else os.fsdecode(target)
+
+    def deletes(self, path: str) -> bool:
+        """Tell whether overlayfs takes what is at a path for a deletion: a whiteout, or an opaque directory."""
+        return self._update.trees.deletes(_path(path))
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is anything at a path."""
+        return self._update.trees.mode(_path(path)) is not None
+
+    def sidecar(self, digest: Digest) -> bytes | None:
+        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
+        return self._update.sidecar(digest)
 
 
 class NativeStores:
@@ -41,36 +95,7 @@ class NativeStores:
 
     def __init__(self, *, name: RepositoryName, update: TreeUpdate) -> None:
         self._update = update
-        self._stores = PodmanStores(name=name, published=self)
-
-    def stored(self, name: ImageName) -> ImageDocuments | None:
-        """Return the image of a name if it is in stores, as its record says."""
-        files = self._update.images.read(name)
-        return None if files is None else ImageDocuments.published(name, files)
-
-    def paths(self) -> Sequence[str]:
-        """Return the paths of the stores that are there."""
-        found: list[str] = []
-        for name in sorted(name.decode(errors="replace") for name in self._update.trees.names(b"")):
-            match is_store(name):
-                case True:
-                    found.append(name)
-                case None:
-                    inner = self._update.trees.names(_path(name))
-                    found += [f"{name}/{each.decode(errors='replace')}" for each in sorted(inner)]
-        return found
-
-    def read(self, path: str) -> bytes | None:
-        """Read a file; None where there is none."""
-        return self._update.read(_path(path))
-
-    def exists(self, path: str) -> bool:
-        """Tell whether there is anything at a path."""
-        return self._update.trees.mode(_path(path)) is not None
-
-    def sidecar(self, digest: Digest) -> bytes | None:
-        """Read the sidecar of a layer, which may be of the same transaction; None if there is no such layer."""
-        return self._update.sidecar(digest)
+        self._stores = PodmanStores(name=name, published=_StoreTree(update))
 
     def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
         """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
@@ -112,5 +137,19 @@ class NativeStores:
             trees.put_whiteout(mask + b"/" + path)
 
 
+def stored_images(tree: RepositoryTree, root: ContentHash, name: RepositoryName) -> Collection[StoredImage]:
+    """Return all that the stores of a revision show; blocking."""
+    with TreeUpdate(tree, root) as update:
+        return images_in_stores(_StoreTree(update), name)
+
+
+def not_in_stores(
+    tree: RepositoryTree, root: ContentHash, name: RepositoryName, images: Sequence[ImageDocuments]
+) -> Collection[ImageName]:
+    """Return which images are not as they are to be in the stores of a revision; blocking."""
+    with TreeUpdate(tree, root) as update:
+        return images_not_in_stores(_StoreTree(update), name, images)
+
+
 def _path(path: str) -> bytes:
-    return b"/" + path.encode()
+    return b"/" + os.fsencode(path)

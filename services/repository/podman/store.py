@@ -20,16 +20,19 @@ every command where one that it has been told of is missing.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, Self
 
 from services.common.digest import Digest
+from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import layer_tree, tar_split_path
-from services.common.sidecar import LayerSidecar, decode_path
+from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.repository.image_platforms import PlatformImage, PlatformLayer
+from services.repository.podman.ducc import NO_ROWS, DuccRows
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import (
     GZIP,
@@ -42,7 +45,17 @@ from services.repository.podman.rows import (
     write_rows,
 )
 
-__all__ = ["IMAGES", "LAYERS", "LISTS", "Deletions", "LayerFacts", "PodmanStore", "StoreChanges"]
+__all__ = [
+    "IMAGES",
+    "LAYERS",
+    "LISTS",
+    "Deletions",
+    "LayerFacts",
+    "PodmanStore",
+    "StoreChanges",
+    "image_names",
+    "image_row",
+]
 
 IMAGES: Final = "overlay-images/images.json"
 LAYERS: Final = "overlay-layers/layers.json"
@@ -67,6 +80,22 @@ class Deletions:
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self.whiteouts or self.opaque)
+
+    def check(self) -> None:
+        """Make sure that one tree can have all of them.
+
+        Raises
+        ------
+        InvalidValueError
+            A path is deleted, and something at or below it as well.
+        """
+        paths = (*self.whiteouts, *self.opaque)
+        deleted = set(self.whiteouts)
+        again = next((path for path in paths if any(above in deleted for above in _above(path))), None)
+        if again is None and len(set(paths)) < len(paths):
+            again = next(path for path, count in Counter(paths).items() if count > 1)
+        if again is not None:
+            raise InvalidValueError(f"it deletes a path and something at or below it: {encode_path(again[:200])}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +131,11 @@ class StoreChanges:
     """What is to be changed in the directory of a store."""
 
     removed: Sequence[str] = ()
-    """Directories and links that go, with all that is in them."""
+    """Directories and links that go, with all that is in them, before anything is written."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents by paths; some are there already."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """Targets by paths, none of which is there."""
+    """Targets by paths; what is there is wrong."""
     masks: Mapping[str, Deletions] = field(default_factory=dict)
     """Directories, by their paths, in which overlayfs is to see deletions, and nothing else."""
 
@@ -126,6 +155,8 @@ class PodmanStore:
         Where clients see the repository.
     lower
         Reads what is below a layer that is in it, as its file `lower` says.
+    ducc
+        What DUCC has put in besides.
     """
 
     def __init__(
@@ -135,17 +166,23 @@ class PodmanStore:
         layers: Sequence[LayerRow],
         mount: PurePosixPath,
         lower: Callable[[Digest], str],
+        ducc: DuccRows = NO_ROWS,
     ) -> None:
         self._images = {row.id: row for row in images}
         self._layers = {row.id: row for row in layers}
         self._before = frozenset(self._images), frozenset(self._layers)
         self._documents: dict[Digest, Mapping[str, bytes]] = {}
+        self._anew: set[Digest] = set()
+        """Images whose documents are written whatever is there."""
+        self._mended: frozenset[str] = frozenset()
+        """Directories and links that are written anew."""
         self._trees: dict[Digest, Digest] = {}
         """Archives of new layers, by the layers' identifiers."""
         self._facts: dict[Digest, LayerFacts] = {}
         """Of new layers, by their identifiers."""
         self._mount = mount
         self._lower = lower
+        self._ducc = ducc
         self._changed = False
 
     @classmethod
@@ -157,6 +194,7 @@ class PodmanStore:
         mount: PurePosixPath,
         where: str,
         lower: Callable[[Digest], str],
+        ducc: DuccRows = NO_ROWS,
     ) -> Self:
         """Read a store from its two lists.
 
@@ -164,7 +202,7 @@ class PodmanStore:
         ----------
         where
             Path of the store, for errors.
-        mount, lower
+        mount, lower, ducc
             As for the store itself.
 
         Raises
@@ -177,12 +215,17 @@ class PodmanStore:
             layers=read_layers(layers, where=f"{where}/{LAYERS}"),
             mount=mount,
             lower=lower,
+            ducc=ducc,
         )
 
     @property
     def changed(self) -> bool:
         """Whether anything is to be changed in the store's directory."""
         return self._changed
+
+    def had(self, image: PlatformImage) -> bool:
+        """Tell whether an image was in the store when it was read."""
+        return image.config_digest in self._before[0]
 
     def put(self, name: ImageName, image: PlatformImage, layers: Mapping[Digest, LayerFacts]) -> None:
         """Put an image in, and give it a name, which no other image has from now on.
@@ -203,29 +246,31 @@ class PodmanStore:
                 self._trees[identifier] = layer.digest
                 self._facts[identifier] = facts
             parent = identifier
+        self._ducc.make_way(image.config_digest, layer_ids(layer.diff_id for layer in image.layers))
         self._drop_name(name, but=image.config_digest)
-        documents = _documents(image)
-        row = ImageRow(
-            id=image.config_digest,
-            digest=image.manifest_digest.oci,
-            names=sorted({*self._names(image.config_digest), *_names(name)}),
-            layer=parent,
-            big_data_names=list(documents),
-            big_data_sizes={key: len(content) for key, content in documents.items()},
-            big_data_digests={key: _oci(content) for key, content in documents.items()},
-            created=created,
-        )
-        if self._images.get(row.id) != row:
+        row = image_row(image, names=sorted({*self._names(image.config_digest), *image_names(name)}))
+        if self._images.get(row.id) != row or row.id in self._anew:
             self._images[row.id] = row
-            self._documents[row.id] = documents
+            self._documents[row.id] = _documents(image)
             self._changed = True
+
+    def mend(self, image: PlatformImage) -> None:
+        """Let all that there is of an image, and of its layers, be written anew when it is put in again."""
+        layers = frozenset(layer_ids(layer.diff_id for layer in image.layers))
+        for identifier in layers:
+            self._layers.pop(identifier, None)
+        images, known = self._before
+        self._before = images, known - layers
+        self._anew.add(image.config_digest)
+        self._mended |= _entries([image.config_digest], layers)
 
     def drop_name(self, name: ImageName) -> None:
         """Let no image have a name."""
         self._drop_name(name, but=None)
 
     def _drop_name(self, name: ImageName, *, but: Digest | None) -> None:
-        names = frozenset(_names(name))
+        names = frozenset(image_names(name))
+        self._changed |= self._ducc.drop_names(names, but=but)
         for row in self._images.values():
             if row.id != but and names.intersection(row.names):
                 row.names = [each for each in row.names if each not in names]
@@ -236,7 +281,7 @@ class PodmanStore:
         if self._images.pop(image, None) is None:
             return
         self._changed = True
-        used: set[Digest] = set()
+        used = self._ducc.needed()
         for row in self._images.values():
             layer = row.layer
             while layer is not None and layer not in used:
@@ -248,7 +293,10 @@ class PodmanStore:
         """Return what is to be changed in the store's directory; both lists, if anything is."""
         if not self._changed:
             return StoreChanges()
-        lists = {IMAGES: _written(self._images), LAYERS: _written(self._layers)}
+        lists = {
+            IMAGES: _written(self._images, self._ducc.images),
+            LAYERS: _written(self._layers, self._ducc.layers),
+        }
         files = lists | {LISTS[path]: hashlib.sha256(content).hexdigest().encode() for path, content in lists.items()}
         links: dict[str, str] = {}
         for identifier, documents in self._documents.items():
@@ -271,12 +319,13 @@ class PodmanStore:
                 links[f"{_SHORT}/{link_name(mask)}"] = f"../{mask}/diff"
                 files[f"overlay/{mask}/link"] = link_name(mask).encode()
                 masks[f"overlay/{mask}/diff"] = deletions
-        removed = _entries(*self._before) - _entries(self._images, self._layers)
-        return StoreChanges(removed=sorted(removed), files=files, links=links, masks=masks)
+        removed = _entries(*self._before) - _entries(self._images, self._layers) | self._mended
+        return StoreChanges(removed=sorted(removed.union(self._ducc.removed)), files=files, links=links, masks=masks)
 
     def entries(self) -> frozenset[str]:
         """Return all directories and links that the store has, or had when it was read."""
-        return _entries(*self._before) | _entries(self._images, self._layers) | {*LISTS, *LISTS.values(), _SHORT}
+        entries = _entries(*self._before) | _entries(self._images, self._layers)
+        return entries.union(LISTS, LISTS.values(), [_SHORT], self._ducc.entries)
 
     def _names(self, image: Digest) -> Sequence[str]:
         row = self._images.get(image)
@@ -292,6 +341,28 @@ class PodmanStore:
         if parent is not None:
             names += [f"l/{link_name(parent)}", *self._below(parent)]
         return names
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """Give the directories above a path."""
+    while path := path.rpartition(b"/")[0]:
+        yield path
+
+
+def image_row(image: PlatformImage, *, names: Sequence[str]) -> ImageRow:
+    """Return what the list says of an image that has some names."""
+    documents = _documents(image)
+    identifiers = list(layer_ids(layer.diff_id for layer in image.layers))
+    return ImageRow(
+        id=image.config_digest,
+        digest=image.manifest_digest.oci,
+        names=list(names),
+        layer=identifiers[-1] if identifiers else None,
+        big_data_names=list(documents),
+        big_data_sizes={key: len(content) for key, content in documents.items()},
+        big_data_digests={key: _oci(content) for key, content in documents.items()},
+        created=_created(image),
+    )
 
 
 def _layer_row(
@@ -322,8 +393,8 @@ def _documents(image: PlatformImage) -> dict[str, bytes]:
     return documents
 
 
-def _names(name: ImageName) -> Iterable[str]:
-    """Give the names of an image; of one on Docker Hub also that which podman makes of a short name."""
+def image_names(name: ImageName) -> Iterator[str]:
+    """Give the names of an image in a store; of one on Docker Hub also that which podman makes of a short name."""
     yield str(name)
     if name.registry in _HUB:
         yield f"docker.io/{name.partition('/')[2]}"
@@ -352,5 +423,7 @@ def _oci(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _written(rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow]) -> bytes:
-    return write_rows([row for _, row in sorted(rows.items())])
+def _written(
+    rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow], others: Mapping[Digest, Mapping[str, object]]
+) -> bytes:
+    return write_rows([row for _, row in sorted(rows.items())], [row for _, row in sorted(others.items())])

@@ -268,6 +268,11 @@ async def test_a_diff_that_fails_on_its_way_has_no_end(plugin: Plugin, base: str
     assert end != b"0\r\n\r\n"
     await _no_threads_left()
     assert await plugin.call("Exists", ID="base") == {"Exists": True}
+
+    async def ended() -> bool:
+        return bool(plugin.counted("Diff"))
+
+    await wait_until(ended, what="the request has ended")
     assert plugin.counted("Diff") == {"failed": 1}
 
 
@@ -284,6 +289,12 @@ async def test_an_engine_that_goes_away_ends_the_work(plugin: Plugin, base: str,
             assert (await client.head())[0] == 200
             assert _threads()
         await _no_threads_left()
+
+        # Later than the thread has ended.
+        async def ended() -> bool:
+            return bool(plugin.counted("Diff"))
+
+        await wait_until(ended, what="the request has ended")
     assert [(event["log_level"], event["event"]) for event in logs] == [("warning", "diff_not_wanted")]
     assert plugin.counted("Diff") == {"cancelled": 1}
 

@@ -21,7 +21,8 @@ from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.journal import Journal
-from services.repository.interface import ListedLayer, Publication, Repository
+from services.publisher.journal.sqlite import SqliteDatabase
+from services.repository.interface import ListedLayer, Publication, Repository, StoredImage
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
 
 if TYPE_CHECKING:
@@ -169,13 +170,16 @@ class _ManyPublished(_ManyLayers):
     async def list_flats(self) -> Sequence[Digest]:
         return ()
 
+    async def list_stored(self) -> Sequence[StoredImage]:
+        return ()
+
     async def lookup(self, digest: Digest) -> Publication | None:
         return None if (int(digest[:8], 16) // self._numbers.step) % 1000 == 2 else Publication(revision=None)
 
 
 async def test_memory_does_not_depend_on_the_number_of_layers(tmp_path: Path) -> None:
     store, repository = _ManyLayers(), _ManyPublished()
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         await journal.announce(store.digests)
         await journal.published(store.digests, 1)
         check = ConsistencyCheck(

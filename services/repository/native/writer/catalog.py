@@ -20,10 +20,10 @@ from services.repository.native.records import (
 )
 from services.repository.native.writer.rows import DirectoryRow, Row, insert_rows
 
-__all__ = ["Catalog", "NestedCatalog", "create_schema"]
+__all__ = ["PAGE_SIZE", "Catalog", "NestedCatalog", "create_schema"]
 
-_PAGE_SIZE: Final = 1024
-"""What the stock tools write, and the client's cache is made for."""
+PAGE_SIZE: Final = 1024
+"""What the stock tools write, and the client's cache is made for; in bytes."""
 
 _WITHOUT_NANOSECONDS: Final = ("5", "6")
 """Schema revisions that lack nothing else: what the sixth one brought is a flag."""
@@ -47,7 +47,7 @@ class NestedCatalog:
 
 def create_schema(connection: sqlite3.Connection, properties: Mapping[str, str]) -> None:
     """Make the tables of an empty database, with the properties that all catalogs have besides given ones."""
-    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.executescript(CATALOG_SCHEMA)
     given = {"schema": CATALOG_SCHEMA_VERSION, "schema_revision": CATALOG_SCHEMA_REVISION, **properties}
     connection.executemany("INSERT INTO properties VALUES (?, ?)", given.items())
@@ -117,6 +117,14 @@ class Catalog:
         ).fetchone()
         try:
             return None if row is None else (ContentHash.parse(row[0]), row[1] or 0)
+        except InvalidValueError as error:
+            raise BrokenRepositoryError(f"{self._where}: {error}") from error
+
+    def all_nested(self) -> list[tuple[bytes, ContentHash]]:
+        """Return path and name of each catalog directly below."""
+        rows = self.database.execute("SELECT CAST(path AS BLOB), sha1 FROM nested_catalogs")
+        try:
+            return [(path, ContentHash.parse(name)) for path, name in rows]
         except InvalidValueError as error:
             raise BrokenRepositoryError(f"{self._where}: {error}") from error
 
@@ -205,6 +213,11 @@ class Catalog:
         self.remove(path, "self_dir")
         self.count({"self_nested": -1})
         self._count_below({}, before)
+
+    def below(self) -> dict[str, int]:
+        """Return what the catalogs below it count together."""
+        found = dict(self.database.execute("SELECT counter, value FROM statistics"))
+        return {name: found.get(f"subtree_{name}", 0) for name in COUNTER_NAMES}
 
     def counters(self) -> dict[str, int]:
         """Return what it counts of itself and of everything below it."""

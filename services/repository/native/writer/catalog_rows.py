@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from services.repository.native.records import ContentHash, HashAlgorithm
 from services.repository.native.writer.catalog import create_schema
+from services.repository.native.writer.row_pages import RootPages, add_rows
 from services.repository.native.writer.rows import Row, insert_rows
 
 __all__ = ["CatalogRows", "empty_catalog", "fill_catalog", "make_catalog"]
@@ -56,19 +57,28 @@ def fill_catalog(connection: sqlite3.Connection, rows: CatalogRows) -> None:
     """Add the rows to an empty catalog."""
     connection.execute("BEGIN")
     insert_rows(connection, rows.entries)
+    _fill_other_tables(connection, rows)
+    connection.execute("COMMIT")
+
+
+def make_catalog(empty: bytes, rows: CatalogRows) -> bytes:
+    """Return a catalog's uncompressed database, made in memory; its numbers are plain ones, and no flags."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.deserialize(empty)
+        # Nobody goes on with it where this fails.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("BEGIN")
+        _fill_other_tables(connection, rows)
+        connection.execute("COMMIT")
+        roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema"))
+        other = bytes(connection.serialize())
+    places = RootPages(roots["catalog"], roots["sqlite_autoindex_catalog_1"], roots["idx_catalog_parent"])
+    return add_rows(other, places, list(rows.entries))
+
+
+def _fill_other_tables(connection: sqlite3.Connection, rows: CatalogRows) -> None:
     connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows.chunks)
     connection.executemany("INSERT INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)", rows.nested)
     connection.executemany("INSERT INTO statistics VALUES (?, ?)", rows.counters)
     connection.execute("INSERT INTO properties VALUES ('root_prefix', ?)", (rows.path.decode(),))
     connection.executemany("INSERT INTO properties VALUES (?, ?)", rows.properties)
-    connection.execute("COMMIT")
-
-
-def make_catalog(empty: bytes, rows: CatalogRows) -> bytes:
-    """Return a catalog's uncompressed database, made in memory."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.deserialize(empty)
-        # Nobody goes on with it where this fails.
-        connection.execute("PRAGMA journal_mode = OFF")
-        fill_catalog(connection, rows)
-        return bytes(connection.serialize())

@@ -49,6 +49,15 @@ class TreeRows:
         """Return the target of a symbolic link; None where something else is, or nothing."""
         return self._catalogs.above(path).catalog.link_target(path)
 
+    def deletes(self, path: bytes) -> bool:
+        """Tell whether overlayfs takes what is at a path for a deletion: a whiteout, or an opaque directory."""
+        row = self._catalogs.above(path).catalog.database.execute(
+            f"SELECT mode, size, xattr FROM catalog {_AT}",  # noqa: S608 - a constant
+            path_hash(path),
+        )
+        mode, device, attributes = row.fetchone() or (0, 0, None)
+        return (stat.S_ISDIR(mode) and attributes is not None) or (stat.S_ISCHR(mode) and device == 0)
+
     def names(self, path: bytes) -> Sequence[bytes]:
         """Return what is in a directory, but for the mark of a catalog that begins there."""
         return [name for name in self._catalogs.at(path).catalog.names(path) if name != CATALOG_MARKER.encode()]

@@ -1,0 +1,1 @@
+"""How a native repository grows with its layers: sizes of catalogs, and what each revision writes."""
