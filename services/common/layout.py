@@ -3,7 +3,8 @@
 Every layer has one *home*, `.layers/<first 2 hex>/<digest>/`, whatever the layout. It holds
 
 - `layerfs/`, the layer's files (DUCC's name, so that tools made for unpacked.cern.ch find them),
-- `layer.json`, the sidecar, and
+- `layer.json`, the sidecar,
+- `layer.tar-split.gz`, where the sidecar says so, which podman needs to make the layer's archive again, and
 - where the repository is CVMFS, `.cvmfscatalog`: beside `layerfs`, so that the layer is a nested catalog of its own
   and containers do not see the marker. (A native repository, which can hide markers, has more of them in large layers.)
 
@@ -17,7 +18,15 @@ from typing import Final
 
 from services.common.digest import Digest
 
-__all__ = ["CATALOG_MARKER", "LAYERS_DIRECTORY", "LayerLayout", "layer_home", "layer_tree", "sidecar_path"]
+__all__ = [
+    "CATALOG_MARKER",
+    "LAYERS_DIRECTORY",
+    "LayerLayout",
+    "layer_home",
+    "layer_tree",
+    "sidecar_path",
+    "tar_split_path",
+]
 
 LAYERS_DIRECTORY: Final = ".layers"
 """Directory of all layer homes, relative to the root of the repository."""
@@ -39,6 +48,11 @@ def layer_tree(digest: Digest) -> str:
 def sidecar_path(digest: Digest) -> str:
     """Path of the layer's sidecar, relative to the root of the repository."""
     return f"{layer_home(digest)}/layer.json"
+
+
+def tar_split_path(digest: Digest) -> str:
+    """Path of what the layer's archive has besides the files' content, relative to the root of the repository."""
+    return f"{layer_home(digest)}/layer.tar-split.gz"
 
 
 class LayerLayout(StrEnum):

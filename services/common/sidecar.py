@@ -89,6 +89,8 @@ class LayerSidecar(BaseModel):
     opaque: tuple[Annotated[str, AfterValidator(_directory_text)], ...] = ()
     """Directories of the layer that hide what lower layers hold there, percent-encoded, in byte order; the layer's root
     is the empty path."""
+    tar_split: bool = False
+    """Whether the repository has what podman needs to make the layer's tar stream again (`layer.tar-split.gz`)."""
     notes: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     """What of the archive could not be kept, for people."""
 

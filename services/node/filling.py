@@ -7,11 +7,11 @@ from services.common.archive.model import LayerContent
 from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.policy import LocalPolicy
 from services.common.archive.unpack import unpack_by_policy
+from services.common.replacement import replace_directory
 from services.common.streams import BlockingReader, run_reader
 from services.node.errors import UnsupportedError
 from services.node.layers import Layer
 from services.node.removal import delete_directory
-from services.node.replacement import replace_directory
 
 __all__ = ["LayerFiller"]
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import tarfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -29,6 +30,7 @@ from tests.support.images import change, image_of_layers
 from tests.support.native import NATIVE_NAME, NativeSite
 from tests.support.podman import Podman, seen_by_clients, system_tree
 from tests.support.publisher import make_layer
+from tests.support.rootless import rootless_podman
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -157,6 +159,55 @@ async def test_containers_are_committed_and_images_built(site: Site, tmp_path: P
     assert (await site.podman("run", "--rm", "localhost/built", "cat", "/built", "/kept")).text == "built\nchanged"
     await site.podman("rm", "changed")
     await site.podman("rmi", "localhost/committed", "localhost/built")
+
+
+async def test_images_are_saved_and_pushed_as_they_were_built(
+    site: Site, image: Image, registry: Registry, tmp_path: Path
+) -> None:
+    original = [layer.diff_id for layer in image.layers]
+    await site.podman("save", "--output", tmp_path / "saved.tar", _NAME)
+    assert _saved_layers(tmp_path / "saved.tar") == original
+    pushed = f"{registry.address}/ns/pushed:v1"
+    await site.podman("push", "--quiet", "--tls-verify=false", _NAME, pushed)
+    again = tmp_path / "pushed.tar"
+    await run(
+        "skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{pushed}", f"docker-archive:{again}:{_NAME}"
+    )
+    assert _saved_layers(again) == original
+
+
+def _saved_layers(archive: Path) -> list[str]:
+    """Return the SHA-256 of each layer in an archive of `docker save`'s form, base first."""
+    with tarfile.open(archive) as saved:
+
+        def read(name: str) -> bytes:
+            content = saved.extractfile(name)
+            assert content is not None
+            return content.read()
+
+        (manifest,) = json.loads(read("manifest.json"))
+        return [hashlib.sha256(read(layer)).hexdigest() for layer in manifest["Layers"]]
+
+
+@pytest.mark.parametrize("site", ["native"], indirect=True)
+@pytest.mark.usefixtures("site")
+async def test_a_user_without_privileges_runs_commits_and_builds() -> None:
+    """By fuse-overlayfs, which sees the deletions that are marked for everybody."""
+    with rootless_podman([_STORE]) as podman:
+        assert (await podman("run", "--rm", _NAME)).text == "newchangednew"
+        (row,) = json.loads((await podman("image", "ls", "--format=json")).text)
+        assert (row["Names"], row["ReadOnly"]) == ([_NAME], True)
+        name, said = ImageName(_NAME), await podman.inspect(_NAME)
+        by_digest = f"{name.registry}/{name.repository}@{said['Digest']}"
+        command = "echo mine >/mine; rm /kept; ls /gone || echo deleted"
+        assert (await podman("run", "--name=changed", by_digest, "sh", "-c", command)).text == "deleted"
+        await podman("commit", "changed", "localhost/committed")
+        seen = await podman("run", "--rm", "localhost/committed", "sh", "-c", "cat /mine; ls /kept || echo no")
+        assert seen.text == "mine\nno"
+        containerfile = f"FROM {_NAME}\nRUN echo built >/built\n".encode()
+        options = ("--pull=never", "--network=none", "--tag=localhost/built")
+        await podman("build", *options, "-", input=containerfile)
+        assert (await podman("run", "--rm", "localhost/built", "cat", "/built", "/kept")).text == "built\nchanged"
 
 
 async def test_nothing_is_pulled_that_is_in_the_store(site: Site, image: Image, registry: Registry) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from typing import Any
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
+from services.repository.images import ImageDocuments
+from services.repository.native.writer.tree_rows import TreeRows
+from tests.support.native import NativeSite
 
-__all__ = ["DuccImage", "DuccTree", "paths_of_ducc"]
+__all__ = ["DuccImage", "DuccTree", "native_of_tree", "paths_of_ducc"]
 
 _MARKER = ".cvmfscatalog"
 _OWNER = 1000
@@ -45,6 +49,17 @@ class DuccImage:
     def digests(self) -> list[Digest]:
         """Its layers."""
         return [_sha256(layer) for layer in self.layers]
+
+    @classmethod
+    def of(cls, documents: ImageDocuments, layers: Sequence[bytes]) -> "DuccImage":
+        """Make one of the documents that this suite has of it."""
+        directory = documents.name.path
+        return cls(
+            name=documents.name,
+            manifest=documents.files[f"{directory}/manifest.json"],
+            config=documents.files[f"{directory}/config.json"],
+            layers=layers,
+        )
 
     @classmethod
     def made(cls, name: str, layers: Sequence[bytes], *, created: str = "2024-05-06T07:08:09Z") -> "DuccImage":
@@ -195,21 +210,19 @@ class DuccTree:
 
 
 def paths_of_ducc(root: Path) -> dict[str, str]:
-    """Return what users of a repository rely on: public names with where they come to, and paths of everything else."""
+    """Return what users of a repository rely on: all names, with what they lead to, and paths of everything else."""
     found = {}
     for directory, inner, files in os.walk(root):
-        here = os.path.relpath(directory, root)
-        if here.startswith((".batches", ".layers/")) and here.count("/") > 2:  # below a layer's home
-            inner.clear()
-            continue
-        for name in (*inner, *files):
-            path = Path(directory, name)
-            relative = str(path.relative_to(root))
-            if path.is_symlink() and not relative.startswith("."):
-                found[relative] = os.path.realpath(path)
-            elif relative.startswith((".flat", ".layers", ".metadata")):
-                found[relative] = ""
-    return found
+        if directory == str(root):
+            inner[:] = [name for name in inner if not name.startswith((".", "podmanStore"))]
+        for path in (Path(directory, name) for name in (*inner, *files)):
+            if path.is_symlink():
+                found[str(path.relative_to(root))] = path.resolve().name
+    documents = [
+        Path(directory, name) for directory, _, files in os.walk(root / ".metadata", followlinks=True) for name in files
+    ]
+    places = (*root.glob(".flat/??/*"), *root.glob(".layers/??/*/layerfs"), *documents)
+    return found | {str(path.relative_to(root)): "" for path in places if path.name != _MARKER}
 
 
 def _in_go(manifest: bytes) -> bytes:
@@ -255,3 +268,27 @@ def _add_rows(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _sha256(content: bytes) -> Digest:
     return Digest(hashlib.sha256(content).hexdigest())
+
+
+def native_of_tree(site: NativeSite, root: Path) -> None:
+    """Make everything in a tree a revision of a native repository, with a catalog wherever a marker is."""
+    with site.changing() as catalogs:
+        rows = TreeRows(catalogs)
+        for directory, inner, files in os.walk(root):
+            inner.sort()
+            here = b"/" + os.fsencode(os.path.relpath(directory, root))
+            if directory == str(root):
+                here = b""
+            elif _MARKER in files:
+                rows.make_catalog(here)
+            if here:
+                status = os.lstat(directory)
+                rows.put_directory(here, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
+            for name in sorted((*inner, *files)):
+                path, place = os.path.join(directory, name), here + b"/" + os.fsencode(name)
+                status = os.lstat(path)
+                owner = {"uid": status.st_uid, "gid": status.st_gid}
+                if stat.S_ISLNK(status.st_mode):
+                    rows.put_symlink(place, os.fsencode(os.readlink(path)), **owner)
+                elif stat.S_ISREG(status.st_mode):
+                    rows.put_file(place, Path(path).read_bytes(), mode=stat.S_IMODE(status.st_mode), **owner)

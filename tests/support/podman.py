@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,22 +26,38 @@ class Podman:
         What does not exist yet.
     stores
         Additional image stores.
+    command
+        What runs it.
+    storage
+        More for `storage.conf`.
+    environment
+        More variables.
     """
 
-    def __init__(self, directory: Path, stores: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        stores: Sequence[Path],
+        *,
+        command: Sequence[str] = ("podman",),
+        storage: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.root = directory / "root"
         self.root.mkdir(parents=True)
         listed = ", ".join(json.dumps(str(store)) for store in stores)
         (directory / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}"\nrunroot = "{directory}/run"\n'
-            f"[storage.options]\nadditionalimagestores = [{listed}]\n"
+            f"[storage.options]\nadditionalimagestores = [{listed}]\n{storage}"
         )
         (directory / "containers.conf").write_text(
             '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nruntime = "runc"\n'
             '[containers]\nnetns = "none"\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
         )
         (directory / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        self._command = command
         self.environment = {
+            **(environment or {}),
             "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
             "CONTAINERS_CONF": str(directory / "containers.conf"),
             "TMPDIR": str(directory),
@@ -49,9 +65,14 @@ class Podman:
         }
         """What makes a shell's podman this one."""
 
-    async def __call__(self, *arguments: str | Path, accept: Sequence[int] = (0,)) -> Completed:
+    async def __call__(
+        self,
+        *arguments: str | Path,
+        accept: Sequence[int] = (0,),
+        input: bytes | None = None,  # noqa: A002 - the name that `run` uses
+    ) -> Completed:
         """Run podman."""
-        return await run("podman", *arguments, env=self.environment, accept=accept)
+        return await run(*self._command, *arguments, env=self.environment, accept=accept, input=input)
 
     async def inspect(self, image: str) -> dict[str, Any]:
         """Return what `podman image inspect` says."""

@@ -24,6 +24,7 @@ from services.common.archive.paths import (
 from services.common.archive.policy import ArchivePolicy, PublishedPolicy
 from services.common.archive.reader import TarReader
 from services.common.archive.stream import Source, TarStream
+from services.common.archive.witness import NOBODY, StreamWitness
 from services.common.archive.xattrs import LOCAL_XATTRS, xattr_fits
 
 __all__ = ["LayerTree", "read_by_policy", "read_layer"]
@@ -70,18 +71,32 @@ class LayerTree(Protocol):
         """Complete what can be completed only when nothing changes any more."""
 
 
-def read_layer(source: Source, tree: LayerTree, *, limits: ArchiveLimits, notes: Notes) -> LayerContent:
+def read_layer(
+    source: Source, tree: LayerTree, *, limits: ArchiveLimits, notes: Notes, witness: StreamWitness = NOBODY
+) -> LayerContent:
     """Read the whole stream of a layer that is published into an empty tree, by the strict rules.
+
+    Parameters
+    ----------
+    witness
+        Told how the stream is made up; an archive of which the tree does not have all content in the end is lost to it.
 
     Raises
     ------
     ArchiveError
         As the archive deserves; the tree is left as it was at that point.
     """
-    return read_by_policy(source, tree, policy=PublishedPolicy(limits), notes=notes)
+    return read_by_policy(source, tree, policy=PublishedPolicy(limits), notes=notes, witness=witness)
 
 
-def read_by_policy(source: Source, tree: LayerTree, *, policy: ArchivePolicy, notes: Notes) -> LayerContent:
+def read_by_policy(
+    source: Source,
+    tree: LayerTree,
+    *,
+    policy: ArchivePolicy,
+    notes: Notes,
+    witness: StreamWitness = NOBODY,
+) -> LayerContent:
     """Read a layer's whole stream into an empty tree.
 
     Raises
@@ -89,19 +104,27 @@ def read_by_policy(source: Source, tree: LayerTree, *, policy: ArchivePolicy, no
     ArchiveError
         As the archive deserves; the tree is left as it was at that point.
     """
-    return _LayerReader(TarStream(source, policy.limits), tree, policy, notes).read()
+    return _LayerReader(TarStream(source, policy.limits), tree, policy, notes, witness).read()
 
 
 class _LayerReader:
     """One reading of a layer."""
 
-    def __init__(self, stream: TarStream, tree: LayerTree, policy: ArchivePolicy, notes: Notes) -> None:
+    def __init__(
+        self,
+        stream: TarStream,
+        tree: LayerTree,
+        policy: ArchivePolicy,
+        notes: Notes,
+        witness: StreamWitness,
+    ) -> None:
         self._stream = stream
         self._tree = tree
         self._policy = policy
         self._limits = policy.limits
         self._notes = notes
-        self._entries = TarReader(stream, policy)
+        self._witness = witness
+        self._entries = TarReader(stream, policy, witness)
         self._whiteouts: set[bytes] = set()
         self._opaque: set[bytes] = set()
         self._waiting: dict[bytes, bytes] = {}
@@ -115,7 +138,7 @@ class _LayerReader:
             path = self._policy.path(entry.name)
             if b".wh." in path and self._take_deletion(path):
                 continue
-            self._place(path, entry)
+            self._place_last(path, entry)
         self._link_waiting()
         whiteouts, opaque = self._resolve_deletions()
         self._tree.finish()
@@ -154,6 +177,17 @@ class _LayerReader:
             self._whiteouts.add(self._without_links(path))
         else:
             self._tree.node(path, entry)
+
+    def _place_last(self, path: bytes, entry: Entry) -> None:
+        """Place an entry; where an earlier one loses its content by that, the archive is lost to the witness."""
+        grown = self._tree.size
+        self._place(path, entry)
+        if entry.kind is Kind.FILE:
+            grown += entry.size
+        elif entry.kind is Kind.SYMLINK:
+            grown += len(entry.link)
+        if self._tree.size != grown:
+            self._witness.lose("two entries of the same name")
 
     def _kept_xattrs(self, path: bytes, entry: Entry) -> dict[bytes, bytes]:
         kept = {}

@@ -19,6 +19,7 @@ from services.common.archive.policy import ArchivePolicy
 from services.common.archive.prelude import PRELUDES, Prelude
 from services.common.archive.sparse import SparseFile, checked_extents, gnu_sparse, pax_sparse
 from services.common.archive.stream import BLOCK, TarStream
+from services.common.archive.witness import NOBODY, StreamWitness
 
 __all__ = ["TarReader"]
 
@@ -59,10 +60,13 @@ class TarReader:
         The uncompressed stream.
     policy
         What is taken; its limits are enforced while reading.
+    witness
+        Told how the stream is made up.
     """
 
-    def __init__(self, stream: TarStream, policy: ArchivePolicy) -> None:
+    def __init__(self, stream: TarStream, policy: ArchivePolicy, witness: StreamWitness = NOBODY) -> None:
         self._stream = stream
+        self._witness = witness
         self._policy = policy
         self._limits = policy.limits
         self._unread = 0
@@ -80,8 +84,7 @@ class TarReader:
             As the stream deserves.
         """
         if self._unread or self._padding:
-            self._stream.skip(self._unread + self._padding)
-            self._unread = self._padding = 0
+            self._pass_over()
         prelude: Prelude | None = None
         while True:
             view = self._stream.block()
@@ -92,8 +95,10 @@ class TarReader:
                         MalformedArchiveError("the archive ends after an extended header, before its entry")
                     )
                 if view is not None:
+                    self._witness.frame(block)
                     self._finish()
                 return None
+            self._witness.frame(block)
             header = parse_header(block, self._policy)
             if header.typeflag in PRELUDES:
                 prelude = prelude or Prelude()
@@ -111,12 +116,20 @@ class TarReader:
                     raise ArchiveLimitError(f"more than {self._limits.entries} entries (limit entries)")
                 return self._entry(header, block, prelude)
 
+    def _pass_over(self) -> None:
+        if self._unread:
+            self._witness.lose("a deletion that has content")
+            self._stream.skip(self._unread)
+        self._witness.frame(self._stream.take(self._padding))
+        self._unread = self._padding = 0
+
     def some(self) -> memoryview | None:
         """Return some of what is left of the current entry's data, or nothing at their end."""
         if not self._unread:
             return None
         view = self._stream.some(self._unread)
         self._unread -= len(view)
+        self._witness.content(view)
         return view
 
     def whole(self) -> memoryview:
@@ -124,6 +137,8 @@ class TarReader:
         size = self._unread
         view = self._stream.take(size + self._padding)
         self._unread = self._padding = 0
+        self._witness.content(view[:size])
+        self._witness.frame(view[size:])
         return view[:size]
 
     def _finish(self) -> None:
@@ -131,7 +146,10 @@ class TarReader:
         second = self._stream.block()
         if second is not None and second != _ZERO_BLOCK:
             raise MalformedArchiveError("the archive goes on after a zero block: readers disagree where it ends")
+        if second is not None:
+            self._witness.frame(second)
         while (view := self._stream.rest()) is not None:
+            self._witness.frame(view)
             if any(bytes(view).strip(b"\0")):
                 self._policy.object_to(
                     MalformedArchiveError("the archive is followed by something that is not padding")
@@ -159,7 +177,9 @@ class TarReader:
             view = self._stream.some(left)
             left -= len(view)
             parts.append(bytes(view))
-        return b"".join(parts)[:size]
+        content = b"".join(parts)
+        self._witness.frame(content)
+        return content[:size]
 
     def _entry(self, header: Header, block: bytes, prelude: Prelude | None) -> Entry:
         entry = Entry()
@@ -191,6 +211,10 @@ class TarReader:
             raise type(error)(f"in the entry {show(entry.name)}: {error}") from None
         self._unread = entry.stored
         self._padding = -entry.stored % BLOCK
+        if sparse is not None:
+            self._witness.lose("a sparse file")
+        elif entry.stored:
+            self._witness.file(entry.name, entry.stored)
         return entry
 
     def _check(self, entry: Entry, header: Header, sparse: SparseFile | None) -> None:

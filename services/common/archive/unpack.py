@@ -13,13 +13,21 @@ from services.common.archive.notes import Notes
 from services.common.archive.ondisk import DeletionEncoding
 from services.common.archive.policy import ArchivePolicy, PublishedPolicy
 from services.common.archive.stream import Source
+from services.common.archive.witness import NOBODY, StreamWitness
 
 __all__ = ["unpack", "unpack_by_policy"]
 
 _ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def unpack(source: Source, tree: Path, *, deletions: DeletionEncoding, limits: ArchiveLimits) -> LayerContent:
+def unpack(
+    source: Source,
+    tree: Path,
+    *,
+    deletions: DeletionEncoding,
+    limits: ArchiveLimits,
+    witness: StreamWitness = NOBODY,
+) -> LayerContent:
     """Unpack a layer that is published, by the strict rules; as `unpack_by_policy`.
 
     Returns
@@ -27,10 +35,17 @@ def unpack(source: Source, tree: Path, *, deletions: DeletionEncoding, limits: A
     LayerContent
         What the layer holds; the same that `survey` returns, but for notes about the file system.
     """
-    return unpack_by_policy(source, tree, deletions=deletions, policy=PublishedPolicy(limits))
+    return unpack_by_policy(source, tree, deletions=deletions, policy=PublishedPolicy(limits), witness=witness)
 
 
-def unpack_by_policy(source: Source, tree: Path, *, deletions: DeletionEncoding, policy: ArchivePolicy) -> LayerContent:
+def unpack_by_policy(
+    source: Source,
+    tree: Path,
+    *,
+    deletions: DeletionEncoding,
+    policy: ArchivePolicy,
+    witness: StreamWitness = NOBODY,
+) -> LayerContent:
     """Unpack a layer; blocking, and needs root's capabilities for owners, devices and attributes.
 
     Parameters
@@ -44,6 +59,8 @@ def unpack_by_policy(source: Source, tree: Path, *, deletions: DeletionEncoding,
         How whiteouts and opaque directories are kept in the tree.
     policy
         What is taken; its limits are enforced while the stream is read.
+    witness
+        As of `read_layer`.
 
     Returns
     -------
@@ -65,6 +82,6 @@ def unpack_by_policy(source: Source, tree: Path, *, deletions: DeletionEncoding,
         if os.listdir(root):
             raise TreeWriteError(f"a layer cannot be unpacked to {tree}: the directory is not empty")
         with DiskTree(root, deletions=deletions, policy=policy, notes=notes) as disk:
-            return read_by_policy(source, disk, policy=policy, notes=notes)
+            return read_by_policy(source, disk, policy=policy, notes=notes, witness=witness)
     finally:
         os.close(root)

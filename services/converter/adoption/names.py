@@ -12,12 +12,14 @@ from services.common.image_name import METADATA_DIRECTORY, ImageName
 from services.converter.adoption.files import names_in
 from services.converter.errors import AdoptionError
 from services.repository.images import MULTIARCH_DIRECTORY, image_of_directory, is_platform
-from services.repository.public_names import FLAT_DIRECTORY
+from services.repository.public_names import flat_home
 
 __all__ = ["Documents", "documents_in", "flat_of_link", "machines_of", "public_links", "reached"]
 
 _LONGEST: Final = 700
 """Longest path that is looked below, in characters; names of images are shorter."""
+_DIGITS: Final = 64
+"""Characters of a digest."""
 _MOST: Final = 200_000
 """Most directories of documents, or links, that are listed."""
 
@@ -124,8 +126,9 @@ def flat_of_link(root: Path, place: str) -> Digest | None:
     """
     real = Path(os.path.realpath(root / place))
     try:
-        config = Digest(real.name)
+        # In a directory of this suite's, more may follow the digest.
+        config = Digest(real.name[:_DIGITS])
     except InvalidValueError:
         return None
-    home = Path(os.path.realpath(root / FLAT_DIRECTORY)) / config[:2] / config
-    return config if real == home and home.is_dir() else None
+    is_there = real.is_dir() and real == Path(os.path.realpath(root / flat_home(config)))
+    return config if is_there else None

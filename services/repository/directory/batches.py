@@ -9,12 +9,14 @@ from services.common.deletion import delete_tree
 from services.common.durable import sync_directory
 from services.repository.directory.record import Leftovers
 
-__all__ = ["BATCHES", "HEAD", "PREPARED", "Batches"]
+__all__ = ["BATCHES", "HEAD", "OVERTAKEN", "PREPARED", "Batches"]
 
 BATCHES: Final = ".batches"
 """Directory of all batches, relative to the root."""
 PREPARED: Final = ".prepared-"
 """What the names of layers begin with that no transaction has yet."""
+OVERTAKEN: Final = ".overtaken-"
+"""What the name of a directory begins with that has what a batch has come into the place of, until the next one."""
 HEAD: Final = ".head"
 """Name of the link to the batch that is published last."""
 _BATCH: Final = ".batch-"

@@ -26,6 +26,7 @@ from services.common.threads import Stop
 from services.repository.directory.additions import add_generated
 from services.repository.directory.batches import BATCHES
 from services.repository.directory.stacking import StackedLayer, stack
+from services.repository.ducc import is_ducc_flat
 from services.repository.errors import ImageAdditionError
 from services.repository.flat.configuration import read_configuration
 from services.repository.flat.differences import DifferenceReports, Differences, log_differences
@@ -62,7 +63,9 @@ class FlatIndex:
         return self.root / flat_home(config)
 
     def target(self, config: Digest) -> str | None:
-        """Return where the link of one leads; None where there is none, or none that is published.
+        """Return where the link of one leads; None where there is none, or none of this suite's that is published.
+
+        What DUCC has made of the same configuration is as good as none.
 
         Raises
         ------
@@ -70,13 +73,18 @@ class FlatIndex:
             Something is there that is not of this suite.
         """
         place = self.place(config)
-        if not os.path.lexists(place):
+        if not os.path.lexists(place) or self.is_duccs(config):
             return None
         target = os.readlink(place) if place.is_symlink() else ""
         match = _TARGET.fullmatch(target)
         if match is None or match[1] != config:
             raise ImageAdditionError(f"{place} is nothing that this suite has published: remove it by hand")
         return target if place.exists() else None
+
+    def is_duccs(self, config: Digest) -> bool:
+        """Tell whether a flat image is there that DUCC has made."""
+        place = self.place(config)
+        return place.is_dir() and not place.is_symlink() and is_ducc_flat(os.listdir(place))
 
     def configs(self) -> Iterator[Digest]:
         """Iterate over the configurations that have flat images, whoever made them, in no order."""
@@ -167,6 +175,8 @@ class NewFlats:
             Something is there that is not of this suite.
         """
         self._index.target(config)
+        if self._index.is_duccs(config):
+            raise ImageAdditionError(f"{self._index.place(config)} is DUCC's: remove it by hand")
         self._changes[config] = None
 
     def drop_unused(self) -> None:

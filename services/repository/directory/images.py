@@ -35,6 +35,7 @@ from services.repository.directory.public_names import (
     places_in,
     write_names,
 )
+from services.repository.ducc import is_ducc_metadata
 from services.repository.errors import ImageAdditionError
 from services.repository.images import MULTIARCH_DIRECTORY, ImageDocuments, image_of_directory
 
@@ -186,7 +187,7 @@ class NewIndex:
         for path in (self._index.root / parent for parent in above):
             if os.path.lexists(path) and not stat.S_ISDIR(path.lstat().st_mode):
                 raise ImageAdditionError(f"{path} is no directory, and not this suite's: remove it")
-        if os.path.lexists(link) and not self._index.owns(link):
+        if os.path.lexists(link) and not (self._index.owns(link) or _is_duccs(link)):
             raise ImageAdditionError(f"{link} is there already, and is not this suite's: remove it")
 
     def links(self) -> Iterator[tuple[Path, str]]:
@@ -267,6 +268,11 @@ def staged_links(batch: Path) -> Iterator[str]:
         for directory in _directories(place):
             yield f"{METADATA_DIRECTORY}/{directory}"
         yield from places_in(place)
+
+
+def _is_duccs(directory: Path) -> bool:
+    """Tell whether a directory is one of documents that DUCC has left."""
+    return directory.is_dir() and not directory.is_symlink() and is_ducc_metadata(os.listdir(directory))
 
 
 def _directories(place: Path) -> Iterator[str]:

@@ -20,11 +20,13 @@ from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.image_name import ImageName
-from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, fill_mask
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, MaskError, fill_mask
+from services.common.replacement import replace_directory
 from services.common.repository_name import RepositoryName
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
 from services.repository.directory.store_tree import LISTS_OF_STORES, DirectoryStoreTree
+from services.repository.errors import ImageAdditionError
 from services.repository.images import ImageDocuments
 from services.repository.podman.store import LISTS, Deletions, StoreChanges
 from services.repository.podman.stores import PodmanStores
@@ -32,7 +34,11 @@ from services.repository.podman.stores import PodmanStores
 __all__ = ["DirectoryStores"]
 
 _ALL_LISTS: Final = (*LISTS, *LISTS.values())
+_LINKS: Final = ("overlay/l", "overlay-layers")
+"""Directories that have links of all layers side by side."""
 _NEW: Final = ".new-"
+_TRIAL: Final = ".mask".ljust(250, "-")
+"""A directory of the transaction, whose path is longer than that of any mask in a store."""
 
 
 class DirectoryStores:
@@ -53,7 +59,23 @@ class DirectoryStores:
         self._staging = staging
         self._head = root / BATCHES / HEAD / LISTS_OF_STORES
         self._tree = DirectoryStoreTree(root=root, staging=staging, images=images)
-        self._stores = PodmanStores(name=name, published=self._tree)
+        self._stores = PodmanStores(name=name, published=self._tree, try_mask=self._try_mask)
+
+    def _try_mask(self, layer: Digest, deletions: Deletions) -> None:
+        """Make sure that the file system takes a layer's deletions, as long as only one image fails where it does not.
+
+        Raises
+        ------
+        ImageAdditionError
+            It does not: as without privileges, or where paths are too long.
+        """
+        trial = self._staging / _TRIAL
+        try:
+            _make_mask(trial, layer, deletions)
+        except (MaskError, OSError) as error:
+            raise ImageAdditionError(f"the image cannot be in a store: {error}") from error
+        finally:
+            delete_tree(trial)
 
     def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
         """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
@@ -62,6 +84,13 @@ class DirectoryStores:
     def remove(self, config: Digest) -> None:
         """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
         self._stores.remove(config)
+
+    def links(self) -> Iterator[tuple[Path, str]]:
+        """Give the links to lists that come into the place of DUCC's lists, and where they lead."""
+        for path in self._stores.changes():
+            for file in _ALL_LISTS:
+                if _is_file(self._root / path / file):
+                    yield self._root / path / file, _target(path, file)
 
     def superseded(self) -> Iterator[Path]:
         """Give the published lists that nobody reaches when the batch is visible."""
@@ -98,14 +127,15 @@ class DirectoryStores:
         for directory, files in _by_directory(change.files).items():
             links = {link: target for link, target in change.links.items() if os.path.dirname(link) == directory}
             _put_directory(store / directory, files, links, change.masks.get(f"{directory}/diff"))
-        (store / "overlay/l").mkdir(parents=True, exist_ok=True)
+        for directory in _LINKS:
+            (store / directory).mkdir(parents=True, exist_ok=True)
         for link, target in change.links.items():
-            if os.path.dirname(link) == "overlay/l":
+            if os.path.dirname(link) in _LINKS:
                 _link(store / link, target)
-        up = "../" * (path.count("/") + 2)
         for file in _ALL_LISTS:
-            (store / file).parent.mkdir(parents=True, exist_ok=True)
-            _link(store / file, f"{up}{BATCHES}/{HEAD}/{LISTS_OF_STORES}/{path}/{file}")
+            if not _is_file(store / file):
+                (store / file).parent.mkdir(parents=True, exist_ok=True)
+                _link(store / file, _target(path, file))
         for name in ("overlay", "overlay/l", "overlay-images", "overlay-layers", ""):
             sync_directory(store / name)
         for above in store.relative_to(self._root).parents:
@@ -114,7 +144,7 @@ class DirectoryStores:
     def sweep(self) -> None:
         """Delete what the lists of stores that have changed name no more, and did not in the batch before either."""
         for path, entries in self._stores.entries().items():
-            for directory in ("overlay-images", "overlay", "overlay/l"):
+            for directory in ("overlay-images", "overlay", *_LINKS):
                 for name in os.listdir(self._root / path / directory):
                     place = self._root / path / directory / name
                     if f"{directory}/{name}" in entries:
@@ -143,18 +173,21 @@ def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, 
     for link, target in links.items():
         (new / os.path.basename(link)).symlink_to(target)
     if mask is not None:
-        (new / "diff").mkdir()
-        fill_mask(
-            new / "diff",
-            layer=place.name,
-            whiteouts=mask.whiteouts,
-            opaque=mask.opaque,
-            attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
-        )
+        _make_mask(new / "diff", place.name, mask)
     sync_tree(new, entries=len(files))
-    # What is there is of a transaction that was never published, or of before a list lost it.
-    delete_tree(place)
-    os.rename(new, place)
+    # What is there is of a transaction that was never published, or of before a list lost it, or DUCC's of the same.
+    replace_directory(place, new)
+    delete_tree(new)
+
+
+def _target(path: str, file: str) -> str:
+    """Return where the link to a list of the store at a path leads."""
+    return "../" * (path.count("/") + 2) + f"{BATCHES}/{HEAD}/{LISTS_OF_STORES}/{path}/{file}"
+
+
+def _is_file(place: Path) -> bool:
+    """Tell whether there is a file, as DUCC has lists, and no link."""
+    return place.is_file() and not place.is_symlink()
 
 
 def _link(place: Path, target: str) -> None:
@@ -166,6 +199,17 @@ def _link(place: Path, target: str) -> None:
     else:
         place.unlink(missing_ok=True)
     place.symlink_to(target)
+
+
+def _make_mask(place: Path, layer: str, deletions: Deletions) -> None:
+    place.mkdir()
+    fill_mask(
+        place,
+        layer=layer,
+        whiteouts=deletions.whiteouts,
+        opaque=deletions.opaque,
+        attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
+    )
 
 
 def _write(file: Path, content: bytes) -> None:

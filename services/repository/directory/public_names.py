@@ -18,7 +18,13 @@ from services.common.digest import Digest
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import platform_images
 from services.repository.images import MULTIARCH_DIRECTORY, ImageDocuments
-from services.repository.public_names import check_public_name, flat_home, machine_aliases, platform_links
+from services.repository.public_names import (
+    check_public_name,
+    flat_home,
+    is_public_target,
+    machine_aliases,
+    platform_links,
+)
 
 __all__ = [
     "NAMES",
@@ -77,7 +83,7 @@ def check_names(root: Path, documents: ImageDocuments, target: str) -> None:
         for above in (root / parent for parent in Path(place).parents):
             if os.path.lexists(above) and (above.is_symlink() or not above.is_dir()):
                 raise ImageAdditionError(f"{above} is no directory, and not this suite's: remove it")
-        if os.path.lexists(link) and not _is_ours(link, place, target):
+        if os.path.lexists(link) and not (_is_ours(link, place, target) or _is_duccs(link, place)):
             raise ImageAdditionError(f"{link} is there already, and is no link of this suite's: remove it")
 
 
@@ -122,6 +128,10 @@ def named_flats(root: Path, place: Path, target: str) -> Collection[Digest]:
         leads = _is_ours(root / name, name, target) and (root / name).exists()
         (led if leads else lost).add(config)
     return frozenset(led - lost)
+
+
+def _is_duccs(link: Path, place: str) -> bool:
+    return link.is_symlink() and is_public_target(place, os.readlink(link))
 
 
 def _is_ours(link: Path, place: str, target: str) -> bool:

@@ -18,9 +18,10 @@ from services.common.deletion import TreeDeletionError, delete_tree
 from services.common.digest import Digest
 from services.common.durable import sync_tree, write_file
 from services.common.image_name import ImageName
-from services.common.layout import LayerLayout, layer_home, sidecar_path
+from services.common.layout import LayerLayout, layer_home, sidecar_path, tar_split_path
 from services.common.lock_file import LockError, locked
 from services.common.repository_name import RepositoryName
+from services.common.sidecar import LayerSidecar
 from services.common.threads import Stop, in_thread
 from services.repository.directory.batches import PREPARED, Batches
 from services.repository.directory.flats import FlatIndex, NewFlats, staged_flats
@@ -35,6 +36,7 @@ from services.repository.interface import ListedLayer, OwnTransaction, PreparedL
 from services.repository.layer import VerifiedLayer
 from services.repository.listing import list_tree
 from services.repository.podman.shown import images_in_stores, images_not_in_stores
+from services.repository.podman.tar_split import TarSplit
 
 __all__ = ["DirectoryRepository"]
 
@@ -124,12 +126,12 @@ class DirectoryRepository:
 
     async def lookup(self, digest: Digest) -> Publication | None:
         """Find a published layer."""
+        home = self._root / layer_home(digest)
         try:
-            target = os.readlink(self._root / layer_home(digest))
             os.stat(self._root / sidecar_path(digest))
+            match = HOME_LINK.fullmatch(os.readlink(home)) if home.is_symlink() else None
         except FileNotFoundError:
             return None
-        match = HOME_LINK.fullmatch(target)
         return Publication(revision=int(match[1]) if match else None)
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
@@ -151,9 +153,7 @@ class DirectoryRepository:
             # Nobody else may reach setuid files and devices before the whole archive has been found good.
             home.mkdir(0o700)
             tree.mkdir(0o755)
-            sidecar = layer.read(
-                lambda stream: unpack(stream, tree, deletions=ListedDeletions(), limits=layer.limits), stop=stop
-            )
+            sidecar = _unpack(layer, tree, home / os.path.basename(tar_split_path(layer.digest)), stop)
             write_file(home / "layer.json", sidecar.encode())
             sync_tree(home, entries=sidecar.entries)
         except BaseException:
@@ -240,6 +240,20 @@ class DirectoryRepository:
                 remove_dangling(self._root, (layer_home(Digest(name)), name))
         self._images.sweep(self._batches.superseded())
         self._batches.forget(batch)
+
+
+def _unpack(layer: VerifiedLayer, tree: Path, beside: Path, stop: Stop) -> LayerSidecar:
+    """Unpack a layer; write beside it what its archive has besides the files' content."""
+    with beside.open("xb") as file:
+        witness = TarSplit(file)
+        sidecar = layer.read(
+            lambda stream: unpack(stream, tree, deletions=ListedDeletions(), limits=layer.limits, witness=witness),
+            stop=stop,
+        )
+        sidecar = witness.finish(sidecar)
+    if not sidecar.tar_split:
+        beside.unlink()
+    return sidecar
 
 
 def _check_privileges(directory: Path) -> None:

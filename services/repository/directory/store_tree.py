@@ -16,7 +16,7 @@ from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
 from services.repository.images import ImageDocuments
-from services.repository.podman.stores import is_store
+from services.repository.podman.stores import store_paths
 
 __all__ = ["LISTS_OF_STORES", "DirectoryStoreTree"]
 
@@ -45,14 +45,7 @@ class DirectoryStoreTree:
 
     def paths(self) -> Sequence[str]:
         """Return the paths of the stores that are there."""
-        found = []
-        for name in sorted(os.listdir(self._root)):
-            match is_store(name):
-                case True:
-                    found.append(name)
-                case None:
-                    found += [f"{name}/{inner}" for inner in sorted(os.listdir(self._root / name))]
-        return found
+        return store_paths(lambda directory: os.listdir(self._root / directory))
 
     def read(self, path: str) -> bytes | None:
         """Read a file; None where there is none."""
@@ -62,11 +55,11 @@ class DirectoryStoreTree:
             return None
 
     def read_list(self, path: str) -> bytes | None:
-        """Read a list of a store as it was published, whatever has become of the link to it."""
+        """Read a list of a store as it was published, whatever has become of the link to it, or as DUCC has left it."""
         try:
             return (self._root / BATCHES / HEAD / LISTS_OF_STORES / path).read_bytes()
         except FileNotFoundError:
-            return None
+            return None if (self._root / path).is_symlink() else self.read(path)
 
     def target(self, path: str) -> str | None:
         """Return where a symbolic link leads; None where there is none."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
@@ -11,18 +11,20 @@ import structlog
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.common.layout import LayerLayout, layer_home, layer_tree
+from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.threads import Stop, in_thread
-from services.repository.directory.batches import BATCHES, PREPARED, Batches
+from services.repository.directory.batches import BATCHES, OVERTAKEN, PREPARED, Batches
 from services.repository.directory.flats import NewFlats
 from services.repository.directory.images import NewIndex
 from services.repository.directory.podman import DirectoryStores
 from services.repository.directory.record import Leftovers
+from services.repository.ducc import is_ducc_layer
 from services.repository.errors import LayerAdditionError, LayerRemovalError, RepositoryError
 from services.repository.flat.differences import DifferenceReports
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import PreparedLayer
+from services.repository.public_names import is_public_target
 
 __all__ = ["HOME_LINK", "DirectoryTransaction"]
 
@@ -79,7 +81,8 @@ class DirectoryTransaction:
         """Move a prepared layer into the batch."""
         digest = prepared.layer.digest
         for path in (self._root / layer_home(digest), self._root / digest):
-            if path.exists():  # a link that leads nowhere is of an earlier attempt, and does not
+            # A link that leads nowhere is of an earlier attempt.
+            if path.exists() and not self._is_duccs(path, digest):
                 raise LayerAdditionError(f"{path} is there already, and is no layer that this publisher knows")
         home = self._staging / digest
         try:
@@ -88,6 +91,12 @@ class DirectoryTransaction:
         except OSError as error:
             raise LayerAdditionError(f"layer {digest} cannot be staged: {error}") from error
         self._digests.append(digest)
+
+    def _is_duccs(self, path: Path, digest: Digest) -> bool:
+        """Tell whether a layer is one that DUCC has made, and nobody has verified."""
+        if path.is_symlink() or not path.is_dir() or (self._root / sidecar_path(digest)).exists():
+            return False
+        return path == self._root / layer_home(digest) and is_ducc_layer(os.listdir(path))
 
     async def put_image(self, documents: ImageDocuments) -> None:
         """Write the documents of an image into the batch, and make its outputs."""
@@ -140,15 +149,16 @@ class DirectoryTransaction:
 
     def _publish(self) -> int:
         changed = {self._root}
-        for digest in self._digests:
-            home = self._root / layer_home(digest)
-            changed |= self._link(home, f"../../{BATCHES}/{self._batches.revision + 1}/{digest}")
-            if self._layout is LayerLayout.FLAT:
-                changed |= self._link(self._root / digest, layer_tree(digest))
         self._flats.drop_unused()
-        for link, target in (*self._images.links(), *self._flats.links()):
-            changed |= self._link(link, target)
-        self._leftovers().write(self._staging)
+        overtaken: dict[str, str] = {}
+        for link, target in (*self._layer_links(), *self._images.links(), *self._flats.links(), *self._stores.links()):
+            place = str(link.relative_to(self._root))
+            # A name of a layer that is to come into the place of DUCC's would lead to that one at once.
+            if _is_in_the_way(link, place) or os.path.dirname(target) in overtaken:
+                overtaken[place] = target
+            else:
+                changed |= self._link(link, target)
+        self._leftovers(overtaken).write(self._staging)
         self._images.write(self._batches.revision + 1)
         self._stores.write()
         revision = self._batches.publish(self._staging, changed)
@@ -159,7 +169,13 @@ class DirectoryTransaction:
             _log.warning("what a batch has left to be done is done with the next one", reason=str(error))
         return revision
 
-    def _leftovers(self) -> Leftovers:
+    def _layer_links(self) -> Iterator[tuple[Path, str]]:
+        for digest in self._digests:
+            yield self._root / layer_home(digest), f"../../{BATCHES}/{self._batches.revision + 1}/{digest}"
+            if self._layout is LayerLayout.FLAT:
+                yield self._root / digest, layer_tree(digest)
+
+    def _leftovers(self, overtaken: Mapping[str, str]) -> Leftovers:
         root = self._root.resolve()
         links = [str(link.relative_to(self._root)) for link in self._images.dangling()]
         superseded = [
@@ -167,11 +183,15 @@ class DirectoryTransaction:
         ]
         superseded += [os.path.normpath(f"{layer_home(digest)}/../{to}") for digest, to in self._removed.items()]
         superseded += self._flats.superseded()
+        overtaken_in = f"{BATCHES}/{OVERTAKEN}{self._batches.revision + 1}"
+        superseded += [overtaken_in] if overtaken else []
         layers = {layer_home(digest): target for digest, target in self._removed.items()}
         return Leftovers(
             links=[*links, *self._removed],
             layers={**layers, **self._flats.removed()},
             moved=self._flats.moved(),
+            overtaken=overtaken,
+            overtaken_in=overtaken_in,
             superseded=superseded,
             before=self._batches.superseded(),
         )
@@ -185,3 +205,13 @@ class DirectoryTransaction:
         if not link.is_symlink():
             link.symlink_to(target)
         return {path for path in link.parents if path.is_relative_to(self._root)}
+
+
+def _is_in_the_way(link: Path, place: str) -> bool:
+    """Tell whether DUCC has left something in the place of a link, which goes when the batch is visible.
+
+    Whatever else could be there has been refused before.
+    """
+    if not link.is_symlink():
+        return link.exists()
+    return link.exists() and is_public_target(place, os.readlink(link))

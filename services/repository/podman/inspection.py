@@ -16,9 +16,10 @@ from typing import Final, Protocol, Self
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
-from services.common.layout import layer_tree, sidecar_path
+from services.common.layout import layer_tree, sidecar_path, tar_split_path
 from services.common.sidecar import LayerSidecar
 from services.repository.image_platforms import PlatformImage
+from services.repository.podman.ducc import split_lists
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import ImageRow, LayerRow, read_images, read_layers
 from services.repository.podman.store import IMAGES, LAYERS, LISTS, LayerFacts, image_row
@@ -66,6 +67,7 @@ class _Layer:
     size: int
     """Of the tar stream, in bytes."""
     has_mask: bool
+    has_tar_split: bool
 
     @classmethod
     def of(cls, sidecar: LayerSidecar) -> Self:
@@ -74,6 +76,7 @@ class _Layer:
             archive_size=sidecar.archive_size,
             size=sidecar.uncompressed_size,
             has_mask=bool(LayerFacts.of(sidecar).masked),
+            has_tar_split=sidecar.tar_split,
         )
 
 
@@ -100,8 +103,10 @@ class StoreInspection:
         self._path = path
         self._mount = PurePosixPath("/cvmfs", name)
         self._lists = {file: tree.read(f"{path}/{file}") for file in LISTS}
-        images = read_images(self._lists[IMAGES] or b"[]", where=f"{path}/{IMAGES}")
-        layers = read_layers(self._lists[LAYERS] or b"[]", where=f"{path}/{LAYERS}")
+        # What DUCC has put in is as DUCC makes it, until the same images are published.
+        ducc, *lists = split_lists(self._lists[IMAGES] or b"[]", self._lists[LAYERS] or b"[]", text=lambda _: "")
+        images = read_images(lists[0], where=f"{path}/{IMAGES}")
+        layers = read_layers(lists[1], where=f"{path}/{LAYERS}")
         self.images: Mapping[Digest, ImageRow] = {row.id: row for row in images}
         """Images by their identifiers."""
         self._image_rows: Sequence[ImageRow] = images
@@ -111,9 +116,12 @@ class StoreInspection:
         self._directories: dict[str, Digest | None] = {}
         self._sound_layers: dict[Digest, bool] = {}
         self._is_usable: bool | None = None
+        self._is_duccs = bool(ducc.images) and not images
 
     def problems(self) -> Iterator[Iterator[StoreProblem]]:
-        """Give all that is wrong with the store, by kinds."""
+        """Give all that is wrong with the store, by kinds; nothing of one that is all DUCC's."""
+        if self._is_duccs:
+            return
         yield self._frame()
         yield chain.from_iterable(map(self._layer, self._layer_rows))
         yield chain.from_iterable(map(self._image, self._image_rows))
@@ -182,6 +190,7 @@ class StoreInspection:
         elif (known.diff_id, known.archive_size, known.size) != (diff_id, row.compressed_size, row.diff_size):
             yield self._problem(LAYERS, f"layer {row.id} has another digest or size there than {sidecar_path(digest)}")
         yield from self._mask(row.id, digest)
+        yield from self._archive(row.id, digest)
         yield from self._names_of(row.id)
         if (expected := self._expected_below(row)) is not None and self._below(row) != expected:
             yield self._problem(f"{place}/lower", "names other layers than those that the list has below it")
@@ -199,6 +208,18 @@ class StoreInspection:
             file = f"overlay/{mask}/diff/{os.fsdecode(path)}"
             if not self._tree.deletes(f"{self._path}/{file}"):
                 yield self._problem(file, f"does not delete what is below layer {identifier}")
+
+    def _archive(self, identifier: Digest, digest: Digest) -> Iterator[StoreProblem]:
+        """Look at what podman makes the layer's archive again with, if there is to be anything."""
+        link, beside = f"overlay-layers/{identifier}.tar-split.gz", tar_split_path(digest)
+        target = self._target(link)
+        known = self._known(digest)
+        if known is None or (target is None and not known.has_tar_split):
+            return
+        if target != str(self._mount / beside):
+            yield self._problem(link, f"does not lead to {self._mount / beside}")
+        elif not self._tree.exists(beside):
+            yield self._problem(link, "leads to a file that is not in the repository")
 
     def _names_of(self, directory: Digest) -> Iterator[StoreProblem]:
         """Look at how a directory of `overlay` is named, and names itself."""

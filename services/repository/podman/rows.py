@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from services.common.digest import Digest
 from services.repository.errors import ImageAdditionError
 
-__all__ = ["GZIP", "PLAIN", "ZSTD", "ImageRow", "LayerRow", "read_images", "read_layers", "write_rows"]
+__all__ = ["GZIP", "PLAIN", "ZSTD", "Identifier", "ImageRow", "LayerRow", "read_images", "read_layers", "write_rows"]
 
 PLAIN: Final = 0
 GZIP: Final = 2
@@ -23,7 +23,8 @@ def _digest(value: object) -> Digest:
     return Digest(value if isinstance(value, str) else "")
 
 
-_Identifier = Annotated[Digest, PlainValidator(_digest), PlainSerializer(str)]
+Identifier = Annotated[Digest, PlainValidator(_digest), PlainSerializer(str)]
+"""A pydantic field that holds the identifier of a layer or of an image."""
 _Moment = Annotated[str, Field(max_length=64)] | None
 _OciDigest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -35,8 +36,8 @@ class _Row(BaseModel):
 class LayerRow(_Row):
     """A layer on those below it."""
 
-    id: _Identifier
-    parent: _Identifier | None = None
+    id: Identifier
+    parent: Identifier | None = None
     created: _Moment = None
     compressed_diff_digest: Annotated[_OciDigest, Field(alias="compressed-diff-digest")]
     """Of the archive."""
@@ -53,12 +54,12 @@ class LayerRow(_Row):
 class ImageRow(_Row):
     """An image, which may have several names, or none any more."""
 
-    id: _Identifier
+    id: Identifier
     """SHA-256 of its configuration."""
     digest: _OciDigest
     """Of its manifest."""
     names: list[str] = []
-    layer: _Identifier | None = None
+    layer: Identifier | None = None
     """Identifier of its topmost layer."""
     metadata: str = "{}"
     big_data_names: Annotated[list[str], Field(alias="big-data-names")]
@@ -105,7 +106,7 @@ def _read(form: TypeAdapter[list[_AnyRow]], content: bytes, where: str) -> list[
         ) from None
 
 
-def write_rows(rows: Sequence[_Row]) -> bytes:
-    """Write either list."""
-    documents = [row.model_dump(mode="json", by_alias=True, exclude_none=True) for row in rows]
+def write_rows(rows: Sequence[_Row], others: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    """Write either list; `others` are rows of other programs, which follow as they are."""
+    documents = [*(row.model_dump(mode="json", by_alias=True, exclude_none=True) for row in rows), *others]
     return json.dumps(documents, separators=(",", ":")).encode()

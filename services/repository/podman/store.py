@@ -5,6 +5,7 @@
     overlay-images/images.json, images.lock       all images: identifiers, names, digests
     overlay-images/IMAGE/manifest, =BASE64        the documents of one
     overlay-layers/layers.json, layers.lock       all layers: identifiers, parents, digests, sizes
+    overlay-layers/LAYER.tar-split.gz             -> .../.layers/XX/DIGEST/layer.tar-split.gz, for save and push
     overlay/LAYER/diff                            -> /cvmfs/REPOSITORY/.layers/XX/DIGEST/layerfs
     overlay/LAYER/link, lower                     short names of the layer, and of those below it
     overlay/l/SHORT                               -> ../LAYER/diff
@@ -19,16 +20,19 @@ every command where one that it has been told of is missing.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, Self
 
 from services.common.digest import Digest
+from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
-from services.common.layout import layer_tree
-from services.common.sidecar import LayerSidecar, decode_path
+from services.common.layout import layer_tree, tar_split_path
+from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.repository.image_platforms import PlatformImage, PlatformLayer
+from services.repository.podman.ducc import NO_ROWS, DuccRows
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import (
     GZIP,
@@ -77,6 +81,22 @@ class Deletions:
         """Whether there are any."""
         return bool(self.whiteouts or self.opaque)
 
+    def check(self) -> None:
+        """Make sure that one tree can have all of them.
+
+        Raises
+        ------
+        InvalidValueError
+            A path is deleted, and something at or below it as well.
+        """
+        paths = (*self.whiteouts, *self.opaque)
+        deleted = set(self.whiteouts)
+        again = next((path for path in paths if any(above in deleted for above in _above(path))), None)
+        if again is None and len(set(paths)) < len(paths):
+            again = next(path for path, count in Counter(paths).items() if count > 1)
+        if again is not None:
+            raise InvalidValueError(f"it deletes a path and something at or below it: {encode_path(again[:200])}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFacts:
@@ -86,6 +106,8 @@ class LayerFacts:
     """Of the tar stream, in bytes."""
     masked: Deletions
     """Deletions that its tree does not show to everybody who is to see them."""
+    tar_split: bool
+    """Whether there is what podman makes its archive again with."""
 
     @classmethod
     def of(cls, sidecar: LayerSidecar) -> Self:
@@ -100,6 +122,7 @@ class LayerFacts:
         return cls(
             size=sidecar.uncompressed_size,
             masked=Deletions(whiteouts=tuple(map(decode_path, whiteouts)), opaque=tuple(map(decode_path, opaque))),
+            tar_split=sidecar.tar_split,
         )
 
 
@@ -132,6 +155,8 @@ class PodmanStore:
         Where clients see the repository.
     lower
         Reads what is below a layer that is in it, as its file `lower` says.
+    ducc
+        What DUCC has put in besides.
     """
 
     def __init__(
@@ -141,6 +166,7 @@ class PodmanStore:
         layers: Sequence[LayerRow],
         mount: PurePosixPath,
         lower: Callable[[Digest], str],
+        ducc: DuccRows = NO_ROWS,
     ) -> None:
         self._images = {row.id: row for row in images}
         self._layers = {row.id: row for row in layers}
@@ -152,10 +178,11 @@ class PodmanStore:
         """Directories and links that are written anew."""
         self._trees: dict[Digest, Digest] = {}
         """Archives of new layers, by the layers' identifiers."""
-        self._masks: dict[Digest, Deletions] = {}
+        self._facts: dict[Digest, LayerFacts] = {}
         """Of new layers, by their identifiers."""
         self._mount = mount
         self._lower = lower
+        self._ducc = ducc
         self._changed = False
 
     @classmethod
@@ -167,6 +194,7 @@ class PodmanStore:
         mount: PurePosixPath,
         where: str,
         lower: Callable[[Digest], str],
+        ducc: DuccRows = NO_ROWS,
     ) -> Self:
         """Read a store from its two lists.
 
@@ -174,7 +202,7 @@ class PodmanStore:
         ----------
         where
             Path of the store, for errors.
-        mount, lower
+        mount, lower, ducc
             As for the store itself.
 
         Raises
@@ -187,6 +215,7 @@ class PodmanStore:
             layers=read_layers(layers, where=f"{where}/{LAYERS}"),
             mount=mount,
             lower=lower,
+            ducc=ducc,
         )
 
     @property
@@ -215,8 +244,9 @@ class PodmanStore:
                 facts = layers[layer.digest]
                 self._layers[identifier] = _layer_row(identifier, parent, layer, facts.size, created)
                 self._trees[identifier] = layer.digest
-                self._masks[identifier] = facts.masked
+                self._facts[identifier] = facts
             parent = identifier
+        self._ducc.make_way(image.config_digest, layer_ids(layer.diff_id for layer in image.layers))
         self._drop_name(name, but=image.config_digest)
         row = image_row(image, names=sorted({*self._names(image.config_digest), *image_names(name)}))
         if self._images.get(row.id) != row or row.id in self._anew:
@@ -240,6 +270,7 @@ class PodmanStore:
 
     def _drop_name(self, name: ImageName, *, but: Digest | None) -> None:
         names = frozenset(image_names(name))
+        self._changed |= self._ducc.drop_names(names, but=but)
         for row in self._images.values():
             if row.id != but and names.intersection(row.names):
                 row.names = [each for each in row.names if each not in names]
@@ -250,7 +281,7 @@ class PodmanStore:
         if self._images.pop(image, None) is None:
             return
         self._changed = True
-        used: set[Digest] = set()
+        used = self._ducc.needed()
         for row in self._images.values():
             layer = row.layer
             while layer is not None and layer not in used:
@@ -262,7 +293,10 @@ class PodmanStore:
         """Return what is to be changed in the store's directory; both lists, if anything is."""
         if not self._changed:
             return StoreChanges()
-        lists = {IMAGES: _written(self._images), LAYERS: _written(self._layers)}
+        lists = {
+            IMAGES: _written(self._images, self._ducc.images),
+            LAYERS: _written(self._layers, self._ducc.layers),
+        }
         files = lists | {LISTS[path]: hashlib.sha256(content).hexdigest().encode() for path, content in lists.items()}
         links: dict[str, str] = {}
         for identifier, documents in self._documents.items():
@@ -278,17 +312,20 @@ class PodmanStore:
             files[f"{place}/link"] = link_name(identifier).encode()
             if lower := self._below(identifier):
                 files[f"{place}/lower"] = ":".join(lower).encode()
-            if deletions := self._masks[identifier]:
+            if self._facts[identifier].tar_split:
+                links[_tar_split(identifier)] = str(self._mount / tar_split_path(self._trees[identifier]))
+            if deletions := self._facts[identifier].masked:
                 mask = mask_id(identifier)
                 links[f"{_SHORT}/{link_name(mask)}"] = f"../{mask}/diff"
                 files[f"overlay/{mask}/link"] = link_name(mask).encode()
                 masks[f"overlay/{mask}/diff"] = deletions
         removed = _entries(*self._before) - _entries(self._images, self._layers) | self._mended
-        return StoreChanges(removed=sorted(removed), files=files, links=links, masks=masks)
+        return StoreChanges(removed=sorted(removed.union(self._ducc.removed)), files=files, links=links, masks=masks)
 
     def entries(self) -> frozenset[str]:
         """Return all directories and links that the store has, or had when it was read."""
-        return _entries(*self._before) | _entries(self._images, self._layers) | {*LISTS, *LISTS.values(), _SHORT}
+        entries = _entries(*self._before) | _entries(self._images, self._layers)
+        return entries.union(LISTS, LISTS.values(), [_SHORT], self._ducc.entries)
 
     def _names(self, image: Digest) -> Sequence[str]:
         row = self._images.get(image)
@@ -299,11 +336,17 @@ class PodmanStore:
         if identifier in self._before[1]:
             lower = self._lower(identifier)
             return lower.split(":") if lower else []
-        names = [f"l/{link_name(mask_id(identifier))}"] if self._masks[identifier] else []
+        names = [f"l/{link_name(mask_id(identifier))}"] if self._facts[identifier].masked else []
         parent = self._layers[identifier].parent
         if parent is not None:
             names += [f"l/{link_name(parent)}", *self._below(parent)]
         return names
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """Give the directories above a path."""
+    while path := path.rpartition(b"/")[0]:
+        yield path
 
 
 def image_row(image: PlatformImage, *, names: Sequence[str]) -> ImageRow:
@@ -361,9 +404,15 @@ def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[st
     """Return the directories and links that a store has for images and layers, relative to its own directory."""
     entries = {f"overlay-images/{identifier}" for identifier in images}
     for identifier in layers:
+        entries.add(_tar_split(identifier))
         for each in (identifier, mask_id(identifier)):
             entries |= {f"overlay/{each}", f"{_SHORT}/{link_name(each)}"}
     return frozenset(entries)
+
+
+def _tar_split(layer: Digest) -> str:
+    """Return where podman looks for what it makes the archive of a layer again with."""
+    return f"overlay-layers/{layer}.tar-split.gz"
 
 
 def _created(image: PlatformImage) -> str | None:
@@ -374,5 +423,7 @@ def _oci(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _written(rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow]) -> bytes:
-    return write_rows([row for _, row in sorted(rows.items())])
+def _written(
+    rows: Mapping[Digest, ImageRow] | Mapping[Digest, LayerRow], others: Mapping[Digest, Mapping[str, object]]
+) -> bytes:
+    return write_rows([row for _, row in sorted(rows.items())], [row for _, row in sorted(others.items())])

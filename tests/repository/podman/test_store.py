@@ -12,8 +12,9 @@ import pytest
 
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
+from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
-from services.common.layout import layer_tree
+from services.common.layout import layer_tree, tar_split_path
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
@@ -40,7 +41,9 @@ def _facts(layers: Sequence[LayerArchive], *masked: Digest) -> dict[Digest, Laye
     deletions = Deletions(whiteouts=(b"gone",), opaque=(b"hidden",))
     return {
         layer.digest: LayerFacts(
-            size=layer.uncompressed_size, masked=deletions if layer.digest in masked else Deletions()
+            size=layer.uncompressed_size,
+            masked=deletions if layer.digest in masked else Deletions(),
+            tar_split=layer.digest in masked,
         )
         for layer in layers
     }
@@ -133,6 +136,9 @@ def test_deletions_that_not_all_see_are_in_masks_below_their_layers(layers: list
     assert changes.links[f"overlay/l/{link_name(mask)}"] == f"../{mask}/diff"
     assert changes.masks == {f"overlay/{mask}/diff": Deletions(whiteouts=(b"gone",), opaque=(b"hidden",))}
     assert mask not in {each["id"] for each in _rows(changes, LAYERS)}
+    # Only this layer has what podman makes an archive again with.
+    split = {link: target for link, target in changes.links.items() if link.startswith("overlay-layers/")}
+    assert split == {f"overlay-layers/{middle}.tar-split.gz": str(_MOUNT / tar_split_path(layers[1].digest))}
 
 
 def test_layers_that_are_there_are_shared_and_keep_their_masks(layers: list[LayerArchive]) -> None:
@@ -209,3 +215,15 @@ def test_a_list_that_others_have_written_is_refused(file: str, content: bytes) -
     lists = {IMAGES: b"[]", LAYERS: b"[]"} | {file: content}
     with pytest.raises(ImageAdditionError, match=f"podmanStore/{file} is not as this suite writes it"):
         PodmanStore.read(lists[IMAGES], lists[LAYERS], mount=_MOUNT, where="podmanStore", lower=str)
+
+
+@pytest.mark.parametrize(
+    ("whiteouts", "opaque"),
+    [((b"a", b"a/b"), ()), ((b"a/b", b"a"), ()), ((b"a", b"a"), ()), ((b"a",), (b"a",)), ((b"a",), (b"a/b/c",))],
+)
+def test_deletions_that_no_directory_can_have_are_refused(
+    whiteouts: tuple[bytes, ...], opaque: tuple[bytes, ...]
+) -> None:
+    with pytest.raises(InvalidValueError, match="deletes a path and something at or below it"):
+        Deletions(whiteouts=whiteouts, opaque=opaque).check()
+    Deletions(whiteouts=(b"a", b"ab", b"b/c"), opaque=(b"b", b"b/d")).check()

@@ -1,12 +1,13 @@
 """From a layer's tree to its catalogs: the one of its home, and those below it."""
 
+import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from services.common.archive.nametree import Directory
 from services.common.digest import Digest
-from services.common.layout import CATALOG_MARKER, layer_home, layer_tree, sidecar_path
+from services.common.layout import CATALOG_MARKER, layer_home, layer_tree
 from services.repository.native.records import (
     DIGEST_SIZE,
     HASH_SHIFT,
@@ -47,18 +48,21 @@ class LayerCatalogs:
         Its tree, whose content has become objects.
     files
         Stores catalogs.
-    marker, sidecar
-        Numbers that the tree gave to these files.
+    marker
+        Number that the tree gave to the file that marks catalogs.
+    beside
+        Numbers that it gave to the files beside the layer's tree, by their paths.
     """
 
-    def __init__(self, *, digest: Digest, tree: CatalogTree, files: CatalogFiles, marker: int, sidecar: int) -> None:
-        self._digest = digest
+    def __init__(
+        self, *, digest: Digest, tree: CatalogTree, files: CatalogFiles, marker: int, beside: Mapping[str, int]
+    ) -> None:
         self._home = b"/" + layer_home(digest).encode()
         self._top = b"/" + layer_tree(digest).encode()
         self._tree = tree
         self._files = files
         self._marker = marker
-        self._sidecar = sidecar
+        self._beside = beside
         self._hash_flags = files.algorithm.number << HASH_SHIFT
         self._written: dict[bytes, WrittenCatalog] = {}
         """Catalogs of directories of the layer, by their absolute paths."""
@@ -112,8 +116,9 @@ class LayerCatalogs:
         contents.counts["dir"] += 1
         yield HOME.row(home, _NESTED_ROOT)
         yield self._mark(home, contents)
-        name = sidecar_path(self._digest).rpartition("/")[2].encode()
-        yield self._leaf(name, self._sidecar, path_hash(home + b"/" + name), path_hash(home), 1, contents)
+        for place, number in self._beside.items():
+            path = b"/" + place.encode()
+            yield self._leaf(os.path.basename(path), number, path_hash(path), path_hash(home), 1, contents)
         yield from self._directory(self._tree.names.root, self._top, _DIRECTORY, contents)
 
     def _split_off(self, directory: Directory, path: bytes, contents: CatalogContents) -> Iterator[Row]:

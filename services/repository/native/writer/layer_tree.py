@@ -9,7 +9,7 @@ import stat
 from array import array
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Self
+from typing import IO, Final, NamedTuple, Self
 
 from services.common.archive.entry import Entry, Kind
 from services.common.archive.errors import UnsafeArchiveError
@@ -157,6 +157,15 @@ class CatalogTree:
         number = self.names.number(len(content))
         self._keep(stat.S_IFREG | mode, 0, 0, 0)
         self._take(number, memoryview(content))
+        return number
+
+    def unnamed_from(self, source: IO[bytes], size: int, mode: int) -> int:
+        """Take a file of so many bytes, at least one, from another one, as `unnamed` does; return its number."""
+        number = self.names.number(size)
+        self._keep(stat.S_IFREG | mode, 0, 0, 0)
+        self.content.begin(number, size)
+        while piece := source.read(_WHOLE):
+            self.content.write(memoryview(piece))
         return number
 
     def make_opaque(self, path: bytes) -> None:

@@ -22,6 +22,7 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
+from services.repository.ducc import is_ducc_layer
 from services.repository.errors import LayerAdditionError
 from services.repository.flat.differences import DifferenceReports
 from services.repository.interface import ListedLayer
@@ -89,9 +90,12 @@ class RepositoryTree:
             return frozenset(update.flats.configs())
 
     def flats_of(self, root: ContentHash, name: ImageName) -> Collection[Digest]:
-        """Return the configurations of the flat images that the name of an image leads to in a revision."""
+        """Return the configurations of the flat images that the name of an image leads to in a revision.
+
+        One that is damaged is none: whoever asks for the image again gets it made anew.
+        """
         with TreeUpdate(self, root) as update:
-            return update.names.flats(name)
+            return frozenset(config for config in update.names.flats(name) if not update.flats.is_damaged(config))
 
     def list_images(self, root: ContentHash) -> Sequence[ImageName]:
         """List the images of a revision, in the order of their names."""
@@ -203,7 +207,7 @@ class TreeUpdate:
         return self._catalogs.put(content)
 
     def add(self, layer: NestedCatalog, digest: Digest) -> None:
-        """Add a layer whose catalog has been stored.
+        """Add a layer whose catalog has been stored, in the place of what DUCC may have made of it.
 
         Raises
         ------
@@ -217,7 +221,7 @@ class TreeUpdate:
             raise LayerAdditionError(f"/{digest} is there already, and is no layer that this publisher knows")
         home = layer.path
         if self._catalogs.above(home).catalog.holds(home):
-            raise LayerAdditionError(f"{layer_home(digest)} is there already")
+            self._make_way(home, digest)
         shelf = self._shelf(home.rpartition(b"/")[0])
         shelf.catalog.insert(layer.root.row(home, EntryFlag.DIRECTORY | EntryFlag.NESTED_MOUNTPOINT), "self_dir")
         shelf.catalog.attach(layer, before=None)
@@ -225,6 +229,14 @@ class TreeUpdate:
         if with_link:
             root.catalog.insert(link_row(link, layer_tree(digest).encode()), "self_symlink")
             root.changed = True
+
+    def _make_way(self, home: bytes, digest: Digest) -> None:
+        """Remove what is in the place of a layer, if DUCC has put it there."""
+        there = self.find(digest)
+        names = [name.decode(errors="replace") for name in self.trees.names(home)]
+        if there is None or there.whole or not is_ducc_layer(names):
+            raise LayerAdditionError(f"{layer_home(digest)} is there already")
+        self.trees.remove(home)
 
     def remove(self, digest: Digest) -> bool:
         """Remove a layer; return whether it was there."""

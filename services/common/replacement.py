@@ -1,4 +1,4 @@
-"""Putting a directory in the place of another one by one step, so that a kill leaves one of them there."""
+"""Putting something in the place of something else by one step, so that a kill leaves one of them there."""
 
 import ctypes
 import errno
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["replace_directory"]
+__all__ = ["exchange", "replace_directory"]
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -34,10 +34,19 @@ def replace_directory(place: Path, new: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        _exchange(place, new)
+        exchange(place, new)
 
 
-def _exchange(one: Path, other: Path) -> None:
+def exchange(one: Path, other: Path) -> None:
+    """Let each of two entries of one file system be where the other is, whatever they are. Blocks.
+
+    Raises
+    ------
+    OSError
+        One of them is not there, or the file system refuses; nothing has changed.
+    """
     if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"cannot exchange two directories: {os.strerror(code)}", str(one), None, str(other))
+        raise OSError(
+            code, f"cannot exchange two entries of directories: {os.strerror(code)}", str(one), None, str(other)
+        )
