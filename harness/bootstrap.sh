@@ -81,6 +81,9 @@ find_missing() {
     if [ "$target" = bench ]; then
         need e2fsprogs mkfs.ext4
         need skopeo skopeo
+        need podman podman
+        need netavark /usr/lib/podman/netavark /usr/libexec/podman/netavark
+        need busybox /bin/busybox
     fi
     [ "$target" = test ] || return 0
     need docker-compose /usr/libexec/docker/cli-plugins/docker-compose /usr/lib/docker/cli-plugins/docker-compose \

@@ -17,6 +17,8 @@ from harness.bench.cri import cri
 from harness.bench.flat import flat
 from harness.bench.measure import Row
 from harness.bench.native import native
+from harness.bench.podman import podman
+from harness.bench.publishers import publishers
 from harness.bench.queued import queued
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
@@ -47,7 +49,7 @@ _DOCKER_ROWS: Final = (
     "cri",
 )
 _CONVERTER_ROWS: Final = ("convert", "round")
-_REPOSITORY_ROWS: Final = ("flat",)
+_REPOSITORY_ROWS: Final = ("flat", "podman", "publishers")
 _ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS, *_CONVERTER_ROWS, *_REPOSITORY_ROWS)
 
 _Work = Callable[[], Awaitable[list[Row]]]
@@ -72,7 +74,12 @@ async def _run(only: Sequence[str], runs: int, megabytes: int) -> None:
     if not set(only).isdisjoint(_CONVERTER_ROWS):
         result += await _converter_rows(directory / "converter", only, runs, megabytes)
     if not set(only).isdisjoint(_REPOSITORY_ROWS):
-        result += await _measure({"flat": lambda: flat(directory / "flat", runs)}, only)
+        work: dict[str, _Work] = {
+            "flat": lambda: flat(directory / "flat", runs),
+            "podman": lambda: podman(directory / "podman", 3 * runs),
+            "publishers": lambda: publishers(directory / "publishers", runs),
+        }
+        result += await _measure(work, only)
     # "Docker version 26.1.5+dfsg1, build 411e817"
     docker = (await run("dockerd", "--version")).text.split()[2].rstrip(",")
     print(f"\nDocker {docker}\n\n{table(result)}\n\n{closing_note(result)}")

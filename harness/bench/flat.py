@@ -23,7 +23,7 @@ from services.common.archive.model import LayerArchive, MediaType
 from services.common.repository_name import RepositoryName
 from services.repository.native.repository import NativeRepository
 from services.repository.native.trust.keyring import KeyFiles
-from services.repository.outputs import NO_OUTPUTS, FlatOutput, ImageOutputs
+from services.repository.outputs import NO_OUTPUTS, FlatOutput, ImageOutputs, PodmanOutput
 from tests.support.images import image_of_layers
 from tests.support.oci import write_image
 
@@ -37,12 +37,13 @@ _SIZES: Final = ((30_000, 0.6), (100_000, 2.0))
 _AGAIN: Final = 0.1
 _CHANGED: Final = 1.0
 _MORE: Final = 1.15
-"""What an image may take with its flat image, of what it takes without."""
+"""What an image may take with its outputs, of what it takes without."""
 _MEMORY: Final = 200
 """MB that composing may add to the publisher's."""
 _PATIENCE: Final = 900
 """Seconds that a program may take, on a machine that is busy besides."""
 _FLAT: Final = ImageOutputs(flat=FlatOutput())
+_ALL: Final = ImageOutputs(flat=FlatOutput(), podman=PodmanOutput())
 _PLACES: Final = (
     *("usr/bin", "usr/lib/x86_64-linux-gnu", "usr/lib/python3/dist-packages", "usr/share/doc", "usr/share/zoneinfo"),
     *("usr/include", "opt/conda/lib/python3.11/site-packages", "opt/conda/pkgs", "var/lib/dpkg/info", "srv/app"),
@@ -123,7 +124,7 @@ class _Bench:
         ]
 
     async def publish(self, archives: Sequence[Path], entries: int, runs: int) -> Row:
-        """Publish an image into an empty repository, with its flat image and without."""
+        """Publish an image into an empty repository, with its outputs and without."""
 
         async def with_outputs(outputs: ImageOutputs) -> float:
             async with self.opened() as repository:
@@ -131,9 +132,16 @@ class _Bench:
 
         return await compare(
             f"flat, {entries} entries, publishing",
-            {"layers": lambda: with_outputs(NO_OUTPUTS), "layers and flat": lambda: with_outputs(_FLAT)},
+            {
+                "layers": lambda: with_outputs(NO_OUTPUTS),
+                "layers and flat": lambda: with_outputs(_FLAT),
+                "layers, flat and podman": lambda: with_outputs(_ALL),
+            },
             runs=runs,
-            targets=(Target(subject="layers and flat", over="layers", limit=_MORE),),
+            targets=(
+                Target(subject="layers and flat", over="layers", limit=_MORE),
+                Target(subject="layers, flat and podman", over="layers", limit=_MORE),
+            ),
         )
 
     async def _put(

@@ -1,7 +1,6 @@
 """`python -m harness.simulation`: grow repositories, print what they take, and draw docs/scale.svg.
 
-It needs neither root nor a network. Up to 100,000 layers take some minutes, a million half an hour, 3 GB of memory and
-10 GB of disk.
+It needs neither root nor a network, some minutes, and 2 GB of memory.
 """
 
 import argparse
@@ -10,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from harness.simulation.growth import BATCH, Point, grow, index_of, log_of
+from harness.simulation.growth import BATCH, Point, grow, index_of, links_of, log_of
 from harness.simulation.plot import Curve, plot
 from services.common.layout import LayerLayout
 
 __all__: list[str] = []
 
 _FIRST: Final = 100
+_LINKS: Final = 1_000_000
 _LOGGED: Final = (1_000, 10_000, 100_000)
 _INDEXED: Final = (10_000, 100_000, 1_000_000)
 
@@ -37,6 +37,8 @@ def main() -> None:
             for point in grow(place / layout.value, layout, points):
                 measured.append(point)
                 print(_row(point), flush=True)
+        print("\n| links | root catalog | expanded |\n|---:|---:|---:|")
+        print(f"| {_LINKS:,} | {' | '.join(map(_kilobytes, links_of(_LINKS)))} |", flush=True)
         print("\n| revisions | reference log |\n|---:|---:|")
         for revisions in _LOGGED:
             print(f"| {revisions:,} | {_kilobytes(log_of(revisions))} |", flush=True)

@@ -5,15 +5,16 @@ there are, and not on what is in them. Layers are therefore given by their names
 """
 
 import hashlib
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from services.common.digest import Digest
-from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home
+from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree
 from services.common.repository_name import RepositoryName
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.create import create_repository
@@ -21,20 +22,20 @@ from services.repository.native.format import RepositoryFormat
 from services.repository.native.records import REFLOG, ContentHash, HashAlgorithm, ObjectKind, RefKind
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.trust.keyring import KeyFiles
-from services.repository.native.writer.catalog import Catalog, NestedCatalog
+from services.repository.native.writer.catalog import Catalog, NestedCatalog, create_schema
+from services.repository.native.writer.compressor import Compressor, Pieces
 from services.repository.native.writer.index import ContentIndex
 from services.repository.native.writer.open_catalogs import NEW_DIRECTORY
 from services.repository.native.writer.reflog import ReferenceLog
+from services.repository.native.writer.rows import insert_rows, link_row
 from services.repository.native.writer.state import Highest
 from services.repository.native.writer.tree import RepositoryTree, TreeUpdate
 
-__all__ = ["BATCH", "Indexed", "Point", "Revision", "grow", "index_of", "log_of"]
+__all__ = ["BATCH", "Indexed", "Point", "Revision", "grow", "index_of", "links_of", "log_of"]
 
 BATCH: Final = 100
 """Layers of the larger of the two revisions that are measured at each point."""
 _NAME: Final = RepositoryName("simulated.example.org")
-_COUNTERS: Final[Mapping[str, int]] = {"regular": 900, "dir": 90, "symlink": 10, "file_size": 50_000_000}
-"""Of each layer: a thousand entries; what they are changes nothing but a few digits."""
 _AT_ONCE: Final = 20_000
 """Layers that are added by one update on the way to a point."""
 _ROWS_AT_ONCE: Final = 10_000
@@ -152,8 +153,18 @@ def _catalog(digest: Digest) -> NestedCatalog:
         name=ContentHash.of(digest.encode(), HashAlgorithm.SHA1),
         size=200_000,
         root=NEW_DIRECTORY,
-        counters=_COUNTERS,
     )
+
+
+def links_of(layers: int) -> tuple[int, int]:
+    """Return the size of a root catalog that holds links to layers and nothing else, stored and expanded, in bytes."""
+    digests = (Digest(hashlib.sha256(b"layer %d" % number).hexdigest()) for number in range(layers))
+    with closing(sqlite3.connect(":memory:")) as database:
+        create_schema(database, {"revision": "1"})
+        insert_rows(database, (link_row(f"/{digest}".encode(), layer_tree(digest).encode()) for digest in digests))
+        database.commit()
+        content = bytes(database.serialize())
+    return len(Compressor(RepositoryFormat()).compress_pieces(content, Pieces()).stored), len(content)
 
 
 def log_of(revisions: int) -> int:

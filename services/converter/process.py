@@ -1,9 +1,9 @@
 """The converter as a process: the daemon, and one round."""
 
 import asyncio
-import signal
 
 from services.common.http_server import serve
+from services.common.stopping import until_told
 from services.converter.factory import build_converter
 from services.converter.rounds.rounds import OnceResult
 from services.converter.settings import ConverterSettings
@@ -20,10 +20,7 @@ async def run_forever(settings: ConverterSettings, options: RegistryOptions) -> 
     SuiteError
         The converter cannot be built, or its state failed.
     """
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped = until_told()
     async with build_converter(settings, options) as converter, asyncio.TaskGroup() as group:
         work = group.create_task(converter.rounds.run(converter.hints))
         await serve(converter.app, host=settings.host, port=settings.port, stopped=stopped)

@@ -1,6 +1,7 @@
 """The command line."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from services.registry.reference import ImageReference
 
 __all__ = ["cli"]
 
+_STANDARD_OUTPUT: Final = Path("-")
 _EPILOG: Final = f"""\
 \b
 Examples:
@@ -181,7 +183,11 @@ def publish(
 @click.option("--tag", metavar="NAME", help="Name of the thin image [default: the image's, its tag with -thin].")
 @click.option("--push", is_flag=True, help="Push it to the registry that --tag names.")
 @click.option("--load", is_flag=True, help="Load it into the Docker engine.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to a file.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Write it to a file, or to the standard output (-).",
+)
 @click.option(
     "--format",
     "output_format",
@@ -221,6 +227,8 @@ def make_thin(  # noqa: PLR0913 - one for every option
         raise click.UsageError("--push needs --tag, which says where to")
     if all_platforms and (load or (output is not None and output_format == "docker-archive")):
         raise click.UsageError("--all-platforms needs --push or --format oci-archive: nothing else holds an index")
+    if output == _STANDARD_OUTPUT:
+        _check_pipe(as_json=as_json)
     publisher = publisher_of(publisher)
     need_publisher(publisher, no_wait=no_wait or no_publish)
     conversion = conversion_of(image, platform=platform, all_platforms=all_platforms, **registry)
@@ -230,10 +238,8 @@ def make_thin(  # noqa: PLR0913 - one for every option
         destination = Push(_named(name))
     elif load:
         destination = Load(_tagged(name))
-    elif output_format == "oci-archive":
-        destination = OciFile(_tagged(name), _given(output))
     else:
-        destination = DockerFile(_tagged(name), _given(output))
+        destination = _file(name, output, output_format)
     what = (conversion, RepositoryName(repository), LayerLayout(layout), destination)
     if no_publish:
         made = run_async(commands.make_thin_of_published(*what))
@@ -241,8 +247,18 @@ def make_thin(  # noqa: PLR0913 - one for every option
         made = run_async(commands.make_thin(*what, way=way_of(publisher, via), timeout=None if no_wait else timeout))
     if as_json:
         write_document(made.document())
+    elif output == _STANDARD_OUTPUT:
+        sys.stderr.write(f"{made.summary()}\n")
     else:
         write_output(f"{made.summary()}\n")
+
+
+def _check_pipe(*, as_json: bool) -> None:
+    """Make sure that the standard output is for an archive alone."""
+    if as_json:
+        raise click.UsageError("--json and --output - would both write to the standard output")
+    if sys.stdout.isatty():
+        raise click.UsageError("--output - would write an archive to the terminal: lead it to a program or a file")
 
 
 def _named(name: str) -> ImageReference:
@@ -258,10 +274,9 @@ def _tagged(name: str) -> str:
     return name if name.endswith(f":{tag}") else f"{name}:{tag}"
 
 
-def _given(path: Path | None) -> Path:
-    if path is None:
-        raise click.UsageError("--output is missing")
-    return path
+def _file(name: str, output: Path | None, output_format: str) -> DockerFile | OciFile:
+    path = None if output == _STANDARD_OUTPUT else output
+    return OciFile(_tagged(name), path) if output_format == "oci-archive" else DockerFile(_tagged(name), path)
 
 
 @cli.command(epilog="Example: docker2cvmfs status ubuntu:24.04 test.cern.ch --publisher http://stratum0:8480")

@@ -1,9 +1,11 @@
 """Brings thin images to where they are wanted."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.command_line import write_output
 from services.docker2cvmfs import engine
 from services.docker2cvmfs.outputs import docker_archive, oci_archive, write_file
 from services.registry.client import RegistryClient
@@ -33,7 +35,8 @@ class DockerFile:
     """It becomes a docker archive."""
 
     name: str
-    path: Path
+    path: Path | None
+    """None is the standard output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class OciFile:
     """It becomes a tar of an OCI image layout."""
 
     name: str
-    path: Path
+    path: Path | None
+    """None is the standard output."""
 
 
 Destination = Push | Load | DockerFile | OciFile
@@ -58,6 +62,8 @@ async def deliver(thin: Sequence[ThinImage], destination: Destination, registry:
         The Docker engine did not take the image.
     OutputError
         A file could not be written.
+    StandardOutputError
+        The standard output could not be.
     """
     match destination:
         case Push(reference):
@@ -67,8 +73,14 @@ async def deliver(thin: Sequence[ThinImage], destination: Destination, registry:
             await engine.load(docker_archive(thin[0], name))
             return name
         case DockerFile(name, path):
-            await write_file(path, docker_archive(thin[0], name))
-            return str(path)
+            return await _write(docker_archive(thin[0], name), path)
         case OciFile(name, path):
-            await write_file(path, oci_archive(thin, name))
-            return str(path)
+            return await _write(oci_archive(thin, name), path)
+
+
+async def _write(archive: bytes, path: Path | None) -> str:
+    if path is None:
+        await asyncio.to_thread(write_output, archive)
+        return "standard output"
+    await write_file(path, archive)
+    return str(path)

@@ -13,7 +13,8 @@ from services.common.archive.compression import write_archive
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
 from services.common.archive.pack import has_changes
-from services.common.descriptor import DESCRIPTOR_NAME, LayerUrl, ThinDescriptor, ThinLayer
+from services.common.descriptor import DESCRIPTOR_NAME, LAYER_LIMIT, LayerUrl, ThinDescriptor, ThinLayer
+from services.common.digest import Digest
 from services.common.errors import SuiteError
 from services.common.layout import LayerLayout
 from services.common.repository_name import RepositoryName
@@ -22,6 +23,7 @@ from services.node.errors import CommitError
 from services.node.layers import Layer
 from services.node.lineage import Lineage
 from services.node.local_copies import LocalCopies, LocalCopy
+from services.node.masks import MaskStore
 from services.node.metrics import NodeMetrics
 from services.node.removal import delete_leftovers
 from services.node.store import NodeStore
@@ -30,6 +32,8 @@ __all__ = ["Committer"]
 
 _log = structlog.get_logger(__name__)
 
+_HEIGHT: Final = LAYER_LIMIT - 1
+"""Most directories of a descriptor that a container can stand on: Docker's have a layer of their own above them."""
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _DESCRIPTOR: Final = frozenset({DESCRIPTOR_NAME.encode()})
 
@@ -50,6 +54,8 @@ class Committer:
     ----------
     copies
         Keeps what has been uploaded until it shows in its repository.
+    masks
+        Says which of a container's layers take two places in its union.
     store
         Where layers are uploaded; None where none is configured, which only commits of thin containers need.
     repository
@@ -66,6 +72,7 @@ class Committer:
         self,
         *,
         copies: LocalCopies,
+        masks: MaskStore,
         store: NodeStore | None,
         repository: RepositoryName | None,
         layout: LayerLayout,
@@ -73,6 +80,7 @@ class Committer:
         metrics: NodeMetrics,
     ) -> None:
         self._copies = copies
+        self._masks = masks
         self._store = store
         self._repository = repository
         self._layout = layout
@@ -102,12 +110,24 @@ class Committer:
         if lineage.descriptor is None:
             raise CommitError(f"layer {layer.id} is no thin container")
         parts = await asyncio.to_thread(_parts, layer, lineage)
+        await asyncio.to_thread(self._check_height, layer, lineage.descriptor, len(parts))
         try:
             added = [await self._publish(part, lineage.descriptor) for part in parts]
         finally:
             # Compression has used a multiple of what a front end otherwise does, which may stay idle for days now.
             await run_in_thread(release_free_memory)
         return lineage.descriptor.with_layers(*added)
+
+    def _check_height(self, layer: Layer, descriptor: ThinDescriptor, added: int) -> None:
+        """Make sure that containers of the new image can be started, as far as their unions are known here."""
+        digests = {Digest(each.digest) for each in descriptor.layers}
+        height = len(digests) + self._masks.count(digests) + added
+        if added and height > _HEIGHT:
+            raise CommitError(
+                f"layer {layer.id} was not committed: no container of the new image could start, since its {height} "
+                f"layers, those that carry deletions counted twice, are more than the {_HEIGHT} that the kernel stacks "
+                "below a container: flatten the image"
+            )
 
     async def _publish(self, part: _Part, descriptor: ThinDescriptor) -> ThinLayer:
         if self._store is None:

@@ -65,6 +65,10 @@ class MaskStore:
         """Return the mask that hides a thin.json."""
         return self._ensure(DESCRIPTOR_NAME, whiteouts=[DESCRIPTOR_NAME.encode()], opaque=[])
 
+    def count(self, digests: Container[Digest]) -> int:
+        """Return how many of these layers have a mask, as those that delete something get at first use."""
+        return len({owner for mask in self._masks.iterdir() if (owner := mask.name.partition("-")[0]) in digests})
+
     def keep_only(self, digests: Container[Digest]) -> None:
         """Remove the masks of all other layers; no union may stand on one of them."""
         for mask in self._masks.iterdir():

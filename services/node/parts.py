@@ -88,6 +88,7 @@ class NodeParts:
             directories=LowerDirectories(masks=masks, copies=copies, finder=finder, wait=settings.publish_wait),
             committer=Committer(
                 copies=copies,
+                masks=masks,
                 store=store,
                 repository=RepositoryName(target) if target is not None else None,
                 layout=settings.layout,

@@ -10,6 +10,7 @@ from typing import TextIO
 from services.common.allocator import limit_arenas
 from services.common.errors import SuiteError
 from services.common.logs import configure_logging
+from services.common.stopping import until_told
 from services.node.settings import NodeSettings
 
 __all__ = ["run_front_end"]
@@ -34,17 +35,15 @@ def run_front_end(
     os.umask(0o022)
     status = 0
     try:
-        asyncio.run(_until_told(serve))
+        asyncio.run(_serve(serve))
     except* SuiteError as group:
         sys.stderr.writelines(f"{failure}\n" for failure in group.exceptions)
         status = 1
     return status
 
 
-async def _until_told(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = until_told()
     # A program that has held one back until it can end in order gets it now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     await serve(stop)

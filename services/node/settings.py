@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from services.common.layout import LayerLayout
 from services.common.listen_address import ListenAddressField
@@ -29,7 +29,8 @@ class NodeSettings(Settings):
     publish_wait: Annotated[float, Field(ge=0)] = 60
     """How long a container's start waits for layers that are not published yet, in seconds."""
     upload_repository: RepositoryNameField | None = None
-    """Repository that commits are published in; by default that of the thin image's topmost layer."""
+    """Repository that commits are published in, one of those that images may use; by default that of the thin image's
+    topmost layer."""
     layout: LayerLayout = LayerLayout.FLAT
     """Form of the layer paths in descriptors of committed images."""
     copy_interval: Annotated[float, Field(gt=0)] = 30
@@ -42,3 +43,15 @@ class NodeSettings(Settings):
     """The least severe events that are logged."""
     log_format: LogFormat = LogFormat.AUTO
     """How events are logged: json, console, or console at a terminal only (auto)."""
+
+    @field_validator("upload_repository")
+    @classmethod
+    def _allowed(cls, name: str | None, info: ValidationInfo) -> str | None:
+        allowed = info.data.get("repositories")  # not there where it is wrong itself
+        if name is None or allowed is None or name in allowed:
+            return name
+        variable = cls.variable("repositories")
+        raise ValueError(
+            f"{name} is not among {variable} ({', '.join(allowed) or 'empty'}): what is committed would not run here; "
+            "add it there"
+        )

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ from services.common.http_server import serve
 from services.common.logs import configure_logging
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import render_help
+from services.common.stopping import until_told
 from services.publisher.factory import build_publisher
 from services.publisher.settings import PublisherSettings
 from services.registry.options import RegistryOptions
@@ -37,10 +37,7 @@ async def _serve(
     limits: ArchiveLimits,
     registry_options: RegistryOptions,
 ) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped = until_told()
     async with (
         build_publisher(settings, store_settings, limits, registry_options) as publisher,
         asyncio.TaskGroup() as group,

@@ -17,6 +17,7 @@ from services.common.settings import SettingsError
 from services.publisher.app import create_app
 from services.publisher.handlers.health import Health
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.trust import TrustWatch
 from services.publisher.projects import Projects
@@ -74,7 +75,7 @@ async def build_publisher(
         stack.enter_context(
             locked(settings.state / LOCK_FILE, otherwise=f"another publisher has the state {settings.state}")
         )
-        journal = await stack.enter_async_context(Journal(settings.state / "journal.sqlite"))
+        journal = await stack.enter_async_context(Journal(SqliteDatabase(settings.state / "journal.sqlite")))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
         registries = await stack.enter_async_context(RegistryClient(options=registry_options))
         threads = ThreadPoolExecutor(2 * settings.fetch_concurrency + _MORE_THREADS, "publisher")

@@ -1,38 +1,33 @@
 """What the converter uses of registries."""
 
-import asyncio
 import difflib
-import hashlib
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, Self
 
-from yarl import URL
-
 from services.common.digest import Digest
 from services.registry.authentication import Authenticator
 from services.registry.blobs import stream_blob, verified
-from services.registry.documents import INDEX_TYPES, MANIFEST_ACCEPT, MANIFEST_TYPES
+from services.registry.documents import INDEX_TYPES, MANIFEST_ACCEPT
 from services.registry.errors import (
-    DigestMismatchError,
     ImageMissingError,
     PlatformMissingError,
     RegistryError,
     UnsupportedImageError,
 )
-from services.registry.http import Answer, Http
+from services.registry.http import Http
 from services.registry.images import Candidate, Image, ManifestHead, RawManifest, choosable, join_layers
 from services.registry.limits import Limits
-from services.registry.manifests import MANIFEST_LIMIT, media_type_of, read_config, read_index, read_manifest
+from services.registry.manifest_requests import MANIFESTS, get_manifest, head_manifest
+from services.registry.manifests import read_config, read_index, read_manifest
 from services.registry.options import RegistryOptions
 from services.registry.places import Places
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 from services.registry.referrers import Referrer, list_referrers, read_referrers, referrers_tag
 from services.registry.tags import list_tags
-from services.registry.transport import Request, Transport
+from services.registry.transport import Transport
 from services.registry.uploads import Uploader
 
 __all__ = ["RegistryClient"]
@@ -41,14 +36,6 @@ _SUGGESTIONS: Final = 5
 
 _INDEXES: Final = 32
 """Most indexes that are read for one image: an index may name others in place of images."""
-
-_HEAD_ANSWERS: Final = (200, 404, 405, 410, 501)
-"""What may be made of the head of an answer, or else of an answer with content."""
-
-_MANIFESTS: Final = frozenset((*INDEX_TYPES, *MANIFEST_TYPES))
-
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
-_CONTENT_TYPE = re.compile(r"[ \t]*([^; \t]*)")
 
 
 class RegistryClient:
@@ -145,7 +132,7 @@ class RegistryClient:
             The registry failed or refused.
         """
         try:
-            return await self._places.read(reference, _get_manifest)
+            return await self._places.read(reference, get_manifest)
         except ImageMissingError as error:
             raise ImageMissingError(f"{error}{await self._suggestion(reference)}") from None
 
@@ -165,14 +152,14 @@ class RegistryClient:
         if repository in self._answering and reference.digest is None:
             what = f"reading the manifest of {reference.name}"
             quick = await self._places.quick_head(reference, accept=MANIFEST_ACCEPT, what=what)
-            if quick is not None and quick[1] in _MANIFESTS:
+            if quick is not None and quick[1] in MANIFESTS:
                 return ManifestHead(digest=quick[0], media_type=quick[1])
-        found = await self._places.read(reference, _head_manifest)
+        found = await self._places.read(reference, head_manifest)
         if found is not None:
             self._answering.add(repository)
         else:
             # The body of an answer says what its head does not, an error's above all.
-            manifest = await self._places.read(reference, _get_manifest)
+            manifest = await self._places.read(reference, get_manifest)
             found = ManifestHead(digest=manifest.digest, media_type=manifest.media_type)
         return found
 
@@ -185,7 +172,7 @@ class RegistryClient:
             As `manifest`.
         """
         try:
-            return await self._places.read(reference, _get_manifest)
+            return await self._places.read(reference, get_manifest)
         except ImageMissingError:
             return None
 
@@ -323,61 +310,3 @@ def _choose(candidates: tuple[Candidate, ...], platform: Platform, *, where: str
         return candidates[0]
     there = ", ".join(sorted({str(found) for _, found in named})) or "no platform"
     raise PlatformMissingError(f"{where} is not there for {platform} but for {there}: give --platform")
-
-
-def _request(method: str, reference: ImageReference) -> Request:
-    return Request(
-        reference=reference,
-        url=URL(f"{reference.api_url}/{reference.repository}/manifests/{reference.version}"),
-        what=f"reading the manifest of {reference.name}",
-        method=method,
-        headers={"Accept": MANIFEST_ACCEPT},
-    )
-
-
-async def _get_manifest(transport: Transport, reference: ImageReference) -> RawManifest:
-    async for attempt in transport.attempts():
-        with attempt:
-            async with transport.send(_request("GET", reference), accepted=(200,)) as answer:
-                return await _read_manifest(answer, reference)
-    raise AssertionError  # attempts end with a result or an error
-
-
-async def _head_manifest(transport: Transport, reference: ImageReference) -> ManifestHead | None:
-    """Return None where the head of the answer does not say all."""
-    async for attempt in transport.attempts():
-        with attempt:
-            async with transport.send(_request("HEAD", reference), accepted=_HEAD_ANSWERS) as answer:
-                return _read_head(answer, reference) if answer.status == 200 else None  # noqa: PLR2004
-    raise AssertionError  # attempts end with a result or an error
-
-
-def _read_head(answer: Answer, reference: ImageReference) -> ManifestHead | None:
-    told = answer.headers.get("Docker-Content-Digest", "")
-    declared = _CONTENT_TYPE.match(answer.headers.get("Content-Type", ""))
-    media_type = "" if declared is None else declared[1]
-    if not _SHA256.fullmatch(told) or media_type not in _MANIFESTS:
-        return None
-    digest = Digest.from_oci(told)
-    if reference.digest not in (None, digest):
-        raise DigestMismatchError(
-            f"asked for {reference.name}, the registry answers with {digest.oci}: ask those who run it"
-        )
-    return ManifestHead(digest=digest, media_type=media_type)
-
-
-async def _read_manifest(answer: Answer, reference: ImageReference) -> RawManifest:
-    content = await answer.body(MANIFEST_LIMIT)
-    hashed = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
-    told = answer.headers.get("Docker-Content-Digest")
-    for expected, whose in ((told, "the registry says"), (reference.digest and reference.digest.oci, "was asked for")):
-        if expected and expected.startswith("sha256:") and expected != f"sha256:{hashed}":
-            raise DigestMismatchError(
-                f"the manifest of {reference.name} has the digest sha256:{hashed}, {whose} {expected[:80]}: "
-                "it is damaged or forged: push the image anew"
-            )
-    declared = _CONTENT_TYPE.match(answer.headers.get("Content-Type", ""))
-    media_type = media_type_of(
-        content, "" if declared is None else declared[1], where=f"the manifest of {reference.name}"
-    )
-    return RawManifest(content=content, media_type=media_type, digest=Digest(hashed))

@@ -1,6 +1,6 @@
 """What people see of images."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -22,7 +22,7 @@ _UNDER_WAY: Final = "cyan"
 
 def show_images(images: Iterable[ImageAnswer]) -> None:
     """Show images, one a line."""
-    table = _table("image", "state", "digest", "published", "checked")
+    table = _table("image", "state", "digest", "published", "checked", "outputs")
     table.add_column("reason", overflow="fold")
     for image in images:
         table.add_row(
@@ -31,6 +31,7 @@ def show_images(images: Iterable[ImageAnswer]) -> None:
             _short(image.published_digest or image.digest),
             _ago(image.published_at),
             _ago(image.checked_at),
+            Text(_outputs(image.outputs, none="-")),
             Text(image.reason or "" if image.state != "published" else ""),
         )
     show(table)
@@ -56,10 +57,8 @@ def show_image(image: ImageAnswer, versions: Sequence[ImageVersion]) -> None:
     if image.project is not None:
         grid.add_row("project", Text(image.project))
     grid.add_row("priority", str(image.priority))
-    for name, value in (image.verified or {}).items():
-        if value is not None:
-            grid.add_row(Text(f"verified {name}"), Text(str(value)))
-    grid.add_row("outputs", Text("\n".join([_outputs(image.outputs), *_differences(image.report)])))
+    for name, value in (*_verified(image), *_facts_of_outputs(image)):
+        grid.add_row(Text(name), Text(value))
     grid.add_row("took", _steps(image.steps))
     grid.add_row(
         "layers",
@@ -100,21 +99,38 @@ def show_collection(collection: Collection) -> None:
         say(f"{kept.digest} stays: {kept.reason}")
 
 
-def _outputs(outputs: Mapping[str, JsonValue]) -> str:
+def _outputs(outputs: Mapping[str, JsonValue], *, none: str = "none") -> str:
     """Say in which ways an image is shown, each with what was chosen for it."""
     texts = []
     for name, chosen in sorted(outputs.items()):
         details = chosen.items() if isinstance(chosen, dict) else ()
         values = [f"{key} {value}" for key, value in sorted(details) if value]
         texts.append(f"{name} ({', '.join(values)})" if values else name)
-    return ", ".join(texts) or "none"
+    return ", ".join(texts) or none
 
 
-def _differences(report: Mapping[str, JsonValue]) -> Iterable[str]:
-    """Say how often a flat image differs from what Apptainer itself would unpack, by kind."""
+def _verified(image: ImageAnswer) -> Iterator[tuple[str, str]]:
+    """Say what was verified about an image."""
+    for name, value in (image.verified or {}).items():
+        if value is not None:
+            yield f"verified {name}", str(value)
+
+
+def _facts_of_outputs(image: ImageAnswer) -> Iterator[tuple[str, str]]:
+    """Say in which ways an image is shown, where, and what people must know of that."""
+    yield "outputs", _outputs(image.outputs)
+    for name, places in image.places.items():
+        yield f"{name} at", "\n".join(places)
+    yield from _differences(image.report)
+
+
+def _differences(report: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    """Say by kind how often a flat image differs from what Apptainer itself would unpack, and where first."""
     for found in report.values():
         for kind, about in sorted(found.items()) if isinstance(found, dict) else ():
-            yield f"{kind}: {about['count']}" if isinstance(about, dict) and "count" in about else kind
+            match about:
+                case {"count": count, "first": [*first]}:
+                    yield kind, ": ".join(filter(None, (str(count), ", ".join(map(str, first)))))
 
 
 def _show_layers(layers: Sequence[ImageLayer]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -114,6 +115,7 @@ async def test_a_refused_layer_is_told_at_once(site: Site) -> None:
         (("publish", "{registry}/converted:1", REPOSITORY), 2, "--publisher is missing"),
         (("publish", "{registry}/converted:1", REPOSITORY, "--publisher", "http://127.0.0.1:1"), 5, "is it up"),
         (("make-thin", "{registry}/converted:1", REPOSITORY), 2, "give one of --push, --load and --output"),
+        (("make-thin", "{registry}/converted:1", REPOSITORY, "--output", "-", "--json"), 2, "--json and --output -"),
         (("make-thin", "{registry}/converted:1", REPOSITORY, "--push"), 2, "--push needs --tag"),
         (("make-thin", "{registry}/converted:1", REPOSITORY, "--load", "--all-platforms"), 2, "holds an index"),
         (("make-thin", "{registry}/converted:1", REPOSITORY, "--no-wait", *OUT, "--tag", "Up:1"), 2, "in lower case"),
@@ -185,13 +187,13 @@ async def test_several_platforms_become_an_index(site: Site, tmp_path: Path) -> 
     assert json.loads(there.out)["digest"] == json.loads(pushed.out)["digest"]
 
 
-async def test_a_name_without_a_tag_is_the_latest(site: Site, tmp_path: Path) -> None:
+async def test_a_name_without_a_tag_is_the_latest_and_a_dash_is_the_standard_output(site: Site) -> None:
     made = await site.run(
-        *("make-thin", site.image, REPOSITORY, "--no-publish", "--tag", "localhost:5000/base"),
-        *("--output", tmp_path / "image.tar"),
+        *("make-thin", site.image, REPOSITORY, "--no-publish", "--tag", "localhost:5000/base", "--output", "-"),
     )
     assert made.status == 0, made.errors
-    with tarfile.open(tmp_path / "image.tar") as archive:
+    assert "standard output" in made.errors
+    with tarfile.open(fileobj=io.BytesIO(made.out)) as archive:
         file = archive.extractfile("manifest.json")
         assert file is not None
         (manifest,) = json.loads(file.read())

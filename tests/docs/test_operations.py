@@ -16,7 +16,7 @@ from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.settings import GraphDriverSettings
 from services.publisher.consistency.model import ADVICE
-from services.publisher.journal.schema import STEPS
+from services.publisher.journal.migrations.former import STEPS
 from services.publisher.metrics import Metrics
 from services.publisher.settings import PublisherSettings
 from services.repository.native.commands.__main__ import cli as native_cli

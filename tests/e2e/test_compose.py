@@ -17,7 +17,8 @@ import pytest_asyncio
 from harness.commands import CommandError
 from harness.processes import wait_until
 from services.common.archive.model import LayerArchive
-from services.publisher.journal.schema import STEPS, VERSION
+from services.publisher.journal.migrations.former import STEPS
+from services.publisher.journal.version import VERSION
 from services.repository.native.records import ObjectKind
 from tests.support.compose import CHECKOUT, ComposeStack
 from tests.support.cvmfs_client import ClientView

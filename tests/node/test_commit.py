@@ -24,6 +24,7 @@ from services.common.digest import Digest
 from services.common.layout import LayerLayout
 from services.common.object_store.store import ObjectStore
 from services.common.repository_name import RepositoryName
+from services.common.sidecar import LayerSidecar
 from services.node.commit import Committer
 from services.node.errors import CommitError
 from services.node.layers import Layer
@@ -62,6 +63,7 @@ class Commits:
     def _committer(self, store: NodeStore | None) -> Committer:
         return Committer(
             copies=self.core.copies,
+            masks=self.core.masks,
             store=store,
             repository=self.repository,
             layout=self.layout,
@@ -138,6 +140,33 @@ async def test_the_containers_changes_become_the_topmost_layer(
     assert values["thin_node_uploaded_bytes_total"] == copy.archive.size
     assert copy.url == descriptor.layers[2].url
     assert _spool(core) == []
+
+
+@pytest.mark.parametrize(("layers", "deleting"), [(499, 0), (300, 199)])
+async def test_an_image_that_could_not_be_started_is_not_made(
+    commits: Commits, core: Core, repository: Repository, layers: int, deleting: int
+) -> None:
+    urls = [repository.url(str(number)) for number in range(layers)]
+    for url in urls[:deleting]:
+        core.masks.for_layer(
+            LayerSidecar(
+                digest=url.digest,
+                diff_id=url.digest,
+                archive_size=1,
+                uncompressed_size=1,
+                tree_size=1,
+                entries=1,
+                whiteouts=("gone",),
+            )
+        )
+    core.add_thin("thin", None, urls)
+    container = core.add("c", "thin", container=True)
+    # What changes nothing is the image that is there.
+    assert len((await commits.commit(container)).layers) == layers
+    (container.diff / "new").touch()
+    with pytest.raises(CommitError, match=r"its 500 layers, .* more than the 499 that .*: flatten the image"):
+        await commits.commit(container)
+    assert await commits.stored() == set()
 
 
 async def test_the_object_says_where_it_belongs(commits: Commits, core: Core, repository: Repository) -> None:

@@ -8,12 +8,12 @@ from harness.s3 import S3Access
 from services.common.archive.compression import write_archive
 from tests.support.publisher import PublisherProcess, upload
 
-_SIZE = 2 << 30
-_RANDOM = 256 << 20
+_SIZE = 640 << 20
+_RANDOM = 192 << 20
 _LIMIT = 150 << 20
 
 
-async def test_a_layer_of_2_gb_takes_less_than_150_mb(
+async def test_a_layer_of_640_mb_takes_less_than_150_mb(
     publisher: PublisherProcess, bucket: S3Access, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree"

@@ -13,6 +13,7 @@ from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.layout import layer_home, sidecar_path
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from tests.support.fault_proxy import Fault, FaultProxy, stall
 from tests.support.notifications import ceph_event
 from tests.support.publisher import PublisherProcess, make_layer, upload
@@ -113,7 +114,7 @@ async def test_an_event_that_was_answered_survives_a_kill(bucket: S3Access, tmp_
 async def _left_verified(publisher: PublisherProcess, archive: LayerArchive) -> None:
     """Leave what a publisher leaves that is killed between preparing a layer and publishing it."""
     publisher.state.mkdir(parents=True)
-    async with Journal(publisher.state / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(publisher.state / "journal.sqlite")) as journal:
         await journal.announce([archive.digest])
         await journal.claim()
         await journal.verified(archive.digest, archive_size=archive.size)

@@ -77,6 +77,8 @@ class Fault:
     """How many requests it happens to."""
     answer: Answer | None = None
     """An answer in place of the server's."""
+    head: Effect = field(default=unharmed)
+    """What happens to the head of the request on its way to the server."""
     request: Effect = field(default=unharmed)
     """What happens to the body on its way to the server."""
     response: Effect = field(default=unharmed)
@@ -138,6 +140,7 @@ class FaultProxy:
         if fault.answer is not None:
             await _answer(fault.answer, writer)
             return
+        rest = await fault.head(0, rest)
         server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         try:
             server_writer.write(line + b"\r\nConnection: close\r\n" + rest)

@@ -15,6 +15,7 @@ _KILLED: Final = (
     "tests.support.images_killed",
     "tests.support.native_killed",
     "tests.support.node_killed",
+    "tests.support.publishers",
     "tests.support.store_killed",
 )
 """What the tests of kills run."""

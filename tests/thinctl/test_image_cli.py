@@ -211,6 +211,8 @@ def test_an_image_that_is_not_whole_is_found_by_a_check_and_published_again(site
     image = site.publish(name, "--output", "flat:others-read")
     assert image["outputs"] == {"flat": {"others_read": True}}
     assert _has_line(site.read("show", name), r"outputs +flat \(others_read True\)")
+    assert _has_line(site.read("show", name), rf"flat at +{name.path}")
+    assert _has_line(site.read("list", "--prefix", name), rf"{name} +published .* flat \(others_read True\)")
     assert (site.publisher.root / name.path / "file").read_bytes() == b"base"
     manifest = site.publisher.root / ".metadata" / name.path / "manifest.json"
     manifest.unlink()

@@ -15,6 +15,7 @@ from services.common.object_store.body import Body, BodyPayload, checksum
 from services.common.object_store.client_data import client_data
 from services.common.object_store.errors import CLIENT_FAILURES, Place, StoreUnavailableError, translate
 from services.common.object_store.settings import StoreSettings
+from services.common.object_store.term import TERM_SIGNER, Term, has_term, within
 
 __all__ = ["Bucket"]
 
@@ -45,7 +46,11 @@ botocore.auth.AUTH_TYPE_MAPS[_SIGNER] = _KnownPayloadAuth
 
 
 def _choose_signer(**_context: object) -> str:
-    return _SIGNER
+    return TERM_SIGNER if has_term() else _SIGNER
+
+
+def _choose_term(**_context: object) -> str | None:
+    return TERM_SIGNER if has_term() else None
 
 
 class Bucket:
@@ -92,6 +97,8 @@ class Bucket:
         ) as client:
             for operation in ("PutObject", "UploadPart"):
                 client.meta.events.register_first(f"choose-signer.s3.{operation}", _choose_signer)
+            for operation in ("CopyObject", "DeleteObjects"):
+                client.meta.events.register_first(f"choose-signer.s3.{operation}", _choose_term)
             yield cls(client=client, settings=settings)
 
     def place(self, key: str | None = None) -> Place:
@@ -112,6 +119,7 @@ class Bucket:
         key: str | None = None,
         body: Body | None = None,
         transferring: int | None = None,
+        term: Term | None = None,
         **parameters: object,
     ) -> Mapping[str, Any]:
         """Send a request, again if need be, and return the answer.
@@ -128,6 +136,8 @@ class Bucket:
             What to send.
         transferring
             Bytes that are on their way to the server at the same time, this body's included; its own if not given.
+        term
+            After which the server refuses it; for `put_object`, `copy_object` and `delete_objects`.
         parameters
             Further parameters of the method.
 
@@ -141,7 +151,7 @@ class Bucket:
         async for attempt in self.attempts():
             with attempt:
                 return await self.request_once(
-                    operation, doing=doing, key=key, body=body, transferring=transferring, **parameters
+                    operation, doing=doing, key=key, body=body, transferring=transferring, term=term, **parameters
                 )
         raise AssertionError("the last attempt returns or raises")
 
@@ -153,6 +163,7 @@ class Bucket:
         key: str | None = None,
         body: Body | None = None,
         transferring: int | None = None,
+        term: Term | None = None,
         **parameters: object,
     ) -> Mapping[str, Any]:
         """Send a request once; otherwise as `request`."""
@@ -163,7 +174,7 @@ class Bucket:
             transferring = body.size if transferring is None else transferring
             payload = BodyPayload(body)
             parameters |= {"Body": payload, "ContentLength": body.size, "ChecksumSHA256": checksum(body)}
-        with self.failures(doing=doing, key=key, payload=payload):
+        with within(term), self.failures(doing=doing, key=key, payload=payload):
             # The read time-out of the client does not cover a server that stops reading.
             async with asyncio.timeout(self.settings.allowance(transferring or 0)):
                 answer: Mapping[str, Any] = await getattr(self._client, operation)(

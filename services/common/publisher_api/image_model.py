@@ -151,6 +151,9 @@ class ImageAnswer(_Answer):
     verified: dict[str, JsonValue] | None = None
     outputs: dict[str, JsonValue] = Field(default_factory=dict)
     """In which further ways the repository shows it, as a request has them."""
+    places: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Where the published version's outputs are, by their names, relative to the root of the repository: of `flat` the
+    name that people know, then the root file systems; of `podman` the stores. Only where one image is asked for."""
     report: dict[str, JsonValue] = Field(default_factory=dict)
     """What people must know of its flat images, by the digests of their configurations: of each kind of difference to
     what Apptainer itself would unpack, `count` and the `first` ones. Only where one image is asked for."""

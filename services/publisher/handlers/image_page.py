@@ -17,6 +17,7 @@ from services.publisher.journal.model import LayerState, Selection
 from services.publisher.page.content import ImageContent, ImageList, ImagesContent
 from services.publisher.page.renderer import PageRenderer
 from services.publisher.pipeline.images.claims import ImageClaims
+from services.publisher.pipeline.images.outputs import OutputsReader
 from services.publisher.status.reader import StatusReader
 
 __all__ = ["ImagePageHandler"]
@@ -35,6 +36,7 @@ class ImagePageHandler:
         self._journal = journal
         self._claims = claims
         self._renderer = renderer
+        self._outputs = OutputsReader(versions=journal.versions, flats=journal.flats)
 
     def routes(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -102,6 +104,7 @@ class ImagePageHandler:
             record=record,
             layers=image_layers(record, layers.get(name, ()), self._claims.work(name)),
             versions=await self._journal.versions.of(name),
+            outputs=await self._outputs.read(record),
         )
 
 

@@ -31,6 +31,7 @@ from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.versions import VersionJournal
 from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.documents import check_places
+from services.publisher.pipeline.images.outputs import OutputsReader
 from services.registry.platform import Platform
 from services.registry.reference import ImageReference
 from services.repository.errors import ImageRefusedError
@@ -225,9 +226,9 @@ class ImagesHandler:
             raise _unknown()
         layers = await self._versions.layers([(record.name, record.shown)] if record.shown else ())
         document = image_document(record, layers.get(record.name, ()), self._claims.work(record.name))
-        found = await self._flats.reports(record.name, record.published) if record.published else {}
-        reports = {config.oci: report for config, report in found.items() if report}
-        return answer({**document, "report": reports}, status=status)
+        outputs = await OutputsReader(versions=self._versions, flats=self._flats).read(record)
+        reports = {config.oci: report for config, report in outputs.reports.items()}
+        return answer({**document, "places": outputs.places, "report": reports}, status=status)
 
 
 def _check_outputs(name: ImageName, outputs: ImageOutputs) -> None:

@@ -1,13 +1,16 @@
 """The journal's rows of images and their versions, and what they say."""
 
 import json
-import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, not_
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.image_outputs import ImageOutputs, outputs_document, read_outputs
+from services.publisher.journal.database import Row
+from services.publisher.journal.expressions import constant, given, listed
 from services.publisher.journal.image_model import (
     ImageRecord,
     ImageSelection,
@@ -18,6 +21,7 @@ from services.publisher.journal.image_model import (
     VersionLayer,
     VersionRecord,
 )
+from services.publisher.journal.tables import image_versions, images
 
 __all__ = [
     "IMAGE_COLUMNS",
@@ -31,20 +35,58 @@ __all__ = [
     "version_record",
 ]
 
+_i: Final = images.c
+_v: Final = image_versions.c
 IMAGE_COLUMNS: Final = (
-    "name, ask, reference, asked, digest, published, platforms, project, priority, verified, keep, outputs, state, "
-    "attempts, share, reason, retryable, due, revision, bytes_known, bytes_missing, resolving, fetching, publishing, "
-    "asked_at, checked_at, published_at, removed_at, updated_at"
+    _i.name,
+    _i.ask,
+    _i.reference,
+    _i.asked,
+    _i.digest,
+    _i.published,
+    _i.platforms,
+    _i.project,
+    _i.priority,
+    _i.verified,
+    _i.keep,
+    _i.outputs,
+    _i.state,
+    _i.attempts,
+    _i.share,
+    _i.reason,
+    _i.retryable,
+    _i.due,
+    _i.revision,
+    _i.bytes_known,
+    _i.bytes_missing,
+    _i.resolving,
+    _i.fetching,
+    _i.publishing,
+    _i.asked_at,
+    _i.checked_at,
+    _i.published_at,
+    _i.removed_at,
+    _i.updated_at,
 )
 VERSION_COLUMNS: Final = (
-    "name, digest, reference, platforms, images, verified, outputs, published_at, replaced_at, removed_at, keep_until, "
-    "collected_at"
+    _v.name,
+    _v.digest,
+    _v.reference,
+    _v.platforms,
+    _v.images,
+    _v.verified,
+    _v.outputs,
+    _v.published_at,
+    _v.replaced_at,
+    _v.removed_at,
+    _v.keep_until,
+    _v.collected_at,
 )
 
 
-def image_of(row: sqlite3.Row) -> ImageRecord:
+def image_of(row: Row) -> ImageRecord:
     """Read a row of `IMAGE_COLUMNS`."""
-    values: dict[str, Any] = dict(row)
+    values: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a row is no dictionary
     for name in ("asked", "digest", "published"):
         values[name] = None if row[name] is None else Digest(row[name])
     return ImageRecord(
@@ -60,7 +102,7 @@ def image_of(row: sqlite3.Row) -> ImageRecord:
     )
 
 
-def version_record(row: sqlite3.Row) -> VersionRecord:
+def version_record(row: Row) -> VersionRecord:
     """Read a row of `VERSION_COLUMNS` that has been published."""
     values = {name: row[name] for name in ("reference", "replaced_at", "removed_at", "keep_until", "collected_at")}
     return VersionRecord(
@@ -74,7 +116,7 @@ def version_record(row: sqlite3.Row) -> VersionRecord:
     )
 
 
-def version_of(row: sqlite3.Row, documents: Iterable[sqlite3.Row]) -> ImageVersion:
+def version_of(row: Row, documents: Iterable[Row]) -> ImageVersion:
     """Read a row of `VERSION_COLUMNS` and the rows of path and content that belong to it."""
     return ImageVersion(
         name=ImageName(row["name"]),
@@ -93,7 +135,7 @@ def outputs_text(outputs: ImageOutputs) -> str | None:
     return json.dumps(outputs_document(outputs)) if outputs else None
 
 
-def _outputs(row: sqlite3.Row) -> ImageOutputs:
+def _outputs(row: Row) -> ImageOutputs:
     return read_outputs(json.loads(row["outputs"] or "{}"))
 
 
@@ -121,29 +163,31 @@ def _platform_image(platform: str, manifest: str, config: str, layers: list[tupl
     )
 
 
-def images_condition(selection: ImageSelection) -> tuple[str, dict[str, object]]:
-    """Return a selection as an SQL condition, and the values of its parameters."""
-    parts, values = ["true"], dict[str, object]()
+def images_condition(selection: ImageSelection) -> tuple[list[ColumnElement[bool]], dict[str, object]]:
+    """Return a selection as conditions, and the values of their parameters."""
+    parts, values = list[ColumnElement[bool]](), dict[str, object]()
     if selection.states:
-        parts.append("state IN (SELECT value FROM json_each(:states))")
+        parts.append(_i.state.in_(listed("states")))
         values["states"] = json.dumps(selection.states)
     if selection.refused is not None:
-        parts.append(f"{'' if selection.refused else 'NOT '}(state = 'failed' AND NOT retryable)")
+        refused = and_(_i.state == constant(ImageState.FAILED), _i.retryable == 0)
+        parts.append(refused if selection.refused else not_(refused))
     if selection.prefix:
         # Not LIKE, which would not use the primary key; names are ASCII, below the last one.
-        parts.append("name >= :prefix AND name < :prefix || char(127)")
-        values["prefix"] = selection.prefix
-    return " AND ".join(parts), values
+        parts += (_i.name >= given("prefix"), _i.name < given("behind_prefix"))
+        values |= {"prefix": selection.prefix, "behind_prefix": f"{selection.prefix}\x7f"}
+    return parts, values
 
 
-def images_summary(rows: Iterable[tuple[Any, ...]]) -> ImageSummary:
+def images_summary(rows: Iterable[Row]) -> ImageSummary:
     """Read rows of state, whether it is tried again, number of images, and when the first was asked for."""
     counts, refused = dict.fromkeys(ImageState, 0), 0
     oldest: list[float] = []
-    for state, retryable, count, first in rows:
-        counts[ImageState(state)] += count
-        if state == ImageState.FAILED and not retryable:
-            refused += count
+    for row in rows:
+        state, number = ImageState(row["state"]), row["number"]
+        counts[state] += number
+        if state == ImageState.FAILED and not row["retryable"]:
+            refused += number
         elif state not in (ImageState.PUBLISHED, ImageState.REMOVED):
-            oldest.append(first)
+            oldest.append(row["oldest"])
     return ImageSummary(counts=counts, refused=refused, oldest=min(oldest, default=None))

@@ -1,4 +1,4 @@
-"""The journal: one SQLite file, one statement per change.
+"""The journal: a database, one statement per change.
 
 A change is on the disk when the call returns, but for the states that a layer passes through on its way: whatever they
 are, a publisher that is started begins with such a layer anew. What became of a layer, and what was announced, lasts.
@@ -6,25 +6,22 @@ are, a publisher that is started begins with such a layer anew. What became of a
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from services.common.digest import Digest
-from services.publisher.journal.file import JournalFile
+from services.publisher.journal import layer_statements as statements
+from services.publisher.journal.database import Database, Statement
 from services.publisher.journal.flats import FlatJournal
 from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
-from services.publisher.journal.rows import COLUMNS, condition_of, record_of, summary_of
-from services.publisher.journal.schema import VERSION
+from services.publisher.journal.rows import condition_of, record_of, summary_of
 from services.publisher.journal.unnamed import UnnamedJournal
 from services.publisher.journal.versions import VersionJournal
 from services.repository.interface import OwnTransaction
 
 __all__ = ["Journal"]
 
-_GIVEN: Final = "digest IN (SELECT value FROM json_each(:digests))"
-_WAITING: Final = "(state = 'announced' OR (state = 'failed' AND retryable))"
 _UNKNOWN: Final[Mapping[Digest, int]] = {}
 _NOTHING: Final[Mapping[Digest, Sequence[str]]] = {}
 _NOTES: Final = 20
@@ -36,37 +33,37 @@ class Journal:
 
     Parameters
     ----------
-    path
-        The SQLite file; it and its directory are made where they do not exist.
+    database
+        Where it is; it is opened and closed with the journal.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = JournalFile(path)
-        self.images = ImageJournal(self._file)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.images = ImageJournal(self._database)
         """The images."""
-        self.versions = VersionJournal(self._file)
+        self.versions = VersionJournal(self._database)
         """What their names have named."""
-        self.unnamed = UnnamedJournal(self._file)
+        self.unnamed = UnnamedJournal(self._database)
         """What they name no more."""
-        self.flats = FlatJournal(self._file)
+        self.flats = FlatJournal(self._database)
         """Their flat images."""
 
     async def __aenter__(self) -> Self:
-        """Open the file.
+        """Open the database.
 
         Raises
         ------
         JournalError
-            The file is no journal, was written by a newer publisher, or cannot be opened.
+            It holds no journal, was written by a newer publisher, or cannot be opened.
         """
-        await self._file.__aenter__()
+        await self._database.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file."""
-        await self._file.__aexit__(kind, error, trace)
+        """Close the database."""
+        await self._database.__aexit__(kind, error, trace)
 
     async def announce(self, digests: Iterable[Digest]) -> int:
         """Record layers as announced: new ones, and failed ones once more. Others stay what they are.
@@ -76,53 +73,25 @@ class Journal:
         int
             How many there are to work on that were not before.
         """
-        return await self._announce(digests, again="layers.state = 'failed'")
+        return await self._announce(statements.ANNOUNCE, digests)
 
     async def announce_found(self, digests: Iterable[Digest]) -> int:
         """Record layers that a sweep found: as `announce`, but ones that were refused for good stay so."""
-        return await self._announce(digests, again="layers.state = 'failed' AND layers.retryable")
+        return await self._announce(statements.ANNOUNCE_FOUND, digests)
 
-    async def _announce(self, digests: Iterable[Digest], *, again: str) -> int:
+    async def _announce(self, announce: Statement, digests: Iterable[Digest]) -> int:
         given = json.dumps(list(digests))
-        # Whatever has been in the bucket counts as committed: it is not collected by itself.
-        await self._file.run(
-            f"""
-            UPDATE layers SET source = 'bucket', named_last = NULL WHERE source = 'registry' AND {_GIVEN} RETURNING 1
-            """,  # noqa: S608 - constants of this module
-            digests=given,
-        )
-        changed = await self._file.run(
-            f"""
-            INSERT INTO layers (digest, state, announced_at, updated_at)
-            SELECT DISTINCT value, 'announced', :now, :now FROM json_each(:digests) WHERE true
-            ON CONFLICT (digest) DO UPDATE
-            SET state = 'announced', retryable = 0, due = 0, updated_at = :now WHERE {again}
-            RETURNING digest
-            """,  # noqa: S608 - the condition is one of the two above
-            digests=given,
-        )
-        return len(changed)
+        await self._database.run(statements.COMMITTED, digests=given)
+        return len(await self._database.run(announce, digests=given))
 
     async def restart(self, digest: Digest) -> LayerRecord | None:
         """Record that somebody asks to try a failed or published layer again; return it as it is now."""
-        await self._file.run(
-            """
-            UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now,
-                announced_at = CASE state WHEN 'published' THEN :now ELSE announced_at END
-            WHERE digest = :digest AND state IN ('failed', 'published') RETURNING digest
-            """,
-            digest=digest,
-        )
+        await self._database.run(statements.RESTART, digest=digest)
         return await self.get(digest)
 
     async def restart_failed(self) -> int:
         """Record that somebody asks to try every failed layer again; return how many there are."""
-        restarted = await self._file.run(
-            """
-            UPDATE layers SET state = 'announced', retryable = 0, due = 0, updated_at = :now
-            WHERE state = 'failed' RETURNING 1
-            """
-        )
+        restarted = await self._database.run(statements.RESTART_FAILED)
         return len(restarted)
 
     async def claim(self, *, busy: Collection[Digest] = ()) -> LayerRecord | None:
@@ -133,43 +102,21 @@ class Journal:
         busy
             Layers that are on their way for images.
         """
-        rows = await self._file.run_passing(
-            f"""
-            UPDATE layers SET state = 'fetching', retryable = 0, updated_at = :now WHERE digest = (
-                SELECT digest FROM layers WHERE {_WAITING} AND due <= :now
-                    AND digest NOT IN (SELECT value FROM json_each(:busy)) ORDER BY announced_at, digest LIMIT 1
-            ) RETURNING {COLUMNS}
-            """,  # noqa: S608 - constants of this module
-            busy=json.dumps(list(busy)),
-        )
+        rows = await self._database.run_passing(statements.CLAIM, busy=json.dumps(list(busy)))
         return record_of(rows[0]) if rows else None
 
     async def next_due(self, *, busy: Collection[Digest] = ()) -> float | None:
         """Return when the next layer can be claimed, in seconds since the epoch; nothing if none waits."""
-        (row,) = await self._file.run(
-            f"SELECT min(due) FROM layers WHERE {_WAITING} AND digest NOT IN (SELECT value FROM json_each(:busy))",  # noqa: S608
-            busy=json.dumps(list(busy)),
-        )
-        return None if row[0] is None else float(row[0])
+        (row,) = await self._database.run(statements.NEXT_DUE, busy=json.dumps(list(busy)))
+        return None if row["due"] is None else float(row["due"])
 
     async def advance(self, digests: Iterable[Digest], state: LayerState) -> None:
         """Move layers to a state that they pass through; after a loss of power it may be the one before."""
-        await self._file.run_passing(
-            f"UPDATE layers SET state = :state, updated_at = :now WHERE {_GIVEN} RETURNING digest",  # noqa: S608
-            digests=json.dumps(list(digests)),
-            state=state,
-        )
+        await self._database.run_passing(statements.ADVANCE, digests=json.dumps(list(digests)), state=state)
 
     async def verified(self, digest: Digest, *, archive_size: int) -> None:
         """Record that a layer's archive, of so many bytes, is in the spool."""
-        await self._file.run_passing(
-            """
-            UPDATE layers SET state = 'verified', archive_size = :archive_size, updated_at = :now
-            WHERE digest = :digest RETURNING digest
-            """,
-            digest=digest,
-            archive_size=archive_size,
-        )
+        await self._database.run_passing(statements.VERIFIED, digest=digest, archive_size=archive_size)
 
     async def published(
         self,
@@ -192,152 +139,101 @@ class Journal:
         notes
             What of them could not be kept; of each the first few are recorded.
         """
-        await self._file.run(
-            f"""
-            UPDATE layers SET state = 'published', revision = :revision, reason = NULL, attempts = 0, share = NULL,
-                retryable = 0, due = 0, updated_at = :now,
-                tree_size = coalesce((SELECT value FROM json_each(:sizes) WHERE key = digest), tree_size),
-                notes = coalesce((SELECT value FROM json_each(:notes) WHERE key = digest), notes)
-            WHERE {_GIVEN} RETURNING digest
-            """,  # noqa: S608 - constants of this module
+        await self._database.run(
+            statements.PUBLISHED,
             digests=json.dumps(list(digests)),
             revision=revision,
             sizes=json.dumps(tree_sizes),
-            notes=json.dumps({digest: list(said[:_NOTES]) for digest, said in notes.items()}),
+            notes=json.dumps({digest: _noted(said) for digest, said in notes.items()}),
         )
 
     async def widen(self) -> None:
         """Let waiting layers be part of batches twice as large: one that failed has just been published."""
-        await self._file.run(
-            "UPDATE layers SET share = share * 2 WHERE state = 'failed' AND share < 1024 RETURNING digest"
-        )
+        await self._database.run(statements.WIDEN)
 
     async def refused(self, digest: Digest, reason: str, *, elsewhere: bool = False) -> None:
         """Record that a layer cannot be published, maybe as it belongs elsewhere, and is not tried again by itself."""
-        await self._file.run(
-            """
-            UPDATE layers SET state = 'failed', retryable = 0, reason = :reason, attempts = attempts + 1,
-                elsewhere = :elsewhere, updated_at = :now WHERE digest = :digest RETURNING digest
-            """,
-            digest=digest,
-            reason=reason,
-            elsewhere=elsewhere,
-        )
+        await self._database.run(statements.REFUSED, digest=digest, reason=reason, elsewhere=int(elsewhere))
 
     async def failed(self, digest: Digest, reason: str, *, due: float) -> None:
         """Record that a layer failed alone, and when it is tried again."""
-        await self._file.run(
-            """
-            UPDATE layers SET state = 'failed', retryable = 1, reason = :reason, attempts = attempts + 1, due = :due,
-                updated_at = :now WHERE digest = :digest RETURNING digest
-            """,
-            digest=digest,
-            reason=reason,
-            due=due,
-        )
+        await self._database.run(statements.FAILED, digest=digest, reason=reason, due=due)
 
     async def failed_together(self, digests: Iterable[Digest], reason: str, *, due: float, share: int) -> None:
         """Record that a batch failed, nobody knows by which layer: its layers are tried again in smaller batches."""
-        await self._file.run(
-            f"""
-            UPDATE layers SET state = 'failed', retryable = 1, reason = :reason, due = :due, share = :share,
-                updated_at = :now WHERE {_GIVEN} RETURNING digest
-            """,  # noqa: S608 - constants of this module
-            digests=json.dumps(list(digests)),
-            reason=reason,
-            due=due,
-            share=share,
+        await self._database.run(
+            statements.FAILED_TOGETHER, digests=json.dumps(list(digests)), reason=reason, due=due, share=share
         )
 
     async def interrupted(self) -> tuple[Digest, ...]:
         """Make what an earlier publisher was working on `announced` again; return which of it was verified."""
-        rows = await self._file.run("SELECT digest FROM layers WHERE state IN ('verified', 'publishing')")
-        await self._file.run(
-            """
-            UPDATE layers SET state = 'announced', due = 0, updated_at = :now
-            WHERE state IN ('fetching', 'verified', 'publishing') RETURNING digest
-            """
-        )
+        rows = await self._database.run(statements.WAS_VERIFIED)
+        await self._database.run(statements.INTERRUPTED)
         return tuple(Digest(row["digest"]) for row in rows)
 
     async def unfinished(self) -> tuple[Digest, ...]:
         """Return the layers that are worked on, or will be."""
-        rows = await self._file.run(
-            "SELECT digest FROM layers WHERE state <> 'published' AND NOT (state = 'failed' AND NOT retryable)"
-        )
+        rows = await self._database.run(statements.UNFINISHED)
         return tuple(Digest(row["digest"]) for row in rows)
 
     async def get(self, digest: Digest) -> LayerRecord | None:
         """Look up one layer."""
-        rows = await self._file.run(f"SELECT {COLUMNS} FROM layers WHERE digest = :digest", digest=digest)  # noqa: S608
+        rows = await self._database.run(statements.GET, digest=digest)
         return record_of(rows[0]) if rows else None
 
     async def page(self, selection: Selection, *, after: str, limit: int) -> list[LayerRecord]:
         """List layers in the order of their digests, those after a given one."""
-        return await self._select(selection, "digest > :after ORDER BY digest LIMIT :limit", after=after, limit=limit)
+        conditions, chosen = condition_of(selection)
+        rows = await self._database.run(statements.page(*conditions), **chosen, after=after, limit=limit)
+        return [record_of(row) for row in rows]
 
     async def recent(self, selection: Selection, *, before: Moment | None, limit: int) -> list[LayerRecord]:
         """List layers, those first that changed last, from those that changed before a given one."""
         moment = before or Moment(float("inf"), "")
-        return await self._select(
-            selection,
-            "(updated_at, digest) < (:time, :digest) ORDER BY updated_at DESC, digest DESC LIMIT :limit",
-            time=moment.time,
-            digest=moment.digest,
-            limit=limit,
+        conditions, chosen = condition_of(selection)
+        rows = await self._database.run(
+            statements.recent(*conditions), **chosen, time=moment.time, digest=moment.digest, limit=limit
         )
-
-    async def _select(self, selection: Selection, rest: str, **parameters: object) -> list[LayerRecord]:
-        condition, chosen = condition_of(selection)
-        statement = f"SELECT {COLUMNS} FROM layers WHERE {condition} AND {rest}"  # noqa: S608 - values are parameters
-        return [record_of(row) for row in await self._file.run(statement, **chosen, **parameters)]
+        return [record_of(row) for row in rows]
 
     async def summary(self) -> Summary:
         """Count the layers in each state, and find the one that has waited longest."""
-        rows = await self._file.run("SELECT state, retryable, count(*), min(announced_at) FROM layers GROUP BY 1, 2")
-        ((elsewhere,),) = await self._file.run(
-            "SELECT count(*) FROM layers WHERE elsewhere AND state = 'failed' AND NOT retryable"
-        )
-        return summary_of((tuple(row) for row in rows), elsewhere=elsewhere)
+        rows = await self._database.run(statements.SUMMARY)
+        (elsewhere,) = await self._database.run(statements.ELSEWHERE)
+        return summary_of(rows, elsewhere=elsewhere["number"])
 
     async def pause(self, reason: str) -> None:
         """Record that nothing new is to be published; of a pause that is there already only the reason changes."""
-        await self._file.run(
-            """
-            INSERT INTO pause (id, since, reason) VALUES (1, :now, :reason)
-            ON CONFLICT (id) DO UPDATE SET reason = :reason RETURNING id
-            """,
-            reason=reason,
-        )
+        await self._database.run(statements.PAUSE, reason=reason)
 
     async def resume(self) -> None:
         """Record that publishing goes on."""
-        await self._file.run("DELETE FROM pause RETURNING id")
+        await self._database.run(statements.RESUME)
 
     async def paused(self) -> Pause | None:
         """Return the pause that is in force."""
-        rows = await self._file.run("SELECT since, reason FROM pause")
+        rows = await self._database.run(statements.PAUSED)
         return Pause(since=rows[0]["since"], reason=rows[0]["reason"]) if rows else None
 
     async def begin(self, token: str) -> None:
         """Record that a transaction is about to be opened."""
-        await self._file.run("INSERT INTO transactions (token) VALUES (:token) RETURNING 1", token=token)
+        await self._database.run(statements.BEGIN, token=token)
 
     async def works_on(self, process: str | None) -> None:
         """Record which program works on a transaction, or that none does; with the power they all end."""
-        await self._file.run_passing("UPDATE transactions SET process = :process RETURNING 1", process=process)
+        await self._database.run_passing(statements.WORKS_ON, process=process)
 
     async def none_open(self) -> None:
         """Record that no transaction of the publisher's is open."""
-        await self._file.run("DELETE FROM transactions RETURNING 1")
+        await self._database.run(statements.NONE_OPEN)
 
     async def transactions(self) -> tuple[OwnTransaction, ...]:
         """Return the transactions that have been begun and of which nobody has seen the end."""
-        rows = await self._file.run("SELECT token, process FROM transactions")
+        rows = await self._database.run(statements.TRANSACTIONS)
         return tuple(OwnTransaction(token=row["token"], process=row["process"]) for row in rows)
 
     async def check(self) -> None:
-        """Make sure that the file can be written.
+        """Make sure that the database can be written.
 
         Raises
         ------
@@ -345,4 +241,9 @@ class Journal:
             It cannot.
         """
         # Writing the number that is there already writes a page, and fails as any other write would.
-        await self._file.run(f"PRAGMA user_version = {VERSION}")
+        await self._database.run(statements.CHECK)
+
+
+def _noted(said: Sequence[str]) -> list[str]:
+    # PostgreSQL's texts hold no NUL.
+    return [note.replace("\0", "\N{REPLACEMENT CHARACTER}") for note in said[:_NOTES]]

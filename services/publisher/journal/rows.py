@@ -1,42 +1,60 @@
 """The journal's rows: which are meant, and what they say."""
 
 import json
-import sqlite3
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
+
+from sqlalchemy import ColumnElement, func, or_
 
 from services.common.digest import Digest
+from services.publisher.journal.database import Row
+from services.publisher.journal.expressions import contains, given
 from services.publisher.journal.model import LayerRecord, LayerSource, LayerState, Selection, Summary
+from services.publisher.journal.tables import layers
 
 __all__ = ["COLUMNS", "condition_of", "record_of", "summary_of"]
 
+_c: Final = layers.c
 COLUMNS: Final = (
-    "digest, state, attempts, share, reason, retryable, due, revision, archive_size, tree_size, notes, "
-    "source, named_last, announced_at, updated_at"
+    _c.digest,
+    _c.state,
+    _c.attempts,
+    _c.share,
+    _c.reason,
+    _c.retryable,
+    _c.due,
+    _c.revision,
+    _c.archive_size,
+    _c.tree_size,
+    _c.notes,
+    _c.source,
+    _c.named_last,
+    _c.announced_at,
+    _c.updated_at,
 )
 
 
-def condition_of(selection: Selection) -> tuple[str, dict[str, object]]:
-    """Return a selection as an SQL condition, and the values of its parameters."""
-    parts, values = ["true"], dict[str, object]()
+def condition_of(selection: Selection) -> tuple[list[ColumnElement[bool]], dict[str, object]]:
+    """Return a selection as conditions, and the values of their parameters."""
+    parts, values = list[ColumnElement[bool]](), dict[str, object]()
     if selection.states:
         names = [f"state_{number}" for number in range(len(selection.states))]
-        parts.append(f"state IN ({', '.join(f':{name}' for name in names)})")
+        parts.append(or_(*(_c.state == given(name) for name in names)))
         values |= dict(zip(names, selection.states, strict=True))
     if selection.refused is not None:
-        parts.append("state = 'failed' AND retryable = :tried_again")
-        values["tried_again"] = not selection.refused
+        parts += (_c.state == LayerState.FAILED, _c.retryable == given("tried_again"))
+        values["tried_again"] = int(not selection.refused)
     if selection.prefix:
         # Not LIKE, which would not use the primary key; "g" comes after every hex digit.
-        parts.append("digest >= :prefix AND digest < :prefix || 'g'")
-        values["prefix"] = selection.prefix
+        parts += (_c.digest >= given("prefix"), _c.digest < given("behind_prefix"))
+        values |= {"prefix": selection.prefix, "behind_prefix": f"{selection.prefix}g"}
     if selection.reason:
-        parts.append("instr(lower(reason), lower(:contained))")
+        parts.append(contains(func.lower(_c.reason), func.lower(given("contained"))))
         values["contained"] = selection.reason
-    return " AND ".join(parts), values
+    return parts, values
 
 
-def record_of(row: sqlite3.Row) -> LayerRecord:
+def record_of(row: Row) -> LayerRecord:
     """Read a row of `COLUMNS`."""
     return LayerRecord(
         digest=Digest(row["digest"]),
@@ -57,17 +75,18 @@ def record_of(row: sqlite3.Row) -> LayerRecord:
     )
 
 
-def summary_of(rows: Iterable[tuple[Any, ...]], *, elsewhere: int) -> Summary:
+def summary_of(rows: Iterable[Row], *, elsewhere: int) -> Summary:
     """Read rows of state, whether it is tried again, number of layers, and when the first was announced.
 
     Of the refused ones, some are for other repositories.
     """
     counts, refused = dict.fromkeys(LayerState, 0), 0
     oldest: list[float] = []
-    for state, retryable, count, first in rows:
-        counts[LayerState(state)] += count
-        if state == LayerState.FAILED and not retryable:
-            refused += count
+    for row in rows:
+        state, number = LayerState(row["state"]), row["number"]
+        counts[state] += number
+        if state == LayerState.FAILED and not row["retryable"]:
+            refused += number
         elif state != LayerState.PUBLISHED:
-            oldest.append(first)
+            oldest.append(row["oldest"])
     return Summary(counts=counts, refused=refused, elsewhere=elsewhere, oldest=min(oldest, default=None))

@@ -47,9 +47,12 @@ class _Record(BaseModel):
 
 
 class RecordsNotification(BaseModel):
-    """A document with a list of records; everything else in it is of no interest."""
+    """A document with a list of records; everything else in it is of no interest.
 
-    records: Annotated[list[_Record], Field(alias="Records", max_length=1000)]
+    However many there are: the size of a request is bounded, and a store that is told no sends the same again for ever.
+    """
+
+    records: Annotated[list[_Record], Field(alias="Records")]
 
     def created(self, bucket: str) -> Iterator[ObjectCreated]:
         """Give the layers that the records announce in a bucket."""

@@ -1,11 +1,12 @@
 """What the pages show."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.publisher.journal.image_model import ImageRecord, ImageSelection, VersionRecord
 from services.publisher.journal.model import LayerRecord, Selection
+from services.publisher.pipeline.images.outputs import PublishedOutputs
 from services.publisher.status.model import PublisherStatus
 
 __all__ = ["ImageContent", "ImageList", "ImagesContent", "LayerList", "LayersContent"]
@@ -81,4 +82,6 @@ class ImageContent:
     """Its layers: `digest`, `size` and `state`."""
     versions: Sequence[VersionRecord] = ()
     """What its name has named, the last one first."""
+    outputs: PublishedOutputs = field(default_factory=PublishedOutputs)
+    """Those of the version that is published."""
     problem: str | None = None

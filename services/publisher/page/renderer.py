@@ -140,6 +140,7 @@ class PageRenderer:
             image=content.record,
             layers=content.layers,
             versions=content.versions,
+            outputs=content.outputs,
             problem=content.problem,
         )
 

@@ -20,12 +20,13 @@ from services.common.deletion import delete_tree
 from services.common.digest import Digest
 from services.common.durable import sync_directory, sync_tree, write_file
 from services.common.image_name import ImageName
-from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, fill_mask
+from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR, MaskError, fill_mask
 from services.common.replacement import replace_directory
 from services.common.repository_name import RepositoryName
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
 from services.repository.directory.store_tree import LISTS_OF_STORES, DirectoryStoreTree
+from services.repository.errors import ImageAdditionError
 from services.repository.images import ImageDocuments
 from services.repository.podman.store import LISTS, Deletions, StoreChanges
 from services.repository.podman.stores import PodmanStores
@@ -36,6 +37,8 @@ _ALL_LISTS: Final = (*LISTS, *LISTS.values())
 _LINKS: Final = ("overlay/l", "overlay-layers")
 """Directories that have links of all layers side by side."""
 _NEW: Final = ".new-"
+_TRIAL: Final = ".mask".ljust(250, "-")
+"""A directory of the transaction, whose path is longer than that of any mask in a store."""
 
 
 class DirectoryStores:
@@ -56,7 +59,23 @@ class DirectoryStores:
         self._staging = staging
         self._head = root / BATCHES / HEAD / LISTS_OF_STORES
         self._tree = DirectoryStoreTree(root=root, staging=staging, images=images)
-        self._stores = PodmanStores(name=name, published=self._tree)
+        self._stores = PodmanStores(name=name, published=self._tree, try_mask=self._try_mask)
+
+    def _try_mask(self, layer: Digest, deletions: Deletions) -> None:
+        """Make sure that the file system takes a layer's deletions, as long as only one image fails where it does not.
+
+        Raises
+        ------
+        ImageAdditionError
+            It does not: as without privileges, or where paths are too long.
+        """
+        trial = self._staging / _TRIAL
+        try:
+            _make_mask(trial, layer, deletions)
+        except (MaskError, OSError) as error:
+            raise ImageAdditionError(f"the image cannot be in a store: {error}") from error
+        finally:
+            delete_tree(trial)
 
     def plan(self, name: ImageName, after: ImageDocuments | None) -> Callable[[], None]:
         """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
@@ -154,14 +173,7 @@ def _put_directory(place: Path, files: Mapping[str, bytes], links: Mapping[str, 
     for link, target in links.items():
         (new / os.path.basename(link)).symlink_to(target)
     if mask is not None:
-        (new / "diff").mkdir()
-        fill_mask(
-            new / "diff",
-            layer=place.name,
-            whiteouts=mask.whiteouts,
-            opaque=mask.opaque,
-            attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
-        )
+        _make_mask(new / "diff", place.name, mask)
     sync_tree(new, entries=len(files))
     # What is there is of a transaction that was never published, or of before a list lost it, or DUCC's of the same.
     replace_directory(place, new)
@@ -187,6 +199,17 @@ def _link(place: Path, target: str) -> None:
     else:
         place.unlink(missing_ok=True)
     place.symlink_to(target)
+
+
+def _make_mask(place: Path, layer: str, deletions: Deletions) -> None:
+    place.mkdir()
+    fill_mask(
+        place,
+        layer=layer,
+        whiteouts=deletions.whiteouts,
+        opaque=deletions.opaque,
+        attributes=(OPAQUE_XATTR, UNPRIVILEGED_OPAQUE_XATTR),
+    )
 
 
 def _write(file: Path, content: bytes) -> None:

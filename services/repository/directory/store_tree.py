@@ -16,7 +16,7 @@ from services.common.mask import UNPRIVILEGED_OPAQUE_XATTR
 from services.repository.directory.batches import BATCHES, HEAD
 from services.repository.directory.images import ImageIndex
 from services.repository.images import ImageDocuments
-from services.repository.podman.stores import is_store
+from services.repository.podman.stores import store_paths
 
 __all__ = ["LISTS_OF_STORES", "DirectoryStoreTree"]
 
@@ -45,14 +45,7 @@ class DirectoryStoreTree:
 
     def paths(self) -> Sequence[str]:
         """Return the paths of the stores that are there."""
-        found = []
-        for name in sorted(os.listdir(self._root)):
-            match is_store(name):
-                case True:
-                    found.append(name)
-                case None:
-                    found += [f"{name}/{inner}" for inner in sorted(os.listdir(self._root / name))]
-        return found
+        return store_paths(lambda directory: os.listdir(self._root / directory))
 
     def read(self, path: str) -> bytes | None:
         """Read a file; None where there is none."""

@@ -21,15 +21,21 @@ __all__ = ["generated_entries"]
 
 _ROOT: Final = ".singularity.d"
 
+# The scripts have no variables of their own: whatever it is called, the image may have one of the same name.
 _SOURCE_ENVIRONMENT: Final = """\
-for script in /.singularity.d/env/*.sh; do
-    if [ -f "$script" ]; then
-        . "$script"
-    fi
-done
+source_each() {
+    while [ $# -gt 0 ]; do
+        if [ -f "$1" ]; then
+            . "$1"
+        fi
+        shift
+    done
+}
+source_each /.singularity.d/env/*.sh
 """
 
-_APP: Final = "app=${APPTAINER_APPNAME:-${SINGULARITY_APPNAME:-}}\n"
+_APP: Final = "${APPTAINER_APPNAME:-${SINGULARITY_APPNAME:-}}"
+_SHELL: Final = "${APPTAINER_SHELL:-${SINGULARITY_SHELL:-}}"
 
 _ACTIONS: Final = {
     "exec": f"""\
@@ -42,8 +48,8 @@ exec "$@"
 #!/bin/sh
 # Runs what the image is for.
 {_SOURCE_ENVIRONMENT}
-{_APP}if [ -n "$app" ]; then
-    exec "/scif/apps/$app/scif/runscript" "$@"
+if [ -n "{_APP}" ]; then
+    exec "/scif/apps/{_APP}/scif/runscript" "$@"
 fi
 exec /.singularity.d/runscript "$@"
 """,
@@ -51,9 +57,8 @@ exec /.singularity.d/runscript "$@"
 #!/bin/sh
 # Starts a shell in the image's environment.
 {_SOURCE_ENVIRONMENT}
-shell=${{APPTAINER_SHELL:-${{SINGULARITY_SHELL:-}}}}
-if [ -n "$shell" ] && [ -x "$shell" ]; then
-    exec "$shell" "$@"
+if [ -n "{_SHELL}" ] && [ -x "{_SHELL}" ]; then
+    exec "{_SHELL}" "$@"
 fi
 if [ -x /bin/bash ]; then
     SHELL=/bin/bash
@@ -75,8 +80,8 @@ exec /.singularity.d/startscript "$@"
 #!/bin/sh
 # Runs the image's own test, if it has one.
 {_SOURCE_ENVIRONMENT}
-{_APP}if [ -n "$app" ]; then
-    exec "/scif/apps/$app/scif/test" "$@"
+if [ -n "{_APP}" ]; then
+    exec "/scif/apps/{_APP}/scif/test" "$@"
 fi
 if [ -x /.singularity.d/test ]; then
     exec /.singularity.d/test "$@"
@@ -97,17 +102,18 @@ _ENVIRONMENT: Final = {
     "95-apps.sh": f"""\
 #!/bin/sh
 # The app of the Scientific Filesystem that is asked for, if the image has one.
-{_APP}if [ -n "$app" ] && [ -d "/scif/apps/$app" ]; then
+if [ -n "{_APP}" ] && [ -d "/scif/apps/{_APP}" ]; then
     SCIF_APPS=/scif/apps
-    SCIF_APPROOT=/scif/apps/$app
+    SCIF_APPROOT="/scif/apps/{_APP}"
     PATH="$SCIF_APPROOT/bin:$SCIF_APPROOT:$PATH"
     LD_LIBRARY_PATH="$SCIF_APPROOT/lib${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
     export SCIF_APPS SCIF_APPROOT PATH LD_LIBRARY_PATH
-    for script in "$SCIF_APPROOT/scif/env/01-base.sh" "$SCIF_APPROOT/scif/env/90-environment.sh"; do
-        if [ -f "$script" ]; then
-            . "$script"
-        fi
-    done
+    if [ -f "$SCIF_APPROOT/scif/env/01-base.sh" ]; then
+        . "$SCIF_APPROOT/scif/env/01-base.sh"
+    fi
+    if [ -f "$SCIF_APPROOT/scif/env/90-environment.sh" ]; then
+        . "$SCIF_APPROOT/scif/env/90-environment.sh"
+    fi
 fi
 """,
     "99-base.sh": """\
@@ -210,7 +216,8 @@ def _environment_script(configuration: RunConfiguration) -> str:
     lines = ["#!/bin/sh", "# The image's environment."]
     for name, value in configuration.environment.items():
         if value is None:
-            lines.append(f'{name}="${{{name}:-}}"; export {name}')
+            # Some shells have variables that cannot be set; these are not empty.
+            lines.append(f"[ -n \"${{{name}:-}}\" ] || {name}=''; export {name}")
         elif name == "PATH":
             lines.append(f"{name}={_quoted(value)}; export {name}")
         else:

@@ -7,6 +7,7 @@ Tree::
         ├── StorageError            the directory or bucket failed, for a reason that may pass
         │   └── ObjectMissingError  it does not hold what was asked for
         ├── RepositoryBusyError     another process writes to the repository
+        │   └── OvertakenError      another one has gone on while this one did not
         ├── RepositoryExistsError   there is a repository where one was to be made
         ├── TagError                a tag is there already, or is not, or names no revision
         └── BrokenRepositoryError   what is stored is not what the format, or a hash that names it, says
@@ -18,6 +19,7 @@ __all__ = [
     "BrokenRepositoryError",
     "NativeError",
     "ObjectMissingError",
+    "OvertakenError",
     "RepositoryBusyError",
     "RepositoryExistsError",
     "StorageError",
@@ -39,6 +41,10 @@ class ObjectMissingError(StorageError):
 
 class RepositoryBusyError(NativeError):
     """Another process writes to the repository."""
+
+
+class OvertakenError(RepositoryBusyError):
+    """Another publisher has changed the repository meanwhile, or may have: what was begun is given up."""
 
 
 class RepositoryExistsError(NativeError):

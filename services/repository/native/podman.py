@@ -19,7 +19,7 @@ from services.repository.native.writer.tree import RepositoryTree, TreeUpdate
 from services.repository.native.writer.xattrs import packed
 from services.repository.podman.shown import StoredImage, images_in_stores, images_not_in_stores
 from services.repository.podman.store import Deletions
-from services.repository.podman.stores import PodmanStores, is_store
+from services.repository.podman.stores import PodmanStores, store_paths
 
 __all__ = ["NativeStores", "not_in_stores", "stored_images"]
 
@@ -50,15 +50,11 @@ class _StoreTree:
 
     def paths(self) -> Sequence[str]:
         """Return the paths of the stores that are there."""
-        found: list[str] = []
-        for name in sorted(name.decode(errors="replace") for name in self._update.trees.names(b"")):
-            match is_store(name):
-                case True:
-                    found.append(name)
-                case None:
-                    inner = self._update.trees.names(_path(name))
-                    found += [f"{name}/{each.decode(errors='replace')}" for each in sorted(inner)]
-        return found
+        return store_paths(self._names)
+
+    def _names(self, directory: str) -> Sequence[str]:
+        names = self._update.trees.names(_path(directory) if directory else b"")
+        return [name.decode(errors="replace") for name in names]
 
     def read(self, path: str) -> bytes | None:
         """Read a file; None where there is none."""

@@ -1,4 +1,4 @@
-"""Taking layers out of the tree: a new revision without them. What only they hold goes with the next collection."""
+"""Taking layers and flat images out: a new revision without them. What only they hold goes with the next collection."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,6 +10,7 @@ from services.repository.native.errors import NativeError
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.state import Highest, LocalState
 from services.repository.native.writer.tree import RepositoryTree, TreeUpdate
+from services.repository.public_names import flat_home
 
 __all__ = ["remove_layers"]
 
@@ -17,8 +18,10 @@ _PATIENCE = 600.0
 """Longest wait for a collection, in seconds."""
 
 
-def remove_layers(access: RepositoryAccess, digests: Sequence[Digest], *, state: LocalState | None) -> Manifest:
-    """Publish a revision that lacks some layers (blocking).
+def remove_layers(
+    access: RepositoryAccess, digests: Sequence[Digest], *, flats: Sequence[Digest] = (), state: LocalState | None
+) -> Manifest:
+    """Publish a revision that lacks some layers and flat images (blocking).
 
     Parameters
     ----------
@@ -26,6 +29,9 @@ def remove_layers(access: RepositoryAccess, digests: Sequence[Digest], *, state:
         The repository.
     digests
         The layers; all of them must be there.
+    flats
+        The flat images, by their configurations; all of them must be there. Names go on leading to their places until
+        the images that have these names are published again.
     state
         What the publisher keeps of its own revisions, where that is known: a number is then never given twice, even
         if the repository has been restored from a backup.
@@ -43,7 +49,8 @@ def remove_layers(access: RepositoryAccess, digests: Sequence[Digest], *, state:
         access.changing() as previous,
         TreeUpdate(tree, previous.root) as update,
     ):
-        missing = [digest for digest in digests if not update.remove(digest)]
+        missing: list[str] = [digest for digest in digests if not update.remove(digest)]
+        missing += [flat_home(config) for config in flats if not update.flats.remove(config)]
         if missing:
             raise NativeError(f"{access.storage} does not hold {', '.join(missing)}: nothing has been removed")
         highest = Highest(0, 0) if state is None else state.highest()

@@ -18,34 +18,32 @@ import structlog
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.common.layout import LayerLayout, layer_home
+from services.common.layout import LayerLayout
 from services.common.lock_file import LOCK_FILE, LockError, locked
 from services.common.repository_name import RepositoryName
 from services.common.threads import Stop, in_thread
 from services.repository.errors import (
     ForeignTransactionError,
-    ImageAdditionError,
-    LayerAdditionError,
-    LayerRemovalError,
     NoTransactionError,
 )
-from services.repository.flat.differences import DifferenceReports
 from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
-from services.repository.native.errors import NativeError, RepositoryBusyError, StorageError
+from services.repository.native.collection.wholeness import check_whole
+from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
-from services.repository.native.image_outputs import put_image, remove_image
-from services.repository.native.podman import NativeStores, not_in_stores, stored_images
+from services.repository.native.podman import not_in_stores, stored_images
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
+from services.repository.native.transaction import NativeTransaction
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.renewal import WhitelistFile
 from services.repository.native.writer.catalog_files import CatalogFiles
 from services.repository.native.writer.index import ContentIndex
 from services.repository.native.writer.ingest import IngestedLayer, LayerIngest
+from services.repository.native.writer.known_content import KnownContent
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.pool import WorkerPool
 from services.repository.native.writer.state import Highest, LocalState
@@ -60,11 +58,18 @@ _FORGOTTEN: Final = 24 * 3600
 
 
 class _Held:
-    """A prepared layer, and the hold on the objects that it uses."""
+    """A prepared layer, and the hold on the objects that it uses.
 
-    def __init__(self, layer: IngestedLayer, hold: ExitStack) -> None:
+    Parameters
+    ----------
+    collections
+        What the storage said of collections before it was prepared, or before it was found to be whole.
+    """
+
+    def __init__(self, layer: IngestedLayer, hold: ExitStack, collections: str) -> None:
         self.layer = layer
         self.hold = hold
+        self.collections = collections
 
 
 class NativeRepository:
@@ -147,6 +152,7 @@ class NativeRepository:
                 self._index_lost()
             self._index = ContentIndex(path, lost=self._index_lost)
             stack.callback(self._index.close)
+            self._known = KnownContent(index=self._index, storage=self._storage)
             pool = stack.enter_context(
                 WorkerPool(
                     files=self._storage.local,
@@ -204,11 +210,17 @@ class NativeRepository:
         await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
-        with self._access.changing() as manifest:
+        with ExitStack() as stack:
+            try:
+                manifest = stack.enter_context(self._access.changing())
+            except RepositoryBusyError as error:
+                # Whoever is at work makes whole what a kill has left.
+                _log.info("another publisher is at work", reason=str(error))
+                manifest = self._access.verify()
             if self._storage.staged and manifest.revision < self._state.highest().revision:
                 # It was brought back to an earlier state, or made anew: what the index names may not be there any more,
                 # and of what is in a bucket the index is believed.
-                self._index.start_anew()
+                self._known.forget_all()
             self._state.note(Highest(manifest.revision, manifest.published))
         oldest = time.time() - _FORGOTTEN
         self._storage.delete(
@@ -277,10 +289,11 @@ class NativeRepository:
     def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
         with ExitStack() as hold:
             hold.enter_context(self._holds.take())
+            collections = self._known.catch_up()
             ingested = self._ingest.ingest(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
-            return _Held(ingested, hold.pop_all())
+            return _Held(ingested, hold.pop_all(), collections)
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Let the objects of a layer go, if it has not been published."""
@@ -292,114 +305,53 @@ class NativeRepository:
             held.hold.close()
 
     @asynccontextmanager
-    async def transaction(self, token: str) -> AsyncIterator["_Transaction"]:  # noqa: ARG002 - nothing of it is ever left
+    async def transaction(self, token: str) -> AsyncIterator[NativeTransaction]:  # noqa: ARG002 - nothing of it is ever left
         """Open a transaction: take the write lock and read the head."""
         async with self._turn:
             with ExitStack() as stack:
                 opened = await in_thread(self._threads, lambda _stop: self._open(stack))
                 yield opened
 
-    def _open(self, stack: ExitStack) -> "_Transaction":
+    def _open(self, stack: ExitStack) -> NativeTransaction:
         try:
             stack.enter_context(self._holds.join())
             manifest = stack.enter_context(self._access.changing())
+            collections = self._storage.collections()
             update = stack.enter_context(TreeUpdate(self._tree, manifest.root))
         except RepositoryBusyError as error:
             raise ForeignTransactionError(str(error)) from error
         except NativeError as error:
             raise NoTransactionError(str(error)) from error
-        return _Transaction(self, update, manifest)
+        return NativeTransaction(
+            name=self.name,
+            update=update,
+            composer=self.composer,
+            threads=self._threads,
+            add=lambda digest: self._add(update, digest, collections),
+            publish=lambda layers: self._publish(update, manifest, layers),
+        )
 
-    async def add(self, update: TreeUpdate, digest: Digest) -> IngestedLayer:
-        """Add a prepared layer to an update."""
+    def _add(self, update: TreeUpdate, digest: Digest, collections: str) -> IngestedLayer:
+        """Add a prepared layer to an update; nothing of it may have been collected since."""
         held = self._prepared[digest]
-        await in_thread(self._threads, lambda _stop: update.add(held.layer.catalog, digest))
+        if held.collections != collections:
+            check_whole(self._storage, held.layer.catalog)
+            held.collections = collections
+        update.add(held.layer.catalog, digest)
         return held.layer
-
-    async def change(self, work: Callable[[], object]) -> None:
-        """Change an update of the images or the layers."""
-        await in_thread(self._threads, lambda _stop: work())
-
-    async def publish(self, update: TreeUpdate, manifest: Manifest, layers: Sequence[IngestedLayer]) -> int:
-        """Publish an update; return the revision."""
-        return await in_thread(self._threads, lambda _stop: self._publish(update, manifest, layers))
 
     def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
         revision, published = self._access.head.next_revision(previous, self._state.highest())
         root = update.store(previous=previous, revision=revision, published=published)
         # Noted before it is there: a number must never be given twice, and one that is left out harms nobody.
         self._state.note(Highest(revision, published), [Digest(layer.sidecar.digest) for layer in layers])
-        self._access.head.publish(root, previous=previous)
+        try:
+            self._access.head.publish(root, previous=previous)
+        except OvertakenError as error:
+            raise ForeignTransactionError(f"the revision {revision} is given up: {error}") from error
         try:
             for layer in layers:
-                self._index.add(layer.new)
+                self._known.add(layer.new)
         except StorageError as error:
             _log.warning("new content is not in the index, it would be compressed once more", reason=str(error))
         return revision
-
-
-class _Transaction:
-    """The layers of one revision."""
-
-    def __init__(self, repository: NativeRepository, update: TreeUpdate, manifest: Manifest) -> None:
-        self._repository = repository
-        self._update = update
-        self._manifest = manifest
-        self._stores = NativeStores(name=repository.name, update=update)
-        self._layers: list[IngestedLayer] = []
-
-    async def add(self, prepared: PreparedLayer) -> None:
-        """Add a prepared layer to the catalogs above it."""
-        digest = prepared.layer.digest
-        try:
-            self._layers.append(await self._repository.add(self._update, digest))
-        except NativeError as error:
-            raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
-
-    async def put_image(self, documents: ImageDocuments) -> None:
-        """Put an image in its place, with the outputs that are made of its layers here."""
-        composer = self._repository.composer
-        await self._change_image(documents.name, lambda: put_image(self._update, composer, self._stores, documents))
-
-    async def remove_image(self, name: ImageName) -> None:
-        """Take an image out."""
-        await self._change_image(name, lambda: remove_image(self._update, self._stores, name))
-
-    async def _change_image(self, name: ImageName, work: Callable[[], None]) -> None:
-        try:
-            await self._repository.change(work)
-        except NativeError as error:
-            raise ImageAdditionError(f"the image {name} cannot be changed: {error}") from error
-
-    async def remove_flat(self, config: Digest) -> None:
-        """Take the flat image of a configuration out, and the image out of podman's stores."""
-
-        def remove() -> None:
-            self._stores.remove(config)
-            self._update.flats.remove(config)
-
-        try:
-            await self._repository.change(remove)
-        except NativeError as error:
-            raise ImageAdditionError(f"the flat image of {config.oci} cannot be taken out: {error}") from error
-
-    def reports(self) -> Mapping[Digest, DifferenceReports]:
-        """Return what people must know of the flat images that have been made."""
-        return self._update.reports
-
-    async def remove_layer(self, digest: Digest) -> None:
-        """Take a layer out of the catalogs above it; its objects go with a collection."""
-
-        def remove() -> None:
-            if not self._update.remove(digest) and self._update.find(digest) is not None:
-                raise LayerRemovalError(f"{layer_home(digest)} is no layer of this suite: remove it by hand")
-
-        try:
-            await self._repository.change(remove)
-        except NativeError as error:
-            raise LayerRemovalError(f"layer {digest} cannot be taken out: {error}") from error
-
-    async def publish(self) -> int:
-        """Make the batch visible by a new manifest."""
-        await self._repository.change(self._stores.write)
-        return await self._repository.publish(self._update, self._manifest, self._layers)

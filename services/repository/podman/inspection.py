@@ -67,6 +67,7 @@ class _Layer:
     size: int
     """Of the tar stream, in bytes."""
     has_mask: bool
+    has_tar_split: bool
 
     @classmethod
     def of(cls, sidecar: LayerSidecar) -> Self:
@@ -75,6 +76,7 @@ class _Layer:
             archive_size=sidecar.archive_size,
             size=sidecar.uncompressed_size,
             has_mask=bool(LayerFacts.of(sidecar).masked),
+            has_tar_split=sidecar.tar_split,
         )
 
 
@@ -208,10 +210,11 @@ class StoreInspection:
                 yield self._problem(file, f"does not delete what is below layer {identifier}")
 
     def _archive(self, identifier: Digest, digest: Digest) -> Iterator[StoreProblem]:
-        """Look at what podman makes the layer's archive again with, if there is anything."""
+        """Look at what podman makes the layer's archive again with, if there is to be anything."""
         link, beside = f"overlay-layers/{identifier}.tar-split.gz", tar_split_path(digest)
         target = self._target(link)
-        if target is None:
+        known = self._known(digest)
+        if known is None or (target is None and not known.has_tar_split):
             return
         if target != str(self._mount / beside):
             yield self._problem(link, f"does not lead to {self._mount / beside}")

@@ -20,15 +20,17 @@ every command where one that it has been told of is missing.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, Self
 
 from services.common.digest import Digest
+from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import layer_tree, tar_split_path
-from services.common.sidecar import LayerSidecar, decode_path
+from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.repository.image_platforms import PlatformImage, PlatformLayer
 from services.repository.podman.ducc import NO_ROWS, DuccRows
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
@@ -78,6 +80,22 @@ class Deletions:
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self.whiteouts or self.opaque)
+
+    def check(self) -> None:
+        """Make sure that one tree can have all of them.
+
+        Raises
+        ------
+        InvalidValueError
+            A path is deleted, and something at or below it as well.
+        """
+        paths = (*self.whiteouts, *self.opaque)
+        deleted = set(self.whiteouts)
+        again = next((path for path in paths if any(above in deleted for above in _above(path))), None)
+        if again is None and len(set(paths)) < len(paths):
+            again = next(path for path, count in Counter(paths).items() if count > 1)
+        if again is not None:
+            raise InvalidValueError(f"it deletes a path and something at or below it: {encode_path(again[:200])}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +341,12 @@ class PodmanStore:
         if parent is not None:
             names += [f"l/{link_name(parent)}", *self._below(parent)]
         return names
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """Give the directories above a path."""
+    while path := path.rpartition(b"/")[0]:
+        yield path
 
 
 def image_row(image: PlatformImage, *, names: Sequence[str]) -> ImageRow:

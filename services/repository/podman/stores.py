@@ -8,7 +8,7 @@ A store is for one platform, since podman finds images by their names alone::
     podmanStores-arm64-v8/NAME
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final, Protocol
 
@@ -23,9 +23,9 @@ from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.images import ImageDocuments
 from services.repository.podman.ducc import NO_ROWS, DuccRows, split_lists
 from services.repository.podman.inspection import StoreInspection, StoreTree
-from services.repository.podman.store import IMAGES, LAYERS, LayerFacts, PodmanStore, StoreChanges
+from services.repository.podman.store import IMAGES, LAYERS, Deletions, LayerFacts, PodmanStore, StoreChanges
 
-__all__ = ["PodmanStores", "PublishedStores", "is_store", "store_images", "store_path"]
+__all__ = ["PodmanStores", "PublishedStores", "is_store", "store_images", "store_path", "store_paths"]
 
 _PLAIN: Final = "podmanStore"
 _NAMED: Final = "podmanStores"
@@ -53,6 +53,24 @@ def is_store(directory: str) -> bool | None:
     return None if directory == _NAMED or directory.startswith(f"{_NAMED}-") else False
 
 
+def store_paths(names: Callable[[str], Iterable[str]]) -> list[str]:
+    """Return the paths of the stores in a repository.
+
+    Parameters
+    ----------
+    names
+        Returns what is in a directory, given its path; the root's is empty.
+    """
+    found: list[str] = []
+    for name in sorted(names("")):
+        match is_store(name):
+            case True:
+                found.append(name)
+            case None:
+                found += [f"{name}/{inner}" for inner in sorted(names(name))]
+    return found
+
+
 class PublishedStores(StoreTree, Protocol):
     """What a repository has."""
 
@@ -75,9 +93,18 @@ class PodmanStores:
         Name of the repository, below `/cvmfs` of which clients have it.
     published
         What is there.
+    try_mask
+        Raises ImageAdditionError where a store cannot have a layer's deletions in a directory; None where all can.
     """
 
-    def __init__(self, *, name: RepositoryName, published: PublishedStores) -> None:
+    def __init__(
+        self,
+        *,
+        name: RepositoryName,
+        published: PublishedStores,
+        try_mask: Callable[[Digest, Deletions], None] | None = None,
+    ) -> None:
+        self._try_mask = try_mask
         self._mount = PurePosixPath("/cvmfs", name)
         self._published = published
         self._name = name
@@ -171,9 +198,15 @@ class PodmanStores:
         if content is None:
             raise ImageAdditionError(f"layer {digest} of {name} is not in the repository: publish the image again")
         try:
-            return LayerFacts.of(LayerSidecar.parse(content, where=sidecar_path(digest)))
+            facts = LayerFacts.of(LayerSidecar.parse(content, where=sidecar_path(digest)))
+            facts.masked.check()
         except InvalidValueError as error:
-            raise ImageAdditionError(f"{error}: remove the layer, and publish the image again") from error
+            raise ImageAdditionError(
+                f"layer {digest} of {name} cannot be in a store: {error}: remove the layer, and publish the image again"
+            ) from error
+        if facts.masked and self._try_mask is not None:
+            self._try_mask(digest, facts.masked)
+        return facts
 
     def _opened(self, path: str) -> PodmanStore:
         if path not in self._stores:

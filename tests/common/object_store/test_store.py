@@ -1,8 +1,12 @@
 import asyncio
 import dataclasses
+import hashlib
 import secrets
+import time
 import traceback
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,16 +16,21 @@ from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive, MediaType
 from services.common.arriving_file import ArrivingFile
 from services.common.digest import Digest
+from services.common.object_store.body import MemoryPart
+from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import (
     AccessDeniedError,
     BucketMissingError,
     ChecksumMismatchError,
     ObjectConflictError,
     ObjectMissingError,
+    ObjectStoreError,
     ObjectTooLargeError,
+    PreconditionFailedError,
 )
 from services.common.object_store.model import StoredLayer
 from services.common.object_store.store import ObjectStore
+from services.common.object_store.term import Term
 from services.common.repository_name import RepositoryName
 from tests.common.object_store.conftest import store_settings
 from tests.support.layer_files import random_archive
@@ -275,3 +284,41 @@ async def _uploads_in_progress(access: S3Access, digest: Digest) -> list[str]:
     async with s3_client(access) as client:
         answer = await client.list_multipart_uploads(Bucket=access.bucket, Prefix=f"sha256/{digest}")
         return [upload["UploadId"] for upload in answer.get("Uploads", ())]
+
+
+async def test_a_request_whose_term_is_over_or_whose_condition_fails_is_refused(
+    empty_bucket: S3Access,
+) -> None:
+    now = int(time.time())
+    over, holds = Term(now - 3700, 100), Term(now - 3700, 7200)
+    source = {"Bucket": empty_bucket.bucket, "Key": "first"}
+    async with Bucket.open(store_settings(empty_bucket)) as bucket:
+
+        async def put(text: bytes, term: Term | None = None, **condition: Any) -> str:  # noqa: ANN401 - whichever
+            body = MemoryPart(memoryview(text), hashlib.sha256(text).hexdigest())
+            answer = await bucket.request("put_object", doing="putting", key="first", body=body, term=term, **condition)
+            return str(answer["ETag"]).strip('"')
+
+        async def copy(term: Term) -> None:
+            await bucket.request("copy_object", doing="copying", key="second", CopySource=source, term=term)
+
+        async def delete(key: str, term: Term) -> None:
+            await bucket.request("delete_objects", doing="deleting", Delete={"Objects": [{"Key": key}]}, term=term)
+
+        first = await put(b"1", IfNoneMatch="*")
+        second = await put(b"2", holds, IfMatch=first)
+        await copy(holds)
+        await delete("second", holds)
+
+        async def is_refused(request: Awaitable[object], error: type[ObjectStoreError]) -> None:
+            with pytest.raises(error):
+                await request
+
+        await is_refused(put(b"3", holds, IfMatch=first), PreconditionFailedError)
+        await is_refused(put(b"3", holds, IfNoneMatch="*"), PreconditionFailedError)
+        await is_refused(put(b"3", over), AccessDeniedError)
+        await is_refused(copy(over), AccessDeniedError)
+        await is_refused(delete("first", over), AccessDeniedError)
+        assert await put(b"4", IfMatch=second) != second
+        with pytest.raises(ObjectMissingError):
+            await bucket.request("head_object", doing="looking for", key="second")

@@ -110,6 +110,8 @@ def test_help_documents_every_setting_and_needs_no_valid_ones() -> None:
         ({"GRAPHDRIVER_METRICS": "localhost:9478"}, "GRAPHDRIVER_METRICS: "),
         ({"GRAPHDRIVER_LAYOUT": "deep"}, "GRAPHDRIVER_LAYOUT: "),
         ({"GRAPHDRIVER_UPLOAD_REPOSITORY": "UPPER"}, "GRAPHDRIVER_UPLOAD_REPOSITORY: "),
+        ({"GRAPHDRIVER_REPOSITORIES": "a.org,b.org", "GRAPHDRIVER_UPLOAD_REPOSITORY": "c.org"},
+         "GRAPHDRIVER_UPLOAD_REPOSITORY: Value error, c.org is not among GRAPHDRIVER_REPOSITORIES (a.org, b.org)"),
         ({"LAYER_STORE_ENDPOINT": "http://s3:9000"}, "SECRET_KEY is not set (nor LAYER_STORE_SECRET_KEY_FILE)"),
         ({"LAYER_STORE_BUCKET": "layers"}, "LAYER_STORE_ENDPOINT is not set"),
         ({"LAYER_STORE_ENDPOINT": "http://u:secret@s3", "LAYER_STORE_ACCESS_KEY": "a", "LAYER_STORE_SECRET_KEY": "b"},

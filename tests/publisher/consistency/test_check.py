@@ -21,6 +21,7 @@ from services.common.object_store.model import StoredLayer
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.repository.interface import ListedLayer, Publication, Repository, StoredImage
 from tests.support.publisher import TOKEN, PublisherProcess, make_layer, upload
 
@@ -178,7 +179,7 @@ class _ManyPublished(_ManyLayers):
 
 async def test_memory_does_not_depend_on_the_number_of_layers(tmp_path: Path) -> None:
     store, repository = _ManyLayers(), _ManyPublished()
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         await journal.announce(store.digests)
         await journal.published(store.digests, 1)
         check = ConsistencyCheck(

@@ -1,5 +1,7 @@
 """Images that the repository does not show as the journal says, and flat images that the journal does not know."""
 
+import os
+import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,12 +10,13 @@ import pytest
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.common.image_outputs import FlatOutput, ImageOutputs
+from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput
 from services.common.layout import LayerLayout
 from services.publisher.consistency.images import ImageCheck
 from services.publisher.consistency.model import Disagreement
 from services.publisher.journal.image_model import ImageVersion, ImageWish, PlatformImage
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import PublishedImage
 from services.publisher.pipeline.images.documents import documents_of
 from services.repository.directory.repository import DirectoryRepository
@@ -22,7 +25,7 @@ from tests.support.images import change, image_of_layers
 from tests.support.publisher import REPOSITORY
 
 _NAME = ImageName("quay.io/ns/tool:v1")
-_FLAT = ImageOutputs(flat=FlatOutput())
+_BOTH = ImageOutputs(flat=FlatOutput(), podman=PodmanOutput())
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ async def repository(tmp_path: Path) -> AsyncIterator[DirectoryRepository]:
 
 @pytest.fixture
 async def journal(tmp_path: Path, repository: DirectoryRepository) -> AsyncIterator[Journal]:
-    """A journal that knows one image, which is flat, and in the repository."""
+    """A journal that knows one image, which is in the repository with all outputs."""
     image = image_of_layers(_NAME, ("amd64", ()))
     (platform,) = platform_images(image)
     version = ImageVersion(
@@ -48,10 +51,10 @@ async def journal(tmp_path: Path, repository: DirectoryRepository) -> AsyncItera
         images=(PlatformImage("linux/amd64", platform.manifest_digest, platform.config_digest, ()),),
         documents={path: content for path, content in image.files.items() if not path.endswith("image.json")},
         verified=None,
-        outputs=_FLAT,
+        outputs=_BOTH,
     )
-    async with Journal(tmp_path / "journal.sqlite") as journal:
-        wish = ImageWish(name=_NAME, reference=_NAME, digest=version.digest, platforms=version.platforms, outputs=_FLAT)
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
+        wish = ImageWish(name=_NAME, reference=_NAME, digest=version.digest, platforms=version.platforms, outputs=_BOTH)
         record = (await journal.images.ask(wish)).record
         assert await journal.versions.resolved(record, version, seconds=0)
         await journal.versions.published([PublishedImage(record=record, version=version, seconds=0)], (), revision=1)
@@ -83,3 +86,42 @@ async def test_a_root_that_the_journal_does_not_know_is_told(
     check = ImageCheck(journal=journal, repository=repository)
     findings = [finding async for finding in check.run() if finding is not None]
     assert [(each.kind, each.digest) for each in findings] == [(Disagreement.FLAT_ONLY_IN_REPOSITORY, Digest("0" * 64))]
+
+
+async def test_an_image_that_podman_could_not_run_is_found(
+    journal: Journal, repository: DirectoryRepository, tmp_path: Path
+) -> None:
+    record = await journal.images.get(_NAME)
+    assert record is not None
+    assert record.published is not None
+    version = await journal.versions.read(_NAME, record.published)
+    assert version is not None
+    for file in (
+        "overlay-layers/layers.lock",
+        "overlay-images/images.json",
+        f"overlay-images/{version.images[0].config}",
+    ):
+        place = tmp_path / "root/podmanStore" / file
+        shutil.rmtree(place) if place.is_dir() else os.unlink(place)
+        assert await _found(journal, repository) == [(Disagreement.IMAGE_NOT_SHOWN, _NAME)]
+        await change(repository, put=[documents_of(version, now=0)])
+        assert await _found(journal, repository) == []
+
+
+async def test_what_a_store_shows_and_the_journal_does_not_have_there_is_told(
+    journal: Journal, repository: DirectoryRepository
+) -> None:
+    stored = ImageOutputs(podman=PodmanOutput(store="atlas"))
+    hub = ImageName("registry.hub.docker.com/library/other:v1")
+    await change(
+        repository,
+        put=[
+            image_of_layers(_NAME, ("amd64", ()), outputs=stored, config={"Cmd": ["other"]}),
+            image_of_layers(hub, ("amd64", ()), outputs=stored, config={"Cmd": ["another"]}),
+        ],
+    )
+    found = await _found(journal, repository)
+    assert found.count((Disagreement.STORE_ONLY_IN_REPOSITORY, _NAME)) == 1
+    # By one of its names, though podman finds it by two.
+    assert found.count((Disagreement.STORE_ONLY_IN_REPOSITORY, hub)) == 1
+    assert [kind for kind, _ in found].count(Disagreement.STORE_ONLY_IN_REPOSITORY) == 2

@@ -19,7 +19,7 @@ from services.publisher.settings import PublisherSettings
 from tests.publisher.handlers.conftest import serving, settings_below
 from tests.support.chromium import Chromium, Tab
 from tests.support.page import HOSTILE, THEMES, WIDTHS, looks_right
-from tests.support.publisher import TOKEN
+from tests.support.publisher import REPOSITORY, TOKEN
 
 Client = TestClient[Any, Any]
 
@@ -28,6 +28,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _NOW = 1_795_000_000.0
 _LAYERS = [sha256(b"layer %d" % number).hexdigest() for number in range(3)]
+
+_CONFIGS = {"linux/amd64": "a" * 64, "linux/arm64/v8": "b" * 64}
 
 
 def _name(number: int) -> str:
@@ -81,8 +83,26 @@ def _fill(settings: PublisherSettings) -> None:
         "INSERT INTO version_layers (name, digest, position, layer, diff_id, size) VALUES (?, ?, ?, ?, ?, ?)",
         [(name, _digest(5), place, digest, digest, 5 << 20) for place, digest in enumerate(_LAYERS)],
     )
+    _give_outputs(connection, name)
     connection.commit()
     connection.close()
+
+
+def _give_outputs(connection: sqlite3.Connection, name: str) -> None:
+    """Let an image be shown in all ways, for two platforms."""
+    outputs = json.dumps({"flat": {"others_read": False}, "podman": {"store": "atlas"}})
+    images: list[tuple[str, str, str, list[object]]] = [
+        (platform, config, config, []) for platform, config in _CONFIGS.items()
+    ]
+    report = json.dumps({"variant-link": {"count": 1021, "first": [f"'{HOSTILE}'", "'lib/" + "x" * 300 + "'"]}})
+    connection.execute("UPDATE images SET outputs = ? WHERE name = ?", (outputs, name))
+    connection.execute(
+        "UPDATE image_versions SET outputs = ?, images = ? WHERE name = ? AND digest = ?",
+        (outputs, json.dumps(images), name, _digest(5)),
+    )
+    for config in _CONFIGS.values():
+        connection.execute("INSERT INTO flats (config, report) VALUES (?, ?)", (config, report))
+        connection.execute("INSERT INTO version_flats VALUES (?, ?, ?)", (name, _digest(5), config))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -174,6 +194,9 @@ async def test_an_image_has_its_layers_and_versions(
         "Publishing took 2.50 s",
         "5.0 MiB",
         "f" * 12,
+        f"flat /cvmfs/{REPOSITORY}/{_name(5)} /cvmfs/{REPOSITORY}/.flat/aa/{'a' * 64} /cvmfs/",
+        f"podman /cvmfs/{REPOSITORY}/podmanStores/atlas /cvmfs/{REPOSITORY}/podmanStores-arm64-v8/atlas",
+        f"variant-link: 1 021 '{HOSTILE}', 'lib/xxx",
     ):
         assert part in text
     assert "identity" not in text

@@ -10,6 +10,7 @@ import pytest_asyncio
 from harness.processes import wait_until
 from services.common.image_name import ImageName
 from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput
+from services.common.layout import layer_tree
 from services.common.publisher_api import PublisherRefusedError
 from services.publisher.settings import RepositoryKind
 from services.repository.native.create import create_repository
@@ -17,7 +18,7 @@ from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.trust.keyring import KeyFiles
-from tests.support.image_site import ImagePublisher, layer_of, push_image
+from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
 from tests.support.publisher import REPOSITORY
 from tests.support.registries import RegistryServer
 from tests.support.tars import archive, member
@@ -71,6 +72,8 @@ async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
             assert reader.head().manifest.revision == image.revision
             link = revision.stat(f"/{name.path}".encode())
             assert link is not None
+            places = [name.path, link.target.removeprefix(b"../").decode()]
+            assert image.places == {"flat": tuple(places), "podman": ("podmanStore",)}
             flat = b"/" + link.target.removeprefix(b"../")
             file = revision.stat(flat + b"/file")
             assert file is not None
@@ -118,14 +121,38 @@ async def test_a_root_outlives_the_switch_until_it_is_collected_and_comes_back(
     assert (_flats(collecting), _stored(collecting)) == (set(), {})
 
 
+async def test_an_image_leaves_its_store_when_nothing_keeps_it(
+    registry: RegistryServer, collecting: ImagePublisher
+) -> None:
+    outputs = ImageOutputs(podman=PodmanOutput())
+    name = await push_image(registry, "stored:1", [layer_of("base"), layer_of("old")])
+    first = await collecting.published(name, outputs=outputs)
+    (old,) = _stored(collecting)
+    await push_image(registry, "stored:1", [layer_of("base"), layer_of("new")])
+    await collecting.ask(name, outputs=outputs, keep_replaced_seconds=0)
+    await collecting.replaced(name, first)
+    (new,) = _stored(collecting).keys() - {old}
+    assert _stored(collecting) == {old: [], new: [name]}
+    gone = await collecting.collected()
+    assert gone == [sha256(layer_of("old"))]
+    assert _stored(collecting) == {new: [name]}
+    rows = json.loads((collecting.root / "podmanStore/overlay-layers/layers.json").read_bytes())
+    kept = {sha256(layer_of(text)).oci for text in ("base", "new")}
+    assert {row["compressed-diff-digest"] for row in rows} == kept
+    # The base is named on by the new version, and runs.
+    assert (collecting.root / layer_tree(sha256(layer_of("base"))) / "file").exists()
+
+
 async def test_what_somebody_has_taken_away_is_made_again(registry: RegistryServer, publisher: ImagePublisher) -> None:
     name = await push_image(registry, "taken:1", [layer_of("taken")])
-    await publisher.published(name, outputs=_FLAT)
-    (publisher.root / name.path).unlink()
-    await publisher.api.retry(name)
-    await wait_until(lambda: _is_shown(publisher, name), what="the name is there again")
-    image = await publisher.becomes(name, "published")
-    assert image.bytes_fetched == 0
+    await publisher.published(name, outputs=_BOTH)
+    lock = publisher.root / "podmanStore/overlay-layers/layers.lock"
+    for taken in (publisher.root / name.path, lock):
+        taken.unlink()
+        await publisher.api.retry(name)
+        await wait_until(lambda: _is_there(taken), what=f"{taken.name} is there again")  # noqa: B023 - before the next
+        image = await publisher.becomes(name, "published")
+        assert image.bytes_fetched == 0
 
 
 async def test_what_differs_from_what_apptainer_unpacks_is_reported(
@@ -148,5 +175,5 @@ async def test_a_name_that_is_a_place_of_the_repository_is_refused_at_once(publi
         await publisher.ask(name, outputs=_FLAT)
 
 
-async def _is_shown(publisher: ImagePublisher, name: ImageName) -> bool:
-    return _shown(publisher, name) is not None
+async def _is_there(path: Path) -> bool:
+    return path.exists()

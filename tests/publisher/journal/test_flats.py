@@ -12,6 +12,7 @@ from services.common.image_name import ImageName
 from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, ImageWish, PlatformImage
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import PublishedImage
 
 _HOUR = 3600.0
@@ -23,7 +24,7 @@ _ONE, _TWO = Digest("1" * 64), Digest("2" * 64)
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         yield journal
 
 

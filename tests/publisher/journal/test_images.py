@@ -12,6 +12,7 @@ from services.common.image_name import ImageName
 from services.publisher.journal.image_model import ImageRecord, ImageSelection, ImageState, ImageVersion, ImageWish
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerSource, LayerState
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import AddedLayer, PublishedImage
 from tests.support.journal import image_version, numbered, recorded
 
@@ -21,7 +22,7 @@ _OTHER = ImageName("ghcr.io/ns/tool:v1")
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         yield journal
 
 

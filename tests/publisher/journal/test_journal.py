@@ -5,14 +5,17 @@ import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.migrations.former import STEPS
 from services.publisher.journal.model import LayerState, Pause, Selection
-from services.publisher.journal.schema import STEPS, VERSION
+from services.publisher.journal.sqlite import SqliteDatabase
+from services.publisher.journal.version import VERSION
 from services.repository.interface import OwnTransaction
 from tests.support.journal import numbered, recorded
 from tests.support.mounts import disk, mount, unmount_all_below
@@ -20,7 +23,7 @@ from tests.support.mounts import disk, mount, unmount_all_below
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(tmp_path / "state" / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "state" / "journal.sqlite")) as journal:
         yield journal
 
 
@@ -88,14 +91,14 @@ async def test_failures_of_a_batch_count_for_none_of_its_layers(journal: Journal
 
 async def test_what_was_interrupted_is_announced_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    async with Journal(path) as journal:
+    async with Journal(SqliteDatabase(path)) as journal:
         await journal.announce(map(numbered, range(6)))
         await journal.advance([numbered(1)], LayerState.FETCHING)
         await journal.advance([numbered(2)], LayerState.VERIFIED)
         await journal.advance([numbered(3)], LayerState.PUBLISHING)
         await journal.published([numbered(4)], 1)
         await journal.refused(numbered(5), "forged")
-    async with Journal(path) as journal:
+    async with Journal(SqliteDatabase(path)) as journal:
         assert set(await journal.interrupted()) == {numbered(2), numbered(3)}
         states = [(await recorded(journal, numbered(number))).state for number in range(6)]
     assert states == [LayerState.ANNOUNCED] * 4 + [LayerState.PUBLISHED, LayerState.FAILED]
@@ -136,11 +139,11 @@ async def test_pages_and_counts(journal: Journal) -> None:
 
 async def test_transactions_are_remembered_until_none_is_open(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    async with Journal(path) as journal:
+    async with Journal(SqliteDatabase(path)) as journal:
         await journal.begin("one")
         await journal.begin("two")
         await journal.works_on("12/34")
-    async with Journal(path) as journal:
+    async with Journal(SqliteDatabase(path)) as journal:
         assert await journal.transactions() == (
             OwnTransaction(token="one", process="12/34"),
             OwnTransaction(token="two", process="12/34"),
@@ -162,15 +165,50 @@ async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> 
 
 async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
+    async with Journal(SqliteDatabase(path)):
+        pass
     with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [str(VERSION + 1)])
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
     with pytest.raises(
         JournalError,
         match=rf"journal\.sqlite has version {VERSION + 1}, this publisher reads up to {VERSION}: use the publisher",
     ):
-        async with Journal(path):
+        async with Journal(SqliteDatabase(path)):
             pass
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS) + 1))
+async def test_journals_of_publishers_before_alembic_are_taken_over(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for step in STEPS[:version]:
+            connection.executescript(step)
+        connection.execute(
+            "INSERT INTO layers (digest, state, announced_at, updated_at) VALUES (?, 'announced', 1, 1)", [numbered(1)]
+        )
+    async with (
+        Journal(SqliteDatabase(path)) as one,
+        Journal(SqliteDatabase(path)),  # finds that there is nothing to do
+    ):
+        claimed = await one.claim()
+        assert claimed is not None
+        assert claimed.digest == numbered(1)
+        await one.unnamed.look(5)
+    # A former publisher would find a version that is not its own, and say so.
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+async def test_publishers_that_open_a_journal_at_the_same_time_make_it_once(tmp_path: Path) -> None:
+    async def announce(number: int) -> int:
+        async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
+            return await journal.announce([numbered(number)])
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(announce(number)) for number in range(4)]
+    assert [task.result() for task in tasks] == [1] * 4
 
 
 async def test_a_journal_of_an_earlier_version_keeps_everything(tmp_path: Path) -> None:
@@ -188,7 +226,7 @@ async def test_a_journal_of_an_earlier_version_keeps_everything(tmp_path: Path) 
     connection.execute("INSERT INTO transactions VALUES ('open', NULL)")
     connection.close()
     for _ in range(2):
-        async with Journal(path) as journal:
+        async with Journal(SqliteDatabase(path)) as journal:
             record = await recorded(journal, numbered(1))
             assert (record.state, record.revision, record.archive_size) == (LayerState.PUBLISHED, 7, None)
             assert (record.announced_at, record.updated_at) == (1.5, 2.5)
@@ -211,10 +249,10 @@ async def test_a_migration_that_cannot_be_finished_leaves_the_journal_as_it_was(
         )
         connection.close()
         with pytest.raises(JournalError, match="cannot be opened: database or disk is full"):
-            async with Journal(state / "journal.sqlite"):
+            async with Journal(SqliteDatabase(state / "journal.sqlite")):
                 pass
         mount("-o", "remount,size=4m", state)
-        async with Journal(state / "journal.sqlite") as journal:
+        async with Journal(SqliteDatabase(state / "journal.sqlite")) as journal:
             assert (await journal.summary()).counts[LayerState.ANNOUNCED] == 1000
             await journal.pause("it is of the new version now")
     finally:
@@ -223,12 +261,12 @@ async def test_a_migration_that_cannot_be_finished_leaves_the_journal_as_it_was(
 
 async def test_a_pause_outlives_the_publisher(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    async with Journal(path) as journal:
+    async with Journal(SqliteDatabase(path)) as journal:
         assert await journal.paused() is None
         await journal.pause("disk")
         first = await journal.paused()
         await journal.pause("disk and network")
-    async with Journal(path) as journal:
+    async with Journal(SqliteDatabase(path)) as journal:
         pause = await journal.paused()
         assert first is not None
         assert pause == Pause(since=first.since, reason="disk and network")
@@ -267,7 +305,7 @@ async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"this is a text, and it is longer than one might think" * 100)
     with pytest.raises(JournalError, match=r"journal\.sqlite cannot be opened: file is not a database"):
-        async with Journal(path):
+        async with Journal(SqliteDatabase(path)):
             pass
 
 
@@ -276,7 +314,7 @@ async def test_a_full_disk_is_an_error_that_the_check_sees(tmp_path: Path) -> No
     state.mkdir()
     mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", state)
     try:
-        async with Journal(state / "journal.sqlite") as journal:
+        async with Journal(SqliteDatabase(state / "journal.sqlite")) as journal:
             await journal.check()
             with pytest.raises(JournalError, match=r"journal\.sqlite failed: database or disk is full"):
                 await journal.announce(map(numbered, range(5000)))
@@ -301,7 +339,7 @@ async def test_the_file_is_for_its_owner_only(journal: Journal, tmp_path: Path) 
 
 async def test_a_power_cut_takes_only_what_is_found_out_again(tmp_path: Path) -> None:
     with disk(tmp_path / "before") as cut_power:
-        async with Journal(tmp_path / "before" / "journal.sqlite") as journal:
+        async with Journal(SqliteDatabase(tmp_path / "before" / "journal.sqlite")) as journal:
             await journal.announce(map(numbered, range(1, 4)))
             await journal.claim()
             await journal.published([numbered(1)], 7)
@@ -314,7 +352,7 @@ async def test_a_power_cut_takes_only_what_is_found_out_again(tmp_path: Path) ->
                 await journal.advance([digest], LayerState.PUBLISHING)
             await journal.works_on("a process")
             cut_power(tmp_path / "after")
-        async with Journal(tmp_path / "after" / "journal.sqlite") as journal:
+        async with Journal(SqliteDatabase(tmp_path / "after" / "journal.sqlite")) as journal:
             assert [own.token for own in await journal.transactions()] == ["token"]
             await journal.interrupted()
             records = [await recorded(journal, numbered(number)) for number in range(1, 5)]

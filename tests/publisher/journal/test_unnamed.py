@@ -9,6 +9,7 @@ import pytest
 
 from services.common.digest import Digest
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import AddedLayer
 
 _DAY = 86400.0
@@ -18,7 +19,7 @@ _ONE, _TWO = Digest("1" * 64), Digest("2" * 64)
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     """A journal of two layers that came from a registry and that nothing names."""
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         await journal.versions.added(
             [AddedLayer(digest=digest, archive_size=10, tree_size=20) for digest in (_ONE, _TWO)], revision=1
         )

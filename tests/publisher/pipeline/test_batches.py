@@ -12,6 +12,7 @@ import pytest
 from services.common.layout import LayerLayout
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
 from services.publisher.pipeline.failures import Failures, RetryTimes
@@ -43,7 +44,7 @@ async def _patience(directory: Path, kind: type[DirectoryRepository]) -> float:
 
     with ThreadPoolExecutor(1) as threads:
         async with (
-            Journal(directory / "journal.sqlite") as journal,
+            Journal(SqliteDatabase(directory / "journal.sqlite")) as journal,
             kind(
                 name=REPOSITORY, root=directory / "repository", layout=LayerLayout.FLAT, threads=threads
             ) as repository,

@@ -20,6 +20,7 @@ from services.common.sidecar import LayerSidecar
 from services.publisher.errors import LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.failures import Failures, RetryTimes
 from services.publisher.pipeline.units import ReadyLayer
@@ -33,7 +34,7 @@ _DIGESTS = [*map(numbered, range(5))]
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         await journal.announce(_DIGESTS)
         yield journal
 

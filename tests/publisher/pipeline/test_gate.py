@@ -9,12 +9,13 @@ import pytest
 
 from services.publisher.errors import JournalError
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.pipeline.gate import Gate
 
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(tmp_path / "journal.sqlite") as journal:
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
         yield journal
 
 

@@ -29,6 +29,8 @@ from tests.support.tars import archive, member
 SHELLS: Final = {"busybox": b"busybox", "dash": b"dash", "bash": b"bash"}
 USER: Final = 1000
 VALUE: Final = 'it\'s "$(id)" `id` \\ $HOME\n'
+COMMON: Final = ("script", "app", "shell", "directory", "name")
+"""Names of variables such as scripts have."""
 MOUNT_POINTS: Final = ("root", "home", "sys", "tmp", "var/tmp", ".singularity.d/libs")
 PRINT: Final = ["print", "%s|"]
 
@@ -50,7 +52,11 @@ def _base(directory: Path) -> LayerArchive:
 def _image(name: str, base: LayerArchive, directory: Path, *, others_read: bool) -> tuple[LayerArchive, ImageDocuments]:
     """Make an image whose /bin/sh is one of the shells."""
     top = tar_archive(directory, archive(member(b"bin/sh", typeflag=b"2", link=SHELLS[name])))
-    run = {"Env": ["PATH=/opt", f"VALUE={VALUE}"], "Entrypoint": [*PRINT, VALUE], "Cmd": ["a", "", "$(id)"]}
+    run = {
+        "Env": ["PATH=/opt", f"VALUE={VALUE}", *(f"{name}=own" for name in COMMON)],
+        "Entrypoint": [*PRINT, VALUE],
+        "Cmd": ["a", "", "$(id)"],
+    }
     outputs = ImageOutputs(flat=FlatOutput(others_read=others_read))
     return top, image_of_layers(f"quay.io/ns/{name}:v1", ("amd64", [base, top]), outputs=outputs, config=run)
 
@@ -132,7 +138,12 @@ def test_the_command_gets_what_the_image_says(flats: Mapping[str, Path], shell: 
 def test_a_command_runs_in_the_images_environment(flats: Mapping[str, Path], shell: str) -> None:
     host = {"PATH": "/bin", "LD_LIBRARY_PATH": "/host"}
     lines = _run(flats[shell], ["/.exec", "env"], host)
-    for line in (f"VALUE={VALUE}", "PATH=/opt\n", "LD_LIBRARY_PATH=/host:/.singularity.d/libs\n"):
+    for line in (
+        *(f"{name}=own\n" for name in COMMON),
+        f"VALUE={VALUE}",
+        "PATH=/opt\n",
+        "LD_LIBRARY_PATH=/host:/.singularity.d/libs\n",
+    ):
         assert line in lines
     assert _run(flats[shell], ["/.exec", "printf", "%s|", VALUE, ""], {"VALUE": "the host's"}) == f"{VALUE}||"
     assert "VALUE=the host's\n" in _run(flats[shell], ["/.exec", "env"], {"VALUE": "the host's"})

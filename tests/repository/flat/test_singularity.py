@@ -128,6 +128,14 @@ def test_every_argument_arrives(shell: str, entrypoint: list[str], cmd: list[str
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_a_variable_of_the_shells_own_may_be_wanted_of_the_host(shell: str) -> None:
+    names = ["UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO", "IFS", "OPTIND", "LINENO", "_", "OTHER"]
+    configuration = _configuration(env=[*names, *(f"{name}=x y" for name in ("OPTARG", "REPLY", "GROUPS")), "V=v"])
+    found = _environment_of(configuration, {"OTHER": "the host's"}, shell)
+    assert (found["V"], found["OTHER"]) == ("v", "the host's")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_command_may_have_any_name(shell: str, tmp_path: Path) -> None:
     program = tmp_path / 'it\'s $(touch executed) \\ "x"\n'
     program.symlink_to("/usr/bin/printf")

@@ -3,9 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,35 +14,23 @@ from pydantic import SecretStr
 from harness.s3 import S3Access
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
-from services.common.layout import LayerLayout, layer_tree
 from services.publisher.factory import build_publisher
 from services.publisher.settings import PublisherSettings, RepositoryKind
 from services.registry.options import RegistryOptions
 from services.repository.native.access import RepositoryAccess
-from services.repository.native.check.checker import Checker
 from services.repository.native.collection.collector import Collector
 from services.repository.native.collection.retention import Retention
-from services.repository.native.create import create_repository
 from services.repository.native.errors import StorageError
-from services.repository.native.format import RepositoryFormat
-from services.repository.native.reader.reader import RepositoryReader
-from services.repository.native.records import MANIFEST, REFLOG, WAITING_REFLOG
+from services.repository.native.records import MANIFEST, REFLOG
 from services.repository.native.removal import remove_layers
-from services.repository.native.repository import NativeRepository
-from services.repository.native.storage.bucket import BucketStorage
-from services.repository.native.storage.settings import RepositoryStoreSettings
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.writer.index import ContentIndex
 from tests.repository.native.conftest import NAME
+from tests.support.bucket_site import BucketSite
 from tests.support.fault_proxy import Answer, Fault, FaultProxy
 from tests.support.native import publish, tar_archive
 from tests.support.publisher import TOKEN
-from tests.support.stock_rules import faults_of_reflog
 from tests.support.tars import archive, member
-
-
-def settings(access: S3Access, *, retry_seconds: float = 20) -> RepositoryStoreSettings:
-    return access.repository_settings(prefix="cvmfs/", retry_seconds=retry_seconds)
 
 
 def content(seed: str) -> bytes:
@@ -55,70 +41,14 @@ def make(directory: Path, *seeds: str) -> LayerArchive:
     return tar_archive(directory, archive(*(member(seed.encode(), content(seed)) for seed in seeds)))
 
 
-class Site:
-    """A repository in a bucket, and its publisher's state."""
-
-    def __init__(self, access: S3Access, keys: KeyFiles, state: Path) -> None:
-        self.access = access
-        self.keys = keys
-        self.state = state
-
-    def create(self) -> None:
-        with BucketStorage.connect(settings(self.access), self.state) as storage:
-            create_repository(name=NAME, storage=storage, keys=self.keys, chosen=RepositoryFormat(), meta={})
-
-    @asynccontextmanager
-    async def opened(self, *, retry_seconds: float = 20) -> AsyncIterator[NativeRepository]:
-        connected = BucketStorage.connect(settings(self.access, retry_seconds=retry_seconds), self.state)
-        with ThreadPoolExecutor(4) as threads, connected as storage:
-            repository = NativeRepository(
-                name=NAME,
-                storage=storage,
-                keys=self.keys,
-                state=self.state,
-                layout=LayerLayout.FLAT,
-                threads=threads,
-                workers=1,
-            )
-            async with repository:
-                await repository.recover(())
-                yield repository
-
-    def problems(self) -> list[str]:
-        with BucketStorage.connect(settings(self.access), self.state) as storage:
-            checker = Checker(storage, name=NAME, master_keys=[self.keys.public.read_bytes()])
-            return [f"{problem.place}: {problem.what}" for problem in checker.run().problems]
-
-    def read(self, layer: LayerArchive, name: str) -> bytes | None:
-        with BucketStorage.connect(settings(self.access), self.state) as storage:
-            public = self.keys.public.read_bytes()
-            with RepositoryReader(storage, name=NAME, master_keys=[public]) as reader:
-                revision = reader.newest(reader.head())
-                entry = revision.stat(f"/{layer_tree(layer.digest)}/{name}".encode())
-                return None if entry is None else b"".join(revision.content(entry))
-
-    def faults_of_reflog(self) -> list[str]:
-        with BucketStorage.connect(settings(self.access), self.state) as storage:
-            return faults_of_reflog(lambda name: None if storage.size(name) is None else storage.read(name))
-
-    def root_files(self) -> set[str]:
-        names = (MANIFEST, REFLOG, WAITING_REFLOG)
-        with BucketStorage.connect(settings(self.access), self.state) as storage:
-            return {name for name in names if storage.size(name) is not None}
-
-    def objects(self) -> set[str]:
-        with BucketStorage.connect(settings(self.access), self.state) as storage:
-            return {found.path for found in storage.list("data/")}
-
-
 @pytest.fixture
-async def place(bucket: S3Access, keys: KeyFiles, tmp_path: Path) -> Site:
-    site = Site(bucket, keys, tmp_path / "state")
+async def place(bucket: S3Access, keys: KeyFiles, tmp_path: Path) -> BucketSite:
+    site = BucketSite(access=bucket, keys=keys, state=tmp_path / "state")
     await asyncio.to_thread(site.create)
     return site
 
 
-async def test_layers_are_published_into_it(place: Site, tmp_path: Path) -> None:
+async def test_layers_are_published_into_it(place: BucketSite, tmp_path: Path) -> None:
     one, two = make(tmp_path, "a", "b"), make(tmp_path, "b", "c")
     async with place.opened() as repository:
         assert await publish(repository, one) == 2
@@ -132,17 +62,17 @@ async def test_layers_are_published_into_it(place: Site, tmp_path: Path) -> None
     assert await asyncio.to_thread(place.problems) == []
 
 
-async def test_what_is_removed_and_collected_can_come_back(place: Site, tmp_path: Path) -> None:
+async def test_what_is_removed_and_collected_can_come_back(place: BucketSite, tmp_path: Path) -> None:
     one, two, three = make(tmp_path, "a", "b"), make(tmp_path, "c"), make(tmp_path, "d")
     later = time.time() + 365 * 86400
 
     def remove() -> None:
-        with BucketStorage.connect(settings(place.access), place.state) as storage:
+        with place.storage() as storage:
             access = RepositoryAccess.open(name=NAME, storage=storage, keys=place.keys)
             remove_layers(access, [one.digest], state=None)
 
     def collect() -> int:
-        connected = BucketStorage.connect(settings(place.access), place.state)
+        connected = place.storage()
         with connected as storage, closing(ContentIndex(place.state / "index.sqlite")) as index:
             access = RepositoryAccess.open(name=NAME, storage=storage, keys=place.keys)
             retention = Retention(revisions=1, days=0)
@@ -168,13 +98,13 @@ async def test_what_is_removed_and_collected_can_come_back(place: Site, tmp_path
     assert await asyncio.to_thread(place.problems) == []
 
 
-async def test_what_a_bucket_has_lost_is_uploaded_again(place: Site, tmp_path: Path) -> None:
+async def test_what_a_bucket_has_lost_is_uploaded_again(place: BucketSite, tmp_path: Path) -> None:
     """A bucket that was emptied, or brought back to an earlier state, lacks what the publisher knows to be there."""
     async with place.opened() as repository:
         await publish(repository, make(tmp_path, "a", "b"))
 
     def begin_anew() -> None:
-        with BucketStorage.connect(settings(place.access), place.state) as storage:
+        with place.storage() as storage, storage.exclusive():
             storage.delete([MANIFEST, REFLOG, *(found.path for found in storage.list("data/"))])
         place.create()
 
@@ -186,14 +116,14 @@ async def test_what_a_bucket_has_lost_is_uploaded_again(place: Site, tmp_path: P
     assert await asyncio.to_thread(place.read, again, "a") == content("a")
 
 
-async def test_a_bucket_that_fails_leaves_the_old_revision(place: Site, tmp_path: Path) -> None:
+async def test_a_bucket_that_fails_leaves_the_old_revision(place: BucketSite, tmp_path: Path) -> None:
     one, two = make(tmp_path, "a"), make(tmp_path, "b")
     async with place.opened() as repository:
         await publish(repository, one)
     fault = Fault("^PUT .*published", times=10**6, answer=Answer(503, "SlowDown"))
     async with FaultProxy.before(place.access.endpoint, fault) as proxy:
-        through = Site(replace(place.access, endpoint=proxy.endpoint), place.keys, place.state)
-        async with through.opened(retry_seconds=0.5) as repository:
+        through = replace(place, access=replace(place.access, endpoint=proxy.endpoint), retry_seconds=0.5)
+        async with through.opened() as repository:
             with pytest.raises(StorageError, match="overloaded"):
                 await publish(repository, two)
     assert await asyncio.to_thread(place.read, one, "a") == content("a")
@@ -213,7 +143,7 @@ async def test_a_bucket_that_fails_leaves_the_old_revision(place: Site, tmp_path
     ],
 )
 async def test_a_bucket_that_fails_at_any_step_has_no_reference_log_or_the_right_one(
-    place: Site, tmp_path: Path, step: str, *, published: bool
+    place: BucketSite, tmp_path: Path, step: str, *, published: bool
 ) -> None:
     one, two = make(tmp_path, "a"), make(tmp_path, "b")
     async with place.opened() as repository:
@@ -221,8 +151,8 @@ async def test_a_bucket_that_fails_at_any_step_has_no_reference_log_or_the_right
     async with FaultProxy.before(
         place.access.endpoint, Fault(step, times=10**6, answer=Answer(403, "Denied"))
     ) as proxy:
-        through = Site(replace(place.access, endpoint=proxy.endpoint), place.keys, place.state)
-        async with through.opened(retry_seconds=0.5) as repository:
+        through = replace(place, access=replace(place.access, endpoint=proxy.endpoint), retry_seconds=0.5)
+        async with through.opened() as repository:
             if published:
                 assert await publish(repository, two) == 3
             else:
@@ -240,7 +170,7 @@ async def test_a_bucket_that_fails_at_any_step_has_no_reference_log_or_the_right
 
 
 async def test_the_publisher_finds_its_bucket_in_the_environment(
-    place: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: BucketSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in place.access.repository_environment.items():
         monkeypatch.setenv(name, value)

@@ -36,7 +36,7 @@ async def test_a_layer_is_removed_with_its_link(site: NativeSite, tmp_path: Path
         await publish(repository, one, two)
         place = (NATIVE_NAME, "--directory", site.root, "--keys", site.keys.key.parent, "--state", site.state)
         removed = thin_repository("remove", *place, one.digest, "--json").document
-        assert removed == {"removed": [one.digest], "revision": 3}
+        assert removed == {"removed": [one.digest], "flats": [], "revision": 3}
         assert await repository.lookup(one.digest) is None
         assert await repository.lookup(two.digest) is not None
         with site.newest() as revision:

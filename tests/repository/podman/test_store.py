@@ -12,6 +12,7 @@ import pytest
 
 from services.common.archive.model import LayerArchive
 from services.common.digest import Digest
+from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import layer_tree, tar_split_path
 from services.repository.errors import ImageAdditionError
@@ -214,3 +215,15 @@ def test_a_list_that_others_have_written_is_refused(file: str, content: bytes) -
     lists = {IMAGES: b"[]", LAYERS: b"[]"} | {file: content}
     with pytest.raises(ImageAdditionError, match=f"podmanStore/{file} is not as this suite writes it"):
         PodmanStore.read(lists[IMAGES], lists[LAYERS], mount=_MOUNT, where="podmanStore", lower=str)
+
+
+@pytest.mark.parametrize(
+    ("whiteouts", "opaque"),
+    [((b"a", b"a/b"), ()), ((b"a/b", b"a"), ()), ((b"a", b"a"), ()), ((b"a",), (b"a",)), ((b"a",), (b"a/b/c",))],
+)
+def test_deletions_that_no_directory_can_have_are_refused(
+    whiteouts: tuple[bytes, ...], opaque: tuple[bytes, ...]
+) -> None:
+    with pytest.raises(InvalidValueError, match="deletes a path and something at or below it"):
+        Deletions(whiteouts=whiteouts, opaque=opaque).check()
+    Deletions(whiteouts=(b"a", b"ab", b"b/c"), opaque=(b"b", b"b/d")).check()

@@ -1,10 +1,15 @@
-"""Whether a repository shows an image in all the ways that it should."""
+"""In which ways a repository shows an image, and whether it does."""
+
+from collections.abc import Mapping, Sequence
 
 from services.publisher.journal.image_model import ImageVersion
 from services.publisher.pipeline.images.documents import documents_of
+from services.registry.platform import Platform
 from services.repository.interface import Repository
+from services.repository.podman.stores import store_path
+from services.repository.public_names import flat_home
 
-__all__ = ["has_its_flats", "is_shown"]
+__all__ = ["has_its_flats", "is_shown", "places_of"]
 
 
 async def is_shown(repository: Repository, version: ImageVersion) -> bool:
@@ -23,3 +28,20 @@ async def is_shown(repository: Repository, version: ImageVersion) -> bool:
 async def has_its_flats(repository: Repository, version: ImageVersion) -> bool:
     """Whether the flat images of a version are there, and a name that leads to them. Errors as `is_shown`."""
     return not version.flats or set(await repository.flats_of(version.name)) == version.flats
+
+
+def places_of(version: ImageVersion) -> Mapping[str, Sequence[str]]:
+    """Return where the outputs of a version are, by the outputs' names, relative to the root of the repository.
+
+    A flat image has first the name that people know, then the root file systems, one for each platform; podman has the
+    stores.
+    """
+    places: dict[str, Sequence[str]] = {}
+    if version.outputs.flat is not None:
+        places["flat"] = [version.name.path, *(flat_home(image.config) for image in version.images)]
+    if version.outputs.podman is not None:
+        store = version.outputs.podman.store
+        platforms = [Platform.parse(image.platform) for image in version.images]
+        machines = [":".join(filter(None, (each.architecture, each.variant))) for each in platforms]
+        places["podman"] = [store_path(store, machine if number else None) for number, machine in enumerate(machines)]
+    return places

@@ -16,6 +16,7 @@ from services.repository.native.check.parallel import Workers
 from services.repository.native.check.problem import RESTORE, Problem
 from services.repository.native.check.reflog import check_reflog, note_waiting_reflog
 from services.repository.native.check.replication import check_copies, is_replica
+from services.repository.native.check.shown import check_shown
 from services.repository.native.check.stores import check_stores
 from services.repository.native.check.trust import REPUBLISH, check_trust
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
@@ -184,7 +185,11 @@ class Checker:
         with CatalogCache(self._source) as catalogs:
             revision = Revision(self._source, _head(manifest), catalogs=catalogs)
             try:
-                return [*check_flats(revision), *check_stores(revision, manifest.name)]
+                return [
+                    *check_flats(revision),
+                    *check_stores(revision, manifest.name),
+                    *check_shown(revision, manifest.name),
+                ]
             except (ObjectMissingError, BrokenRepositoryError) as error:
                 return [] if told else [Problem("/", f"the outputs of images cannot be checked: {error}", RESTORE)]
 

@@ -1,7 +1,8 @@
 """Checks the flat images of a revision against the layers that they say they are made of.
 
-Where a configuration is not in the repository any more, as of an image that was replaced while jobs run in it, what was
-generated of it is not looked at; where a layer is not, the flat image is not.
+Where a configuration is not in the repository any more, as of an image that was replaced while jobs run in it, or the
+flat image is one that an earlier version of this suite made, what was generated is not looked at; where a layer is not
+there, the flat image is not.
 """
 
 import hashlib
@@ -35,6 +36,8 @@ _METADATA: Final = b"/" + METADATA_DIRECTORY.encode()
 _FLAT: Final = b"/" + FLAT_DIRECTORY.encode()
 _RECIPE: Final = "thin_flat"
 """The property of a flat image's catalog that says what it is made of."""
+_VERSION: Final = 2
+"""Of the recipes whose generated files are as they are generated today."""
 _CONFIG_LIMIT: Final = 16 << 20
 """Largest configuration that is read, in bytes."""
 _NO_CONFIG: Final = b"{}"
@@ -43,7 +46,7 @@ _PLACE: Final = int(EntryFlag.NESTED_MOUNTPOINT | EntryFlag.NESTED_ROOT)
 _OVERLAY: Final = (b"trusted.overlay.", b"user.overlay.")
 _GROUP_SHIFT: Final = 32
 _COUNT_MASK: Final = (1 << _GROUP_SHIFT) - 1
-_REMEDY: Final = "take this flat image out, and publish the image again"
+_REMEDY: Final = "take this flat image out (thin-repository remove --flat), and publish the image again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +119,10 @@ class _FlatCheck:
     def __init__(self, revision: Revision, path: bytes, recipe: str, config: _Config | None) -> None:
         self._revision = revision
         self._path = path
-        layers, others_read = _read_recipe(recipe)
+        layers, others_read, is_current = _read_recipe(recipe)
         self._layers = layers
         self._modes = Modes(others_read)
-        self._trusts_generated = config is None
+        self._trusts_generated = config is None or not is_current
         self._generated = generated_entries(read_configuration(_NO_CONFIG if config is None else config.content))
 
     def problems(self) -> Iterator[Problem]:
@@ -231,12 +234,13 @@ def _links(nodes: Iterable[Node]) -> Mapping[object, int]:
     return {group: count for group, count in counts.items() if group is not None}
 
 
-def _read_recipe(text: str) -> tuple[Sequence[Digest], bool]:
+def _read_recipe(text: str) -> tuple[Sequence[Digest], bool, bool]:
+    """Return the layers, whether others read all, and whether the generated files are those of today's scripts."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         document = None
     match document:
-        case {"version": 1, "layers": [*layers], "others_read": bool() as others_read}:
-            return [Digest(str(layer)) for layer in layers], others_read
+        case {"version": 1 | 2 as version, "layers": [*layers], "others_read": bool() as others_read}:
+            return [Digest(str(layer)) for layer in layers], others_read, version == _VERSION
     raise InvalidValueError(f"it does not say what it is made of: {text[:80]!r}")

@@ -1,7 +1,7 @@
 """What a collection knows of objects: which are reached, and which are not. On disk, so that memory is bounded."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -66,6 +66,11 @@ class Ledger:
     def reaches(self, name: bytes) -> bool:
         """Tell whether an object is reached."""
         return self._connection.execute("SELECT 1 FROM reached WHERE name = ?", (name,)).fetchone() is not None
+
+    def reached(self) -> Iterator[bytes]:
+        """Iterate over what is reached."""
+        for (name,) in self._connection.execute("SELECT name FROM reached"):
+            yield name
 
     def doom(self, things: Iterable[Doomed]) -> None:
         """Write down what is to be deleted unless it is reached."""

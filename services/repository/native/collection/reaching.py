@@ -26,24 +26,26 @@ _CHUNKS: Final = (
 )
 
 
-def reach_tree(storage: Storage, root: ContentHash, ledger: Ledger) -> None:
-    """Write down everything that a root catalog reaches; what was reached before is not looked into again.
+def reach_tree(storage: Storage, root: ContentHash, ledger: Ledger, *, path: bytes = b"") -> None:
+    """Write down everything that a catalog reaches; what was reached before is not looked into again.
 
     Parameters
     ----------
     storage
         Where the repository is.
     root
-        The root catalog.
+        The catalog.
     ledger
         Where it is written down.
+    path
+        The directory whose catalog it is; by default the root of the repository.
 
     Raises
     ------
     ObjectMissingError, StorageError, BrokenRepositoryError
         A catalog is missing or damaged. Nothing may be deleted then: what it reaches is not known.
     """
-    waiting = [CatalogReference(b"", root, None)]
+    waiting = [CatalogReference(path, root, None)]
     while waiting:
         reference = waiting.pop()
         name = pack(reference.hash.digest, ObjectKind.CATALOG, reference.hash.algorithm)

@@ -11,7 +11,6 @@ from services.repository.flat.modes import Modes
 from services.repository.flat.singularity import generated_entries
 from services.repository.native.flat.catalogs import FlatCatalogs
 from services.repository.native.flat.generated import add_generated
-from services.repository.native.flat.kept_rows import KeptRows
 from services.repository.native.flat.layer_rows import LayerRows
 from services.repository.native.flat.merge import merge
 from services.repository.native.records import ContentHash
@@ -41,7 +40,7 @@ class FlatComposer:
     read_file
         Returns the content of a small file.
     files
-        Stores catalogs.
+        Stores catalogs, and has kept the rows of those that were stored last.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class FlatComposer:
         self._read = read
         self._read_file = read_file
         self._files = files
-        self._kept = KeptRows()
 
     def compose(
         self,
@@ -90,7 +88,7 @@ class FlatComposer:
         OSError
             A catalog cannot be written.
         """
-        rows = LayerRows(self._read, self._read_file, self._kept)
+        rows = LayerRows(self._read, self._read_file, self._files.kept)
         roots = {}
         for digest, catalog in layers:
             if digest not in roots:  # the same empty layer is often there several times

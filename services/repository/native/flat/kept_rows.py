@@ -1,6 +1,7 @@
-"""Rows of layers that flat images were made of lately, packed: images of one base have most of their layers in common.
+"""Rows of catalogs of layers, packed: of those that were made last, and of those that flat images were made of lately.
 
-To read rows from catalogs takes a third of the time in which a flat image is made; to unpack them, a tenth of that.
+A flat image is made right after the layers of its image, and images of one base have most of their layers in common. To
+read rows from catalogs takes a third of the time in which a flat image is made; to unpack them, a tenth of that.
 """
 
 import threading
@@ -23,7 +24,7 @@ class KeptRows:
         self._lock = threading.Lock()
 
     def get(self, catalog: ContentHash) -> bytes | None:
-        """Return the rows of a layer, by the catalog of its home; None where they are not kept."""
+        """Return the rows of a catalog, as `CatalogRows` packs them; None where they are not kept."""
         with self._lock:
             packed = self._kept.pop(catalog, None)
             if packed is not None:
@@ -31,7 +32,7 @@ class KeptRows:
             return packed
 
     def put(self, catalog: ContentHash, packed: bytes) -> None:
-        """Keep the rows of a layer, unless they alone are too many."""
+        """Keep the rows of a catalog, unless they alone are too many."""
         if len(packed) > _MOST:
             return
         with self._lock:

@@ -4,12 +4,13 @@ A row is known by the hash of its path in the repository, which holds the layer'
 in one table, by the directories that they are in.
 """
 
-import marshal
 import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing
-from typing import Final, NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
 
 from services.common.errors import InvalidValueError
 from services.common.sidecar import SIDECAR_LIMIT, LayerSidecar
@@ -18,6 +19,7 @@ from services.repository.native.errors import BrokenRepositoryError
 from services.repository.native.flat.kept_rows import KeptRows
 from services.repository.native.records import HASH_SHIFT, ContentHash, EntryFlag, HashAlgorithm, path_hash
 from services.repository.native.writer.catalog import Catalog
+from services.repository.native.writer.catalog_rows import CatalogRows
 from services.repository.native.writer.rows import Row
 
 __all__ = ["Chunk", "LayerRows", "PathHash"]
@@ -32,12 +34,14 @@ _COLUMNS: Final = (
     "gid, xattr"
 )
 """Those of a `Row`."""
+_directory_of: Final = itemgetter(2, 3)
+_TIME: Final = "last_modified"
 _NO_TIME: Final = "0"
 """What this suite's catalogs of layers say of when they were made (`writer/catalog_rows`); their trees are complete."""
 _SIDECAR: Final = b"layer.json"
-_SHOWN: Final = f"flags & {EntryFlag.NESTED_ROOT | EntryFlag.HIDDEN:d} = 0"
+_NOT_SHOWN: Final = (EntryFlag.NESTED_ROOT | EntryFlag.HIDDEN).value
 """The catalog above has a nested root's row as well; what is hidden is the marks of catalogs."""
-_ROWS: Final = f"SELECT {_COLUMNS} FROM catalog WHERE {_SHOWN}"  # noqa: S608 - constants
+_ROWS: Final = f"SELECT {_COLUMNS} FROM catalog"  # noqa: S608 - constants
 _CHUNKS: Final = "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks ORDER BY md5path_1, md5path_2, offset"
 
 
@@ -84,24 +88,17 @@ class LayerRows:
         StorageError
             The storage failed.
         """
-        packed = self._kept.get(catalog)
-        layer = _Layer(*marshal.loads(packed)) if packed else self._read_layer(catalog, home)  # noqa: S302 - our memory
-        if packed is None:
-            self._kept.put(catalog, marshal.dumps(tuple(layer)))
-        children = self.children
-        for row in layer.rows:
-            above = row[2:4]
-            known = children.get(above)
-            if known is None:
-                children[above] = [row]
-            else:
-                known.append(row)
-        for first, second, offset, size, digest in layer.chunks:
-            self.chunks.setdefault((first, second), []).append((offset, size, digest))
+        is_ours = True
+        waiting = [catalog]
+        while waiting:
+            rows = self._rows_of(waiting.pop(), home)
+            is_ours = is_ours and dict(rows.properties).get(_TIME, _NO_TIME) == _NO_TIME
+            waiting += [ContentHash.parse(name) for _, name, _ in rows.nested]
+            self._take(rows)
         root = next((row for row in self.children.get(path_hash(home), ()) if row[:2] == path_hash(tree)), None)
         if root is None or not stat.S_ISDIR(root[7]):
             raise BrokenRepositoryError(f"{tree.decode()} is no directory in the repository")
-        if not layer.is_ours:
+        if not is_ours:
             self._check_deletions(home)
         return root
 
@@ -123,30 +120,34 @@ class LayerRows:
                 "be made of it; take the layer out (thin-repository remove), and publish the image again"
             )
 
-    def _read_layer(self, catalog: ContentHash, home: bytes) -> "_Layer":
-        layer = _Layer([], [], is_ours=True)
-        waiting = [catalog]
-        while waiting:
-            name = waiting.pop()
-            with closing(Catalog(self._read(name), where=f"a catalog of {home.decode()}, {name}")) as opened:
-                layer = layer._replace(is_ours=layer.is_ours and opened.property("last_modified") == _NO_TIME)
-                database = opened.database
-                database.text_factory = bytes  # names are of any encoding
-                try:
-                    layer.rows.extend(database.execute(_ROWS))
-                    layer.chunks.extend(database.execute(_CHUNKS))
-                    nested = database.execute("SELECT sha1 FROM nested_catalogs").fetchall()
-                except sqlite3.Error as error:
-                    raise BrokenRepositoryError(f"a catalog of {home.decode()}, {name}, is damaged: {error}") from error
-            waiting += [ContentHash.parse(text.decode()) for (text,) in nested]
-        return layer
+    def _take(self, rows: CatalogRows) -> None:
+        """Add what a catalog has."""
+        children = self.children
+        shown = [row for row in rows.entries if not row[10] & _NOT_SHOWN]
+        for above, group in groupby(shown, key=_directory_of):  # most of a directory is in one place
+            known = children.get(above)
+            if known is None:
+                children[above] = list(group)
+            else:
+                known += group
+        for first, second, offset, size, digest in rows.chunks:
+            self.chunks.setdefault((first, second), []).append((offset, size, digest))
 
-
-class _Layer(NamedTuple):
-    """What the catalogs of one layer have."""
-
-    rows: list[Row]
-    chunks: list[tuple[int, int, int, int, bytes]]
-    """Path hash, offset, size and digest of the parts of large files, in their order."""
-    is_ours: bool
-    """Whether this suite has made them."""
+    def _rows_of(self, catalog: ContentHash, home: bytes) -> CatalogRows:
+        """Return the rows of a catalog of a layer, kept or read."""
+        packed = self._kept.get(catalog)
+        if packed is not None:
+            return CatalogRows.unpack(packed)
+        where = f"a catalog of {home.decode()}, {catalog}"
+        with closing(Catalog(self._read(catalog), where=where)) as opened:
+            nested = [(path, str(name), 0) for path, name in opened.all_nested()]
+            properties = [(_TIME, opened.property(_TIME) or "")]
+            database = opened.database
+            database.text_factory = bytes  # names are of any encoding
+            try:
+                entries, chunks = database.execute(_ROWS).fetchall(), database.execute(_CHUNKS).fetchall()
+            except sqlite3.Error as error:
+                raise BrokenRepositoryError(f"{where}, is damaged: {error}") from error
+        rows = CatalogRows(b"", entries, chunks, nested, (), properties)
+        self._kept.put(catalog, rows.pack())
+        return rows

@@ -8,7 +8,8 @@ Names that CVMFS itself gives a meaning to are left out.
 """
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Final
 
 from services.common.archive.nametree import Directory
@@ -21,6 +22,8 @@ from services.repository.native.writer.rows import DirectoryRow, Row
 __all__ = ["MergedTree", "merge"]
 
 _TYPE: Final = 0o170000
+_TYPE_SHIFT: Final = 12
+_REGULAR: Final = frozenset((stat.S_IFREG >> _TYPE_SHIFT,))
 _NO_LAYERS: Final = DirectoryRow(mode=stat.S_IFDIR | 0o755, uid=0, gid=0, mtime=0, mtimens=0, links=2).row(b"", 0)
 """The root of an image that has none."""
 
@@ -84,6 +87,10 @@ def merge(layers: LayerRows, roots: Sequence[Row]) -> MergedTree:
 def _fill(tree: MergedTree, layers: LayerRows, merging: _Merging) -> Sequence[_Merging]:
     """Fill a directory; return the directories in it."""
     directory, rows = merging.directory, tree.rows
+    if (files := _only_files(layers, merging)) is not None:
+        directory.update(zip(files, count(len(rows)), strict=False))
+        rows += files.values()
+        return ()
     inner: list[_Merging] = []
     seen: dict[bytes, _Merging | None] = {}
     """What shows whatever lower layers hold of a name: a directory, or nothing does."""
@@ -110,6 +117,17 @@ def _fill(tree: MergedTree, layers: LayerRows, merging: _Merging) -> Sequence[_M
                 if kind == stat.S_IFLNK:
                     tree.differences.link(_joined(merging.path, name), row[12])
     return inner
+
+
+def _only_files(layers: LayerRows, merging: _Merging) -> Mapping[bytes, Row] | None:
+    """Return what is in a directory where all layers have nothing but regular files there, as in most; else None."""
+    files: dict[bytes, Row] = {}
+    for source in reversed(merging.sources):
+        there = layers.children.get(source, ())
+        if not {row[7] >> _TYPE_SHIFT for row in there} <= _REGULAR:
+            return None
+        files.update({row[11]: row for row in there})
+    return files if DROPPED_NAMES.isdisjoint(files) else None
 
 
 def _goes_on(found: _Merging, row: Row, differences: Differences) -> bool:

@@ -33,7 +33,8 @@ _FLAT: Final = b"/" + FLAT_DIRECTORY.encode()
 PROPERTY: Final = "thin_flat"
 """Of the catalog of a flat image's root: its recipe. Nothing of CVMFS looks at it."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""Of what is generated beside the layers; flat images of another one are made anew when their images are published."""
 
 
 def flat_path(config: Digest) -> bytes:
@@ -69,7 +70,7 @@ class FlatRecipe:
         except (ValueError, RecursionError):
             document = None
         match document:
-            case {"version": 1, "layers": [*layers], "others_read": bool() as others_read}:
+            case {"version": 2, "layers": [*layers], "others_read": bool() as others_read}:
                 return cls(layers=tuple(Digest(str(layer)) for layer in layers), others_read=others_read)
         raise InvalidValueError(f"not the recipe of a flat image: {text[:80]!r}")
 
@@ -88,10 +89,13 @@ class FlatPlaces:
         self._tree = TreeRows(catalogs)
 
     def find(self, config: Digest) -> FlatRecipe | None:
-        """Return how the flat image of a configuration was made; None where there is none of this suite's."""
+        """Return how the flat image of a configuration was made; None where there is none of this suite's.
+
+        Neither is one that is damaged: then it can be made anew.
+        """
         path = flat_path(config)
         nested = self._catalogs.above(path).catalog.nested(path)
-        if nested is None:
+        if nested is None or not self._catalogs.is_whole(nested[0]):
             return None
         with closing(self._catalogs.read(nested[0])) as catalog:
             text = catalog.property(PROPERTY)
@@ -99,6 +103,12 @@ class FlatPlaces:
             return None if text is None else FlatRecipe.parse(text)
         except InvalidValueError:
             return None
+
+    def is_damaged(self, config: Digest) -> bool:
+        """Tell whether a flat image that is there lacks a catalog, or has one at its root that cannot be read."""
+        path = flat_path(config)
+        nested = self._catalogs.above(path).catalog.nested(path)
+        return nested is not None and not self._catalogs.is_whole(nested[0])
 
     def configs(self) -> Iterator[Digest]:
         """Iterate over the configurations that have flat images, or what is in the place of one."""

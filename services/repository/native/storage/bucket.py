@@ -8,10 +8,10 @@ All requests are made by `services.common.object_store`, which signs and repeats
 """
 
 import contextlib
-import hashlib
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,18 +20,20 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
 from services.common.durable import sync_directory
-from services.common.object_store.body import MemoryPart
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
 from services.common.object_store.errors import ObjectStoreError
 from services.common.object_store.small import SmallPuts
 from services.repository.native.errors import ObjectMissingError, StorageError
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
+from services.repository.native.storage.collected import CollectionRecord
 from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.storage.fenced import FencedRequests
 from services.repository.native.storage.interface import NewObject, StoredObject
 from services.repository.native.storage.lease import LEASE_FILE, Lease
 from services.repository.native.storage.locks import RepositoryLocks
 from services.repository.native.storage.loop import LoopThread
+from services.repository.native.storage.reads import Reads
 from services.repository.native.storage.settings import RepositoryStoreSettings
 from services.repository.native.storage.uploads import Uploads
 
@@ -41,16 +43,12 @@ _Result = TypeVar("_Result")
 
 _STAGING: Final = "staging"
 """Directory of the state in which objects wait for their upload."""
-_DELETED_AT_ONCE: Final = 1000
-"""Most keys that one request deletes."""
-_PIECE: Final = 1 << 20
-"""How much is read at a time, in bytes."""
 _IN_MEMORY: Final = 4 << 20
 """Smaller files are fetched without a temporary file, in bytes."""
 _METADATA: Final = (ObjectKind.CATALOG, ObjectKind.HISTORY, ObjectKind.CERTIFICATE, ObjectKind.META)
 """Letters of the objects that describe others."""
-_SHORT: Final[Mapping[str, Any]] = {"CacheControl": "max-age=61", "ContentType": "application/x-cvmfs"}
-"""Headers of what changes: as the stock tools set them up for Apache."""
+_PATIENCE: Final = 5.0
+"""How much longer than its time somebody else's lease is waited for, in seconds."""
 
 
 class BucketStorage:
@@ -68,18 +66,35 @@ class BucketStorage:
         Brings what is staged into the bucket.
     lease
         Keeps other machines out.
+    fenced
+        Makes the requests under the lease.
     state
         A directory of the publisher for this repository; it holds the staging directory and the locks.
     """
 
     def __init__(
-        self, *, bucket: Bucket, prefix: str, loop: LoopThread, uploads: Uploads, lease: Lease, state: Path
+        self,
+        *,
+        bucket: Bucket,
+        prefix: str,
+        loop: LoopThread,
+        uploads: Uploads,
+        lease: Lease,
+        fenced: FencedRequests,
+        state: Path,
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._loop = loop
         self._uploads = uploads
         self._lease = lease
+        self._fenced = fenced
+        self._reads = Reads(bucket=bucket, prefix=prefix)
+        self._collected = CollectionRecord(fenced)
+        self._collecting = False
+        self._put: set[str] = set()
+        """Paths of what has been put and not been flushed."""
+        self._put_lock = threading.Lock()
         self._staging = DirectoryStorage(state / _STAGING)
         self._locks = RepositoryLocks(state, place=str(self))
 
@@ -118,8 +133,23 @@ class BucketStorage:
             uploads = Uploads(
                 bucket=bucket, small=small, prefix=settings.prefix, staging=state / _STAGING, threads=threads
             )
-            lease = Lease(bucket=bucket, key=settings.prefix + LEASE_FILE, holder=holder)
-            storage = cls(bucket=bucket, prefix=settings.prefix, loop=loop, uploads=uploads, lease=lease, state=state)
+            lease = Lease(
+                bucket=bucket,
+                key=settings.prefix + LEASE_FILE,
+                holder=holder,
+                seconds=settings.lease_seconds,
+                patience=settings.lease_seconds + _PATIENCE,
+                lock=state / ".lease-lock",
+            )
+            storage = cls(
+                bucket=bucket,
+                prefix=settings.prefix,
+                loop=loop,
+                uploads=uploads,
+                lease=lease,
+                fenced=FencedRequests(bucket=bucket, prefix=settings.prefix, lease=lease),
+                state=state,
+            )
             storage._staging.prepare()
             yield storage
 
@@ -143,6 +173,8 @@ class BucketStorage:
 
     def put(self, objects: Sequence[NewObject]) -> None:
         """Stage objects."""
+        with self._put_lock:
+            self._put.update(new.path for new in objects)
         self._staging.put(objects)
 
     def put_file(self, path: str, source: Path) -> None:
@@ -161,6 +193,15 @@ class BucketStorage:
         except OSError as error:
             raise StorageError(f"what is staged for {self} cannot be uploaded: {error}") from error
 
+    def flush_put(self) -> None:
+        """Upload what has been put; layers that are being prepared are uploaded when they have been."""
+        with self._put_lock:
+            paths, self._put = self._put, set()
+        try:
+            self._call(lambda: self._uploads.upload(list(paths)))
+        except OSError as error:
+            raise StorageError(f"what is staged for {self} cannot be uploaded: {error}") from error
+
     def read(self, path: str) -> bytes:
         """Return a whole file."""
         with self.open(path) as file:
@@ -175,7 +216,7 @@ class BucketStorage:
             except ObjectMissingError:
                 spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - the stack closes it
                 file = stack.enter_context(spooled)
-                self._call(lambda: self._fetch(path, file))
+                self._call(lambda: self._reads.fetch(path, file))
                 file.seek(0)
             yield file
 
@@ -192,9 +233,13 @@ class BucketStorage:
         answer = self._head(name)
         return None if answer is None else str(answer["ETag"])
 
+    def missing(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return those objects that are neither there nor staged."""
+        return self._call(lambda: self._reads.missing([path for path in paths if self._staging.size(path) is None]))
+
     def _head(self, path: str) -> Mapping[str, Any] | None:
         try:
-            return self._call(lambda: self._bucket.request("head_object", doing="looking for", key=self._key(path)))
+            return self._call(lambda: self._reads.head(path))
         except ObjectMissingError:
             self.prepare()  # a HEAD does not tell whether it is the object or the whole bucket that is missing
             return None
@@ -209,7 +254,7 @@ class BucketStorage:
             return
         page: dict[str, Any] = {}
         while True:
-            answer = self._call(partial(self._list_page, prefix, page))
+            answer = self._call(partial(self._reads.list_page, prefix, page))
             for item in answer.get("Contents", ()):
                 path = item["Key"].removeprefix(self._prefix)
                 yield StoredObject(path, item["Size"], item["LastModified"].timestamp())
@@ -217,46 +262,29 @@ class BucketStorage:
                 return
             page = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    async def _list_page(self, prefix: str, page: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._bucket.request("list_objects_v2", doing="listing", Prefix=self._key(prefix), **page)
-
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects."""
+        """Delete objects, by who holds the write lock or collects; temporary files may be deleted by everybody."""
         self._staging.delete(paths)
-        for start in range(0, len(paths), _DELETED_AT_ONCE):
-            with self._leased():
-                self._lease.check()
-                answer = self._call(partial(self._delete_some, paths[start : start + _DELETED_AT_ONCE]))
-            if failures := answer.get("Errors"):
-                raise StorageError(f"{failures[0]['Key']} in {self} cannot be deleted: {failures[0].get('Message')}")
-
-    async def _delete_some(self, paths: Sequence[str]) -> Mapping[str, Any]:
-        keys = {"Objects": [{"Key": self._key(path)} for path in paths], "Quiet": True}
-        return await self._bucket.request("delete_objects", doing="deleting objects of", Delete=keys)
+        stored = [path for path in paths if not path.startswith(TRANSACTION_DIRECTORY)]
+        if stored:
+            self._call(lambda: self._fenced.delete(stored))
 
     def replace(self, name: str, content: bytes) -> None:
         """Put a file of the root in place of what is there."""
-        with self._leased():
-            self._lease.check()
-            self._call(lambda: self._send(name, content, _SHORT))
+        self._call(lambda: self._fenced.replace(name, content))
+
+    def look(self, name: str) -> tuple[bytes, str]:
+        """Return a file of the root, and its version."""
+        return self._call(lambda: self._fenced.look(name))
+
+    def exchange(self, name: str, content: bytes, former: str | None) -> str:
+        """Put a file of the root in the place of a version of it."""
+        return self._call(lambda: self._fenced.exchange(name, content, former))
 
     def move(self, name: str, place: str) -> None:
         """Put a file of the root in the place of another one."""
-        with self._leased():
-            self._lease.check()
-            self._call(lambda: self._copy(name, place))
+        self._call(lambda: self._fenced.copy(name, place))
         self.delete([name])
-
-    async def _copy(self, name: str, place: str) -> None:
-        source = {"Bucket": self._bucket.settings.bucket, "Key": self._key(name)}
-        await self._bucket.request(
-            "copy_object",
-            doing=f"copying {name} to",
-            key=self._key(place),
-            CopySource=source,
-            MetadataDirective="REPLACE",
-            **_SHORT,
-        )
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -267,14 +295,25 @@ class BucketStorage:
     @contextmanager
     def using(self, *, patience: float) -> Iterator[None]:
         """Keep objects from being collected."""
-        with self._locks.using(patience=patience), self._leased():
+        with self._locks.using(patience=patience):
             yield
+
+    def collections(self) -> str:
+        """Return what is another text once a collection of another machine may have deleted something."""
+        held = self._lease.is_held and not self._collecting
+        return self._call(self._collected.settle if held else self._collected.token)
 
     @contextmanager
     def collecting(self, *, patience: float) -> Iterator[None]:
         """Keep others from using objects."""
         with self._locks.collecting(patience=patience), self._leased():
-            yield
+            self._collecting = True
+            try:
+                self._call(lambda: self._collected.write(deleting=True))
+                yield
+                self._call(lambda: self._collected.write(deleting=False))
+            finally:
+                self._collecting = False
 
     @contextmanager
     def _leased(self) -> Iterator[None]:
@@ -283,9 +322,6 @@ class BucketStorage:
             yield
         finally:
             self._call(self._lease.leave)
-
-    def _key(self, path: str) -> str:
-        return self._prefix + path
 
     def _call(self, request: Callable[[], Awaitable[_Result]]) -> _Result:
         async def work() -> _Result:
@@ -297,27 +333,6 @@ class BucketStorage:
             raise ObjectMissingError(_in_own_terms(error)) from error
         except ObjectStoreError as error:
             raise StorageError(_in_own_terms(error)) from error
-
-    async def _send(self, path: str, content: bytes, headers: Mapping[str, Any]) -> None:
-        body = MemoryPart(memoryview(content), hashlib.sha256(content).hexdigest())
-        await self._bucket.request("put_object", doing="uploading", key=self._key(path), body=body, **headers)
-
-    async def _fetch(self, path: str, file: IO[bytes]) -> None:
-        async for attempt in self._bucket.attempts():
-            with attempt:
-                file.seek(0)
-                file.truncate()
-                await self._fetch_once(self._key(path), file)
-
-    async def _fetch_once(self, key: str, file: IO[bytes]) -> None:
-        answer = await self._bucket.request_once("get_object", doing="downloading", key=key)
-        async with self._bucket.deadline(answer["ContentLength"], doing="downloading", key=key), answer["Body"] as body:
-            while True:
-                with self._bucket.failures(doing="downloading", key=key):
-                    piece = await body.read(_PIECE)
-                if not piece:
-                    return
-                file.write(piece)
 
 
 def _is_metadata(path: str) -> bool:

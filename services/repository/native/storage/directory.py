@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from services.common.durable import sync_directory, sync_file_system
-from services.repository.native.errors import ObjectMissingError, StorageError
+from services.repository.native.errors import ObjectMissingError, OvertakenError, StorageError
 from services.repository.native.records import TRANSACTION_DIRECTORY
 from services.repository.native.storage.interface import Buffer, NewObject, StoredObject
 from services.repository.native.storage.locks import RepositoryLocks
@@ -100,6 +100,10 @@ class DirectoryStorage:
         except OSError as error:
             raise StorageError(f"{self._root} cannot be brought to the disk: {error.strerror}") from error
 
+    def flush_put(self) -> None:
+        """Bring everything to the disk: that takes no longer than a part of it."""
+        self.flush()
+
     def read(self, path: str) -> bytes:
         """Return a whole file."""
         with self.open(path) as file:
@@ -128,7 +132,16 @@ class DirectoryStorage:
     def version(self, name: str) -> str | None:
         """Return what is another text once a file has been replaced: renaming sets the time of change."""
         found = self._stat(name)
-        return None if found is None else f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+        return None if found is None else _version(found)
+
+    def look(self, name: str) -> tuple[bytes, str]:
+        """Return a file of the root, and its version."""
+        with self.open(name) as file:
+            return file.read(), _version(os.fstat(file.fileno()))
+
+    def missing(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return those objects that are not there."""
+        return [path for path in paths if self._stat(path) is None]
 
     def _stat(self, path: str) -> os.stat_result | None:
         try:
@@ -175,6 +188,13 @@ class DirectoryStorage:
                 os.unlink(temporary)
             raise StorageError(f"{final} cannot be written: {error.strerror}") from error
 
+    def exchange(self, name: str, content: bytes, former: str | None) -> str:
+        """Put a file of the root in the place of a version of it; the lock of this machine keeps others out."""
+        if self.version(name) != former:
+            raise OvertakenError(f"{self._root / name} has been changed by another program meanwhile")
+        self.replace(name, content)
+        return _version(os.stat(self._root / name))
+
     def move(self, name: str, place: str) -> None:
         """Put a file of the root in the place of another one."""
         try:
@@ -192,12 +212,20 @@ class DirectoryStorage:
         """Keep objects from being collected."""
         return self._locks.using(patience=patience)
 
+    def collections(self) -> str:
+        """Return an empty text: whoever uses objects here is waited for."""
+        return ""
+
     def collecting(self, *, patience: float) -> AbstractContextManager[None]:
         """Keep others from using objects."""
         return self._locks.collecting(patience=patience)
 
     def _temporary(self) -> str:
         return os.path.join(self._root, TRANSACTION_DIRECTORY, secrets.token_hex(8))
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _is_whole(path: str, size: int) -> bool:

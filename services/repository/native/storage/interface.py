@@ -107,6 +107,15 @@ class Storage(Source, Protocol):
             Nothing that was put since the last flush can be relied on.
         """
 
+    def flush_put(self) -> None:
+        """Bring what `put` was given so far to the disk; what others have written as files need not be waited for.
+
+        Raises
+        ------
+        StorageError
+            Nothing that was put since the last flush can be relied on.
+        """
+
     def read(self, path: str) -> bytes:
         """Return a whole file; for what is known to be small.
 
@@ -120,6 +129,26 @@ class Storage(Source, Protocol):
 
     def version(self, name: str) -> str | None:
         """Return what is another text once a file of the repository's root is replaced; nothing where it is not there.
+
+        Raises
+        ------
+        StorageError
+            The storage failed.
+        """
+
+    def look(self, name: str) -> tuple[bytes, str]:
+        """Return a whole file of the repository's root, and its version.
+
+        Raises
+        ------
+        ObjectMissingError
+            It is not there.
+        StorageError
+            The storage failed.
+        """
+
+    def missing(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return those objects that are not there.
 
         Raises
         ------
@@ -152,6 +181,27 @@ class Storage(Source, Protocol):
 
         Raises
         ------
+        StorageError
+            The old or the new file is there.
+        """
+
+    def exchange(self, name: str, content: bytes, former: str | None) -> str:
+        """Put a file in the place of a certain version of it, by the holder of the write lock; otherwise as `replace`.
+
+        Parameters
+        ----------
+        former
+            The version; None where the file is not there.
+
+        Returns
+        -------
+        str
+            The new version.
+
+        Raises
+        ------
+        OvertakenError
+            It is another version, or the write lock has been lost; nothing has been changed.
         StorageError
             The old or the new file is there.
         """
@@ -195,6 +245,17 @@ class Storage(Source, Protocol):
         ------
         RepositoryBusyError
             One was still at work.
+        StorageError
+            The storage failed.
+        """
+
+    def collections(self) -> str:
+        """Return what is another text once objects may have been collected that this machine was using.
+
+        Where locks keep that from happening it is always the same. To the holder of the write lock it stays the same.
+
+        Raises
+        ------
         StorageError
             The storage failed.
         """

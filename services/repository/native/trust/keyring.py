@@ -112,7 +112,7 @@ class KeyFiles:
         return Keyring(master=master, public=public, repository=key, certificate=certificate)
 
     def load_public(self) -> PublicKey:
-        """Read what clients trust; errors as `load`, which takes much longer since it tries the private keys."""
+        """Read what clients trust; errors as `load`, which takes longer since it tries the private keys."""
         return _read(self.public, PublicKey.parse)
 
     def load_certificate(self) -> Certificate:

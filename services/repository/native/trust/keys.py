@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from cryptography.x509.oid import NameOID
@@ -22,6 +22,8 @@ _BITS: Final = 2048
 _EXPONENT: Final = 65537
 _SHOWN_NAME: Final = 30
 """Most characters of a repository's name in its certificate, whose names have a limit that `cvmfs_server` keeps so."""
+_TRIAL: Final = b"a trial"
+"""What a private key signs when it is read."""
 _VALIDITY: Final = timedelta(days=3650)
 """Clients take the certificate for a holder of a key and do not look at its dates; the whitelist is what expires."""
 
@@ -97,17 +99,20 @@ class _PrivateKey:
         Raises
         ------
         KeyUnusableError
-            It holds no private RSA key, or an encrypted one.
+            It holds no private RSA key, an encrypted one, or one whose signatures are wrong.
         """
-        # What the library says is not passed on: it may quote what it read.
+        # What the library says is not passed on: it may quote what it read. Its own validation looks whether the
+        # factors are primes, which takes fifty times as long as a signature, which shows all that matters.
         try:
-            key = serialization.load_pem_private_key(pem, password=None)
+            key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
         except TypeError:
             raise KeyUnusableError("the key is encrypted with a password; store it without one, mode 0400") from None
         except (ValueError, UnsupportedAlgorithm):
             raise KeyUnusableError("no private key in PEM form") from None
         if not isinstance(key, rsa.RSAPrivateKey):
             raise KeyUnusableError("not an RSA key")
+        if not _signs(key):
+            raise KeyUnusableError("no private key in PEM form that signs: it is damaged")
         return cls(key)
 
     def encode(self) -> bytes:
@@ -115,6 +120,16 @@ class _PrivateKey:
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+
+
+def _signs(key: rsa.RSAPrivateKey) -> bool:
+    """Say whether the public half verifies what the private one signs."""
+    how = (padding.PKCS1v15(), hashes.SHA256())
+    try:
+        key.public_key().verify(key.sign(_TRIAL, *how), _TRIAL, *how)
+    except (InternalError, InvalidSignature, ValueError):
+        return False
+    return True
 
 
 class MasterKey(_PrivateKey):

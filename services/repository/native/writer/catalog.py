@@ -120,6 +120,14 @@ class Catalog:
         except InvalidValueError as error:
             raise BrokenRepositoryError(f"{self._where}: {error}") from error
 
+    def all_nested(self) -> list[tuple[bytes, ContentHash]]:
+        """Return path and name of each catalog directly below."""
+        rows = self.database.execute("SELECT CAST(path AS BLOB), sha1 FROM nested_catalogs")
+        try:
+            return [(path, ContentHash.parse(name)) for path, name in rows]
+        except InvalidValueError as error:
+            raise BrokenRepositoryError(f"{self._where}: {error}") from error
+
     def directory(self, path: bytes) -> DirectoryRow | None:
         """Return what is known of a directory; None where there is nothing.
 
@@ -205,6 +213,11 @@ class Catalog:
         self.remove(path, "self_dir")
         self.count({"self_nested": -1})
         self._count_below({}, before)
+
+    def below(self) -> dict[str, int]:
+        """Return what the catalogs below it count together."""
+        found = dict(self.database.execute("SELECT counter, value FROM statistics"))
+        return {name: found.get(f"subtree_{name}", 0) for name in COUNTER_NAMES}
 
     def counters(self) -> dict[str, int]:
         """Return what it counts of itself and of everything below it."""

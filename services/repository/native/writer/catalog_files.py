@@ -2,16 +2,19 @@
 
 import secrets
 import sqlite3
+from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from services.repository.native.flat.contents import Below, FlatContents
+from services.repository.native.flat.kept_rows import KeptRows
 from services.repository.native.records import ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.catalog_rows import CatalogRows, empty_catalog, fill_catalog
 from services.repository.native.writer.compressor import Compressor
-from services.repository.native.writer.pool import StoredCatalog, WorkerPool
+from services.repository.native.writer.pool import CountedCatalog, StoredCatalog, WorkerPool
 
 __all__ = ["CatalogFiles"]
 
@@ -41,6 +44,8 @@ class CatalogFiles:
         self.algorithm = compressor.algorithm
         """Algorithm of content hashes."""
         self._empty = empty_catalog(self.algorithm)
+        self.kept = KeptRows()
+        """Rows of the catalogs of layers that have been written last."""
 
     def store(self, rows: CatalogRows, *, entries: int) -> "Future[StoredCatalog]":
         """Write a catalog, and put it into the storage, whose staged files are the pool's.
@@ -65,9 +70,40 @@ class CatalogFiles:
             It cannot be written.
         """
         if entries <= _IN_MEMORY:
-            return self._pool.store_catalog(rows)
+            packed = rows.pack()
+            stored = self._pool.store_catalog(packed)
+            stored.add_done_callback(lambda made: self._keep(made, packed))
+            return stored
         done: Future[StoredCatalog] = Future()
         done.set_result(self._store_large(rows))
+        return done
+
+    def _keep(self, made: "Future[StoredCatalog]", packed: bytes) -> None:
+        if made.exception() is None:
+            self.kept.put(made.result().name, packed)
+
+    def store_flat(self, contents: FlatContents, below: Iterable[Below], *, entries: int) -> "Future[CountedCatalog]":
+        """Write a catalog of a flat image, and put it into the storage. Errors as `store`.
+
+        Parameters
+        ----------
+        contents
+            What it is made of.
+        below
+            The catalogs directly below it; all of them have been taken when this returns.
+        entries
+            How many entries there will be, about.
+
+        Raises
+        ------
+        BrokenRepositoryError
+            A row of a layer is not as the format has it.
+        """
+        if entries <= _IN_MEMORY:
+            return self._pool.store_flat(contents, below)
+        rows, counters = contents.rows(list(below))
+        done: Future[CountedCatalog] = Future()
+        done.set_result(CountedCatalog(*self._store_large(rows), counters))
         return done
 
     def _store_large(self, rows: CatalogRows) -> StoredCatalog:

@@ -64,6 +64,8 @@ class HeadWriter:
         self._ttl = ttl
         self._clock = clock
         self._log = LogFile(storage)
+        self._base: str | None = None
+        """Version of the manifest that the next one takes the place of; None where there is none."""
         self._copied_right: set[ContentHash] = set()
         """Certificates and meta information of which that is known."""
 
@@ -77,13 +79,17 @@ class HeadWriter:
         StorageError
             The storage failed.
         """
+        return self._look()[0]
+
+    def _look(self) -> tuple[Manifest, str]:
         try:
-            manifest = Manifest.parse(self._storage.read(MANIFEST))
+            content, version = self._storage.look(MANIFEST)
         except ObjectMissingError as error:
             raise BrokenRepositoryError(f"{self._storage} holds no repository: it has no {MANIFEST}") from error
+        manifest = Manifest.parse(content)
         if manifest.name != self._name:
             raise BrokenRepositoryError(f"{self._storage} holds the repository {manifest.name}, not {self._name}")
-        return manifest
+        return manifest, version
 
     def next_time(self, previous: Manifest | None) -> int:
         """Return the time of the next revision: now, and the one before's where the clock has gone back.
@@ -120,6 +126,11 @@ class HeadWriter:
             The head so far; None where the repository is being created.
         meta
             Meta information, where that changes.
+
+        Raises
+        ------
+        OvertakenError, StorageError
+            As `replace`.
         """
         certificate = self._objects.put(self.certificate, ObjectKind.CERTIFICATE)
         history = self._objects.put(self._next_history(root, previous), ObjectKind.HISTORY)
@@ -171,6 +182,13 @@ class HeadWriter:
         """Bring all objects to the disk, then replace the reference log and the manifest, which gets the log's hash.
 
         The manifest also gets the certificate of the key that signs it, which may not be that of the one before.
+
+        Raises
+        ------
+        OvertakenError
+            The head is no longer the one that `repair` found; nothing that is visible has been changed.
+        StorageError
+            The storage failed.
         """
         if not self.signs(manifest):
             certificate = self._objects.put(self.certificate, ObjectKind.CERTIFICATE)
@@ -181,12 +199,17 @@ class HeadWriter:
         log = StoredLog(reflog, ContentHash.of(reflog, manifest.root.algorithm))
         manifest = dataclasses.replace(manifest, reflog=log.name)
         content = manifest.encode(self._signer)
-        self._storage.flush()
-        self._log.replace(log, lambda: self._storage.replace(MANIFEST, content))
+        self._storage.flush_put()
+        self._log.replace(log, lambda: self._exchange(content))
         return manifest
+
+    def _exchange(self, content: bytes) -> None:
+        self._base = self._storage.exchange(MANIFEST, content, self._base)
 
     def repair(self, reconstruct: Callable[[Manifest], bytes]) -> Manifest:
         """Sign the manifest again if something is wrong with what it names; return the manifest of the head.
+
+        What `publish` and `replace` do from then on takes the place of this head, and of no other.
 
         It does not know the reference log if a kill came before the manifest was replaced, after a collection by the
         stock tools, and where another log was put there: a log that is damaged is not signed, and one that lacks what
@@ -205,7 +228,7 @@ class HeadWriter:
         NativeError
             As `read`, or what `reconstruct` raises.
         """
-        found = self.read()
+        found, self._base = self._look()
         manifest = self._mended(found)
         log = self._log.find(manifest.reflog, manifest.root.algorithm)
         if log is None:

@@ -34,6 +34,7 @@ _VERSION: Final = 2
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS content
 (key BLOB, kind TEXT, object BLOB NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (key, kind)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS agrees (one INTEGER PRIMARY KEY CHECK (one = 1), collections TEXT NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
 _FIND: Final = "SELECT key, kind, object, checksum FROM content WHERE key IN ({})"
@@ -283,6 +284,49 @@ class ContentIndex:
             raise StorageError(f"{self.path} cannot be written: {error}") from error
         if busy:
             raise StorageError(f"{self.path} cannot be brought to the disk: others were reading it all the time")
+
+    def collections(self) -> str:
+        """Return which collections are known to have been taken account of, as `retain` was told; else an empty text.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be read.
+        """
+        self.refresh()
+        try:
+            row = self._connection.execute("SELECT collections FROM agrees").fetchone()
+        except sqlite3.Error as error:
+            if not _is_damage(error):
+                raise StorageError(f"{self.path} cannot be read: {error}") from error
+            self.start_anew()
+            row = None
+        return "" if row is None else str(row[0])
+
+    def retain(self, digests: Iterable[bytes], *, collections: str) -> None:
+        """Drop all but some objects.
+
+        Parameters
+        ----------
+        digests
+            What is there; iterated over again where the index is damaged.
+        collections
+            What the storage said of collections before it was asked what is there.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written, or what iterates over the digests failed: then nothing has been dropped.
+        """
+
+        def retain(connection: sqlite3.Connection) -> None:
+            connection.execute("CREATE TEMPORARY TABLE kept (object BLOB PRIMARY KEY) WITHOUT ROWID")
+            connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", ((digest,) for digest in digests))
+            connection.execute("DELETE FROM content WHERE object NOT IN (SELECT object FROM kept)")
+            connection.execute("DROP TABLE kept")
+            connection.execute("INSERT OR REPLACE INTO agrees VALUES (1, ?)", (collections,))
+
+        self._change(retain)
 
     def _change(self, work: Callable[[sqlite3.Connection], None]) -> None:
         self.refresh()

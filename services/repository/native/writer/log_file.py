@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from services.repository.native.errors import ObjectMissingError, StorageError
+from services.repository.native.errors import ObjectMissingError, OvertakenError, StorageError
 from services.repository.native.records import REFLOG, WAITING_REFLOG, ContentHash, HashAlgorithm
 from services.repository.native.storage.interface import Storage
 
@@ -87,15 +87,15 @@ class LogFile:
 
         Raises
         ------
-        StorageError
-            The manifest is the old one, with its log or none.
+        StorageError, OvertakenError
+            The manifest is not the new one; its log is there or none is.
         """
         self._storage.replace(WAITING_REFLOG, log.content)
         self._storage.delete([REFLOG])
         publish()
         try:
             self._settle(log)
-        except StorageError as error:
+        except (StorageError, OvertakenError) as error:
             # What was to be published has been.
             _log.warning("the reference log is put in its place with the next change", reason=str(error))
 

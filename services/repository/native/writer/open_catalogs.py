@@ -2,10 +2,11 @@
 
 import stat
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Final
 
 from services.common.layout import CATALOG_MARKER
-from services.repository.native.errors import BrokenRepositoryError
+from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.records import ContentHash, EntryFlag, ObjectKind
 from services.repository.native.storage.interface import NewObject, Storage
 from services.repository.native.writer.catalog import Catalog, NestedCatalog
@@ -107,23 +108,59 @@ class OpenCatalogs:
         return Catalog(self._kept.read(name), where=str(name))
 
     def detach(self, path: bytes) -> bool:
-        """Remove a directory that is a catalog of its own, with everything below it; return whether it is one."""
+        """Remove a directory that is a catalog of its own, with everything below it; return whether it is one.
+
+        The catalog may be damaged.
+        """
         above = self.above(path)
         nested = above.catalog.nested(path)
         opened = self._open.get(path)
-        if opened is None:
-            if nested is None:
-                return False
-            opened = self._load(path, nested[0], above)
-        if nested is None:
+        if nested is not None:
+            before = self._counted(above.catalog, path, nested[0]) if opened is None else opened.before
+            above.catalog.detach(path, before or {})
+        elif opened is not None:
             # It has been made for this revision, and nothing is said of it yet but its directory.
             above.catalog.remove(path, "self_dir")
         else:
-            above.catalog.detach(path, opened.before or {})
+            return False
         for inner in [place for place in self._open if place == path or place.startswith(path + b"/")]:
             self._open.pop(inner).catalog.close()
         above.has_directory(path.rpartition(b"/")[0], -1)
         above.has_gaps = True
+        return True
+
+    def _counted(self, above: Catalog, path: bytes, name: ContentHash) -> Mapping[str, int]:
+        """Return what a catalog counts; of a damaged one, what the others directly below the same one leave to it."""
+        counted = self._counters(name)
+        if counted is not None:
+            return counted
+        others = [self._counters(each) or {} for place, each in above.all_nested() if place != path]
+        return {
+            counter: count - sum(other.get(counter, 0) for other in others) for counter, count in above.below().items()
+        }
+
+    def _counters(self, name: ContentHash) -> Mapping[str, int] | None:
+        """Return what a catalog counts; None where it is damaged."""
+        try:
+            with closing(self.read(name)) as catalog:
+                return catalog.counters()
+        except (BrokenRepositoryError, ObjectMissingError):
+            return None
+
+    def is_whole(self, name: ContentHash) -> bool:
+        """Tell whether a catalog can be read, and all below it are there."""
+        waiting = [name]
+        while waiting:
+            try:
+                with closing(self.read(waiting.pop())) as catalog:
+                    nested = [each for _, each in catalog.all_nested()]
+                    deeper = catalog.counters()["nested"] > len(nested)
+            except (BrokenRepositoryError, ObjectMissingError):
+                return False
+            if any(self._storage.size(each.path(ObjectKind.CATALOG)) is None for each in nested):
+                return False
+            if deeper:
+                waiting += nested
         return True
 
     def add_nested(self, path: bytes) -> OpenCatalog:

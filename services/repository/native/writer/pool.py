@@ -12,22 +12,32 @@ import subprocess
 import sys
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 from services.repository.native.errors import StorageError
+from services.repository.native.flat.contents import Below, FlatContents, pack_flat
 from services.repository.native.format import RepositoryFormat
-from services.repository.native.records import ContentHash, ObjectKind
-from services.repository.native.writer.catalog_rows import CatalogRows
+from services.repository.native.records import COUNTER_NAMES, ContentHash, ObjectKind
 from services.repository.native.writer.encoder import Encoded
 from services.repository.native.writer.frames import receive, send
-from services.repository.native.writer.worker import ANSWER, CATALOG, CONTENT, FAILED, KINDS, PLACE, STORED, WorkerOrder
+from services.repository.native.writer.worker import (
+    ANSWER,
+    CATALOG,
+    CONTENT,
+    FAILED,
+    FLAT,
+    KINDS,
+    PLACE,
+    STORED,
+    WorkerOrder,
+)
 
-__all__ = ["TRAY_SIZE", "StoredCatalog", "Tray", "WorkerPool"]
+__all__ = ["TRAY_SIZE", "CountedCatalog", "StoredCatalog", "Tray", "WorkerPool"]
 
 TRAY_SIZE: Final = 4 << 20
 """Size of a tray, in bytes; the largest piece of content that is one object."""
@@ -39,12 +49,24 @@ _MORE_TRAYS: Final = 3
 """Trays besides the one that each worker works on: so many are being filled or wait."""
 
 
+_Stored = TypeVar("_Stored")
+
+
 class StoredCatalog(NamedTuple):
     """A catalog that has been put into the storage."""
 
     name: ContentHash
     size: int
     """Size of the uncompressed catalog, in bytes."""
+
+
+class CountedCatalog(NamedTuple):
+    """The same of a catalog that the process which made it has counted."""
+
+    name: ContentHash
+    size: int
+    counters: Mapping[str, int]
+    """By `COUNTER_NAMES`: of it and everything below it."""
 
 
 class Tray:
@@ -146,21 +168,51 @@ class WorkerPool:
         """
         return self._threads.submit(self._encode, tray)
 
-    def store_catalog(self, rows: CatalogRows) -> "Future[StoredCatalog]":
+    def store_catalog(self, packed: bytes) -> "Future[StoredCatalog]":
         """Make a catalog in memory and store it; waits while too many are waiting.
+
+        Parameters
+        ----------
+        packed
+            What is in it, as `CatalogRows` packs it.
 
         Returns
         -------
         Future
             The catalog; or StorageError.
         """
-        request = CATALOG + rows.pack()
+        return self._when_free(self._store_catalog, CATALOG + packed)
+
+    def store_flat(self, contents: FlatContents, below: Iterable[Below]) -> "Future[CountedCatalog]":
+        """Make a catalog of a flat image in memory and store it; waits while too many are waiting.
+
+        Parameters
+        ----------
+        contents
+            What it is made of.
+        below
+            The catalogs directly below it, taken when nothing else is left to do.
+
+        Returns
+        -------
+        Future
+            The catalog; or StorageError.
+        """
+        return self._when_free(self._store_flat, FLAT + pack_flat(contents, below))
+
+    def _when_free(self, work: Callable[[bytes], _Stored], request: bytes) -> "Future[_Stored]":
         self._catalogs.acquire()
         try:
-            return self._threads.submit(self._store_catalog, request)
+            return self._threads.submit(self._ask_for, work, request)
         except BaseException:
             self._catalogs.release()
             raise
+
+    def _ask_for(self, work: Callable[[bytes], _Stored], request: bytes) -> _Stored:
+        try:
+            return work(request)
+        finally:
+            self._catalogs.release()
 
     def _encode(self, tray: Tray) -> Sequence[Encoded]:
         try:
@@ -170,11 +222,14 @@ class WorkerPool:
         return [Encoded(key, digest, known) for known, key, digest in ANSWER.iter_unpack(answer)]
 
     def _store_catalog(self, request: bytes) -> StoredCatalog:
-        try:
-            digest, size = STORED.unpack(self._ask(request))
-        finally:
-            self._catalogs.release()
+        digest, size = STORED.unpack(self._ask(request))
         return StoredCatalog(ContentHash(digest, self._chosen.algorithm), size)
+
+    def _store_flat(self, request: bytes) -> CountedCatalog:
+        answer = self._ask(request)
+        digest, size = STORED.unpack_from(answer)
+        counters = dict(zip(COUNTER_NAMES, array(PLACE, answer[STORED.size :].tobytes()), strict=True))
+        return CountedCatalog(ContentHash(digest, self._chosen.algorithm), size, counters)
 
     def _ask(self, request: bytes) -> memoryview:
         worker = self._processes.get()

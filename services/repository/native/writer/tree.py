@@ -90,9 +90,12 @@ class RepositoryTree:
             return frozenset(update.flats.configs())
 
     def flats_of(self, root: ContentHash, name: ImageName) -> Collection[Digest]:
-        """Return the configurations of the flat images that the name of an image leads to in a revision."""
+        """Return the configurations of the flat images that the name of an image leads to in a revision.
+
+        One that is damaged is none: whoever asks for the image again gets it made anew.
+        """
         with TreeUpdate(self, root) as update:
-            return update.names.flats(name)
+            return frozenset(config for config in update.names.flats(name) if not update.flats.is_damaged(config))
 
     def list_images(self, root: ContentHash) -> Sequence[ImageName]:
         """List the images of a revision, in the order of their names."""

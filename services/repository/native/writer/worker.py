@@ -5,9 +5,9 @@ where threads would hand one lock back and forth. A worker reads requests from a
 ends when the socket does, so that it never outlives the publisher.
 
 The first byte of a request says what it is about. Content is numbers, three for each piece: its kind, and offset and
-size in the shared memory; a catalog is its packed rows. An answer is a status byte, then one record for each piece:
-whether it was known, its key, its digest; or the digest and the size of the catalog. Where something failed, the answer
-is a text.
+size in the shared memory; a catalog is its packed rows, or what those of a flat image are made of. An answer is a
+status byte, then one record for each piece: whether it was known, its key, its digest; or the digest and the size of
+the catalog, and what is counted of a flat image's. Where something failed, the answer is a text.
 
 It imports as little as it can: of what a publisher spends on a few small layers, starting the processes is a good part.
 """
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from services.repository.native.errors import NativeError
+from services.repository.native.flat.contents import unpack_flat
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.records import DIGEST_SIZE, ObjectKind
 from services.repository.native.storage.object_files import ObjectFiles
@@ -34,12 +35,13 @@ from services.repository.native.writer.encoder import Encoder
 from services.repository.native.writer.frames import receive, send
 from services.repository.native.writer.index import CONTENT_KEY_SIZE, ContentIndex
 
-__all__ = ["ANSWER", "CATALOG", "CONTENT", "DONE", "FAILED", "KINDS", "PLACE", "STORED", "WorkerOrder"]
+__all__ = ["ANSWER", "CATALOG", "CONTENT", "DONE", "FAILED", "FLAT", "KINDS", "PLACE", "STORED", "WorkerOrder"]
 
 KINDS: Final = (ObjectKind.FILE, ObjectKind.CHUNK)
 """What the number of a kind is an index into."""
 CONTENT: Final = b"\0"
 CATALOG: Final = b"\1"
+FLAT: Final = b"\2"
 PLACE: Final = "Q"
 """Type of the numbers of a request."""
 ANSWER: Final = struct.Struct(f"?{CONTENT_KEY_SIZE}s{DIGEST_SIZE}s")
@@ -92,12 +94,12 @@ class _Worker:
         self._compressor = Compressor(order.chosen)
         self._encoder = Encoder(compressor=self._compressor, index=index, files=files, check=order.check)
         self._empty = empty_catalog(self._compressor.algorithm)
+        self._works = {CONTENT: self._encode, CATALOG: self._store_catalog, FLAT: self._store_flat}
 
     def answer(self, request: bytearray) -> bytes:
         """Do what is asked for."""
-        work = self._store_catalog if request.startswith(CATALOG) else self._encode
         try:
-            return DONE + work(memoryview(request)[1:])
+            return DONE + self._works[bytes(request[:1])](memoryview(request)[1:])
         except (OSError, sqlite3.Error, NativeError) as error:
             return FAILED + str(error).encode(errors="backslashreplace")
 
@@ -112,7 +114,15 @@ class _Worker:
         return b"".join(ANSWER.pack(one.known, one.key, one.digest) for one in self._encoder.encode(pieces))
 
     def _store_catalog(self, request: memoryview) -> bytes:
-        plain = make_catalog(self._empty, CatalogRows.unpack(request))
+        return self._store(CatalogRows.unpack(request))
+
+    def _store_flat(self, request: memoryview) -> bytes:
+        contents, below = unpack_flat(request)
+        rows, counters = contents.rows(below)
+        return self._store(rows) + array(PLACE, counters.values()).tobytes()
+
+    def _store(self, rows: CatalogRows) -> bytes:
+        plain = make_catalog(self._empty, rows)
         stored = self._compressor.compress(plain)
         name = self._compressor.name(stored)
         self._files.write(name.path(ObjectKind.CATALOG), stored)

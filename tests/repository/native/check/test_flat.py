@@ -1,5 +1,6 @@
 """A flat image that shows something else than its layers is found, at the path that does."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -100,6 +101,22 @@ async def test_of_an_image_that_is_gone_everything_is_compared_but_what_is_gener
     generated = _put(b"/.singularity.d/startscript", b"#!/bin/sh\n")
     (problem,) = _damaged(site, flat, generated, _set("uid = 7", b"/bin/owner"))
     assert "in the flat image of an image that is not here any more: its owner is (7, 0)" in problem
+
+
+async def test_of_one_that_an_earlier_version_has_made_everything_is_compared_but_what_is_generated(
+    site: NativeSite, tmp_path: Path
+) -> None:
+    flat = await _publish(site, tmp_path)
+
+    def make_older(catalogs: OpenCatalogs, top: bytes) -> None:
+        opened = catalogs.at(top)
+        recipe = json.loads(opened.catalog.property("thin_flat") or "")
+        opened.catalog.set_properties({"thin_flat": json.dumps(recipe | {"version": 1})})
+        opened.changed = True
+
+    generated = _put(b"/.singularity.d/startscript", b"#!/bin/sh\n")
+    (problem,) = _damaged(site, flat, make_older, generated, _set("uid = 7", b"/bin/owner"))
+    assert "its owner is (7, 0)" in problem
 
 
 async def test_one_that_does_not_say_what_it_is_made_of_is_told(site: NativeSite, tmp_path: Path) -> None:

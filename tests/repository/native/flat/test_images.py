@@ -15,16 +15,17 @@ from services.repository.images import ImageDocuments
 from services.repository.interface import Repository
 from services.repository.native.flat.places import flat_path
 from services.repository.native.reader.catalog import CatalogReference
-from services.repository.native.records import EntryFlag
+from services.repository.native.records import EntryFlag, ObjectKind
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.writer.pool import TRAY_SIZE
 from services.repository.native.writer.tree_rows import TreeRows
 from services.repository.outputs import FlatOutput, ImageOutputs
 from tests.support.images import change, image_of_layers
-from tests.support.native import NativeSite, tar_archive
+from tests.support.native import NATIVE_NAME, NativeSite, tar_archive
 from tests.support.native_trees import read_flat, read_native
 from tests.support.publisher import verified
 from tests.support.tars import archive, member, pax
+from tests.support.thin_repository import thin_repository
 
 _SHELVES = b"/.flat"
 _FLAT = ImageOutputs(flat=FlatOutput())
@@ -115,13 +116,15 @@ async def test_the_same_image_is_the_same_catalog_from_every_publisher(
 ) -> None:
     other = NativeSite(root=tmp_path / "other", state=tmp_path / "other-state", keys=keys)
     other.create()
-    base, top = _base(tmp_path), _layer(tmp_path, member(b"usr/bin/tool", b"tool"))
+    several = (member(b"srv/%d" % number) for number in range(600))  # catalogs
+    base, top = _base(tmp_path), _layer(tmp_path, member(b"usr/bin/tool", b"tool"), *several)
     image = _image([base, top])
     async with site.opened() as one:
         await change(one, layers=[base, top], put=[image])
     async with other.opened() as two:  # whose layers come in another order, in other revisions, by other processes
         await change(two, layers=[top])
         await change(two, layers=[base])
+    async with other.opened() as two:  # which has to read them
         await change(two, put=[image])
     assert _catalog(site, image) == _catalog(other, image)
 
@@ -342,3 +345,48 @@ async def test_what_is_not_as_apptainer_would_unpack_it_is_told(site: NativeSite
             "left-out-variable": (1, ("'A-B'",)),
         }
     }
+
+
+async def test_a_damaged_one_is_made_anew_when_its_image_is_published_again(site: NativeSite, tmp_path: Path) -> None:
+    """Whether its own catalog is damaged, or one below is missing; the name leads to nothing whole until then."""
+    layers = [_layer(tmp_path, *(member(b"srv/%d" % number) for number in range(600)))]
+    image, neighbour = _image(layers), _image([], name="quay.io/ns/other:v1")
+    async with site.opened() as repository:
+        await change(repository, layers=layers, put=[image, neighbour])
+        before = _catalog(site, image)
+        with site.newest() as newest:
+            below = newest.catalog_of(flat_path(_config(image)) + b"/srv")
+        assert below != before
+        for harm in (
+            (site.root / below.hash.path(ObjectKind.CATALOG)).unlink,
+            lambda: (site.root / before.hash.path(ObjectKind.CATALOG)).write_bytes(b"damaged"),
+            (site.root / before.hash.path(ObjectKind.CATALOG)).unlink,
+        ):
+            harm()
+            assert site.problems() != []
+            assert await repository.flats_of(image.name) == frozenset()
+            assert await repository.flats_of(neighbour.name) == {_config(neighbour)}
+            await change(repository, put=[image])
+            assert await repository.flats_of(image.name) == {_config(image)}
+            assert site.problems() == []
+    assert _catalog(site, image) == before
+
+
+async def test_operators_take_out_one_that_is_damaged(site: NativeSite, tmp_path: Path) -> None:
+    place = (NATIVE_NAME, "--directory", site.root, "--keys", site.keys.key.parent, "--state", site.state)
+    layers = [_base(tmp_path)]
+    image = _image(layers)
+    config = _config(image)
+    async with site.opened() as repository:
+        await change(repository, layers=layers, put=[image])
+        (site.root / _catalog(site, image).hash.path(ObjectKind.CATALOG)).unlink()
+        removed = thin_repository("remove", *place, "--flat", config, "--json").document
+        assert removed == {"removed": [], "flats": [config], "revision": site.revision()}
+        assert await repository.list_flats() == frozenset()
+        await change(repository, put=[image])
+        assert await repository.flats_of(image.name) == {config}
+    assert site.problems() == []
+    refused = thin_repository("remove", *place, "--flat", "0" * 64)
+    assert refused.status == 1
+    assert f".flat/00/{'0' * 64}: nothing has been removed" in refused.error
+    assert "name a layer, or a flat image" in thin_repository("remove", *place).error

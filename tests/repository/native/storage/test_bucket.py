@@ -2,17 +2,24 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 from aiohttp import web
 
 from harness.s3 import S3Access, s3_client
 from services.common.object_store.bucket import Bucket
-from services.repository.native.errors import ObjectMissingError, RepositoryBusyError, StorageError
+from services.repository.native.errors import (
+    ObjectMissingError,
+    OvertakenError,
+    RepositoryBusyError,
+    StorageError,
+)
 from services.repository.native.records import ContentHash, ObjectKind
 from services.repository.native.storage.bucket import BucketStorage
 from services.repository.native.storage.interface import NewObject
@@ -21,8 +28,10 @@ from services.repository.native.storage.settings import RepositoryStoreSettings
 from tests.support.fault_proxy import Answer, Fault, FaultProxy, cut
 
 
-def settings(access: S3Access, *, prefix: str = "cvmfs/", retry_seconds: float = 60) -> RepositoryStoreSettings:
-    return access.repository_settings(prefix=prefix, retry_seconds=retry_seconds, read_timeout=60)
+def settings(access: S3Access, *, retry_seconds: float = 60, lease_seconds: int = 20) -> RepositoryStoreSettings:
+    return access.repository_settings(
+        prefix="cvmfs/", retry_seconds=retry_seconds, read_timeout=60, lease_seconds=lease_seconds
+    )
 
 
 def make(content: bytes, kind: ObjectKind = ObjectKind.FILE) -> NewObject:
@@ -52,10 +61,13 @@ async def test_objects_arrive_with_their_headers(bucket: S3Access, tmp_path: Pat
             assert storage.read(catalog.path) == b"a catalog"
             with storage.exclusive():
                 assert storage.version(".cvmfspublished") is None
-                storage.replace(".cvmfspublished", b"a manifest")
-                version = storage.version(".cvmfspublished")
+                version = storage.exchange(".cvmfspublished", b"a manifest", None)
                 assert version == storage.version(".cvmfspublished")
-                storage.replace(".cvmfspublished", b"another manifest")
+                for former in (None, '"5d41402abc4b2a76b9719d911017c592"'):
+                    with pytest.raises(OvertakenError, match="changed by another publisher"):
+                        storage.exchange(".cvmfspublished", b"not this", former)
+                assert storage.look(".cvmfspublished") == (b"a manifest", version)
+                storage.exchange(".cvmfspublished", b"another manifest", version)
             assert storage.read(".cvmfspublished") == b"another manifest"
             assert storage.size(".cvmfspublished") == 16
             assert storage.version(".cvmfspublished") not in (None, version)
@@ -151,6 +163,7 @@ async def test_catalogs_are_uploaded_after_their_content(bucket: S3Access, tmp_p
         Fault("^GET .*list-type", times=1, answer=Answer(500, "InternalError")),
         Fault("^POST .*delete", times=1, answer=Answer(503, "ServiceUnavailable")),
         Fault("^PUT .*published", times=2, answer=Answer(500, "InternalError")),
+        Fault("^PUT .*cvmfspublished", times=1, response=cut(0)),
         Fault("^PUT .*lease", times=1, response=cut(0)),
     ],
     ids=lambda fault: fault.matches,
@@ -164,7 +177,7 @@ async def test_failures_that_pass_are_met_by_repetition(bucket: S3Access, tmp_pa
             with BucketStorage.connect(settings(through), tmp_path) as storage, storage.exclusive():
                 storage.put([large])
                 storage.flush()
-                storage.replace(".cvmfspublished", b"manifest")
+                storage.exchange(".cvmfspublished", b"manifest", None)
                 assert storage.read(large.path) == large.content
                 assert len(list(storage.list("data/"))) == 1
                 storage.delete([large.path])
@@ -172,6 +185,21 @@ async def test_failures_that_pass_are_met_by_repetition(bucket: S3Access, tmp_pa
 
         await asyncio.to_thread(work)
         assert fault.times == 0
+
+
+async def test_the_head_does_not_wait_for_layers_that_are_being_prepared(bucket: S3Access, tmp_path: Path) -> None:
+    content, catalog = make(b"of a layer"), make(b"a catalog", ObjectKind.CATALOG)
+
+    def work() -> None:
+        with BucketStorage.connect(settings(bucket), tmp_path) as storage:
+            (storage.local / content.path).write_bytes(content.content)
+            storage.put([catalog])
+            storage.flush_put()
+            assert [found.path for found in storage.list("data/")] == [catalog.path]
+            storage.flush()
+            assert {found.path for found in storage.list("data/")} == {content.path, catalog.path}
+
+    await asyncio.to_thread(work)
 
 
 async def test_what_could_not_be_uploaded_stays_staged(bucket: S3Access, tmp_path: Path) -> None:
@@ -213,40 +241,49 @@ async def test_errors_name_the_settings_of_this_bucket(tmp_path: Path, bucket: S
 
 
 async def test_one_machine_writes_at_a_time(bucket: S3Access, tmp_path: Path) -> None:
+    """And another one right after it; what needs no turn of its own goes on meanwhile."""
+
     def work() -> None:
         with ExitStack() as stack:
             here, there = (
                 stack.enter_context(BucketStorage.connect(settings(bucket), tmp_path / name)) for name in ("a", "b")
             )
             beside = stack.enter_context(BucketStorage.connect(settings(bucket), tmp_path / "a"))
-            with here.using(patience=1):
+            threads = stack.enter_context(ThreadPoolExecutor())
+            with here.collecting(patience=1):
                 with beside.exclusive():  # another process of the same machine
-                    beside.replace(".cvmfspublished", b"from a")
-                for lock in (there.exclusive(), there.using(patience=1), there.collecting(patience=1)):
-                    with pytest.raises(RepositoryBusyError, match="another machine writes"), lock:
-                        pass
-                with pytest.raises(RepositoryBusyError, match="another machine writes"):
-                    there.replace(".cvmfspublished", b"from b")
-            assert here.read(".cvmfspublished") == b"from a"
+                    version = beside.exchange(".cvmfspublished", b"from a", None)
+                waiting = threads.submit(change, there)
+                with there.using(patience=1):
+                    there.put([make(b"prepared")])
+                    there.flush()
+                here.exchange(".cvmfspublished", b"again from a", version)
+            waiting.result(timeout=300)
+            assert here.read(".cvmfspublished") == b"again from a and b"
+
+    def change(storage: BucketStorage) -> None:
+        with storage.exclusive():
+            content, version = storage.look(".cvmfspublished")
+            storage.exchange(".cvmfspublished", content + b" and b", version)
 
     await asyncio.to_thread(work)
 
 
-async def test_two_machines_that_come_at_the_same_time(bucket: S3Access, tmp_path: Path) -> None:
-    outcomes: list[str] = []
+async def test_machines_that_come_at_the_same_time_take_turns(bucket: S3Access, tmp_path: Path) -> None:
     barrier = threading.Barrier(4)
 
     def machine(number: int) -> None:
         with BucketStorage.connect(settings(bucket), tmp_path / str(number)) as storage:
             barrier.wait()
-            try:
+            for _ in range(3):
                 with storage.exclusive():
-                    outcomes.append("held")
-            except RepositoryBusyError:
-                outcomes.append("busy")
+                    there = storage.version(".cvmfspublished") is not None
+                    content, version = storage.look(".cvmfspublished") if there else (b"", None)
+                    storage.exchange(".cvmfspublished", content + b"%d" % number, version)
 
     await asyncio.gather(*(asyncio.to_thread(machine, number) for number in range(4)))
-    assert sorted(outcomes) == ["busy", "busy", "busy", "held"]
+    with BucketStorage.connect(settings(bucket), tmp_path / "0") as storage:
+        assert sorted(await asyncio.to_thread(storage.read, ".cvmfspublished")) == sorted(b"000111222333")
 
 
 async def test_temporary_files_never_get_into_the_bucket(bucket: S3Access, tmp_path: Path) -> None:
@@ -268,23 +305,87 @@ def no_thread_is_left() -> Iterator[None]:
     assert not [thread for thread in threading.enumerate() if "repository-store" in thread.name]
 
 
-async def test_a_machine_that_is_gone_is_waited_for_and_then_followed(bucket: S3Access) -> None:
+def late(access: S3Access, path: Path) -> AbstractContextManager[BucketStorage]:
+    return BucketStorage.connect(settings(access, retry_seconds=1, lease_seconds=5), path)
+
+
+_LATE: Final[Mapping[str, Callable[[BucketStorage], object]]] = {
+    "^PUT .*thin_reflog": lambda storage: storage.replace(".cvmfs_thin_reflog", b"late"),
+    "^POST .*delete": lambda storage: storage.delete([".cvmfsreflog"]),
+    "^PUT .*cvmfspublished": lambda storage: storage.exchange(".cvmfspublished", b"late", None),
+    "^PUT .*cvmfsreflog": lambda storage: storage.move(".cvmfs_thin_reflog", ".cvmfsreflog"),
+}
+
+
+async def test_what_arrives_after_the_lease_is_over_is_refused(bucket: S3Access, tmp_path: Path) -> None:
+    """Whatever the sender believed when it sent it: the request itself says until when it holds."""
+    arrived, overtaken = threading.Barrier(len(_LATE) + 1), threading.Event()
+
+    async def held(_position: int, data: bytes) -> bytes:
+        await asyncio.to_thread(arrived.wait)
+        await asyncio.to_thread(overtaken.wait)
+        return data
+
+    def stopped(proxy: FaultProxy) -> None:
+        with late(replace(bucket, endpoint=proxy.endpoint), tmp_path / "a") as storage, storage.exclusive():
+            storage.replace(".cvmfs_thin_reflog", b"next")
+            proxy.faults.append(Fault("^PUT .*lease", times=10**6, answer=Answer(503, "SlowDown")))
+            proxy.faults += [Fault(step, head=held) for step in _LATE]
+            with ThreadPoolExecutor(len(_LATE)) as threads:
+                for change in [threads.submit(change, storage) for change in _LATE.values()]:
+                    assert isinstance(change.exception(), OvertakenError), change
+
+    def other() -> None:
+        arrived.wait()
+        with late(bucket, tmp_path / "b") as storage, storage.exclusive():
+            for name in (".cvmfsreflog", ".cvmfs_thin_reflog"):
+                storage.replace(name, b"in time")
+            overtaken.set()
+
+    async with FaultProxy.before(bucket.endpoint) as proxy:
+        try:
+            await asyncio.gather(asyncio.to_thread(stopped, proxy), asyncio.to_thread(other))
+        finally:
+            overtaken.set()
+            arrived.abort()
+
+    def look() -> None:
+        with late(bucket, tmp_path / "b") as storage:
+            assert storage.read(".cvmfsreflog") == storage.read(".cvmfs_thin_reflog") == b"in time"
+            assert storage.version(".cvmfspublished") is None
+
+    await asyncio.to_thread(look)
+
+
+async def test_a_machine_that_is_gone_is_followed_without_a_look_at_its_clock(bucket: S3Access, tmp_path: Path) -> None:
     now = 1000.0
     async with Bucket.open(settings(bucket)) as connection:
         first, second = (
-            Lease(bucket=connection, key="lease", holder=name, clock=lambda: now) for name in ("first", "second")
+            Lease(
+                bucket=connection,
+                key="lease",
+                holder=name,
+                seconds=600,  # so that it is not renewed meanwhile
+                patience=0,
+                lock=tmp_path / name,
+                clock=lambda: now,
+            )
+            for name in ("first", "second")
         )
         await first.enter()
-        await first.leave()  # as good as gone: nobody renews it any more
-        first.check()
-        now += 80
-        with pytest.raises(StorageError, match="could not be renewed"):
-            first.check()
-        with pytest.raises(RepositoryBusyError):
-            await second.enter()  # the clocks of the two may differ
-        now += 20
-        await second.enter()
-        second.check()
+        assert first.term().seconds == 600
+        for after in (0, 590, 10):
+            now += after
+            with pytest.raises(RepositoryBusyError, match="another publisher writes"):
+                await second.enter()
+        with pytest.raises(OvertakenError, match="could not be renewed"):
+            first.term()
+        now += 1.5
+        await second.enter()  # within the lease's time and two seconds of the first look
+        assert second.term().seconds == 600
+        await first.leave()  # which takes nothing away
         with pytest.raises(RepositoryBusyError):
             await first.enter()
         await second.leave()
+        await first.enter()  # it was given back
+        await first.leave()

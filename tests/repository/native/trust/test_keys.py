@@ -1,13 +1,17 @@
 """Keys and their files, looked at from outside by openssl."""
 
+import base64
 import os
 import stat
 import subprocess
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from services.common.repository_name import RepositoryName
 from services.repository.native.trust.errors import KeyUnusableError, SignatureError
@@ -17,6 +21,7 @@ from tests.repository.native.conftest import NAME
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SUFFIXES = ("masterkey", "pub", "key", "crt")
+_PRIVATE_NUMBERS = ("d", "p", "q", "dmp1", "dmq1", "iqmp")
 
 
 def openssl(*arguments: str, text: bytes = b"") -> bytes:
@@ -168,6 +173,45 @@ def test_keys_of_other_kinds_are_refused(keys: KeyFiles, arguments: tuple[str, .
     keys.key.chmod(0o400)
     with pytest.raises(KeyUnusableError, match=reason):
         keys.load()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda good: {"p": good.p + 1},
+        lambda _: {"q": 0},
+        lambda good: {"d": good.d + 2, "dmp1": good.dmp1 + 2},
+        lambda good: {"iqmp": good.iqmp ^ 1, "d": 3},
+        lambda _: {"e": 3},
+        lambda good: {"n": good.p * good.q + 2},
+    ],
+)
+def test_a_key_whose_signatures_are_wrong_is_refused(
+    keys: KeyFiles, damage: Callable[[rsa.RSAPrivateNumbers], dict[str, int]]
+) -> None:
+    key = serialization.load_pem_private_key(keys.key.read_bytes(), password=None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    good = key.private_numbers()
+    public = good.public_numbers
+    numbers = {"n": public.n, "e": public.e} | {name: getattr(good, name) for name in _PRIVATE_NUMBERS}
+    keys.key.unlink()
+    keys.key.write_bytes(_pem([0, *(numbers | damage(good)).values()]))
+    keys.key.chmod(0o400)
+    with pytest.raises(KeyUnusableError, match="key: no private key in PEM form"):
+        keys.load()
+
+
+def _pem(numbers: Sequence[int]) -> bytes:
+    """Write an RSA key in the form of PKCS #1, RFC 8017 A.1.2, whatever its numbers are."""
+    integers = b"".join(_der(0x02, number.to_bytes(number.bit_length() // 8 + 1)) for number in numbers)
+    text = base64.encodebytes(_der(0x30, integers))
+    return b"-----BEGIN RSA PRIVATE KEY-----\n" + text + b"-----END RSA PRIVATE KEY-----\n"
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = bytes([size]) if size < 0x80 else bytes([0x81, size]) if size < 0x100 else b"\x82" + size.to_bytes(2)
+    return bytes([tag]) + length + content
 
 
 @pytest.mark.parametrize("mode", [0o404, 0o420, 0o644])

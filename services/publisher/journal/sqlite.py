@@ -1,4 +1,4 @@
-"""The journal's SQLite file, written in two ways.
+"""The journal in an SQLite file, which is written in two ways.
 
 Every statement is one change in autocommit mode, so it is atomic, whatever is cancelled or killed around it, and the
 end of this process takes none back. What takes several is one transaction, on a connection of its own. A loss of power
@@ -10,22 +10,27 @@ written from one end.
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import aiosqlite
+from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.exc import DBAPIError
 
-from services.common.sqlite_file import Run, connected, one_change
+from services.common.sqlite_file import connected, one_change
+from services.common.threads import to_end
 from services.publisher.errors import JournalError
-from services.publisher.journal.schema import STEPS, VERSION
+from services.publisher.journal.database import Row, Run, Statement, Statements
+from services.publisher.journal.version import VERSION
 
-__all__ = ["JournalFile"]
+__all__ = ["SqliteDatabase"]
 
 
-class JournalFile:
+class SqliteDatabase:
     """The file, open.
 
     Parameters
@@ -41,6 +46,7 @@ class JournalFile:
         self._passing: aiosqlite.Connection
         self._together: aiosqlite.Connection
         self._turn = asyncio.Lock()
+        self._statements = Statements(dialect(paramstyle="named"))
 
     async def __aenter__(self) -> Self:
         """Open it, and make its tables those of this version.
@@ -56,9 +62,11 @@ class JournalFile:
             await self._prepare()
             self._passing = await self._stack.enter_async_context(connected(self._path, synchronous="NORMAL"))
             self._together = await self._stack.enter_async_context(connected(self._path, synchronous="FULL"))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, DBAPIError) as error:
             await self._stack.aclose()
-            raise JournalError(f"the journal {self._path} cannot be opened: {error}") from error
+            # What SQLAlchemy adds to the driver's own words is a statement.
+            said = error.orig if isinstance(error, DBAPIError) else error
+            raise JournalError(f"the journal {self._path} cannot be opened: {said}") from error
         except JournalError:
             await self._stack.aclose()
             raise
@@ -72,15 +80,22 @@ class JournalFile:
 
     async def _prepare(self) -> None:
         ((version,),) = await self._lasting.execute_fetchall("PRAGMA user_version")
-        if version > VERSION:
-            raise JournalError(
-                f"the journal {self._path} has version {version}, this publisher reads up to {VERSION}: "
-                "use the publisher that wrote it, or move the file away (a sweep of the bucket fills a new one)"
-            )
-        for step in STEPS[version:]:
-            await self._lasting.executescript(step)
+        if version != VERSION:
+            await to_end(asyncio.to_thread(self._migrate))
 
-    async def run(self, statement: str, /, **parameters: object) -> list[sqlite3.Row]:
+    def _migrate(self) -> None:
+        from services.publisher.journal.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
+
+        engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
+        # The driver begins no transaction of its own, so that what follows is one, definitions of tables included.
+        event.listen(engine, "begin", _begin)
+        with engine.begin() as connection:
+            migrate(connection, journal=f"the journal {self._path}")
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, timeout=30)
+
+    async def run(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement; what it changes is on the disk when this returns. `:now` is the present time.
 
         Raises
@@ -90,15 +105,13 @@ class JournalFile:
         """
         return await self._run(self._lasting, statement, parameters)
 
-    async def run_passing(self, statement: str, /, **parameters: object) -> list[sqlite3.Row]:
+    async def run_passing(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement that changes what a publisher finds out again after a loss of power; else as `run`."""
         return await self._run(self._passing, statement, parameters)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Run]:
         """Run several statements as one change, which is on the disk at the end of the context; all or none.
-
-        `:now` is the present time in each of them.
 
         Raises
         ------
@@ -107,17 +120,29 @@ class JournalFile:
         """
         connection = self._together
 
-        async def run(statement: str, /, **parameters: object) -> list[sqlite3.Row]:
+        async def run(statement: Statement, /, **parameters: object) -> Sequence[Row]:
             return await self._run(connection, statement, parameters)
 
-        async with self._turn, one_change(connection, run):
+        async def control(statement: str, /, **parameters: object) -> list[sqlite3.Row]:
+            return await self._fetch(connection, statement, parameters)
+
+        async with self._turn, one_change(connection, control):
             yield run
 
     async def _run(
+        self, connection: aiosqlite.Connection, statement: Statement, parameters: dict[str, object]
+    ) -> Sequence[Row]:
+        return await self._fetch(connection, *self._statements.write(statement, {"now": time.time(), **parameters}))
+
+    async def _fetch(
         self, connection: aiosqlite.Connection, statement: str, parameters: dict[str, object]
     ) -> list[sqlite3.Row]:
         # One trip to the connection's thread: a cancelled caller never leaves a statement half done.
         try:
-            return list(await connection.execute_fetchall(statement, {"now": time.time(), **parameters}))
+            return list(await connection.execute_fetchall(statement, parameters))
         except sqlite3.Error as error:
             raise JournalError(f"the journal {self._path} failed: {error}") from error
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,77 @@
+"""What the journal says to its database about flat images."""
+
+from typing import Final
+
+from sqlalchemy import and_, cast, delete, exists, not_, select, update
+
+from services.publisher.journal.expressions import ANY, NOW, given, insert, limit, listed, mapped
+from services.publisher.journal.tables import SECONDS, flats, image_versions, version_flats, watch, watched_flats
+from services.publisher.journal.version_statements import named_last
+
+_c: Final = flats.c
+_f: Final = version_flats.c
+_FLATS_OF_VERSION: Final = and_(_f.name == given("name"), _f.digest == given("digest"))
+_w: Final = watched_flats.c
+_naming: Final = version_flats.join(
+    image_versions, and_(_f.name == image_versions.c.name, _f.digest == image_versions.c.digest)
+)
+
+NAME_FLATS: Final = (
+    update(flats)
+    .values(named_last=named_last(flats, naming=_naming, this=_f.config == _c.config, otherwise=NOW + given("keep")))
+    .where(_c.config.in_(listed("flats")))
+)
+FLATS_OF_NAME: Final = select(_f.config).where(_f.name == given("name"))
+DROP_OTHER_FLATS: Final = (
+    delete(version_flats).where(_FLATS_OF_VERSION, _f.config.not_in(listed("flats"))).returning(_f.config)
+)
+_made: Final = listed("flats").subquery().c.value
+ADD_FLATS: Final = insert(flats).from_select(["config"], select(_made).where(ANY)).on_conflict_do_nothing()
+ADD_FLATS_OF_VERSION: Final = (
+    insert(version_flats)
+    .from_select(
+        ["name", "digest", "config"],
+        select(given("name", _f.name.type), given("digest", _f.digest.type), _made).where(ANY),
+    )
+    .on_conflict_do_nothing()
+)
+REPORT_FLAT: Final = update(flats).values(report=given("report")).where(_c.config == given("config"))
+
+ALL: Final = select(_c.config)
+REPORTS: Final = (
+    select(_c.config, _c.report)
+    .select_from(version_flats.join(flats, _f.config == _c.config))
+    .where(_FLATS_OF_VERSION, _c.report.is_not(None))
+    .order_by(_c.config)
+)
+FORGET_WATCHED: Final = delete(watched_flats).where(
+    not_(exists().where(_c.config == _w.config, _c.named_last == _w.named_last))
+)
+WATCH: Final = (
+    insert(watched_flats)
+    .from_select(
+        ["config", "named_last", "since"],
+        select(_c.config, _c.named_last, watch.c.seconds)
+        .select_from(flats.join(watch, ANY))
+        .where(_c.named_last.is_not(None)),
+    )
+    .on_conflict_do_nothing()
+)
+DUE: Final = (
+    select(_c.config, _c.named_last)
+    .select_from(flats.join(watched_flats, _c.config == _w.config).join(watch, ANY))
+    .where(
+        _c.named_last == _w.named_last,
+        _c.named_last + given("after") <= NOW,
+        watch.c.seconds - _w.since >= given("seen"),
+    )
+    .order_by(_c.named_last, _c.config)
+    .limit(limit())
+)
+_due: Final = mapped("due")
+STILL_DUE: Final = select(_c.config).select_from(
+    flats.join(_due, and_(_c.config == _due.c.key, _c.named_last == cast(_due.c.value, SECONDS)))
+)
+COLLECTED: Final = tuple(
+    delete(table).where(table.c.config.in_(listed("configs"))) for table in (version_flats, watched_flats, flats)
+)

@@ -1,0 +1,224 @@
+"""What the journal says to its database about layers, the publisher's pause and its transactions."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    not_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
+
+from services.publisher.journal.expressions import (
+    ANY,
+    NOW,
+    ONE,
+    WIDEST,
+    among,
+    constant,
+    given,
+    insert,
+    limit,
+    listed,
+    mapped,
+)
+from services.publisher.journal.model import LayerSource, LayerState
+from services.publisher.journal.rows import COLUMNS
+from services.publisher.journal.tables import NUMBER, SECONDS, WAITING, layers, pause, transactions
+
+__all__ = [
+    "ADVANCE",
+    "ANNOUNCE",
+    "ANNOUNCE_FOUND",
+    "BEGIN",
+    "CHECK",
+    "CLAIM",
+    "COMMITTED",
+    "ELSEWHERE",
+    "FAILED",
+    "FAILED_TOGETHER",
+    "GET",
+    "INTERRUPTED",
+    "NEXT_DUE",
+    "NONE_OPEN",
+    "PAUSE",
+    "PAUSED",
+    "PUBLISHED",
+    "REFUSED",
+    "RESTART",
+    "RESTART_FAILED",
+    "RESUME",
+    "SUMMARY",
+    "TRANSACTIONS",
+    "UNFINISHED",
+    "VERIFIED",
+    "WAS_VERIFIED",
+    "WIDEN",
+    "WORKS_ON",
+    "page",
+    "recent",
+]
+
+_c: Final = layers.c
+_GIVEN: Final = _c.digest.in_(listed("digests"))
+_ONE: Final = _c.digest == given("digest")
+_FAILED: Final = _c.state == constant(LayerState.FAILED)
+_WAITING: Final = text(f"({WAITING})")
+_AGAIN: Final = {"state": constant(LayerState.ANNOUNCED), "retryable": 0, "due": 0, "updated_at": NOW}
+"""What a layer gets that is tried again at once."""
+_TRIED_AGAIN: Final = {
+    "state": constant(LayerState.FAILED),
+    "retryable": 1,
+    "reason": given("reason"),
+    "due": given("due"),
+    "updated_at": NOW,
+}
+"""What a layer gets that is tried again when it is due."""
+_PUBLISHED: Final = {
+    "state": constant(LayerState.PUBLISHED),
+    "reason": None,
+    "attempts": 0,
+    "share": None,
+    "retryable": 0,
+    "due": 0,
+    "updated_at": NOW,
+}
+
+
+def _announce(again: ColumnElement[bool]) -> ReturningInsert[Any]:
+    given_digest = listed("digests").subquery().c.value
+    announced = select(given_digest, constant(LayerState.ANNOUNCED), NOW, NOW).distinct().where(ANY)
+    return (
+        insert(layers)
+        .from_select(["digest", "state", "announced_at", "updated_at"], announced)
+        .on_conflict_do_update(index_elements=[_c.digest], set_=_AGAIN, where=again)
+        .returning(_c.digest)
+    )
+
+
+# Whatever has been in the bucket counts as committed: it is not collected by itself.
+COMMITTED: Final = (
+    update(layers)
+    .values(source=constant(LayerSource.BUCKET), named_last=None)
+    .where(_c.source == constant(LayerSource.REGISTRY), _GIVEN)
+)
+ANNOUNCE: Final = _announce(_FAILED)
+ANNOUNCE_FOUND: Final = _announce(and_(_FAILED, _c.retryable != 0))
+
+RESTART: Final = (
+    update(layers)
+    .values(**_AGAIN, announced_at=case((_c.state == constant(LayerState.PUBLISHED), NOW), else_=_c.announced_at))
+    .where(_ONE, among(_c.state, LayerState.FAILED, LayerState.PUBLISHED))
+)
+RESTART_FAILED: Final = update(layers).values(_AGAIN).where(_FAILED).returning(_c.digest)
+
+_candidates: Final = layers.alias("candidates")
+CLAIM: Final = (
+    update(layers)
+    .values(state=constant(LayerState.FETCHING), retryable=0, updated_at=NOW)
+    .where(
+        _c.digest
+        == select(_candidates.c.digest)
+        .where(_WAITING, _candidates.c.due <= NOW, _candidates.c.digest.not_in(listed("busy")))
+        .order_by(_candidates.c.announced_at, _candidates.c.digest)
+        .limit(ONE)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    .returning(*COLUMNS)
+)
+NEXT_DUE: Final = select(func.min(_c.due).label("due")).where(_WAITING, _c.digest.not_in(listed("busy")))
+
+ADVANCE: Final = update(layers).values(state=given("state"), updated_at=NOW).where(_GIVEN)
+VERIFIED: Final = (
+    update(layers)
+    .values(state=constant(LayerState.VERIFIED), archive_size=given("archive_size"), updated_at=NOW)
+    .where(_ONE)
+)
+_sizes: Final = mapped("sizes")
+_notes: Final = mapped("notes")
+PUBLISHED: Final = (
+    update(layers)
+    .values(
+        **_PUBLISHED,
+        revision=given("revision"),
+        tree_size=func.coalesce(
+            select(cast(_sizes.c.value, NUMBER)).where(_sizes.c.key == _c.digest).scalar_subquery(), _c.tree_size
+        ),
+        notes=func.coalesce(select(_notes.c.value).where(_notes.c.key == _c.digest).scalar_subquery(), _c.notes),
+    )
+    .where(_GIVEN)
+)
+WIDEN: Final = update(layers).values(share=_c.share * 2).where(_FAILED, _c.share < WIDEST)
+REFUSED: Final = (
+    update(layers)
+    .values(
+        state=constant(LayerState.FAILED),
+        retryable=0,
+        reason=given("reason"),
+        attempts=_c.attempts + 1,
+        elsewhere=given("elsewhere"),
+        updated_at=NOW,
+    )
+    .where(_ONE)
+)
+FAILED: Final = update(layers).values(**_TRIED_AGAIN, attempts=_c.attempts + 1).where(_ONE)
+FAILED_TOGETHER: Final = update(layers).values(**_TRIED_AGAIN, share=given("share")).where(_GIVEN)
+
+WAS_VERIFIED: Final = select(_c.digest).where(among(_c.state, LayerState.VERIFIED, LayerState.PUBLISHING))
+INTERRUPTED: Final = (
+    update(layers)
+    .values(state=constant(LayerState.ANNOUNCED), due=0, updated_at=NOW)
+    .where(among(_c.state, LayerState.FETCHING, LayerState.VERIFIED, LayerState.PUBLISHING))
+)
+UNFINISHED: Final = select(_c.digest).where(
+    _c.state != constant(LayerState.PUBLISHED), not_(and_(_FAILED, _c.retryable == 0))
+)
+
+GET: Final = select(*COLUMNS).where(_ONE)
+SUMMARY: Final = select(
+    _c.state, _c.retryable, func.count().label("number"), func.min(_c.announced_at).label("oldest")
+).group_by(_c.state, _c.retryable)
+ELSEWHERE: Final = select(func.count().label("number")).where(text("elsewhere <> 0"), _FAILED, _c.retryable == 0)
+
+PAUSE: Final = (
+    insert(pause)
+    .values(id=1, since=NOW, reason=given("reason"))
+    .on_conflict_do_update(index_elements=[pause.c.id], set_={"reason": given("reason")})
+)
+RESUME: Final = delete(pause)
+PAUSED: Final = select(pause.c.since, pause.c.reason)
+
+BEGIN: Final = insert(transactions).values(token=given("token"))
+WORKS_ON: Final = update(transactions).values(process=given("process"))
+NONE_OPEN: Final = delete(transactions)
+_version: Final = Table("alembic_version", MetaData(), Column("version_num", Text))
+CHECK: Final = update(_version).values(version_num=_version.c.version_num)
+
+TRANSACTIONS: Final = select(transactions.c.token, transactions.c.process)
+
+
+def page(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """Layers in the order of their digests, those after a given one."""
+    chosen = select(*COLUMNS).where(*conditions, _c.digest > given("after"))
+    return chosen.order_by(_c.digest).limit(limit())
+
+
+def recent(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """Layers, those first that changed last, from those that changed before a given one."""
+    before = tuple_(_c.updated_at, _c.digest) < tuple_(given("time", SECONDS), given("digest"))
+    chosen = select(*COLUMNS).where(*conditions, before)
+    return chosen.order_by(_c.updated_at.desc(), _c.digest.desc()).limit(limit())

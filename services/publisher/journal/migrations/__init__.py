@@ -1,0 +1,1 @@
+"""How the tables of earlier publishers become those of this one, by Alembic."""

@@ -1,0 +1,91 @@
+"""What the journal says to its database about layers that are named by no image that is visible."""
+
+from typing import Final
+
+from sqlalchemy import and_, delete, exists, func, not_, or_, select, update
+
+from services.publisher.journal.expressions import ANY, NOW, among, constant, given, insert, limit, listed
+from services.publisher.journal.image_model import ImageState
+from services.publisher.journal.model import LayerSource, LayerState
+from services.publisher.journal.tables import collecting, image_versions, images, layers, version_layers, watch, watched
+from services.publisher.journal.version_statements import MAY_COME_BACK, VISIBLE, WITH_LAYERS
+
+_c: Final = layers.c
+_i: Final = images.c
+_v: Final = image_versions.c
+_w: Final = watched.c
+_PUBLISHED: Final = _c.state == constant(LayerState.PUBLISHED)
+_FETCHED: Final = and_(_c.source == constant(LayerSource.REGISTRY), _PUBLISHED)
+_GIVEN: Final = _c.digest.in_(listed("digests"))
+_NAMING: Final = and_(version_layers.c.layer == _c.digest, _v.collected_at.is_(None))
+_COMMITTED: Final = and_(
+    _c.source == constant(LayerSource.BUCKET),
+    _PUBLISHED,
+    _GIVEN,
+    not_(exists().select_from(WITH_LAYERS).where(_NAMING, _v.keep_until > NOW)),
+)
+"""What came by commits, and is kept for no version that can be brought back."""
+_at_rest: Final = or_(
+    among(_i.state, ImageState.PUBLISHED, ImageState.REMOVED),
+    and_(_i.state == constant(ImageState.FAILED), _i.retryable == 0),
+)
+_UNUSED: Final = not_(
+    exists().select_from(WITH_LAYERS.join(images, _i.name == _v.name)).where(_NAMING, or_(VISIBLE, not_(_at_rest)))
+)
+"""What is named by no version that is visible, or that may become so: that of an image which is being worked on."""
+
+RAN: Final = update(watch).values(seconds=watch.c.seconds + given("elapsed"))
+FORGET_WATCHED: Final = delete(watched).where(
+    not_(exists().where(_c.digest == _w.digest, _c.named_last == _w.named_last))
+)
+WATCH: Final = (
+    insert(watched)
+    .from_select(
+        ["digest", "named_last", "since"],
+        select(_c.digest, _c.named_last, watch.c.seconds)
+        .select_from(layers.join(watch, ANY))
+        .where(_c.named_last.is_not(None), _FETCHED),
+    )
+    .on_conflict_do_nothing()
+)
+DUE: Final = (
+    select(_c.digest, _c.tree_size, _c.named_last)
+    .select_from(layers.join(watched, _c.digest == _w.digest).join(watch, ANY))
+    .where(
+        _c.named_last == _w.named_last,
+        _c.named_last + given("after") <= NOW,
+        watch.c.seconds - _w.since >= given("seen"),
+        _FETCHED,
+        _UNUSED,
+    )
+    .order_by(_c.named_last, _c.digest)
+    .limit(limit())
+)
+COMMITTED: Final = select(_c.digest, _c.tree_size, _c.updated_at).where(_COMMITTED, _UNUSED).order_by(_c.digest)
+RELEASE: Final = update(layers).values(source=constant(LayerSource.REGISTRY), named_last=NOW).where(_COMMITTED, _UNUSED)
+CLAIMABLE: Final = select(_c.digest).where(_FETCHED, _c.named_last.is_not(None), _GIVEN, _UNUSED).order_by(_c.digest)
+VERSIONS: Final = (
+    select(_v.name, _v.digest)
+    .distinct()
+    .select_from(WITH_LAYERS)
+    .where(version_layers.c.layer.in_(listed("claimed")), MAY_COME_BACK)
+)
+GIVE_UP: Final = (
+    update(image_versions).values(collected_at=NOW).where(_v.name == given("name"), _v.digest == given("digest"))
+)
+COLLECT: Final = (
+    insert(collecting)
+    .from_select(["digest"], select(listed("claimed").subquery().c.value).where(ANY))
+    .on_conflict_do_nothing()
+)
+COLLECTING: Final = select(collecting.c.digest)
+GONE: Final = delete(layers).where(_FETCHED, _GIVEN)
+ANNOUNCED_MEANWHILE: Final = (
+    update(layers)
+    .values(state=constant(LayerState.ANNOUNCED), retryable=0, due=0, updated_at=NOW)
+    .where(_PUBLISHED, _GIVEN)
+)
+COLLECTED: Final = delete(collecting)
+SUMMARY: Final = select(func.count().label("layers"), func.coalesce(func.sum(_c.tree_size), 0).label("size")).where(
+    _c.named_last.is_not(None), _FETCHED
+)
