@@ -19,10 +19,11 @@ from services.common.image_name import ImageName
 from services.common.layout import layer_tree, sidecar_path, tar_split_path
 from services.common.sidecar import LayerSidecar
 from services.repository.image_platforms import PlatformImage
+from services.repository.podman.descriptions import image_row
 from services.repository.podman.ducc import split_lists
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import ImageRow, LayerRow, read_images, read_layers
-from services.repository.podman.store import IMAGES, LAYERS, LISTS, LayerFacts, image_row
+from services.repository.podman.store import IMAGES, LAYERS, LISTS, LayerFacts
 
 __all__ = ["StoreInspection", "StoreProblem", "StoreTree"]
 

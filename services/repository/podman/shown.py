@@ -10,9 +10,9 @@ from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.repository.errors import ImageAdditionError
 from services.repository.images import ImageDocuments
+from services.repository.podman.descriptions import image_names
 from services.repository.podman.inspection import StoreInspection, StoreTree
 from services.repository.podman.rows import ImageRow
-from services.repository.podman.store import image_names
 from services.repository.podman.stores import store_images
 
 __all__ = ["StoredImage", "StoredTree", "images_in_stores", "images_not_in_stores", "wanted_in_stores"]

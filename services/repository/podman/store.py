@@ -19,7 +19,6 @@ every command where one that it has been told of is missing.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,13 +30,11 @@ from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import layer_tree, tar_split_path
 from services.common.sidecar import LayerSidecar, decode_path, encode_path
-from services.repository.image_platforms import PlatformImage, PlatformLayer
+from services.repository.image_platforms import PlatformImage
+from services.repository.podman.descriptions import created, image_documents, image_names, image_row, layer_row
 from services.repository.podman.ducc import NO_ROWS, DuccRows
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
 from services.repository.podman.rows import (
-    GZIP,
-    PLAIN,
-    ZSTD,
     ImageRow,
     LayerRow,
     read_images,
@@ -53,8 +50,6 @@ __all__ = [
     "LayerFacts",
     "PodmanStore",
     "StoreChanges",
-    "image_names",
-    "image_row",
 ]
 
 IMAGES: Final = "overlay-images/images.json"
@@ -62,11 +57,6 @@ LAYERS: Final = "overlay-layers/layers.json"
 LISTS: Final = {IMAGES: "overlay-images/images.lock", LAYERS: "overlay-layers/layers.lock"}
 """The two lists, and their locks."""
 _SHORT: Final = "overlay/l"
-
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
-"""What Go reads as a time; anything else would make the whole list unreadable."""
-_HUB: Final = frozenset(("registry.hub.docker.com", "index.docker.io"))
-"""Other names of Docker Hub, which wish lists use; podman's own is `docker.io`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,12 +227,12 @@ class PodmanStore:
         layers
             What is known of its layers, by the digests of their archives.
         """
-        created = _created(image)
+        made = created(image)
         parent: Digest | None = None
         for layer, identifier in zip(image.layers, layer_ids(layer.diff_id for layer in image.layers), strict=True):
             if identifier not in self._layers:
                 facts = layers[layer.digest]
-                self._layers[identifier] = _layer_row(identifier, parent, layer, facts.size, created)
+                self._layers[identifier] = layer_row(identifier, parent, layer, size=facts.size, made=made)
                 self._trees[identifier] = layer.digest
                 self._facts[identifier] = facts
             parent = identifier
@@ -251,7 +241,7 @@ class PodmanStore:
         row = image_row(image, names=sorted({*self._names(image.config_digest), *image_names(name)}))
         if self._images.get(row.id) != row or row.id in self._anew:
             self._images[row.id] = row
-            self._documents[row.id] = _documents(image)
+            self._documents[row.id] = image_documents(image)
             self._changed = True
 
     def mend(self, image: PlatformImage) -> None:
@@ -349,57 +339,6 @@ def _above(path: bytes) -> Iterator[bytes]:
         yield path
 
 
-def image_row(image: PlatformImage, *, names: Sequence[str]) -> ImageRow:
-    """Return what the list says of an image that has some names."""
-    documents = _documents(image)
-    identifiers = list(layer_ids(layer.diff_id for layer in image.layers))
-    return ImageRow(
-        id=image.config_digest,
-        digest=image.manifest_digest.oci,
-        names=list(names),
-        layer=identifiers[-1] if identifiers else None,
-        big_data_names=list(documents),
-        big_data_sizes={key: len(content) for key, content in documents.items()},
-        big_data_digests={key: _oci(content) for key, content in documents.items()},
-        created=_created(image),
-    )
-
-
-def _layer_row(
-    identifier: Digest, parent: Digest | None, layer: PlatformLayer, size: int, created: str | None
-) -> LayerRow:
-    compression = ZSTD if layer.media_type.endswith("zstd") else GZIP if layer.media_type.endswith("gzip") else PLAIN
-    return LayerRow(
-        id=identifier,
-        parent=parent,
-        created=created,
-        compressed_diff_digest=layer.digest.oci,
-        compressed_size=layer.size,
-        diff_digest=layer.diff_id.oci,
-        diff_size=size,
-        compression=compression,
-    )
-
-
-def _documents(image: PlatformImage) -> dict[str, bytes]:
-    """Return the documents by the keys that podman looks for; the index counts as a manifest that it may name."""
-    documents = {
-        "manifest": image.manifest,
-        f"manifest-{image.manifest_digest.oci}": image.manifest,
-        image.config_digest.oci: image.config,
-    }
-    if image.index is not None:
-        documents[f"manifest-{_oci(image.index)}"] = image.index
-    return documents
-
-
-def image_names(name: ImageName) -> Iterator[str]:
-    """Give the names of an image in a store; of one on Docker Hub also that which podman makes of a short name."""
-    yield str(name)
-    if name.registry in _HUB:
-        yield f"docker.io/{name.partition('/')[2]}"
-
-
 def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[str]:
     """Return the directories and links that a store has for images and layers, relative to its own directory."""
     entries = {f"overlay-images/{identifier}" for identifier in images}
@@ -413,14 +352,6 @@ def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[st
 def _tar_split(layer: Digest) -> str:
     """Return where podman looks for what it makes the archive of a layer again with."""
     return f"overlay-layers/{layer}.tar-split.gz"
-
-
-def _created(image: PlatformImage) -> str | None:
-    return image.created if image.created and _MOMENT.fullmatch(image.created) else None
-
-
-def _oci(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _written(
