@@ -127,15 +127,15 @@ def test_what_a_kill_leaves_is_made_good(
 
     before = paths_of_ducc(tree.root).keys()
     published: list[bool] = []
-    # One before the commit, and two of those after it, which each bring one thing into the place of another.
-    for step in (steps // 3, steps - 4, steps):
+    # One before the commit, and one of those after it, which each bring one thing into the place of another.
+    for step in (steps // 3, steps - 4):
         root = tmp_path / str(step)
         shutil.copytree(tree.root, root, symlinks=True)
         assert run_until(processes, change_until, root, *batch, step) == (-signal.SIGKILL, None)
         assert (root / _TOOL / "bin/tool").read_text() == "tool"  # whoever has made it
         asyncio.run(recovered(root))
         _check(DuccTree(root), image)
-    assert published == [False, True, True]
+    assert published == [False, True]
 
 
 async def test_what_is_not_duccs_is_left_where_it_is(tree: DuccTree, tool: Tool, threads: ThreadPoolExecutor) -> None:
