@@ -13,7 +13,8 @@ BUILD_OPTIONS =
 PLUGIN = cvmfs/graphdriver
 PLUGIN_DIRECTORY = .cache/plugin
 
-.PHONY: help secrets demo plugin plugin-push test test-machine compiled bench lint
+.PHONY: help secrets demo plugin plugin-push test bench lint
+.PHONY: test-machine compiled
 .DEFAULT_GOAL = help
 
 help:

@@ -109,6 +109,7 @@ find_missing() {
     need containernetworking-plugins /usr/lib/cni/ptp
     need chromium chromium
     need kustomize kustomize
+    need postgresql /usr/lib/postgresql/*/bin/postgres
     need ceph-mon ceph-mon
     need ceph-osd ceph-osd
     need radosgw radosgw

@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.support.authorities",
     "tests.support.fork_server",
     "tests.support.generated",
+    "tests.support.journal_databases",
     "tests.support.no_skips",
     "tests.support.object_stores",
     "tests.support.places",

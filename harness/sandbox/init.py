@@ -29,7 +29,7 @@ _HIDDEN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PA
 _HYBRID = CGROUP_ROOT / "unified"
 """Where machines with control groups of version 1 also have the hierarchy of version 2, without controllers."""
 
-_DEFAULT_AGAIN = (signal.SIGPIPE, signal.SIGXFSZ)
+_DEFAULT_AGAIN = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT)
 
 
 def _set_up(*, connected: bool) -> None:
@@ -84,7 +84,8 @@ def _run(command: list[str], environment: dict[str, str], control: int) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     try:
-        # Python itself ignores two signals that programs expect to end them.
+        # Python itself ignores two signals that programs expect to end them, and a shell has what it starts in the
+        # background ignore interrupts, which come from the starter here.
         main = os.posix_spawnp(command[0], command, environment, setsid=True, setsigdef=_DEFAULT_AGAIN)
     except OSError as error:
         print(f"sandbox: {command[0]}: {error.strerror}", file=sys.stderr)

@@ -11,7 +11,7 @@ Tree::
     ├── TokenRefusedError        services.publisher.handlers.token: a request does not show the token
     ├── RequestRefusedError      services.publisher.handlers.refusal: a request is not taken
     │   └── NameRefusedError     services.publisher.handlers.access: it is about an image that is not the project's
-    ├── JournalError             the journal's file cannot be used
+    ├── JournalError             the journal's database cannot be used
     └── LayerNotThereError       the store does not hold the announced object (yet)
 """
 
@@ -39,7 +39,7 @@ class UnknownDialectError(NotificationError):
 
 
 class JournalError(PublisherError):
-    """The journal's file cannot be used; the text names it and says what to do."""
+    """The journal's database cannot be used; the text names it and says what to do."""
 
 
 class LayerNotThereError(PublisherError):

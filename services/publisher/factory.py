@@ -16,6 +16,7 @@ from services.common.repository_name import RepositoryName
 from services.common.settings import SettingsError
 from services.publisher.app import create_app
 from services.publisher.handlers.health import Health
+from services.publisher.journal.database import Database
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.metrics import Metrics
@@ -75,7 +76,7 @@ async def build_publisher(
         stack.enter_context(
             locked(settings.state / LOCK_FILE, otherwise=f"another publisher has the state {settings.state}")
         )
-        journal = await stack.enter_async_context(Journal(SqliteDatabase(settings.state / "journal.sqlite")))
+        journal = await stack.enter_async_context(Journal(_database(settings)))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
         registries = await stack.enter_async_context(RegistryClient(options=registry_options))
         threads = ThreadPoolExecutor(2 * settings.fetch_concurrency + _MORE_THREADS, "publisher")
@@ -107,6 +108,14 @@ async def build_publisher(
         app = create_app(routes)
         services = (work.pipeline.run, work.sweep.run, work.collector.run)
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
+
+
+def _database(settings: PublisherSettings) -> Database:
+    if settings.database is None:
+        return SqliteDatabase(settings.state / "journal.sqlite")
+    from services.publisher.journal.postgresql import PostgresqlDatabase  # noqa: PLC0415 - takes a tenth of a second
+
+    return PostgresqlDatabase(settings.database, password=settings.database_password)
 
 
 def _trust(repository: Repository, threads: ThreadPoolExecutor, health: Health) -> WhitelistKeeper | TrustWatch | None:

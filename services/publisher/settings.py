@@ -3,6 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -76,7 +77,12 @@ class PublisherSettings(Settings):
     """Form of the log on standard error; auto is console on a terminal and json elsewhere."""
 
     state: Path = Path("/var/lib/cvmfs-thin-publisher")
-    """Directory of the journal."""
+    """Directory of the publisher's lock, and of its journal where that is a file."""
+    database: str | None = None
+    """The journal's database, postgresql://USER@HOST[:PORT]/DATABASE; without it, the journal is a file below
+    `PUBLISHER_STATE`."""
+    database_password: SecretStr | None = None
+    """Password of the journal's database."""
     spool: Path = Path("/var/spool/cvmfs-thin-publisher")
     """Directory for layer archives that have been fetched and are not published yet."""
     spool_limit: ByteSize = ByteSize(20 << 30)
@@ -114,6 +120,18 @@ class PublisherSettings(Settings):
     retry_refused_images: NonNegativeFloat = 86400
     """Seconds after which an image that was refused is looked at once more, since registries are mended; 0 for
     never."""
+
+    @field_validator("database")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        # What is wrong with it is not said by the part that says it: that may be a secret.
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme != "postgresql" or not parts.path.strip("/"):
+                raise ValueError("is no postgresql://USER@HOST[:PORT]/DATABASE")
+            if parts.password is not None or "password" in parse_qs(parts.query):
+                raise ValueError("has a password: that belongs into PUBLISHER_DATABASE_PASSWORD_FILE")
+        return url
 
     @field_validator("event_token")
     @classmethod

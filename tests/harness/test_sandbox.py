@@ -117,6 +117,22 @@ def test_an_interrupt_reaches_the_command_once(start: Callable[[str], _Run]) -> 
     assert run.left() == []
 
 
+def test_an_interrupt_ends_what_was_started_in_the_background(tmp_path: Path) -> None:
+    """A shell has what it starts so ignore interrupts."""
+    command = [sys.executable, "-m", "harness.sandbox", "--", "sh", "-c", "echo here; exec sleep 600"]
+    with subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 128 + signal.SIGINT
+
+
 def test_sigterm_ends_everything(start: Callable[[str], _Run]) -> None:
     run = start(_LINGER + "time.sleep(600)")
     run.process.terminate()

@@ -51,3 +51,19 @@ def test_the_repository_and_the_token_are_all_that_must_be_set(monkeypatch: pyte
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, setting: str, value: str, said: str) -> None:
     with pytest.raises(SettingsError, match=f"^{said}|{said}"):
         _load(monkeypatch, {setting: value})
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://publisher:hidden@db/journal", "has a password"),
+        ("postgresql://publisher@db/journal?password=hidden", "has a password"),
+        ("mysql://publisher@db/journal", "is no postgresql://"),
+        ("postgresql://publisher@db", "is no postgresql://"),
+    ],
+)
+def test_the_address_of_a_database_holds_no_password(monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
+    monkeypatch.setenv("PUBLISHER_DATABASE", url)
+    with pytest.raises(SettingsError, match=said) as raised:
+        PublisherSettings.load()
+    assert "hidden" not in str(raised.value)

@@ -103,6 +103,7 @@ def store_damages(image: PlatformImage, read: Callable[[str], bytes]) -> Sequenc
         Damage(
             files={f"overlay/{top}/lower": f"l/{link_name(base)}".encode()}, what=f"overlay/{top}/lower: names other"
         ),
+        removed(f"overlay-layers/{top}.tar-split.gz", f"overlay-layers/{top}.tar-split.gz", "does not lead to /cvmfs/"),
         written(f"overlay/{mask}/link", f"is not {link_name(mask)}"),
         removed(f"overlay/l/{link_name(mask)}", f"overlay/l/{link_name(mask)}", "does not lead to ../"),
         removed(f"overlay/{mask}/diff/hidden", f"overlay/{mask}/diff/hidden", "does not delete what is below"),

@@ -16,6 +16,7 @@ from services.publisher.settings import RepositoryKind
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.records import ObjectKind
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
@@ -92,6 +93,19 @@ async def test_an_image_with_everything_is_one_revision_of_a_native_repository(
         assert anew.revision == (image.revision or 0) + 1
         (version,) = await publisher.api.versions(name)
         assert version.digest == image.published_digest
+        # So is a flat image that has been damaged.
+        with RepositoryReader(storage, name=REPOSITORY, master_keys=[keys.public.read_bytes()]) as reader:
+            catalog = reader.newest(reader.head()).catalog_of(flat).hash
+        damaged = directory / "repository" / catalog.path(ObjectKind.CATALOG)
+        damaged.unlink()
+
+        async def mended() -> bool:
+            return damaged.exists()
+
+        await publisher.api.retry(name)
+        await wait_until(mended, what="the flat image is made anew")
+        mended_image = await publisher.becomes(name, "published")
+        assert mended_image.bytes_fetched == 0
 
 
 async def test_a_root_outlives_the_switch_until_it_is_collected_and_comes_back(

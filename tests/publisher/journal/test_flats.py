@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,8 @@ from services.common.image_name import ImageName
 from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, ImageWish, PlatformImage
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import PublishedImage
+from tests.support.journal_databases import Open
 
 _HOUR = 3600.0
 _KEEP = 24 * _HOUR
@@ -23,8 +22,8 @@ _ONE, _TWO = Digest("1" * 64), Digest("2" * 64)
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
+async def journal(new_journal: Open) -> AsyncIterator[Journal]:
+    async with Journal(new_journal()) as journal:
         yield journal
 
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +11,17 @@ from services.common.image_name import ImageName
 from services.publisher.journal.image_model import ImageRecord, ImageSelection, ImageState, ImageVersion, ImageWish
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerSource, LayerState
-from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.versions import AddedLayer, PublishedImage
 from tests.support.journal import image_version, numbered, recorded
+from tests.support.journal_databases import Open
 
 _NAME = ImageName("quay.io/ns/tool:v1")
 _OTHER = ImageName("ghcr.io/ns/tool:v1")
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
+async def journal(new_journal: Open) -> AsyncIterator[Journal]:
+    async with Journal(new_journal()) as journal:
         yield journal
 
 

@@ -18,12 +18,13 @@ from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.version import VERSION
 from services.repository.interface import OwnTransaction
 from tests.support.journal import numbered, recorded
+from tests.support.journal_databases import Open
 from tests.support.mounts import disk, mount, unmount_all_below
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with Journal(SqliteDatabase(tmp_path / "state" / "journal.sqlite")) as journal:
+async def journal(new_journal: Open) -> AsyncIterator[Journal]:
+    async with Journal(new_journal()) as journal:
         yield journal
 
 
@@ -89,16 +90,15 @@ async def test_failures_of_a_batch_count_for_none_of_its_layers(journal: Journal
     assert (record.state, record.revision, record.share, record.reason) == (LayerState.PUBLISHED, 3, None, None)
 
 
-async def test_what_was_interrupted_is_announced_again(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    async with Journal(SqliteDatabase(path)) as journal:
+async def test_what_was_interrupted_is_announced_again(new_journal: Open) -> None:
+    async with Journal(new_journal()) as journal:
         await journal.announce(map(numbered, range(6)))
         await journal.advance([numbered(1)], LayerState.FETCHING)
         await journal.advance([numbered(2)], LayerState.VERIFIED)
         await journal.advance([numbered(3)], LayerState.PUBLISHING)
         await journal.published([numbered(4)], 1)
         await journal.refused(numbered(5), "forged")
-    async with Journal(SqliteDatabase(path)) as journal:
+    async with Journal(new_journal()) as journal:
         assert set(await journal.interrupted()) == {numbered(2), numbered(3)}
         states = [(await recorded(journal, numbered(number))).state for number in range(6)]
     assert states == [LayerState.ANNOUNCED] * 4 + [LayerState.PUBLISHED, LayerState.FAILED]
@@ -137,13 +137,12 @@ async def test_pages_and_counts(journal: Journal) -> None:
     assert (counts[LayerState.ANNOUNCED], counts[LayerState.PUBLISHED], counts[LayerState.FAILED]) == (3, 2, 0)
 
 
-async def test_transactions_are_remembered_until_none_is_open(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    async with Journal(SqliteDatabase(path)) as journal:
+async def test_transactions_are_remembered_until_none_is_open(new_journal: Open) -> None:
+    async with Journal(new_journal()) as journal:
         await journal.begin("one")
         await journal.begin("two")
         await journal.works_on("12/34")
-    async with Journal(SqliteDatabase(path)) as journal:
+    async with Journal(new_journal()) as journal:
         assert await journal.transactions() == (
             OwnTransaction(token="one", process="12/34"),
             OwnTransaction(token="two", process="12/34"),
@@ -259,14 +258,13 @@ async def test_a_migration_that_cannot_be_finished_leaves_the_journal_as_it_was(
         unmount_all_below(tmp_path)
 
 
-async def test_a_pause_outlives_the_publisher(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    async with Journal(SqliteDatabase(path)) as journal:
+async def test_a_pause_outlives_the_publisher(new_journal: Open) -> None:
+    async with Journal(new_journal()) as journal:
         assert await journal.paused() is None
         await journal.pause("disk")
         first = await journal.paused()
         await journal.pause("disk and network")
-    async with Journal(SqliteDatabase(path)) as journal:
+    async with Journal(new_journal()) as journal:
         pause = await journal.paused()
         assert first is not None
         assert pause == Pause(since=first.since, reason="disk and network")
@@ -332,8 +330,9 @@ async def _check_many_times(journal: Journal) -> None:
         await journal.check()
 
 
-async def test_the_file_is_for_its_owner_only(journal: Journal, tmp_path: Path) -> None:
-    await journal.check()
+async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    async with Journal(SqliteDatabase(tmp_path / "state" / "journal.sqlite")) as journal:
+        await journal.check()
     assert (tmp_path / "state").stat().st_mode & 0o077 == 0
 
 

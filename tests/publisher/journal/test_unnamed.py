@@ -1,25 +1,26 @@
 """A layer goes when two clocks agree: the one that can be set, and the publisher's own running time."""
 
-import sqlite3
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from services.common.digest import Digest
+from services.publisher.journal.expressions import given
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.sqlite import SqliteDatabase
+from services.publisher.journal.tables import layers
 from services.publisher.journal.versions import AddedLayer
+from tests.support.journal_databases import Open
 
 _DAY = 86400.0
 _ONE, _TWO = Digest("1" * 64), Digest("2" * 64)
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+async def journal(new_journal: Open) -> AsyncIterator[Journal]:
     """A journal of two layers that came from a registry and that nothing names."""
-    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
+    async with Journal(new_journal()) as journal:
         await journal.versions.added(
             [AddedLayer(digest=digest, archive_size=10, tree_size=20) for digest in (_ONE, _TWO)], revision=1
         )
@@ -49,19 +50,19 @@ async def test_a_clock_that_jumps_ahead_collects_nothing_by_itself(
 
 
 async def test_the_running_time_alone_collects_nothing(journal: Journal) -> None:
-    for _ in range(100):
+    for _ in range(40):
         await journal.unnamed.look(_DAY)
     assert await _due(journal) == []
     assert await _due(journal, after=0) == [_ONE, _TWO]
 
 
-async def test_what_was_named_meanwhile_begins_anew(journal: Journal, tmp_path: Path) -> None:
+async def test_what_was_named_meanwhile_begins_anew(journal: Journal, new_journal: Open) -> None:
     await journal.unnamed.look(0)
     await journal.unnamed.look(2 * _DAY)
     assert await _due(journal, after=0) == [_ONE, _TWO]
-    with sqlite3.connect(tmp_path / "journal.sqlite") as other:
-        other.execute("UPDATE layers SET named_last = named_last + 1 WHERE digest = ?", (_ONE,))
-    other.close()
+    async with new_journal() as other:
+        later = update(layers).values(named_last=layers.c.named_last + 1).where(layers.c.digest == given("one"))
+        await other.run(later, one=_ONE)
     assert await _due(journal, after=-10) == [_TWO]
     await journal.unnamed.look(0.5 * _DAY)
     assert await _due(journal, after=-10) == [_TWO]

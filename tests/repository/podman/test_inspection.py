@@ -11,7 +11,7 @@ import pytest
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
-from services.common.layout import layer_tree
+from services.common.layout import layer_tree, tar_split_path
 from services.common.sidecar import LayerSidecar
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, PlatformLayer
@@ -39,6 +39,7 @@ def _sidecar(layer: PlatformLayer) -> LayerSidecar:
         tree_size=1,
         entries=1,
         opaque=hides,
+        tar_split=True,
     )
 
 
@@ -78,7 +79,8 @@ class Tree:
         return self.links.get(path)
 
     def exists(self, path: str) -> bool:
-        there = chain(self.files, self.links, self.deletions)
+        beside = map(tar_split_path, self.sidecars)
+        there = chain(self.files, self.links, self.deletions, beside)
         return any(each == path or each.startswith(f"{path}/") for each in there)
 
     def deletes(self, path: str) -> bool:

@@ -1,0 +1,218 @@
+"""The journal in a PostgreSQL database.
+
+What must last is committed synchronously, what is found out again after a loss of power is not (`synchronous_commit`),
+each on connections of its own. A transaction waits for those of other publishers, as it does in SQLite, and locks the
+rows that it decides by. A statement that another one has blocked for good is tried once more.
+
+A connection is lost when the server is started anew. What it was used for has failed then, and the next statement has
+another connection.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+from pydantic import SecretStr
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.dialects.postgresql.psycopg import dialect
+from sqlalchemy.exc import DBAPIError
+
+from services.common.threads import to_end
+from services.publisher.errors import JournalError
+from services.publisher.journal.database import Row, Run, Statement, Statements
+from services.publisher.journal.version import VERSION
+
+__all__ = ["PostgresqlDatabase"]
+
+_Connection = AsyncConnection[DictRow]
+
+_TURN: Final = 0x7468696E6A6F7572
+"""What publishers lock by agreement: "thinjour", in ASCII."""
+_LOCK: Final = f"SELECT pg_advisory_xact_lock({_TURN})"
+_VERSION: Final = "SELECT version_num FROM alembic_version"
+_ATTEMPTS: Final = 5
+"""How often a statement is tried that others block."""
+_CONNECTIONS: Final = 4
+"""Most connections of each kind."""
+_CONNECT: Final = 10
+"""Seconds that a connection may take to come about."""
+_PATIENCE: Final = 30.0
+"""Seconds for which a statement waits for a connection, while the server is away for instance."""
+_SILENCE: Final = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""When a connection on which nothing arrives any more counts as lost; in seconds, the last in milliseconds."""
+_LIMITS: Final = {
+    "statement_timeout": "60s",
+    # So that a publisher that hangs in the middle of a transaction does not keep others waiting.
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+
+class PostgresqlDatabase:
+    """The database, open.
+
+    Parameters
+    ----------
+    url
+        As libpq takes it, `postgresql://USER@HOST[:PORT]/DATABASE[?...]`, without a password.
+    password
+        None where the server wants none, or a file of libpq's has it.
+    """
+
+    def __init__(self, url: str, *, password: SecretStr | None) -> None:
+        self._name = f"the journal {url.partition('?')[0]}"
+        self._url = url
+        self._password = {} if password is None else {"password": password.get_secret_value()}
+        self._stack = AsyncExitStack()
+        self._lasting: AsyncConnectionPool[_Connection]
+        self._passing: AsyncConnectionPool[_Connection]
+        self._statements = Statements(dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+
+    async def __aenter__(self) -> Self:
+        """Open it, and make its tables those of this version.
+
+        Raises
+        ------
+        JournalError
+            It cannot be reached or used, or a newer publisher has written it.
+        """
+        try:
+            await self._prepare()
+            self._lasting = await self._stack.enter_async_context(self._pool(synchronous_commit="on"))
+            self._passing = await self._stack.enter_async_context(self._pool(synchronous_commit="off"))
+        except (psycopg.Error, DBAPIError) as error:
+            await self._stack.aclose()
+            # What SQLAlchemy adds to the driver's own words is a statement.
+            said = error.orig if isinstance(error, DBAPIError) else error
+            raise JournalError(f"{self._name} cannot be opened: {_first_line(said)}") from error
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self._stack.aclose()
+
+    def _parameters(self) -> dict[str, Any]:
+        given = conninfo_to_dict(self._url)
+        return {"connect_timeout": _CONNECT, **_SILENCE, "application_name": "publisher", **given, **self._password}
+
+    def _pool(self, *, synchronous_commit: str) -> AsyncConnectionPool[_Connection]:
+        async def configure(connection: _Connection) -> None:
+            for name, value in {**_LIMITS, "synchronous_commit": synchronous_commit}.items():
+                await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+        return AsyncConnectionPool(
+            connection_class=_Connection,
+            kwargs={**self._parameters(), "autocommit": True, "row_factory": dict_row},
+            min_size=1,
+            max_size=_CONNECTIONS,
+            configure=configure,
+            timeout=_PATIENCE,
+            reconnect_timeout=_PATIENCE,
+            open=False,
+        )
+
+    async def _prepare(self) -> None:
+        async with await AsyncConnection.connect(**self._parameters(), autocommit=True) as connection:
+            cursor = await connection.execute("SELECT to_regclass('alembic_version')")
+            if await cursor.fetchone() != (None,):
+                cursor = await connection.execute(_VERSION)
+                if await cursor.fetchone() == (str(VERSION),):
+                    return
+        await to_end(asyncio.to_thread(self._migrate))
+
+    def _migrate(self) -> None:
+        from services.publisher.journal.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
+
+        engine = create_engine(
+            "postgresql+psycopg://", creator=lambda: psycopg.connect(**self._parameters()), poolclass=NullPool
+        )
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_LOCK)
+            migrate(connection, journal=self._name)
+
+    async def run(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
+        """Run a statement; what it changes is on the disk when this returns. `now` is the present time.
+
+        Raises
+        ------
+        JournalError
+            It failed.
+        """
+        return await self._run(self._lasting, statement, parameters)
+
+    async def run_passing(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
+        """Run a statement that changes what a publisher finds out again after a loss of power; else as `run`."""
+        return await self._run(self._passing, statement, parameters)
+
+    async def _run(
+        self, pool: AsyncConnectionPool[_Connection], statement: Statement, parameters: dict[str, object]
+    ) -> Sequence[Row]:
+        async with self._failing(pool):
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    async with pool.connection() as connection:
+                        return await self._fetch(connection, statement, parameters)
+                except (DeadlockDetected, SerializationFailure):
+                    continue  # it has changed nothing
+            async with pool.connection() as connection:
+                return await self._fetch(connection, statement, parameters)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Run]:
+        """Run several statements as one change, which is on the disk at the end of the context; all or none.
+
+        Raises
+        ------
+        JournalError
+            It failed.
+        """
+        async with (
+            self._failing(self._lasting),
+            self._lasting.connection() as connection,
+            connection.transaction(),
+        ):
+            await connection.execute(_LOCK)
+
+            async def run(statement: Statement, /, **parameters: object) -> Sequence[Row]:
+                return await self._fetch(connection, statement, parameters)
+
+            yield run
+
+    async def _fetch(
+        self, connection: _Connection, statement: Statement, parameters: dict[str, object]
+    ) -> Sequence[Row]:
+        text, values = self._statements.write(statement, {"now": time.time(), **parameters})
+        cursor = await connection.execute(text.encode(), {name: _plain(value) for name, value in values.items()})
+        return [] if cursor.description is None else await cursor.fetchall()
+
+    @asynccontextmanager
+    async def _failing(self, pool: AsyncConnectionPool[_Connection]) -> AsyncIterator[None]:
+        """Raise what the journal's users expect, and drop the connections that a failure has taken along."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if isinstance(error, psycopg.OperationalError):
+                await pool.check()
+            raise JournalError(f"{self._name} failed: {_first_line(error)}") from error
+
+
+def _plain(value: object) -> object:
+    """Return a value as the driver and the server take it: PostgreSQL's texts hold no NUL."""
+    return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).partition("\n")[0]

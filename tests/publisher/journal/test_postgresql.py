@@ -1,0 +1,100 @@
+"""A journal in PostgreSQL: what SQLite files have not, a server that goes away and comes back, and a password."""
+
+import asyncio
+import traceback
+import uuid
+
+import pytest
+from pydantic import SecretStr
+
+from harness.postgresql import PostgresqlServer
+from harness.processes import wait_until
+from services.publisher.errors import JournalError
+from services.publisher.journal.journal import Journal
+from services.publisher.journal.model import LayerState
+from services.publisher.journal.postgresql import PostgresqlDatabase
+from services.publisher.journal.version import VERSION
+from tests.support.journal import numbered, recorded
+
+
+@pytest.fixture
+async def url(postgresql: PostgresqlServer) -> str:
+    """A database that has nothing yet."""
+    return await postgresql.create(f"new_{uuid.uuid4().hex}")
+
+
+async def test_publishers_that_open_it_at_the_same_time_make_it_once(postgresql: PostgresqlServer, url: str) -> None:
+    async def announce(number: int) -> int:
+        async with Journal(PostgresqlDatabase(url, password=postgresql.password)) as journal:
+            return await journal.announce([numbered(number)])
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(announce(number)) for number in range(3)]
+    assert [task.result() for task in tasks] == [1] * 3
+    newer = "UPDATE alembic_version SET version_num = version_num::int + 1"
+    await postgresql.execute(newer, database=url.rpartition("/")[2])
+    with pytest.raises(JournalError, match=rf"has version {VERSION + 1}, this publisher reads up to {VERSION}: use"):
+        async with Journal(PostgresqlDatabase(url, password=postgresql.password)):
+            pass
+
+
+async def test_a_password_that_is_refused_is_told_to_nobody(postgresql: PostgresqlServer) -> None:
+    secret = uuid.uuid4().hex
+    database = PostgresqlDatabase(postgresql.url("postgres"), password=SecretStr(secret))
+    with pytest.raises(JournalError, match=r"publisher@127\.0.* cannot be opened: .*authentication failed") as raised:
+        async with Journal(database):
+            pass
+    assert secret not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.asyncio(loop_scope="session")  # the one that the server was started in
+async def test_a_server_that_is_started_anew_is_used_again(postgresql: PostgresqlServer, empty_database: str) -> None:
+    async with Journal(PostgresqlDatabase(empty_database, password=postgresql.password)) as journal:
+        await journal.announce([numbered(1)])
+        await journal.claim()
+        await postgresql.restart()
+
+        async def works() -> bool:
+            try:
+                await journal.check()
+                await journal.advance([numbered(1)], LayerState.VERIFIED)
+                await journal.unnamed.look(1)
+            except JournalError:
+                return False
+            return True
+
+        await wait_until(works, what="the journal works again")
+        assert (await recorded(journal, numbered(1))).state is LayerState.VERIFIED
+
+
+async def test_texts_and_lists_that_only_sqlite_would_take_are_kept(
+    postgresql: PostgresqlServer, empty_database: str
+) -> None:
+    async with Journal(PostgresqlDatabase(empty_database, password=postgresql.password)) as journal:
+        many = [numbered(number) for number in range(1000, 11_000)]
+        await journal.announce(many)
+        await journal.published(many, 1, notes={many[0]: ["a name with \0 in it"]})
+        await journal.refused(many[1], "says \0")
+        assert (await recorded(journal, many[0])).notes == ("a name with \N{REPLACEMENT CHARACTER} in it",)
+        assert (await recorded(journal, many[1])).reason == "says \N{REPLACEMENT CHARACTER}"
+
+
+async def test_publishers_claim_each_layer_once(postgresql: PostgresqlServer, empty_database: str) -> None:
+    digests = [numbered(number) for number in range(100_000, 100_060)]
+
+    async def claim(journal: Journal) -> list[str]:
+        claimed = list[str]()
+        while record := await journal.claim():
+            claimed.append(record.digest)
+        return claimed
+
+    async with (
+        Journal(PostgresqlDatabase(empty_database, password=postgresql.password)) as one,
+        Journal(PostgresqlDatabase(empty_database, password=postgresql.password)) as other,
+    ):
+        await one.announce(digests)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(claim(journal)) for journal in (one, other) for _ in range(3)]
+    claimed = [digest for task in tasks for digest in task.result()]
+    assert len(claimed) == len(set(claimed))
+    assert set(digests) <= set(claimed)
