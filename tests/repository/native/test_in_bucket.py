@@ -56,8 +56,8 @@ async def test_layers_are_published_into_it(place: BucketSite, tmp_path: Path) -
         assert await publish(repository, two) == 3
         assert await repository.lookup(one.digest) is not None
     after = await asyncio.to_thread(place.objects)
-    # Of its two files one is there already: what is new is the other, the sidecar, and what describes the revision.
-    assert len([path for path in after - before if path[-1] not in "CHXM"]) == 2
+    # Of its two files one is there already: new are the other, the sidecar, and what its tar was (tar-split).
+    assert len([path for path in after - before if path[-1] not in "CHXM"]) == 3
     assert await asyncio.to_thread(place.read, two, "b") == content("b")
     assert await asyncio.to_thread(place.problems) == []
 
@@ -90,7 +90,9 @@ async def test_what_is_removed_and_collected_can_come_back(place: BucketSite, tm
         await publish(repository, three)
         assert await asyncio.to_thread(collect) > 0
         gone = before - await asyncio.to_thread(place.objects)
-        assert len([path for path in gone if path[-1] not in "CHXM"]) == 3  # two files and the sidecar
+        assert (
+            len([path for path in gone if path[-1] not in "CHXM"]) == 4
+        )  # two files, the sidecar, and what its tar was
         assert await asyncio.to_thread(place.problems) == []
         # The index does not promise any more what has been deleted.
         await publish(repository, one)

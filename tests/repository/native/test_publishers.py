@@ -119,11 +119,7 @@ def start(processes: ForkServerContext, site: BucketSite, layers: list[LayerArch
     return process, answer
 
 
-_VISIBLE = "^PUT .*cvmfsreflog"
-"""The first request after the revision has become visible."""
-
-
-async def test_one_that_was_stopped_at_any_step_of_the_head_goes_on_behind_the_others(
+async def test_one_that_was_stopped_while_it_wrote_the_head_goes_on_behind_the_others(
     bucket: S3Access, keys: KeyFiles, tmp_path: Path, processes: ForkServerContext
 ) -> None:
     """Stopped or killed, its last request on its way: that arrives when another one has taken over and published."""
@@ -142,18 +138,19 @@ async def test_one_that_was_stopped_at_any_step_of_the_head_goes_on_behind_the_o
             return data
 
         async with FaultProxy.before(bucket.endpoint, Fault(step, head=held)) as proxy:
-            through = replace(site, access=replace(bucket, endpoint=proxy.endpoint), retry_seconds=1, lease_seconds=3)
+            through = replace(site, access=replace(bucket, endpoint=proxy.endpoint), retry_seconds=1, lease_seconds=6)
             process, answer = await asyncio.to_thread(start, processes, through, [one])
-            await arrived.wait()
+            async with asyncio.timeout(300):
+                await arrived.wait()
             os.kill(process.pid or 0, signal.SIGKILL if kill else signal.SIGSTOP)
             async with another(site, "two").opened() as repository:
                 await publish(repository, two)
-                assert (await repository.lookup(one.digest) is not None) == (step == _VISIBLE)
+                assert await repository.lookup(one.digest) is None
             overtaken.set()
             if not kill:
                 os.kill(process.pid or 0, signal.SIGCONT)
                 _, lost = await asyncio.to_thread(answer.recv)
-                assert step == _VISIBLE or lost
+                assert lost
             await asyncio.to_thread(process.join)
         async with site.opened() as repository:
             if kill:
@@ -164,6 +161,4 @@ async def test_one_that_was_stopped_at_any_step_of_the_head_goes_on_behind_the_o
         assert await asyncio.to_thread(site.faults_of_reflog) == []
         assert await asyncio.to_thread(site.problems) == []
 
-    await all_of(
-        [at(0, "^POST .*delete", kill=True), at(1, "^PUT .*cvmfspublished", kill=False), at(2, _VISIBLE, kill=False)]
-    )
+    await all_of([at(0, "^POST .*delete", kill=True), at(1, "^PUT .*cvmfspublished", kill=False)])

@@ -19,5 +19,5 @@ class RepositoryStoreSettings(StoreSettings):
     """Bucket of the repository; it must exist, and clients must be able to read it without credentials."""
     prefix: Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9._-]+/)*$")] = ""
     """What the keys of the repository begin with, such as `cvmfs/thin.example.org/`."""
-    lease_seconds: Annotated[int, Field(ge=2, le=600)] = 20
+    lease_seconds: Annotated[int, Field(ge=5, le=600)] = 20
     """Seconds after which another publisher takes over from one that has died or hangs while it writes."""

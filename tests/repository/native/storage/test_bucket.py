@@ -306,7 +306,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 def late(access: S3Access, path: Path) -> AbstractContextManager[BucketStorage]:
-    return BucketStorage.connect(settings(access, retry_seconds=1, lease_seconds=5), path)
+    return BucketStorage.connect(settings(access, retry_seconds=1, lease_seconds=8), path)
 
 
 _LATE: Final[Mapping[str, Callable[[BucketStorage], object]]] = {
@@ -319,7 +319,7 @@ _LATE: Final[Mapping[str, Callable[[BucketStorage], object]]] = {
 
 async def test_what_arrives_after_the_lease_is_over_is_refused(bucket: S3Access, tmp_path: Path) -> None:
     """Whatever the sender believed when it sent it: the request itself says until when it holds."""
-    arrived, overtaken = threading.Barrier(len(_LATE) + 1), threading.Event()
+    arrived, overtaken = threading.Barrier(len(_LATE) + 1, timeout=300), threading.Event()
 
     async def held(_position: int, data: bytes) -> bytes:
         await asyncio.to_thread(arrived.wait)
