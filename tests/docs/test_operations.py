@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -160,7 +161,7 @@ def test_links_within_the_page_lead_to_headings() -> None:
 
 def test_the_journal_is_copied_by_the_command_that_is_named(tmp_path: Path) -> None:
     (script,) = re.findall(r'exec publisher python -c "(.+)"$', _OPERATIONS, re.MULTILINE)
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
         for step in STEPS:
             connection.executescript(step)
         connection.execute("INSERT INTO pause VALUES (1, 1.0, 'back-up')")

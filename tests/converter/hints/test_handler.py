@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import sqlite3
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def _bearer(name: str) -> dict[str, str]:
 
 
 def _on_disk(tmp_path: Path) -> list[Hint]:
-    with sqlite3.connect(tmp_path / "state" / "hints.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "state" / "hints.sqlite")) as connection, connection:
         rows = connection.execute("SELECT registry, repository, tag FROM pending ORDER BY sequence").fetchall()
     connection.close()
     return [Hint(registry=registry, repository=repository, tag=tag or None) for registry, repository, tag in rows]

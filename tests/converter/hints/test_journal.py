@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ async def test_deliveries_are_remembered_up_to_a_number(
     monkeypatch.setattr(journals, "_REMEMBERED", 10)
     for number in range(30):
         await journal.record("e", [Event(_A, f"id-{number}")])
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         ((count,),) = connection.execute("SELECT count(*) FROM deliveries")
     connection.close()
     assert count == 10
@@ -163,7 +164,7 @@ async def test_a_file_that_is_no_journal_is_refused_with_what_to_do(path: Path) 
         async with HintJournal(path, limit=10):
             pass
     path.unlink()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
     with pytest.raises(HintJournalError, match="has version 9"):

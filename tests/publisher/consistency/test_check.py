@@ -6,6 +6,7 @@ import sqlite3
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -41,7 +42,7 @@ async def _check(publisher: PublisherProcess) -> list[dict[str, Any]]:
 
 
 def _run(publisher: PublisherProcess, statement: str, *parameters: object) -> None:
-    with sqlite3.connect(publisher.state / "journal.sqlite") as connection:
+    with closing(sqlite3.connect(publisher.state / "journal.sqlite")) as connection, connection:
         connection.execute(statement, parameters)
     connection.close()
 

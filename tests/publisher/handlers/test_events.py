@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import sqlite3
 from base64 import b64encode
+from contextlib import closing
 from io import BytesIO
 from typing import Any
 
@@ -25,7 +26,7 @@ _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def _on_disk(settings: PublisherSettings) -> list[str]:
-    with sqlite3.connect(settings.state / "journal.sqlite") as connection:
+    with closing(sqlite3.connect(settings.state / "journal.sqlite")) as connection, connection:
         found = [digest for (digest,) in connection.execute("SELECT digest FROM layers WHERE state = 'announced'")]
     connection.close()
     return found
@@ -179,7 +180,7 @@ async def test_other_methods_and_paths_are_answered_as_json(client: Client) -> N
 
 
 async def test_a_journal_that_fails_is_no_success(client: Client, settings: PublisherSettings) -> None:
-    with sqlite3.connect(settings.state / "journal.sqlite") as connection:
+    with closing(sqlite3.connect(settings.state / "journal.sqlite")) as connection, connection:
         connection.execute("DROP TABLE layers")
     connection.close()
     response = await client.post("/v1/events", data=_EVENT, headers=_BEARER)

@@ -1,6 +1,7 @@
 """`/v1/layers` shows the journal, and tries a layer again for whoever has the token."""
 
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ async def announced(client: Client) -> None:
 
 
 def _write(settings: PublisherSettings, statement: str, *parameters: str | float) -> None:
-    with sqlite3.connect(settings.state / "journal.sqlite") as connection:
+    with closing(sqlite3.connect(settings.state / "journal.sqlite")) as connection, connection:
         connection.execute(statement, parameters)
     connection.close()
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 def _named_last(publisher: ImagePublisher, *layers: bytes) -> list[float | None]:
     """Until when versions named layers; the journal is read as whoever collects reads it."""
-    with sqlite3.connect(publisher.directory / "state" / "journal.sqlite") as journal:
+    with closing(sqlite3.connect(publisher.directory / "state" / "journal.sqlite")) as journal, journal:
         rows = dict(journal.execute("SELECT digest, named_last FROM layers WHERE source = 'registry'"))
     journal.close()
     return [rows[sha256(layer)] for layer in layers]
@@ -111,6 +112,6 @@ async def test_a_journal_that_is_lost_makes_nothing_collectable(registry: Regist
     async with ImagePublisher.running(tmp_path / "publisher") as publisher:
         image = await publisher.published(name)
         assert image.bytes_fetched == 0
-        with sqlite3.connect(publisher.directory / "state" / "journal.sqlite") as journal:
+        with closing(sqlite3.connect(publisher.directory / "state" / "journal.sqlite")) as journal, journal:
             assert journal.execute("SELECT count(*) FROM layers").fetchone() == (0,)
         journal.close()

@@ -166,7 +166,7 @@ async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     async with Journal(SqliteDatabase(path)):
         pass
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", [str(VERSION + 1)])
         connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()

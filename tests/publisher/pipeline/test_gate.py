@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ async def test_a_pause_of_an_earlier_publisher_is_taken_up(journal: Journal) -> 
 
 async def test_what_cannot_be_recorded_changes_nothing(journal: Journal, tmp_path: Path) -> None:
     gate = Gate(journal)
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
         connection.execute("ALTER TABLE pause RENAME TO hidden")
     connection.close()
     with pytest.raises(JournalError, match="no such table: pause"):
