@@ -112,8 +112,8 @@ ADVICE: Final = {
     ),
     Disagreement.FLAT_ONLY_IN_REPOSITORY: Advice(
         "a flat image in the repository that the journal does not know; it is never collected",
-        "nothing, if jobs may run from it; else thin-repository remove NAME --flat DIGEST, or in a directory remove "
-        "the link .flat/XX/DIGEST",
+        "nothing, if jobs may run from it; else thin-repository remove NAME --flat CONFIG, or in a directory remove "
+        "the link .flat/XX/CONFIG",
         harmless=True,
     ),
     Disagreement.STORE_ONLY_IN_REPOSITORY: Advice(
