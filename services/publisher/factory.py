@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -37,7 +37,10 @@ from services.repository.native.storage.place import open_storage
 from services.repository.native.trust.keeper import WhitelistKeeper
 from services.repository.native.trust.keyring import KeyFiles
 
-__all__ = ["Publisher", "build_publisher"]
+if TYPE_CHECKING:
+    from services.publisher.journal.tenure import Tenure
+
+__all__ = ["Publisher", "build_publisher", "open_tenure"]
 
 _MORE_THREADS: Final = 2
 """Threads besides those that write archives and those that prepare layers from them meanwhile, so that publishing and
@@ -108,6 +111,15 @@ async def build_publisher(
         app = create_app(routes)
         services = (work.pipeline.run, work.sweep.run, work.collector.run)
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
+
+
+def open_tenure(settings: PublisherSettings) -> "Tenure | None":
+    """Return what waits for this publisher's turn; None where the lock of its state keeps others out."""
+    if settings.database is None:
+        return None
+    from services.publisher.journal.tenure import Tenure  # noqa: PLC0415 - takes a tenth of a second
+
+    return Tenure(settings.database, password=settings.database_password)
 
 
 def _database(settings: PublisherSettings) -> Database:

@@ -14,7 +14,7 @@ from services.publisher.journal.postgresql import PostgresqlDatabase
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.tables import metadata
 
-__all__ = ["Open", "empty_database", "new_journal", "postgresql"]
+__all__ = ["Open", "empty_database", "new_database", "new_journal", "postgresql"]
 
 Open = Callable[[], Database]
 """Gives the same database each time, not opened yet."""
@@ -37,6 +37,12 @@ async def empty_database(postgresql: PostgresqlServer) -> str:
     url = await postgresql.create(f"journal_{uuid.uuid4().hex}")
     async with PostgresqlDatabase(url, password=postgresql.password):
         return url
+
+
+@pytest.fixture
+async def new_database(postgresql: PostgresqlServer) -> str:
+    """A database that has nothing yet; its URL."""
+    return await postgresql.create(f"new_{uuid.uuid4().hex}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -31,7 +31,7 @@ from services.publisher.errors import JournalError
 from services.publisher.journal.database import Row, Run, Statement, Statements
 from services.publisher.journal.version import VERSION
 
-__all__ = ["PostgresqlDatabase"]
+__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "shown_name"]
 
 _Connection = AsyncConnection[DictRow]
 
@@ -56,6 +56,28 @@ _LIMITS: Final = {
 }
 
 
+def connection_parameters(url: str, password: SecretStr | None) -> dict[str, Any]:
+    """Return what a connection is made with; parameters in the URL win."""
+    secret = {} if password is None else {"password": password.get_secret_value()}
+    return {
+        "connect_timeout": _CONNECT,
+        **_SILENCE,
+        "application_name": "publisher",
+        **conninfo_to_dict(url),
+        **secret,
+    }
+
+
+def shown_name(url: str) -> str:
+    """Return what a journal is called in errors."""
+    return f"the journal {url.partition('?')[0]}"
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of what an error says."""
+    return str(error).partition("\n")[0]
+
+
 class PostgresqlDatabase:
     """The database, open.
 
@@ -68,9 +90,8 @@ class PostgresqlDatabase:
     """
 
     def __init__(self, url: str, *, password: SecretStr | None) -> None:
-        self._name = f"the journal {url.partition('?')[0]}"
-        self._url = url
-        self._password = {} if password is None else {"password": password.get_secret_value()}
+        self._name = shown_name(url)
+        self._parameters = connection_parameters(url, password)
         self._stack = AsyncExitStack()
         self._lasting: AsyncConnectionPool[_Connection]
         self._passing: AsyncConnectionPool[_Connection]
@@ -92,7 +113,7 @@ class PostgresqlDatabase:
             await self._stack.aclose()
             # What SQLAlchemy adds to the driver's own words is a statement.
             said = error.orig if isinstance(error, DBAPIError) else error
-            raise JournalError(f"{self._name} cannot be opened: {_first_line(said)}") from error
+            raise JournalError(f"{self._name} cannot be opened: {first_line(said)}") from error
         except BaseException:
             await self._stack.aclose()
             raise
@@ -104,10 +125,6 @@ class PostgresqlDatabase:
         """Close it."""
         await self._stack.aclose()
 
-    def _parameters(self) -> dict[str, Any]:
-        given = conninfo_to_dict(self._url)
-        return {"connect_timeout": _CONNECT, **_SILENCE, "application_name": "publisher", **given, **self._password}
-
     def _pool(self, *, synchronous_commit: str) -> AsyncConnectionPool[_Connection]:
         async def configure(connection: _Connection) -> None:
             for name, value in {**_LIMITS, "synchronous_commit": synchronous_commit}.items():
@@ -115,7 +132,7 @@ class PostgresqlDatabase:
 
         return AsyncConnectionPool(
             connection_class=_Connection,
-            kwargs={**self._parameters(), "autocommit": True, "row_factory": dict_row},
+            kwargs={**self._parameters, "autocommit": True, "row_factory": dict_row},
             min_size=1,
             max_size=_CONNECTIONS,
             configure=configure,
@@ -125,7 +142,7 @@ class PostgresqlDatabase:
         )
 
     async def _prepare(self) -> None:
-        async with await AsyncConnection.connect(**self._parameters(), autocommit=True) as connection:
+        async with await AsyncConnection.connect(**self._parameters, autocommit=True) as connection:
             cursor = await connection.execute("SELECT to_regclass('alembic_version')")
             if await cursor.fetchone() != (None,):
                 cursor = await connection.execute(_VERSION)
@@ -137,7 +154,7 @@ class PostgresqlDatabase:
         from services.publisher.journal.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
 
         engine = create_engine(
-            "postgresql+psycopg://", creator=lambda: psycopg.connect(**self._parameters()), poolclass=NullPool
+            "postgresql+psycopg://", creator=lambda: psycopg.connect(**self._parameters), poolclass=NullPool
         )
         with engine.begin() as connection:
             connection.exec_driver_sql(_LOCK)
@@ -206,13 +223,9 @@ class PostgresqlDatabase:
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError):
                 await pool.check()
-            raise JournalError(f"{self._name} failed: {_first_line(error)}") from error
+            raise JournalError(f"{self._name} failed: {first_line(error)}") from error
 
 
 def _plain(value: object) -> object:
     """Return a value as the driver and the server take it: PostgreSQL's texts hold no NUL."""
     return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).partition("\n")[0]

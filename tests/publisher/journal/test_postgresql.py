@@ -17,24 +17,20 @@ from services.publisher.journal.version import VERSION
 from tests.support.journal import numbered, recorded
 
 
-@pytest.fixture
-async def url(postgresql: PostgresqlServer) -> str:
-    """A database that has nothing yet."""
-    return await postgresql.create(f"new_{uuid.uuid4().hex}")
-
-
-async def test_publishers_that_open_it_at_the_same_time_make_it_once(postgresql: PostgresqlServer, url: str) -> None:
+async def test_publishers_that_open_it_at_the_same_time_make_it_once(
+    postgresql: PostgresqlServer, new_database: str
+) -> None:
     async def announce(number: int) -> int:
-        async with Journal(PostgresqlDatabase(url, password=postgresql.password)) as journal:
+        async with Journal(PostgresqlDatabase(new_database, password=postgresql.password)) as journal:
             return await journal.announce([numbered(number)])
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(announce(number)) for number in range(3)]
     assert [task.result() for task in tasks] == [1] * 3
     newer = "UPDATE alembic_version SET version_num = version_num::int + 1"
-    await postgresql.execute(newer, database=url.rpartition("/")[2])
+    await postgresql.execute(newer, database=new_database.rpartition("/")[2])
     with pytest.raises(JournalError, match=rf"has version {VERSION + 1}, this publisher reads up to {VERSION}: use"):
-        async with Journal(PostgresqlDatabase(url, password=postgresql.password)):
+        async with Journal(PostgresqlDatabase(new_database, password=postgresql.password)):
             pass
 
 
