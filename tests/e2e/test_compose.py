@@ -29,7 +29,7 @@ from tests.support.publisher import make_layer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-IMAGES = {"suite": 205_000_000, "repository": 200_000_000, "seaweedfs": 200_000_000}
+IMAGES = {"suite": 240_000_000, "repository": 200_000_000, "seaweedfs": 200_000_000}
 """Images and the most bytes that they may have."""
 OPERATIONS = CHECKOUT / "docs" / "operations.md"
 LASTING = ("publisher", "repository", "seaweedfs")
