@@ -106,10 +106,13 @@ class Transaction(Protocol):
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer and its sidecar out; nothing happens if it is not there.
 
+        Images that stand on it are taken out before.
+
         Raises
         ------
         LayerRemovalError
-            That cannot be done; the transaction is as if it had never been tried.
+            That cannot be done, as where an image in a store of podman's stands on it; the transaction is as if it had
+            never been tried.
         RepositoryError
             It has been done in part: the transaction is not to be published.
         """

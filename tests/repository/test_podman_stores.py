@@ -1,32 +1,34 @@
 """Stores of podman's in repositories of either kind: in the revision of their images, and read back by the next one."""
 
+import gzip
 import json
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.common.archive.model import LayerArchive
+from services.common.archive.model import LayerArchive, MediaType
 from services.common.digest import Digest
 from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput
 from services.common.layout import LayerLayout
 from services.repository.directory.repository import DirectoryRepository
-from services.repository.errors import ImageAdditionError
+from services.repository.errors import ImageAdditionError, LayerRemovalError
 from services.repository.image_platforms import platform_images
 from services.repository.images import ImageDocuments
 from services.repository.interface import Repository
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.cvmfs_client import ClientView
 from tests.support.images import change, image_of_layers
-from tests.support.native import NATIVE_NAME, NativeSite
+from tests.support.native import NATIVE_NAME, NativeSite, tar_archive
 from tests.support.publisher import make_layer, verified
+from tests.support.tars import archive, member
 
 _NAME = "quay.io/ns/tool:v1"
 _PODMAN = ImageOutputs(podman=PodmanOutput())
@@ -139,6 +141,38 @@ async def _take_out(site: Site, config: Digest) -> None:
     async with site.repository.transaction("token") as transaction:
         await transaction.remove_flat(config)
         await transaction.publish()
+
+
+async def test_a_layer_stays_while_an_image_in_a_store_stands_on_it(
+    site: Site, layers: list[LayerArchive], tmp_path: Path
+) -> None:
+    content = archive(member(b"name", b"plain"))
+    plain = tar_archive(tmp_path, content)
+    # Podman knows a layer by its files, however they are packed: its row leads to the first archive of them.
+    packed = replace(
+        tar_archive(tmp_path, gzip.compress(content)),
+        diff_id=plain.diff_id,
+        uncompressed_size=plain.size,
+        media_type=MediaType.TAR_GZIP,
+    )
+    old = image_of_layers(_NAME, ("amd64", [plain, layers[1]]), outputs=_PODMAN)
+    new = image_of_layers(_NAME, ("amd64", [packed, layers[2]]), outputs=_PODMAN)
+    layers = [plain, *layers[1:], packed]
+    await change(site.repository, layers=layers, put=[old])
+    await change(site.repository, put=[new])
+    async with site.repository.transaction("token") as transaction:
+        for layer in layers[:2]:
+            with pytest.raises(LayerRemovalError, match=f"an image in podmanStore stands on layer {layer.digest}"):
+                await transaction.remove_layer(layer.digest)
+        await transaction.remove_flat(_config(old))
+        with pytest.raises(LayerRemovalError, match="an image in podmanStore stands on"):
+            await transaction.remove_layer(plain.digest)
+        await transaction.remove_layer(layers[1].digest)
+        await transaction.publish()
+    found = [await site.repository.lookup(layer.digest) is not None for layer in layers]
+    assert found == [True, False, True, True]
+    assert site.images() == {_config(new): [_NAME]}
+    assert site.problems() == []
 
 
 async def test_stores_have_names_and_further_platforms_stores_of_their_own(

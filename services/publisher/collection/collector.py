@@ -271,16 +271,17 @@ class LayerCollector:
         revision = None
         try:
             async with self._repository.transaction(token) as transaction:
-                for digest in digests:
-                    try:
-                        await transaction.remove_layer(digest)
-                    except LayerRemovalError as error:
-                        kept[digest] = str(error)
                 for config in flats:
                     try:
                         await transaction.remove_flat(config)
                     except ImageAdditionError as error:
                         kept[config] = str(error)
+                # After the images that stand on them: a layer of one that stays is not given away.
+                for digest in digests:
+                    try:
+                        await transaction.remove_layer(digest)
+                    except LayerRemovalError as error:
+                        kept[digest] = str(error)
                 if any(digest not in kept for digest in (*digests, *flats)):
                     revision = await transaction.publish()
         except (NoTransactionError, TransactionLeftOpenError):

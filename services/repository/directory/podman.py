@@ -81,9 +81,13 @@ class DirectoryStores:
         """Prepare to put an image into its stores; parameters, result and errors as of `PodmanStores.plan`."""
         return self._stores.plan(name, after)
 
-    def remove(self, config: Digest) -> None:
-        """Take an image out of all stores; parameters and errors as of `PodmanStores.remove`."""
-        self._stores.remove(config)
+    def plan_removal(self, config: Digest) -> Callable[[], None]:
+        """Prepare to take an image out of all stores; all as of the same of `PodmanStores`."""
+        return self._stores.plan_removal(config)
+
+    def check_unused(self, layer: Digest) -> None:
+        """Make sure that no store leads to a layer; errors as of `PodmanStores.check_unused`."""
+        self._stores.check_unused(layer)
 
     def links(self) -> Iterator[tuple[Path, str]]:
         """Give the links to lists that come into the place of DUCC's lists, and where they lead."""

@@ -124,8 +124,9 @@ class DirectoryTransaction:
         """Take a flat image out when the batch is visible, and the image out of podman's stores."""
 
         def remove() -> None:
-            self._stores.remove(config)
+            remove_from_stores = self._stores.plan_removal(config)
             self._flats.remove(config)
+            remove_from_stores()
 
         await in_thread(self._threads, lambda _stop: remove())
 
@@ -135,12 +136,16 @@ class DirectoryTransaction:
 
     async def remove_layer(self, digest: Digest) -> None:
         """Take a layer out when the batch is visible."""
+        await in_thread(self._threads, lambda _stop: self._remove_layer(digest))
+
+    def _remove_layer(self, digest: Digest) -> None:
         home = self._root / layer_home(digest)
         if not os.path.lexists(home):
             return
         target = os.readlink(home) if home.is_symlink() else ""
         if HOME_LINK.fullmatch(target) is None:
             raise LayerRemovalError(f"{home} is nothing that this suite has published: remove it by hand")
+        self._stores.check_unused(digest)
         self._removed[digest] = target
 
     async def publish(self) -> int:

@@ -87,8 +87,9 @@ class NativeTransaction:
         """Take the flat image of a configuration out, and the image out of podman's stores."""
 
         def remove() -> None:
-            self._stores.remove(config)
+            remove_from_stores = self._stores.plan_removal(config)
             self._update.flats.remove(config)
+            remove_from_stores()
 
         try:
             await self._change(remove)
@@ -103,7 +104,10 @@ class NativeTransaction:
         """Take a layer out of the catalogs above it; its objects go with a collection."""
 
         def remove() -> None:
-            if not self._update.remove(digest) and self._update.find(digest) is not None:
+            if self._update.find(digest) is None:
+                return
+            self._stores.check_unused(digest)
+            if not self._update.remove(digest):
                 raise LayerRemovalError(f"{layer_home(digest)} is no layer of this suite: remove it by hand")
 
         try:

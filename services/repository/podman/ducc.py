@@ -34,6 +34,8 @@ class _Image(_Row):
     layer: Identifier | None = None
 
 
+_ARCHIVE: Final = "compressed-diff-digest"
+"""What the row of a layer has the digest of its archive by."""
 _AnyRow = TypeVar("_AnyRow", bound=_Row)
 
 
@@ -89,6 +91,10 @@ class DuccRows:
                 found.add(layer)
                 layer = self._layers[layer].parent if layer in self._layers else None
         return found
+
+    def stand_on(self, layer: Digest) -> bool:
+        """Tell whether one leads to the files of a layer, whose archive has a digest."""
+        return any((row.model_extra or {}).get(_ARCHIVE) == layer.oci for row in self._layers.values())
 
     def make_way(self, image: Digest, layers: Iterable[Digest]) -> None:
         """Take out an image that this suite's comes into the place of, and the layers that no other one has.

@@ -279,6 +279,12 @@ class PodmanStore:
                 layer = self._layers[layer].parent if layer in self._layers else None
         self._layers = {identifier: row for identifier, row in self._layers.items() if identifier in used}
 
+    def stands_on(self, layer: Digest) -> bool:
+        """Tell whether something that is in leads to the files of a layer, whose archive has a digest."""
+        if self._ducc.stand_on(layer):
+            return True
+        return any(row.compressed_diff_digest == layer.oci for row in self._layers.values())
+
     def changes(self) -> StoreChanges:
         """Return what is to be changed in the store's directory; both lists, if anything is."""
         if not self._changed:

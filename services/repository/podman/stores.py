@@ -18,7 +18,7 @@ from services.common.image_name import ImageName
 from services.common.layout import sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
-from services.repository.errors import ImageAdditionError
+from services.repository.errors import ImageAdditionError, LayerRemovalError
 from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.images import ImageDocuments
 from services.repository.podman.ducc import NO_ROWS, DuccRows, split_lists
@@ -152,13 +152,18 @@ class PodmanStores:
 
         return replace
 
-    def remove(self, config: Digest) -> None:
-        """Take an image out of all stores, with the layers that no other one has.
+    def plan_removal(self, config: Digest) -> Callable[[], None]:
+        """Find out all that is needed to take an image out of all stores, with the layers that no other one has.
 
         Parameters
         ----------
         config
             SHA-256 of its configuration.
+
+        Returns
+        -------
+        Callable
+            Does it, and cannot fail.
 
         Raises
         ------
@@ -167,8 +172,33 @@ class PodmanStores:
         """
         published = self._published.paths()
         paths = {path for path in published if self._published.exists(f"{path}/overlay-images/{config}")}
-        for store in [self._opened(path) for path in {*paths, *self._stores}]:
-            store.remove(config)
+        stores = [self._opened(path) for path in {*paths, *self._stores}]
+
+        def remove() -> None:
+            for store in stores:
+                store.remove(config)
+
+        return remove
+
+    def check_unused(self, layer: Digest) -> None:
+        """Make sure that nothing in any store leads to the files of a layer, after what has been changed so far.
+
+        Raises
+        ------
+        LayerRemovalError
+            Something does, or a store is damaged, so that nobody can tell.
+        """
+        for path in sorted({*self._published.paths(), *self._stores}):
+            try:
+                store = self._opened(path)
+            except ImageAdditionError as error:
+                raise LayerRemovalError(
+                    f"layer {layer} may be in use by a store that cannot be read: {error}"
+                ) from error
+            if store.stands_on(layer):
+                raise LayerRemovalError(
+                    f"an image in {path} stands on layer {layer}, which therefore stays until that image has gone"
+                )
 
     @property
     def changed(self) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from harness.processes import wait_until
+from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.image_outputs import FlatOutput, ImageOutputs, PodmanOutput
 from services.common.layout import layer_tree
@@ -155,6 +156,34 @@ async def test_an_image_leaves_its_store_when_nothing_keeps_it(
     assert {row["compressed-diff-digest"] for row in rows} == kept
     # The base is named on by the new version, and runs.
     assert (collecting.root / layer_tree(sha256(layer_of("base"))) / "file").exists()
+
+
+async def test_a_layer_stays_as_long_as_an_image_that_stands_on_it_cannot_be_collected(
+    registry: RegistryServer, collecting: ImagePublisher
+) -> None:
+    name = await push_image(registry, "in-the-way:1", [layer_of("kept")])
+    first = await collecting.published(name, outputs=_BOTH)
+    (flat,) = collecting.root.glob(".flat/*/*")
+    await push_image(registry, "in-the-way:1", [layer_of("next")])
+    await collecting.ask(name, outputs=_BOTH, keep_replaced_seconds=0)
+    await collecting.replaced(name, first)
+    target = flat.readlink()
+    flat.unlink()
+    flat.mkdir()
+    done = await collecting.api.collect(dry_run=False)
+    assert done.layers == ()
+    kept = {each.digest: each.reason for each in done.kept}
+    assert kept.keys() == {flat.name, sha256(layer_of("kept"))}
+    assert "remove it by hand" in kept[Digest(flat.name)]
+    assert "an image in podmanStore stands on" in kept[sha256(layer_of("kept"))]
+    assert _stored(collecting)[flat.name] == []
+    assert collecting.has(layer_of("kept")) == [True]
+    flat.rmdir()
+    flat.symlink_to(target)
+    assert await collecting.collected() == [sha256(layer_of("kept"))]
+    assert not flat.is_symlink()
+    assert flat.name not in _stored(collecting)
+    assert collecting.has(layer_of("kept")) == [False]
 
 
 async def test_what_somebody_has_taken_away_is_made_again(registry: RegistryServer, publisher: ImagePublisher) -> None:

@@ -18,7 +18,7 @@ from services.common.archive.model import LayerArchive
 from services.common.image_outputs import NO_OUTPUTS, FlatOutput, ImageOutputs, PodmanOutput
 from services.common.layout import LayerLayout
 from services.repository.directory.repository import DirectoryRepository
-from services.repository.errors import ImageAdditionError, LayerAdditionError
+from services.repository.errors import ImageAdditionError, LayerAdditionError, LayerRemovalError
 from services.repository.images import ImageDocuments
 from tests.support.directory_killed import change_until, opened_directory
 from tests.support.ducc import DuccImage, DuccTree, paths_of_ducc
@@ -136,6 +136,20 @@ def test_what_a_kill_leaves_is_made_good(
         asyncio.run(recovered(root))
         _check(DuccTree(root), image)
     assert published == [False, True]
+
+
+async def test_a_layer_stays_while_an_image_of_duccs_in_a_store_stands_on_it(
+    tree: DuccTree, tool: Tool, threads: ThreadPoolExecutor
+) -> None:
+    archives = tool[1]
+    thin = image_of_layers(_TOOL, ("amd64", archives))
+    layout = LayerLayout.DUCC
+    async with DirectoryRepository(name=REPOSITORY, root=tree.root, layout=layout, threads=threads) as repository:
+        await repository.recover(())
+        await change(repository, layers=archives, put=[thin])
+        async with repository.transaction("token") as transaction:
+            with pytest.raises(LayerRemovalError, match="an image in podmanStore stands on"):
+                await transaction.remove_layer(archives[0].digest)
 
 
 async def test_what_is_not_duccs_is_left_where_it_is(tree: DuccTree, tool: Tool, threads: ThreadPoolExecutor) -> None:

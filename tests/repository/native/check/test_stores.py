@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from services.repository.image_platforms import platform_images
+from services.repository.native.access import RepositoryAccess
+from services.repository.native.removal import remove_layers
 from services.repository.native.writer.tree_rows import TreeRows
 from services.repository.outputs import ImageOutputs, PodmanOutput
 from services.repository.podman.identity import layer_ids, link_name
 from tests.support.images import change, image_of_layers
-from tests.support.native import NativeSite
+from tests.support.native import NATIVE_NAME, NativeSite
 from tests.support.publisher import make_layer
 
 _NAME = "quay.io/ns/tool:v1"
@@ -48,6 +50,7 @@ async def test_a_store_whose_layer_has_gone_is_told(site: NativeSite, tmp_path: 
     image = image_of_layers(_NAME, ("amd64", [layer]), outputs=ImageOutputs(podman=PodmanOutput()))
     async with site.opened() as repository:
         await change(repository, layers=[layer], put=[image])
-        await change(repository, remove_layers=[layer.digest])
+    access = RepositoryAccess.open(name=NATIVE_NAME, storage=site.storage, keys=site.keys)
+    remove_layers(access, [layer.digest], state=None)
     (problem,) = site.problems()
     assert "leads to a layer that is not in the repository" in problem
