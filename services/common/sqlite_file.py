@@ -44,11 +44,16 @@ async def connected(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> As
     sqlite3.Error
         It cannot be opened.
     """
-    async with aiosqlite.connect(path, isolation_level=None, timeout=30) as connection:
+    connection = aiosqlite.connect(path, isolation_level=None, timeout=30)
+    try:
+        # Whoever is cancelled while the connection's thread opens the file would leave it open.
+        await to_end(connection)
         connection.row_factory = sqlite3.Row
         await connection.execute_fetchall("PRAGMA journal_mode = WAL")
         await connection.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
         yield connection
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
@@ -103,11 +108,10 @@ class SqliteFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             await self._open()
-        except (sqlite3.Error, OSError) as error:
+        except BaseException as error:
             await self._stack.aclose()
-            raise SqliteFileError(f"{self._path} cannot be opened: {error}") from error
-        except SqliteFileError:
-            await self._stack.aclose()
+            if isinstance(error, sqlite3.Error | OSError):
+                raise SqliteFileError(f"{self._path} cannot be opened: {error}") from error
             raise
         return self
 

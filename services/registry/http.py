@@ -209,6 +209,10 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
 
 def _translate(error: Exception, *, what: str, url: URL) -> RegistryError:
     where = place_of(url)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return InsecureConnectionError(
+            f"{what}: the certificate of {where} cannot be trusted: {_cause(error)}: {_remedy(error.certificate_error)}"
+        )
     for kinds, kind, text in _MEANINGS:
         if isinstance(error, kinds):
             return kind(f"{what}: {text.format(where=where, cause=_cause(error))}")
@@ -216,11 +220,6 @@ def _translate(error: Exception, *, what: str, url: URL) -> RegistryError:
 
 
 _MEANINGS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[RegistryError], str], ...]] = (
-    (
-        aiohttp.ClientConnectorCertificateError,
-        InsecureConnectionError,
-        "the certificate of {where} cannot be trusted: {cause}: name the authority that signed it with --ca-file",
-    ),
     (
         aiohttp.ClientSSLError,
         InsecureConnectionError,
@@ -245,6 +244,24 @@ _MEANINGS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], type
     ),
 )
 """What the failures of a request mean; the first that fits counts."""
+
+
+_REMEDIES: Final[Mapping[int, str]] = {
+    **dict.fromkeys((2, 18, 19, 20, 21), "name the authority that signed it with --ca-file"),
+    **dict.fromkeys((9, 10), "check the clock here, and have the certificate renewed"),
+    **dict.fromkeys((62, 64), "name the registry as its certificate does"),
+}
+"""What to do, by the number that OpenSSL's x509_vfy.h gives the reason: no issuer is known, the time, the name."""
+
+_BROKEN: Final = (
+    "--ca-file does not help here: have the certificate, or the one of the authority that signed it, made anew as "
+    "RFC 5280 wants it; an authority's needs basicConstraints (critical, CA:TRUE) and keyUsage (keyCertSign)"
+)
+
+
+def _remedy(failure: Exception) -> str:
+    """Return what to do about a certificate, by why it was refused."""
+    return _REMEDIES.get(getattr(failure, "verify_code", 0), _BROKEN)
 
 
 def _cause(error: Exception) -> str:

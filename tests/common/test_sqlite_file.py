@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.common.sqlite_file import SqliteFile, SqliteFileError
+from tests.support.sqlite_files import cancel_opening, open_below
 
 _STEPS = (
     "BEGIN IMMEDIATE; CREATE TABLE t (x INTEGER); PRAGMA user_version = 1; COMMIT;",
@@ -32,6 +33,14 @@ async def test_what_is_no_such_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(SqliteFileError, match="cannot be opened: file is not a database"):
         async with _file(tmp_path / "file"):
             pass
+
+
+@pytest.mark.parametrize("step", ["connect", "PRAGMA user_version", "CREATE TABLE"])
+async def test_an_opening_that_is_cancelled_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await cancel_opening(_file(tmp_path / "file").__aenter__, at=step, monkeypatch=monkeypatch)
+    assert open_below(tmp_path) == []
 
 
 async def _insert(file: SqliteFile, *tables: str) -> None:

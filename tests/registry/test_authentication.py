@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,6 +25,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AMD64 = Platform.parse("linux/amd64")
 KEPT = "--preserve-digests"
+BROKEN = ["basicConstraints=critical,CA:FALSE"]
+"""Extensions of an authority that nothing it signs is trusted for."""
+if sys.version_info >= (3, 13):
+    BROKEN.append("basicConstraints=critical,CA:TRUE")  # and no usage of its key
 CREDS = f"--dest-creds={USER}:{PASSWORD}"
 
 
@@ -99,6 +104,18 @@ async def test_an_unknown_authority_is_refused(locked: RegistryServer) -> None:
     async with RegistryClient(options=impatient(insecure=False)) as client:
         with pytest.raises(InsecureConnectionError, match=r"certificate of .* cannot be trusted.*with --ca-file"):
             await client.manifest(ImageReference.parse(f"{locked.address}/x:1"))
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_an_authority_that_may_not_sign_is_told_from_one_that_is_not_named(tmp_path: Path, broken: str) -> None:
+    authority = await Authority.make(tmp_path / "authority", broken)
+    options = impatient(insecure=False, ca_file=authority.certificate)
+    async with (
+        RegistryServer.run(tmp_path / "server", certificate=await authority.issue("server")) as server,
+        RegistryClient(options=options) as client,
+    ):
+        with pytest.raises(InsecureConnectionError, match=r"cannot be trusted: .*CA.*: --ca-file does not help"):
+            await client.manifest(ImageReference.parse(f"{server.address}/x:1"))
 
 
 async def test_plain_http_is_said(registry: RegistryServer, locked: RegistryServer) -> None:

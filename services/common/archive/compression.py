@@ -23,6 +23,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import ArchiveIdentity, LayerArchive, MediaType
 from services.common.archive.pack import pack
 from services.common.archive.stream import Source
+from services.common.cores import usable_cores
 from services.common.digest import Digest
 from services.common.durable import sync_directory
 
@@ -106,7 +107,7 @@ class _CompressingSink:
             options={
                 CompressionParameter.compression_level: _LEVEL,
                 CompressionParameter.checksum_flag: 1,
-                CompressionParameter.nb_workers: min(_MAX_WORKERS, len(os.sched_getaffinity(0))),
+                CompressionParameter.nb_workers: min(_MAX_WORKERS, usable_cores()),
                 CompressionParameter.job_size: _JOB_SIZE,
             }
         )

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,7 @@ class HintJournal:
         self._limit = limit
         self._thread: SerialThread
         self._connection: sqlite3.Connection
+        self._stack = ExitStack()
         self._sequences: itertools.count[int]
         self._waiting = 0
         self._page: deque[tuple[int, Hint]] = deque()
@@ -103,7 +104,7 @@ class HintJournal:
         try:
             await self._thread.run(self._open)
         except BaseException:
-            await asyncio.to_thread(self._thread.close)
+            await asyncio.to_thread(self._end)
             raise
         return self
 
@@ -111,8 +112,10 @@ class HintJournal:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Close it."""
-        await self._thread.run(self._close)
-        await asyncio.to_thread(self._thread.close)
+        try:
+            await self._thread.run(partial(self._guarded, self._forget))
+        finally:
+            await asyncio.to_thread(self._end)
 
     @property
     def pending(self) -> int:
@@ -178,7 +181,9 @@ class HintJournal:
     def _open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._connection = self._stack.enter_context(
+                closing(sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30))
+            )
             for pragma in ("journal_mode = WAL", "synchronous = FULL"):
                 self._connection.execute(f"PRAGMA {pragma}")
             ((version,),) = self._connection.execute("PRAGMA user_version")
@@ -200,11 +205,9 @@ class HintJournal:
         self._sequences = itertools.count(last + 1)
         self._thread.finish_by(self._commit)
 
-    def _close(self) -> None:
-        with closing(self._connection):
-            self._guarded(self._forget)
-            self._commit()
-            self._thread.finish_by(_nothing)
+    def _end(self) -> None:
+        self._thread.close()
+        self._stack.close()
 
     def _guarded(self, job: Callable[[], _Result]) -> _Result:
         """Do a job in the transaction of all jobs of this moment; one that fails leaves nothing behind."""
@@ -293,7 +296,3 @@ class HintJournal:
 
     def _failed(self, error: sqlite3.Error) -> HintJournalError:
         return HintJournalError(f"the journal of hints {self._path} failed: {error}")
-
-
-def _nothing() -> None:
-    """Finish nothing: the file is closed."""

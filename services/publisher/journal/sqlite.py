@@ -62,14 +62,13 @@ class SqliteDatabase:
             await self._prepare()
             self._passing = await self._stack.enter_async_context(connected(self._path, synchronous="NORMAL"))
             self._together = await self._stack.enter_async_context(connected(self._path, synchronous="FULL"))
-        except (sqlite3.Error, DBAPIError) as error:
+        except BaseException as error:
             await self._stack.aclose()
+            if not isinstance(error, sqlite3.Error | DBAPIError):
+                raise
             # What SQLAlchemy adds to the driver's own words is a statement.
             said = error.orig if isinstance(error, DBAPIError) else error
             raise JournalError(f"the journal {self._path} cannot be opened: {said}") from error
-        except JournalError:
-            await self._stack.aclose()
-            raise
         return self
 
     async def __aexit__(

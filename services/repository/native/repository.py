@@ -90,7 +90,7 @@ class NativeRepository:
     threads
         Where blocking work runs.
     workers
-        Processes that make objects; None takes one for each core.
+        Processes that make objects; None takes one for each core that this process may use.
     clock
         Seconds since the epoch.
     """

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -62,13 +62,18 @@ class Records:
         self._changed = False
         """Whether there is a transaction that may not be on the disk."""
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-            self._connection.row_factory = sqlite3.Row
-            self._prepare()
-            # SQLite makes it with the first look, and does not remove or replace it before the database is closed.
-            self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
-            _lengthen(self._log)
-            sync_directory(path.parent)
+            with ExitStack() as stack:
+                self._connection = stack.enter_context(
+                    closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30))
+                )
+                self._connection.row_factory = sqlite3.Row
+                self._prepare()
+                # SQLite makes it with the first look, and does not remove or replace it before the database is closed.
+                self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+                stack.callback(os.close, self._log)
+                _lengthen(self._log)
+                sync_directory(path.parent)
+                self._stack = stack.pop_all()
         except sqlite3.Error as error:
             raise StateError(
                 f"{path} cannot be used: {error}: restore it, or remove the whole directory and all containers and "
@@ -88,8 +93,7 @@ class Records:
 
     def close(self) -> None:
         """Close the database."""
-        os.close(self._log)
-        self._connection.close()
+        self._stack.close()
 
     def sync(self) -> None:
         """Bring to the disk what has been changed.

@@ -89,14 +89,18 @@ class SnapshotStore:
         for directory in (root, self._lowers, self._work, self._trash):
             # Private: what is mounted is reached through the mount.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.records = Records(root / "snapshots.sqlite")
-        self._next = self.records.next_number()
         self._reserve = Reserve(root / "reserve")
-        self._reserve.fill()
         self._prefix = f"{self._lowers}/"
         self._linked: set[Path] = set()
         """Links that this process has seen to be there."""
-        self._finish_interrupted()
+        self.records = Records(root / "snapshots.sqlite")
+        try:
+            self._next = self.records.next_number()
+            self._reserve.fill()
+            self._finish_interrupted()
+        except BaseException:
+            self.records.close()
+            raise
 
     def _finish_interrupted(self) -> None:
         snapshots = self.records.all()

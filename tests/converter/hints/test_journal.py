@@ -15,6 +15,7 @@ from services.converter.hints.journal import HintJournal, Recorded
 from services.converter.hints.model import Event
 from services.converter.model import Hint
 from tests.support.hints import hint
+from tests.support.sqlite_files import cancel_opening, open_below
 
 _A, _B, _C = (hint(f"quay.io/ns/{name}:v1") for name in "abc")
 
@@ -170,6 +171,12 @@ async def test_a_file_that_is_no_journal_is_refused_with_what_to_do(path: Path) 
     with pytest.raises(HintJournalError, match="has version 9"):
         async with HintJournal(path, limit=10):
             pass
+    assert open_below(path.parent) == []
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_file_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await cancel_opening(HintJournal(path, limit=10).__aenter__, at="CREATE TABLE", monkeypatch=monkeypatch)
+    assert open_below(path.parent) == []
 
 
 async def test_a_file_that_cannot_be_written_is_said_so_and_nothing_is_taken(journal: HintJournal) -> None:

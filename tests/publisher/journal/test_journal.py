@@ -20,6 +20,7 @@ from services.repository.interface import OwnTransaction
 from tests.support.journal import numbered, recorded
 from tests.support.journal_databases import Open
 from tests.support.mounts import disk, mount, unmount_all_below
+from tests.support.sqlite_files import cancel_opening, open_below
 
 
 @pytest.fixture
@@ -233,6 +234,15 @@ async def test_a_journal_of_an_earlier_version_keeps_everything(tmp_path: Path) 
             assert await journal.paused() is None
             summary = await journal.summary()
             assert (summary.refused, summary.elsewhere) == (2, 1)
+
+
+@pytest.mark.parametrize("step", ["PRAGMA user_version", "CREATE TABLE"])
+async def test_an_opening_that_is_cancelled_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    database = SqliteDatabase(tmp_path / "journal.sqlite")
+    await cancel_opening(database.__aenter__, at=step, monkeypatch=monkeypatch)
+    assert open_below(tmp_path) == []
 
 
 async def test_a_migration_that_cannot_be_finished_leaves_the_journal_as_it_was(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from services.common.descriptor import LayerUrl
 from services.snapshotter.errors import StateError
 from services.snapshotter.store.model import Kind, Snapshot
 from services.snapshotter.store.records import Records
+from tests.support.sqlite_files import open_below
 
 _FIRST = """
 CREATE TABLE snapshots (
@@ -61,6 +62,7 @@ def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = _database(tmp_path / "snapshots.sqlite", "PRAGMA user_version = 99;")
     with pytest.raises(StateError, match="is of version 99, this program knows 2: upgrade it"):
         Records(path)
+    assert open_below(tmp_path) == []
 
 
 def test_what_is_synced_a_power_failure_leaves(tmp_path: Path) -> None:

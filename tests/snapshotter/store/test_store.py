@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from services.snapshotter.store.model import Kind
 from services.snapshotter.store.store import SnapshotStore
+from tests.support.sqlite_files import open_below
 
 
 @pytest.fixture
@@ -27,6 +28,13 @@ def test_a_snapshot_that_has_lost_its_directories_can_be_used(root: Path) -> Non
     assert list(again.diff(snapshot).iterdir()) == list(again.work(snapshot).iterdir()) == []
     assert again.remove("moby/1/container") == snapshot
     again.close()
+
+
+def test_a_store_that_cannot_be_used_leaves_no_file_open(root: Path) -> None:
+    (root / "reserve").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        SnapshotStore(root)
+    assert open_below(root) == []
 
 
 def test_a_link_whose_record_is_lost_leads_nobody_astray(root: Path, tmp_path: Path) -> None:

@@ -53,7 +53,11 @@ class Ledger:
 
     def __enter__(self) -> Self:
         self._connection = sqlite3.connect(self._path, isolation_level=None)
-        self._connection.executescript(_SCHEMA)
+        try:
+            self._connection.executescript(_SCHEMA)
+        except BaseException:
+            self._connection.close()
+            raise
         return self
 
     def __exit__(self, *_failure: object) -> None:

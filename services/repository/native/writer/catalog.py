@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -73,15 +74,15 @@ class Catalog:
             self.database.deserialize(content)
             properties = dict(self.database.execute("SELECT key, value FROM properties"))
             self._upgrade(properties.get("schema_revision"))
-        except sqlite3.Error as error:
+            self.prefix = str(properties.get("root_prefix", "")).encode()
+            """Path of its root; empty for the root catalog."""
+            self.revision = int(properties.get("revision", 0))
+        except (sqlite3.Error, ValueError) as error:
             self.database.close()
             raise BrokenRepositoryError(f"{where} is no catalog: {error}") from error
-        except BrokenRepositoryError:
+        except BaseException:
             self.database.close()
             raise
-        self.prefix = str(properties.get("root_prefix", "")).encode()
-        """Path of its root; empty for the root catalog."""
-        self.revision = int(properties.get("revision", 0))
 
     def _upgrade(self, revision: str | None) -> None:
         """Bring a catalog that an older server has made to the present schema, as newer servers do."""
@@ -98,12 +99,11 @@ class Catalog:
     @classmethod
     def create(cls, path: bytes, root: DirectoryRow, *, where: str) -> Self:
         """Make the nested catalog of a directory, which must not be the repository's root."""
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        create_schema(connection, {"root_prefix": path.decode(), "revision": "0"})
-        insert_rows(connection, [root.row(path, EntryFlag.DIRECTORY | EntryFlag.NESTED_ROOT)])
-        connection.execute("UPDATE statistics SET value = 1 WHERE counter = 'self_dir'")
-        content = bytes(connection.serialize())
-        connection.close()
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            create_schema(connection, {"root_prefix": path.decode(), "revision": "0"})
+            insert_rows(connection, [root.row(path, EntryFlag.DIRECTORY | EntryFlag.NESTED_ROOT)])
+            connection.execute("UPDATE statistics SET value = 1 WHERE counter = 'self_dir'")
+            content = bytes(connection.serialize())
         return cls(content, where=where)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
 
+from services.common.cores import usable_cores
 from services.repository.native.errors import StorageError
 from services.repository.native.flat.contents import Below, FlatContents, pack_flat
 from services.repository.native.format import RepositoryFormat
@@ -94,7 +95,7 @@ class Tray:
 
 
 class WorkerPool:
-    """A context manager that keeps one process for each core; safe for several threads.
+    """A context manager that keeps one process for each core that it may use; safe for several threads.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class WorkerPool:
     check
         Whether the index is believed only where the object's file is there.
     workers
-        How many processes there are.
+        How many processes there are; None takes one for each core that this process may use.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class WorkerPool:
         self._index = index
         self._chosen = chosen
         self._check = check
-        self._workers = workers or len(os.sched_getaffinity(0))
+        self._workers = workers or usable_cores()
         self._trays: queue.SimpleQueue[Tray] = queue.SimpleQueue()
         self._catalogs = threading.BoundedSemaphore(self._workers + _MORE_CATALOGS)
         self._stack = ExitStack()

@@ -55,3 +55,11 @@ def test_an_older_catalog_is_brought_to_the_schema(revision: int) -> None:
 def test_a_catalog_that_is_older_still_is_refused() -> None:
     with pytest.raises(BrokenRepositoryError, match="schema revision 4"):
         Catalog(older(4), where="test")
+
+
+def test_a_catalog_without_a_number_as_its_revision_is_refused() -> None:
+    with closing(Catalog.create(SHELF, ROW, where="test")) as catalog:
+        catalog.set_properties({"revision": "many"})
+        content = catalog.content()
+    with pytest.raises(BrokenRepositoryError, match="test is no catalog: invalid literal"):
+        Catalog(content, where="test")
