@@ -200,6 +200,15 @@ class Repository(Protocol):
             The repository cannot be read.
         """
 
+    async def ducc_flats(self, configs: Collection[Digest]) -> Collection[Digest]:
+        """Return those of some published flat images, by their configurations, that are as DUCC makes them.
+
+        Raises
+        ------
+        RepositoryError
+            The repository cannot be read.
+        """
+
     async def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the configurations of the published flat images that the name of an image leads to.
 

@@ -14,6 +14,7 @@ from services.publisher.journal.image_model import ImageRecord, ImageSelection
 from services.publisher.journal.journal import Journal
 from services.publisher.pipeline.images.documents import described_digest, documents_of, is_described
 from services.publisher.pipeline.images.shown import has_its_flats, is_shown
+from services.repository.ducc import is_ducc_metadata
 from services.repository.interface import ImageDocuments, Repository, StoredImage
 from services.repository.podman.shown import wanted_in_stores
 
@@ -51,8 +52,11 @@ class ImageCheck:
             after = page[-1].name
         for name in sorted(there):
             yield await self._judge_unknown(name)
-        for config in sorted(await self._unknown_flats()):
-            yield Finding(config, Disagreement.FLAT_ONLY_IN_REPOSITORY)
+        flats = await self._unknown_flats()
+        ducc_flats = await self._repository.ducc_flats(flats) if flats else ()
+        for config in sorted(flats):
+            is_duccs = config in ducc_flats
+            yield Finding(config, Disagreement.OF_DUCC if is_duccs else Disagreement.FLAT_ONLY_IN_REPOSITORY)
         for image in sorted(await self._unknown_names(wanted)):
             yield Finding(image.config, Disagreement.STORE_ONLY_IN_REPOSITORY, _image_name(image))
 
@@ -118,7 +122,18 @@ class ImageCheck:
 
 
 def _unknown(name: ImageName, documents: Mapping[str, bytes]) -> Finding:
-    return Finding(described_digest(name, documents), Disagreement.IMAGE_NOT_IN_JOURNAL, name)
+    is_duccs = _is_ducc_image(name, documents)
+    kind = Disagreement.OF_DUCC if is_duccs else Disagreement.IMAGE_NOT_IN_JOURNAL
+    return Finding(described_digest(name, documents), kind, name)
+
+
+def _is_ducc_image(name: ImageName, documents: Mapping[str, bytes]) -> bool:
+    """Tell whether documents, by their paths, are as DUCC leaves them: a manifest in the directory of each platform."""
+    found: dict[str, set[str]] = {}
+    for path in documents:
+        directory, _, file = path.rpartition("/")
+        found.setdefault(directory, set()).add(file)
+    return name.path in found and all(map(is_ducc_metadata, found.values()))
 
 
 def _image_name(image: StoredImage) -> ImageName | None:

@@ -33,6 +33,7 @@ class Disagreement(StrEnum):
     IMAGE_NOT_SHOWN = "image_not_shown"
     FLAT_ONLY_IN_REPOSITORY = "flat_only_in_repository"
     STORE_ONLY_IN_REPOSITORY = "store_only_in_repository"
+    OF_DUCC = "of_ducc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ ADVICE: Final = {
     Disagreement.STORE_ONLY_IN_REPOSITORY: Advice(
         "an image that podman finds in a store by a name that the journal does not have there; it is never collected",
         "ask for it with the output podman: from then on it is kept up to date, and can be removed",
+        harmless=True,
+    ),
+    Disagreement.OF_DUCC: Advice(
+        "an image, or a flat image, of DUCC's that has not been taken over",
+        "converter adopt takes over images that are wanted; what no image needs stays, as jobs may run from it",
         harmless=True,
     ),
 }

@@ -174,6 +174,10 @@ class CvmfsServerRepository:
         """Return none: no image is flat here."""
         return ()
 
+    async def ducc_flats(self, configs: Collection[Digest]) -> Collection[Digest]:  # noqa: ARG002 - as `list_flats`
+        """Return none, as `list_flats`."""
+        return ()
+
     async def flats_of(self, name: ImageName) -> Collection[Digest]:  # noqa: ARG002 - no image is flat here
         """Return none, as `list_flats`."""
         return ()

@@ -91,13 +91,14 @@ class ServerTransaction:
         """
         self._still_own()
         try:
-            await in_thread(self._threads, lambda stop: self._add(prepared, stop))
+            unpacked = await in_thread(self._threads, lambda stop: self._add(prepared, stop))
         except RepositoryError:
             self._still_own()  # else the area has been taken away, which is no fault of the layer
             raise
         if claimant(self._place.flag) != self._token:
             # What has been unpacked lies in a transaction that somebody else has opened meanwhile, if in any.
-            await in_thread(self._threads, lambda _stop: self._withdraw(prepared.layer.digest))
+            if unpacked:
+                await in_thread(self._threads, lambda _stop: self._withdraw(prepared.layer.digest))
             self._still_own()
         self._added.append(prepared.layer.digest)
 
@@ -120,19 +121,20 @@ class ServerTransaction:
     def _withdraw(self, digest: Digest) -> None:
         home = self._place.area / layer_home(digest)
         try:
-            if not os.path.lexists(self._place.published / layer_home(digest)):
+            if not self._is_published(digest):
                 delete_tree(home)
         except OSError as error:
             _log.error("a layer has been unpacked into somebody else's transaction", digest=digest, reason=str(error))
 
-    def _add(self, prepared: PreparedLayer, stop: Stop) -> None:
+    def _add(self, prepared: PreparedLayer, stop: Stop) -> bool:
+        """Unpack a layer where it is not there; return whether it was not."""
         digest = prepared.layer.digest
-        area, published = self._place.area, self._place.published
+        area = self._place.area
         home = area / layer_home(digest)
         if (area / sidecar_path(digest)).exists():
-            return  # the published tree was being remounted when it was looked for
+            return False  # the published tree was being remounted when it was looked for
         link = area / digest if self._layout is LayerLayout.FLAT else None
-        if os.path.lexists(published / layer_home(digest)) or (link is not None and not _free(link, digest)):
+        if self._is_published(digest) or (link is not None and not _free(link, digest)):
             raise LayerRefusedError(
                 f"something that this suite has not published is in the place of {digest}", kind="place"
             )
@@ -146,6 +148,17 @@ class ServerTransaction:
             if isinstance(error, OSError | RepositoryError):
                 raise LayerAdditionError(f"layer {digest} cannot be added: {error}") from error
             raise
+        return True
+
+    def _is_published(self, digest: Digest) -> bool:
+        """Tell whether anything was published in the place of a layer, also while that tree is being remounted.
+
+        Then the area shows it all the same, and what the transaction has changed does not have it.
+        """
+        place = layer_home(digest)
+        if os.path.lexists(self._place.published / place):
+            return True
+        return os.path.lexists(self._place.area / place) and not os.path.lexists(self._place.scratch / place)
 
     def _clear(self, home: Path, cause: BaseException) -> None:
         """Remove what there is of a layer: published, it would be a stranger's in the layer's place for ever."""

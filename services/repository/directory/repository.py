@@ -180,6 +180,10 @@ class DirectoryRepository:
         """List the flat images."""
         return await self._reading(lambda: frozenset(self._flats.configs()))
 
+    async def ducc_flats(self, configs: Collection[Digest]) -> Collection[Digest]:
+        """Return those of some flat images that DUCC has made."""
+        return await self._reading(lambda: frozenset(filter(self._flats.is_duccs, configs)))
+
     async def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the flat images that a name leads to."""
         return await self._reading(lambda: self._images.flats_of(name))

@@ -263,6 +263,12 @@ class NativeRepository:
         """List the flat images of the newest revision."""
         return await in_thread(self._threads, lambda _stop: self._tree.list_flats(self._access.head.read().root))
 
+    async def ducc_flats(self, configs: Collection[Digest]) -> Collection[Digest]:
+        """Return those of some flat images that DUCC has made."""
+        return await in_thread(
+            self._threads, lambda _stop: self._tree.ducc_flats(self._access.head.read().root, configs)
+        )
+
     async def flats_of(self, name: ImageName) -> Collection[Digest]:
         """Return the flat images that a name leads to in the newest revision."""
         return await in_thread(self._threads, lambda _stop: self._tree.flats_of(self._access.head.read().root, name))

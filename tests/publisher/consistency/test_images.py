@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,12 @@ from services.publisher.journal.versions import PublishedImage
 from services.publisher.pipeline.images.documents import documents_of
 from services.repository.directory.repository import DirectoryRepository
 from services.repository.image_platforms import platform_images
+from services.repository.native.trust.keyring import KeyFiles
+from tests.support.ducc import DuccImage, DuccTree, native_of_tree
 from tests.support.images import change, image_of_layers
+from tests.support.native import NATIVE_NAME, NativeSite
 from tests.support.publisher import REPOSITORY
+from tests.support.tars import archive, member
 
 _NAME = ImageName("quay.io/ns/tool:v1")
 _BOTH = ImageOutputs(flat=FlatOutput(), podman=PodmanOutput())
@@ -125,3 +130,18 @@ async def test_what_a_store_shows_and_the_journal_does_not_have_there_is_told(
     # By one of its names, though podman finds it by two.
     assert found.count((Disagreement.STORE_ONLY_IN_REPOSITORY, hub)) == 1
     assert [kind for kind, _ in found].count(Disagreement.STORE_ONLY_IN_REPOSITORY) == 2
+
+
+async def test_what_ducc_has_made_and_nobody_has_taken_over_is_told_as_that(tmp_path: Path) -> None:
+    image = DuccImage.made("quay.io/ns/theirs:v1", [archive(member(b"file", b"theirs"))])
+    tree = DuccTree(tmp_path / "ducc")
+    tree.convert(image)
+    keys = KeyFiles(tmp_path / "keys", NATIVE_NAME)
+    keys.complete(now=datetime.now(UTC))
+    site = NativeSite(root=tmp_path / "native", state=tmp_path / "state", keys=keys)
+    site.create()
+    native_of_tree(site, tree.root)
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal, site.opened() as repository:
+        check = ImageCheck(journal=journal, repository=repository)
+        found = {(each.kind, each.image or each.digest) async for each in check.run() if each is not None}
+    assert found == {(Disagreement.OF_DUCC, image.name), (Disagreement.OF_DUCC, image.config_digest)}

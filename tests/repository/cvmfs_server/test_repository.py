@@ -418,6 +418,24 @@ async def test_a_place_that_somebody_else_has_filled_is_left_alone(
     assert (standin.published / other.digest / "name").read_text() == "other"
 
 
+async def test_a_layer_of_duccs_outlives_an_addition_while_the_published_tree_is_being_remounted(
+    repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path
+) -> None:
+    archive = make_layer(tmp_path, "one")
+    tree = standin.area / layer_home(archive.digest) / "layerfs"
+    standin.run("transaction", REPOSITORY)
+    tree.mkdir(parents=True)
+    (tree / "theirs").touch()
+    standin.run("publish", REPOSITORY)
+    prepared = await repository.prepare(verified(archive))
+    async with repository.transaction("token") as transaction:
+        await asyncio.to_thread(_run, "umount", "--lazy", _place(standin).published)
+        assert not os.listdir(_place(standin).published)
+        with pytest.raises(LayerRefusedError, match="something that this suite has not published is in the place of"):
+            await transaction.add(prepared)
+        assert os.listdir(tree) == ["theirs"]
+
+
 @pytest.mark.parametrize("target", ["the layer", "/elsewhere", None])
 async def test_a_link_is_ones_own_if_it_leads_to_the_place_of_the_layer(
     repository: CvmfsServerRepository, standin: StandIn, tmp_path: Path, target: str | None

@@ -61,6 +61,9 @@ async def test_an_image_takes_the_place_of_what_ducc_made(site: NativeSite, tmp_
         assert all([await repository.lookup(layer.digest) for layer in archives])
         assert await repository.flats_of(tool.name) == {ducc_tool.config_digest}
         assert await repository.read_image(tool.name) == tool.files
+        flats = await repository.list_flats()
+        assert flats == {ducc_tool.config_digest, ducc_other.config_digest}
+        assert await repository.ducc_flats(flats) == {ducc_other.config_digest}
     assert site.problems() == []
     with site.newest() as revision:
         after = _paths(revision)

@@ -22,11 +22,11 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import LAYERS_DIRECTORY, LayerLayout, layer_home, layer_tree, sidecar_path
-from services.repository.ducc import is_ducc_layer
+from services.repository.ducc import is_ducc_flat, is_ducc_layer
 from services.repository.errors import LayerAdditionError
 from services.repository.flat.differences import DifferenceReports
 from services.repository.interface import ListedLayer
-from services.repository.native.flat.places import FlatPlaces
+from services.repository.native.flat.places import FlatPlaces, flat_path
 from services.repository.native.records import ContentHash, EntryFlag
 from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.catalog import Catalog, NestedCatalog
@@ -88,6 +88,11 @@ class RepositoryTree:
         """List the flat images of a revision by their configurations."""
         with TreeUpdate(self, root) as update:
             return frozenset(update.flats.configs())
+
+    def ducc_flats(self, root: ContentHash, configs: Collection[Digest]) -> Collection[Digest]:
+        """Return those of some flat images of a revision that DUCC has made."""
+        with TreeUpdate(self, root) as update:
+            return frozenset(config for config in configs if update.is_ducc_flat(config))
 
     def flats_of(self, root: ContentHash, name: ImageName) -> Collection[Digest]:
         """Return the configurations of the flat images that the name of an image leads to in a revision.
@@ -229,6 +234,12 @@ class TreeUpdate:
         if with_link:
             root.catalog.insert(link_row(link, layer_tree(digest).encode()), "self_symlink")
             root.changed = True
+
+    def is_ducc_flat(self, config: Digest) -> bool:
+        """Tell whether a flat image is there that DUCC has made."""
+        if self.flats.is_damaged(config) or self.flats.find(config) is not None:
+            return False
+        return is_ducc_flat(name.decode(errors="replace") for name in self.trees.names(flat_path(config)))
 
     def _make_way(self, home: bytes, digest: Digest) -> None:
         """Remove what is in the place of a layer, if DUCC has put it there."""
