@@ -247,7 +247,7 @@ _MEANINGS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], type
 
 
 _REMEDIES: Final[Mapping[int, str]] = {
-    **dict.fromkeys((2, 18, 19, 20, 21), "name the authority that signed it with --ca-file"),
+    **dict.fromkeys((2, 18, 19, 20, 21), "name the authority that signed it with --ca-file or REGISTRY_CA_FILE"),
     **dict.fromkeys((9, 10), "check the clock here, and have the certificate renewed"),
     **dict.fromkeys((62, 64), "name the registry as its certificate does"),
 }
