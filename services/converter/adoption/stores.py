@@ -12,7 +12,7 @@ from services.converter.adoption.files import names_in
 from services.converter.adoption.model import FoundStore
 from services.converter.errors import AdoptionError
 from services.repository.podman.store import IMAGES, LAYERS, LISTS
-from services.repository.podman.stores import is_store
+from services.repository.podman.stores import store_paths
 
 __all__ = ["find_stores", "store_name"]
 
@@ -30,14 +30,7 @@ def find_stores(root: Path) -> list[FoundStore]:
     AdoptionError
         The repository cannot be read.
     """
-    paths: list[str] = []
-    for name in names_in(root):
-        match is_store(name):
-            case True:
-                paths.append(name)
-            case None:
-                paths += [f"{name}/{inner}" for inner in names_in(root / name)]
-    return [_find(root, path) for path in paths]
+    return [_find(root, path) for path in store_paths(lambda directory: names_in(root / directory))]
 
 
 def store_name(path: str) -> str | None:

@@ -2,16 +2,16 @@
 
 from typing import Final
 
-from sqlalchemy import and_, cast, delete, exists, not_, select, update
+from sqlalchemy import and_, cast, delete, select, update
 
-from services.publisher.journal.expressions import ANY, NOW, given, insert, limit, listed, mapped
-from services.publisher.journal.tables import SECONDS, flats, image_versions, version_flats, watch, watched_flats
+from services.publisher.journal.expressions import ANY, NOW, given, insert, listed, mapped
+from services.publisher.journal.tables import SECONDS, flats, image_versions, version_flats, watched_flats
 from services.publisher.journal.version_statements import named_last
+from services.publisher.journal.watch_statements import due, forget_watched, note_unnamed
 
 _c: Final = flats.c
 _f: Final = version_flats.c
 _FLATS_OF_VERSION: Final = and_(_f.name == given("name"), _f.digest == given("digest"))
-_w: Final = watched_flats.c
 _naming: Final = version_flats.join(
     image_versions, and_(_f.name == image_versions.c.name, _f.digest == image_versions.c.digest)
 )
@@ -44,30 +44,9 @@ REPORTS: Final = (
     .where(_FLATS_OF_VERSION, _c.report.is_not(None))
     .order_by(_c.config)
 )
-FORGET_WATCHED: Final = delete(watched_flats).where(
-    not_(exists().where(_c.config == _w.config, _c.named_last == _w.named_last))
-)
-WATCH: Final = (
-    insert(watched_flats)
-    .from_select(
-        ["config", "named_last", "since"],
-        select(_c.config, _c.named_last, watch.c.seconds)
-        .select_from(flats.join(watch, ANY))
-        .where(_c.named_last.is_not(None)),
-    )
-    .on_conflict_do_nothing()
-)
-DUE: Final = (
-    select(_c.config, _c.named_last)
-    .select_from(flats.join(watched_flats, _c.config == _w.config).join(watch, ANY))
-    .where(
-        _c.named_last == _w.named_last,
-        _c.named_last + given("after") <= NOW,
-        watch.c.seconds - _w.since >= given("seen"),
-    )
-    .order_by(_c.named_last, _c.config)
-    .limit(limit())
-)
+FORGET_WATCHED: Final = forget_watched(watched_flats, flats, key="config")
+WATCH: Final = note_unnamed(watched_flats, flats, key="config")
+DUE: Final = due(watched_flats, flats, (_c.config, _c.named_last), key="config")
 _due: Final = mapped("due")
 STILL_DUE: Final = select(_c.config).select_from(
     flats.join(_due, and_(_c.config == _due.c.key, _c.named_last == cast(_due.c.value, SECONDS)))

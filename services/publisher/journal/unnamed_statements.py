@@ -4,16 +4,16 @@ from typing import Final
 
 from sqlalchemy import and_, delete, exists, func, not_, or_, select, update
 
-from services.publisher.journal.expressions import ANY, NOW, among, constant, given, insert, limit, listed
+from services.publisher.journal.expressions import ANY, NOW, among, constant, given, insert, listed
 from services.publisher.journal.image_model import ImageState
 from services.publisher.journal.model import LayerSource, LayerState
 from services.publisher.journal.tables import collecting, image_versions, images, layers, version_layers, watch, watched
 from services.publisher.journal.version_statements import MAY_COME_BACK, VISIBLE, WITH_LAYERS
+from services.publisher.journal.watch_statements import due, forget_watched, note_unnamed
 
 _c: Final = layers.c
 _i: Final = images.c
 _v: Final = image_versions.c
-_w: Final = watched.c
 _PUBLISHED: Final = _c.state == constant(LayerState.PUBLISHED)
 _FETCHED: Final = and_(_c.source == constant(LayerSource.REGISTRY), _PUBLISHED)
 _GIVEN: Final = _c.digest.in_(listed("digests"))
@@ -35,32 +35,9 @@ _UNUSED: Final = not_(
 """What is named by no version that is visible, or that may become so: that of an image which is being worked on."""
 
 RAN: Final = update(watch).values(seconds=watch.c.seconds + given("elapsed"))
-FORGET_WATCHED: Final = delete(watched).where(
-    not_(exists().where(_c.digest == _w.digest, _c.named_last == _w.named_last))
-)
-WATCH: Final = (
-    insert(watched)
-    .from_select(
-        ["digest", "named_last", "since"],
-        select(_c.digest, _c.named_last, watch.c.seconds)
-        .select_from(layers.join(watch, ANY))
-        .where(_c.named_last.is_not(None), _FETCHED),
-    )
-    .on_conflict_do_nothing()
-)
-DUE: Final = (
-    select(_c.digest, _c.tree_size, _c.named_last)
-    .select_from(layers.join(watched, _c.digest == _w.digest).join(watch, ANY))
-    .where(
-        _c.named_last == _w.named_last,
-        _c.named_last + given("after") <= NOW,
-        watch.c.seconds - _w.since >= given("seen"),
-        _FETCHED,
-        _UNUSED,
-    )
-    .order_by(_c.named_last, _c.digest)
-    .limit(limit())
-)
+FORGET_WATCHED: Final = forget_watched(watched, layers, key="digest")
+WATCH: Final = note_unnamed(watched, layers, _FETCHED, key="digest")
+DUE: Final = due(watched, layers, (_c.digest, _c.tree_size, _c.named_last), _FETCHED, _UNUSED, key="digest")
 COMMITTED: Final = select(_c.digest, _c.tree_size, _c.updated_at).where(_COMMITTED, _UNUSED).order_by(_c.digest)
 RELEASE: Final = update(layers).values(source=constant(LayerSource.REGISTRY), named_last=NOW).where(_COMMITTED, _UNUSED)
 CLAIMABLE: Final = select(_c.digest).where(_FETCHED, _c.named_last.is_not(None), _GIVEN, _UNUSED).order_by(_c.digest)

@@ -25,7 +25,7 @@ from services.repository.podman.ducc import NO_ROWS, DuccRows, split_lists
 from services.repository.podman.inspection import StoreInspection, StoreTree
 from services.repository.podman.store import IMAGES, LAYERS, Deletions, LayerFacts, PodmanStore, StoreChanges
 
-__all__ = ["PodmanStores", "PublishedStores", "is_store", "store_images", "store_path", "store_paths"]
+__all__ = ["PodmanStores", "PublishedStores", "store_images", "store_path", "store_paths"]
 
 _PLAIN: Final = "podmanStore"
 _NAMED: Final = "podmanStores"
@@ -46,7 +46,7 @@ def store_path(store: str | None, machine: str | None) -> str:
     return f"{_PLAIN}{suffix}" if store is None else f"{_NAMED}{suffix}/{store}"
 
 
-def is_store(directory: str) -> bool | None:
+def _is_store(directory: str) -> bool | None:
     """Tell whether a directory in the root of a repository is a store; None where it has stores in it."""
     if directory == _PLAIN or directory.startswith(f"{_PLAIN}-"):
         return True
@@ -63,7 +63,7 @@ def store_paths(names: Callable[[str], Iterable[str]]) -> list[str]:
     """
     found: list[str] = []
     for name in sorted(names("")):
-        match is_store(name):
+        match _is_store(name):
             case True:
                 found.append(name)
             case None:

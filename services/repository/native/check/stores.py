@@ -1,7 +1,7 @@
 """Checks podman's stores in a revision: whether their lists, their directories and the repository's layers agree."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.common.digest import Digest
@@ -11,7 +11,7 @@ from services.repository.native.check.problem import Problem, at_most_few
 from services.repository.native.reader.entries import Entry, show_path
 from services.repository.native.reader.revision import Revision
 from services.repository.podman.inspection import StoreInspection
-from services.repository.podman.stores import is_store
+from services.repository.podman.stores import store_paths
 
 __all__ = ["RevisionStores", "check_stores"]
 
@@ -27,15 +27,13 @@ class RevisionStores:
     def __init__(self, revision: Revision) -> None:
         self._revision = revision
 
-    def paths(self) -> Iterator[str]:
-        """Iterate over the paths of the stores that are there, relative to the root."""
-        for entry in self._revision.list(b""):
-            kind = is_store(os.fsdecode(entry.name)) if entry.is_directory else False
-            if kind:
-                yield os.fsdecode(entry.name)
-            elif kind is None:
-                inner = (each for each in self._revision.list(entry.path) if each.is_directory)
-                yield from (f"{os.fsdecode(entry.name)}/{os.fsdecode(each.name)}" for each in inner)
+    def paths(self) -> Sequence[str]:
+        """Return the paths of the stores that are there, relative to the root."""
+        return store_paths(self._directories)
+
+    def _directories(self, path: str) -> Sequence[str]:
+        inner = self._revision.list(b"/" + os.fsencode(path) if path else b"")
+        return [os.fsdecode(entry.name) for entry in inner if entry.is_directory]
 
     def read(self, path: str) -> bytes | None:
         """Read a file; None where there is none, or one that is too large."""
