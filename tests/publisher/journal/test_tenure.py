@@ -59,6 +59,26 @@ async def test_a_publisher_that_hangs_loses_its_turn(postgresql: PostgresqlServe
             await hanging.run()
 
 
+def _publisher(
+    name: str, postgresql: PostgresqlServer, database: str, bucket: S3Access, directory: Path
+) -> PublisherProcess:
+    """A publisher with a state and a spool of its own, and a repository in common with others of the directory."""
+    secret = directory / "password"
+    secret.write_text(postgresql.password.get_secret_value())
+    settings = {
+        "PUBLISHER_DATABASE": database,
+        "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret),
+        "PUBLISHER_DIRECTORY": str(directory / "repository"),
+        "PUBLISHER_SWEEP_INTERVAL": "0.2",
+    }
+    return PublisherProcess(directory / name, bucket, settings)
+
+
+async def _waits(publisher: PublisherProcess) -> bool:
+    log = publisher.daemon.log
+    return log.exists() and "waiting for its end" in log.read_text()
+
+
 @pytest.mark.parametrize("killed", [True, False])
 async def test_a_second_publisher_takes_over(
     killed: bool,  # noqa: FBT001
@@ -67,26 +87,15 @@ async def test_a_second_publisher_takes_over(
     bucket: S3Access,
     tmp_path: Path,
 ) -> None:
-    secret = tmp_path / "password"
-    secret.write_text(postgresql.password.get_secret_value())
-    settings = {
-        "PUBLISHER_DATABASE": new_database,
-        "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret),
-        "PUBLISHER_DIRECTORY": str(tmp_path / "repository"),
-        "PUBLISHER_SWEEP_INTERVAL": "0.2",
-    }
-    one, other = (PublisherProcess(tmp_path / name, bucket, settings) for name in ("one", "other"))
+    one, other = (_publisher(name, postgresql, new_database, bucket, tmp_path) for name in ("one", "other"))
     first, second = make_layer(tmp_path, "first"), make_layer(tmp_path, "second")
-
-    async def waits() -> bool:
-        return other.daemon.log.exists() and "waiting for its end" in other.daemon.log.read_text()
 
     async with one.ended(), other.ended(), asyncio.TaskGroup() as group:
         await one.start()
         await upload(bucket, first)
         await one.published(first)
         coming = group.create_task(other.start())
-        await wait_until(waits, what="the second publisher waits")
+        await wait_until(lambda: _waits(other), what="the second publisher waits")
         if killed:
             await one.kill()
         else:
@@ -99,15 +108,8 @@ async def test_a_second_publisher_takes_over(
 async def test_a_publisher_that_waits_can_be_stopped(
     postgresql: PostgresqlServer, new_database: str, bucket: S3Access, tmp_path: Path
 ) -> None:
-    secret = tmp_path / "password"
-    secret.write_text(postgresql.password.get_secret_value())
-    settings = {"PUBLISHER_DATABASE": new_database, "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret)}
-    publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)
-
-    async def waits() -> bool:
-        return publisher.daemon.log.exists() and "waiting for its end" in publisher.daemon.log.read_text()
-
+    publisher = _publisher("waiting", postgresql, new_database, bucket, tmp_path)
     async with Tenure(new_database, password=postgresql.password) as tenure, publisher.ended():
         assert await tenure.begin(_NEVER)
-        await publisher.daemon.start(waits)
+        await publisher.daemon.start(lambda: _waits(publisher))
         assert await publisher.daemon.stop() == 0, publisher.daemon.tail()
