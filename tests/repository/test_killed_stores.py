@@ -23,7 +23,7 @@ from services.repository.native.trust.keyring import KeyFiles
 from services.repository.podman.identity import big_data_file
 from tests.support.directory_killed import opened_directory, put_until
 from tests.support.images import change, image_of_layers
-from tests.support.killed import run_until
+from tests.support.killed import run_until, states_of_kills
 from tests.support.native import NATIVE_NAME, NativeSite
 from tests.support.native_killed import change_until
 from tests.support.publisher import make_layer
@@ -160,5 +160,4 @@ def test_a_store_in_a_native_repository(
         return state
 
     early = range(1, steps - _LAST, max(1, steps // _EARLY))
-    with ThreadPoolExecutor(2) as threads:
-        assert set(threads.map(killed, [*early, *range(steps - _LAST, steps + 1)])) == {0, 1}
+    assert states_of_kills(killed, [*early, *range(steps - _LAST, steps + 1)], after=1) == {0, 1}

@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["Steps", "run_until"]
+__all__ = ["Steps", "run_until", "states_of_kills"]
 
+_State = TypeVar("_State")
 _CHANGES: Final = ("os.rename", "os.remove", "os.link", "os.truncate")
 _OPENED: Final = os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY
 """To be written, or, of directories, to be brought to the disk."""
@@ -70,3 +72,28 @@ def run_until(
         return process.exitcode, None
     finally:
         answer.close()
+
+
+def states_of_kills(killed: Callable[[int], _State], steps: Iterable[int], *, after: _State) -> set[_State]:
+    """Return the states that kills at steps have left, and go on until one has left the state of after the work.
+
+    What is done side by side takes a step more or less than when the steps were counted, so that the last of them may
+    still come before the end.
+
+    Parameters
+    ----------
+    killed
+        Kills the work at a step, and returns the state that it finds.
+    steps
+        The steps, rising.
+    after
+        What the work leaves if it comes to the end.
+    """
+    chosen = list(steps)
+    with ThreadPoolExecutor(2) as threads:
+        states = set(threads.map(killed, chosen))
+    beyond = chosen[-1]
+    while after not in states:
+        beyond += 1
+        states.add(killed(beyond))
+    return states

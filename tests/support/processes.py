@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import signal
+import time
+from collections.abc import Container
 from pathlib import Path
 
-__all__ = ["command_lines", "ended", "runs"]
+__all__ = ["command_lines", "end_all_of", "ended", "runs"]
 
 
 def command_lines() -> dict[int, bytes]:
@@ -29,3 +33,35 @@ async def ended(process: int) -> None:
     async with asyncio.timeout(300):
         while runs(process):  # noqa: ASYNC110 - it ends by itself
             await asyncio.sleep(0.005)
+
+
+def end_all_of(users: Container[int]) -> None:
+    """Kill every process of some users, and wait until all are gone, with those that they start meanwhile.
+
+    Parameters
+    ----------
+    users
+        The users' ids.
+
+    Raises
+    ------
+    TimeoutError
+        Some still run after a minute.
+    """
+    deadline = time.monotonic() + 60
+    while found := [process for process in command_lines() if runs(process) and _user_of(process) in users]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still running: {found}")
+        for process in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _user_of(process: int) -> int | None:
+    """Return the real user id of a process; None if it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return next(int(line.split()[1]) for line in lines if line.startswith("Uid:"))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,10 +12,12 @@ from typing import Final
 from harness.sandbox import Sandbox
 from tests.support.mounts import mount
 from tests.support.podman import Podman
+from tests.support.processes import end_all_of
 
 __all__ = ["rootless_podman"]
 
 _USER: Final = 4711
+_SUBORDINATES: Final = range(200000, 265536)
 _PLACE: Final = Path("/run/tester")
 """Nobody else's temporary directories are open to the user."""
 _FUSE: Final = Path("/dev/fuse")
@@ -35,11 +36,12 @@ def rootless_podman(stores: Sequence[Path]) -> Iterator[Podman]:
     """
     system, home = _PLACE / "system", _PLACE / "home"
     system.mkdir(parents=True)
+    subordinates = f"tester:{_SUBORDINATES.start}:{len(_SUBORDINATES)}\n"
     lines = {
         "passwd": f"tester:x:{_USER}:{_USER}::{home}:/bin/sh\n",
         "group": f"tester:x:{_USER}:\n",
-        "subuid": "tester:200000:65536\n",
-        "subgid": "tester:200000:65536\n",
+        "subuid": subordinates,
+        "subgid": subordinates,
     }
     fuse = Sandbox.current().workspace / "fuse"  # in /run there are no devices
     os.mknod(fuse, stat.S_IFCHR, os.stat(_FUSE).st_rdev)
@@ -61,9 +63,8 @@ def rootless_podman(stores: Sequence[Path]) -> Iterator[Podman]:
             mounted.append(place)
         yield podman
     finally:
-        # podman leaves a process that has the user's namespaces.
-        for pause in home.glob("run/**/pause.pid"):
-            os.kill(int(pause.read_text()), signal.SIGKILL)
+        # podman leaves a process that has the user's namespaces, and one after every container that may still clean up.
+        end_all_of({_USER, *_SUBORDINATES})
         for place in mounted:
             subprocess.run(["umount", place], check=True)
         shutil.rmtree(_PLACE)

@@ -16,7 +16,7 @@ from services.repository.native.records import MANIFEST, REFLOG
 from services.repository.native.trust.keyring import KeyFiles
 from tests.repository.native.conftest import place_in
 from tests.support.images import change, documents
-from tests.support.killed import run_until
+from tests.support.killed import run_until, states_of_kills
 from tests.support.native import NativeSite, layer_entries, publish
 from tests.support.native_killed import change_until, create_until, publish_until
 from tests.support.publisher import make_layer
@@ -83,9 +83,8 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_revision(
         shutil.rmtree(tmp_path / str(step))
         return revision
 
-    with ThreadPoolExecutor(2) as threads:
-        revisions = list(threads.map(killed, range(1, steps + 1)))
-    assert set(revisions) == {before, before + 1}, "no kill came before, or none after the manifest"
+    revisions = states_of_kills(killed, range(1, steps + 1), after=before + 1)
+    assert revisions == {before, before + 1}, "no kill came before the manifest"
 
 
 def _seen(site: NativeSite) -> dict[str, bytes]:
@@ -132,8 +131,7 @@ def test_a_kill_leaves_the_old_images_or_the_new_ones(
         shutil.rmtree(tmp_path / str(step))
         return seen == after
 
-    with ThreadPoolExecutor(2) as threads:
-        assert set(threads.map(killed, killed_at)) == {False, True}
+    assert states_of_kills(killed, killed_at, after=True) == {False, True}
 
 
 def test_a_creation_that_is_killed_can_be_repeated(
