@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from services.common.archive.limits import ArchiveLimits
+from services.common.database.interface import Database
 from services.common.lock_file import LOCK_FILE, locked
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
@@ -16,7 +17,6 @@ from services.common.repository_name import RepositoryName
 from services.common.settings import SettingsError
 from services.publisher.app import create_app
 from services.publisher.handlers.health import Health
-from services.publisher.journal.database import Database
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.metrics import Metrics
