@@ -50,7 +50,7 @@ async def test_a_publisher_whose_database_was_started_anew_ends(
 
 async def test_a_publisher_that_hangs_loses_its_turn(postgresql: PostgresqlServer, new_database: str) -> None:
     async with (
-        Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=1)) as hanging,
+        Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=3)) as hanging,
         Tenure(new_database, password=postgresql.password) as other,
     ):
         assert await hanging.begin(_NEVER)
