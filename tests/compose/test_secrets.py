@@ -71,7 +71,7 @@ def hand_out(tmp_path: Path) -> HandOut:
             (tmp_path / "handed-out" / line.split()[0]).mkdir(exist_ok=True)
         path = f"{CHECKOUT / 'docker'}:{os.environ['PATH']}"
         return subprocess.run(
-            [program, *lines], env={"PATH": path, **settings}, capture_output=True, text=True, check=False, timeout=60
+            [program, *lines], env={"PATH": path, **settings}, capture_output=True, text=True, check=False, timeout=300
         )
 
     return run

@@ -109,6 +109,6 @@ def _use(line: str) -> str:
 
 def render(site: Path) -> Rendered:
     """Run kustomize."""
-    built = subprocess.run(["kustomize", "build", str(site)], capture_output=True, text=True, check=True, timeout=120)
+    built = subprocess.run(["kustomize", "build", str(site)], capture_output=True, text=True, check=True, timeout=300)
     assert built.stderr == ""
     return Rendered(list(yaml.safe_load_all(built.stdout)))
