@@ -31,7 +31,7 @@ from services.publisher.errors import JournalError
 from services.publisher.journal.occupancy import MAY_WORK, OCCUPY
 from services.publisher.journal.version import VERSION
 
-__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "shown_name"]
+__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "plain", "shown_name"]
 
 _Connection = AsyncConnection[DictRow]
 
@@ -193,7 +193,7 @@ class PostgresqlDatabase:
         self, connection: _Connection, statement: Statement, parameters: dict[str, object]
     ) -> Sequence[Row]:
         text, values = self._statements.write(statement, {"now": time.time(), **parameters})
-        cursor = await connection.execute(text.encode(), {name: _plain(value) for name, value in values.items()})
+        cursor = await connection.execute(text.encode(), {name: plain(value) for name, value in values.items()})
         return [] if cursor.description is None else await cursor.fetchall()
 
     @asynccontextmanager
@@ -207,6 +207,6 @@ class PostgresqlDatabase:
             raise JournalError(f"{self._name} failed: {first_line(error)}") from error
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return a value as the driver and the server take it: PostgreSQL's texts hold no NUL."""
     return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

@@ -18,13 +18,13 @@ A version that says nothing is for its own publishers alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, Select, column, inspect, select, table
 
 from services.publisher.errors import JournalError
 from services.publisher.journal.version import VERSION
@@ -83,15 +83,17 @@ class Migration:
 
 def read_tables(connection: Connection) -> Tables:
     """Read what a database says of its tables."""
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is None:
+    columns = _columns(connection)
+    # A start that was killed may have left Alembic's table empty.
+    asked: Select[Any] = select(*map(column, columns)).select_from(table(_TABLE))
+    row = connection.execute(asked).mappings().first() if columns else None
+    if row is None:
         sqlite = connection.dialect.name == "sqlite"
-        former = connection.exec_driver_sql("PRAGMA user_version").scalar_one() if sqlite else 0
+        former: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one() if sqlite else 0
         return Tables(version=former, oldest=former)
-    oldest: int | None = None
-    if _has_oldest(connection):
-        oldest = connection.execute(select(column(_OLDEST)).select_from(table(_TABLE))).scalar_one()
-    return Tables(version=int(found), oldest=int(found) if oldest is None else oldest)
+    version = int(row["version_num"])
+    oldest: int | None = row.get(_OLDEST)
+    return Tables(version=version, oldest=version if oldest is None else oldest)
 
 
 def migrate(
@@ -148,10 +150,12 @@ def record_oldest(
     connection, script = ctx.connection, step.up_revision
     assert connection is not None  # noqa: S101 - there is none where Alembic only writes what it would do
     assert isinstance(script, Script)  # noqa: S101 - there is none where it goes down
-    if not _has_oldest(connection):
+    if _OLDEST not in _columns(connection):
         connection.exec_driver_sql(f"ALTER TABLE {_TABLE} ADD COLUMN {_OLDEST} BIGINT")
     connection.exec_driver_sql(f"UPDATE {_TABLE} SET {_OLDEST} = {oldest_of(script)}")  # noqa: S608 - constants
 
 
-def _has_oldest(connection: Connection) -> bool:
-    return any(each["name"] == _OLDEST for each in inspect(connection).get_columns(_TABLE))
+def _columns(connection: Connection) -> set[str]:
+    """Return the columns of Alembic's table; none where it is not there."""
+    found = inspect(connection)
+    return {each["name"] for each in found.get_columns(_TABLE)} if found.has_table(_TABLE) else set()
