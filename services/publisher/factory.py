@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from services.common.archive.limits import ArchiveLimits
+from services.common.database.interface import Database
 from services.common.lock_file import LOCK_FILE, locked
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
@@ -17,7 +18,6 @@ from services.common.repository_name import RepositoryName
 from services.common.settings import SettingsError
 from services.publisher.app import create_app
 from services.publisher.handlers.health import Health
-from services.publisher.journal.database import Database
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.leadership import Leadership
@@ -142,7 +142,7 @@ def _turn(settings: PublisherSettings) -> Callable[[], AbstractAsyncContextManag
 
 def _database(settings: PublisherSettings) -> Database:
     if settings.database is None:
-        return SqliteDatabase(settings.state / "journal.sqlite")
+        return SqliteDatabase(settings.journal_file)
     from services.publisher.journal.postgresql import PostgresqlDatabase  # noqa: PLC0415 - takes a tenth of a second
 
     return PostgresqlDatabase(settings.database, password=settings.database_password)
