@@ -12,20 +12,23 @@ from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.object_store.model import key_of
 from services.publisher.errors import JournalError
+from services.publisher.journal import tenure
 from services.publisher.journal.tenure import Tenure
 from tests.support.notifications import minio_event
 from tests.support.publisher import PublisherProcess, make_layer, upload
+
+_LEASE = timedelta(seconds=15)
 
 
 class _Turns:
     """What waits for its turn, and has it until it is told to stop."""
 
-    def __init__(self, tenure: Tenure) -> None:
+    def __init__(self, turn: Tenure) -> None:
         self.held, self.stopped = asyncio.Event(), asyncio.Event()
-        self._tenure = tenure
+        self._turn = turn
 
     async def run(self) -> None:
-        async with self._tenure.held():
+        async with self._turn.held():
             self.held.set()
             await self.stopped.wait()
 
@@ -33,7 +36,9 @@ class _Turns:
 async def test_one_has_the_turn_until_it_ends_and_who_waits_can_be_cancelled(
     postgresql: PostgresqlServer, new_database: str
 ) -> None:
-    first, second, third = (_Turns(Tenure(new_database, password=postgresql.password)) for _ in range(3))
+    first, second, third = (
+        _Turns(Tenure(new_database, password=postgresql.password, silence=_LEASE)) for _ in range(3)
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(first.run())
         await first.held.wait()
@@ -49,10 +54,10 @@ async def test_one_has_the_turn_until_it_ends_and_who_waits_can_be_cancelled(
         second.held.set()
 
 
-async def _lost(tenure: Tenure, held: asyncio.Event) -> str:
+async def _lost(turn: Tenure, held: asyncio.Event) -> str:
     """Have the turn until it is lost; return what is said then."""
     with pytest.RaisesGroup(JournalError) as raised:
-        async with tenure.held():
+        async with turn.held():
             held.set()
             await asyncio.Event().wait()
     return str(raised.value.exceptions[0])
@@ -63,18 +68,21 @@ async def test_a_publisher_whose_database_was_started_anew_ends(
     postgresql: PostgresqlServer, new_database: str
 ) -> None:
     held = asyncio.Event()
-    losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password), held))
+    losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password, silence=_LEASE), held))
     await held.wait()
     await postgresql.restart()
     assert re.search(r"keeps other publishers from leading is lost: .*; start this publisher again", await losing)
 
 
-async def test_a_publisher_that_hangs_loses_its_turn(postgresql: PostgresqlServer, new_database: str) -> None:
+async def test_a_publisher_that_hangs_loses_its_turn(
+    postgresql: PostgresqlServer, new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silence = timedelta(seconds=4)
+    monkeypatch.setattr(tenure, "_LOOK", 5.0)  # so that the connection is not used in time
     held = asyncio.Event()
-    hanging = Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=0.9))  # less than it uses it
-    losing = asyncio.create_task(_lost(hanging, held))
+    losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password, silence=silence), held))
     await held.wait()
-    async with Tenure(new_database, password=postgresql.password).held():
+    async with Tenure(new_database, password=postgresql.password, silence=_LEASE).held():
         assert "is lost" in await losing
 
 
@@ -142,7 +150,7 @@ async def test_a_publisher_that_stands_by_sweeps_when_it_is_asked_and_can_be_sto
 ) -> None:
     publisher = _publisher("standing-by", postgresql, new_database, bucket, tmp_path)
     archive = make_layer(tmp_path, "layer")
-    async with Tenure(new_database, password=postgresql.password).held(), publisher.ended():
+    async with Tenure(new_database, password=postgresql.password, silence=_LEASE).held(), publisher.ended():
         await publisher.start()
         await upload(bucket, archive)
         assert await publisher.post("/v1/sweep") == 202
