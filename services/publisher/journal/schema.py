@@ -24,7 +24,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Connection, Select, column, inspect, select, table
+from sqlalchemy import ColumnElement, Connection, Select, column, inspect, select, table
 
 from services.publisher.errors import JournalError
 from services.publisher.journal.version import VERSION
@@ -85,7 +85,8 @@ def read_tables(connection: Connection) -> Tables:
     """Read what a database says of its tables."""
     columns = _columns(connection)
     # A start that was killed may have left Alembic's table empty.
-    asked: Select[Any] = select(*map(column, columns)).select_from(table(_TABLE))
+    named: list[ColumnElement[Any]] = [column(name) for name in columns]
+    asked: Select[Any] = select(*named).select_from(table(_TABLE))
     row = connection.execute(asked).mappings().first() if columns else None
     if row is None:
         sqlite = connection.dialect.name == "sqlite"
