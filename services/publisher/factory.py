@@ -142,7 +142,7 @@ def _turn(settings: PublisherSettings) -> Callable[[], AbstractAsyncContextManag
 
 def _database(settings: PublisherSettings) -> Database:
     if settings.database is None:
-        return SqliteDatabase(settings.state / "journal.sqlite")
+        return SqliteDatabase(settings.journal_file)
     from services.publisher.journal.postgresql import PostgresqlDatabase  # noqa: PLC0415 - takes a tenth of a second
 
     return PostgresqlDatabase(settings.database, password=settings.database_password)

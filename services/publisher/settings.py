@@ -124,6 +124,11 @@ class PublisherSettings(Settings):
     """Seconds after which an image that was refused is looked at once more, since registries are mended; 0 for
     never."""
 
+    @property
+    def journal_file(self) -> Path:
+        """Where the journal is, if it is a file."""
+        return self.state / "journal.sqlite"
+
     @field_validator("database")
     @classmethod
     def _without_password(cls, url: str | None) -> str | None:
