@@ -1,7 +1,7 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +24,7 @@ from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.preparation import ImagePreparation
 from services.publisher.pipeline.images.resolver import Resolver
+from services.publisher.pipeline.lookout import Lookout
 from services.publisher.pipeline.obstacle import Obstacle
 from services.publisher.pipeline.outcomes import Outcomes
 from services.publisher.pipeline.pipeline import Pipeline
@@ -55,6 +56,8 @@ class Resources:
     metrics: Metrics
     directories: Mapping[str, Path]
     """Places whose free space is watched, by their names in metrics."""
+    leads: Callable[[], bool]
+    """Tells whether it is this publisher's turn to do what one of several does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class Work:
     spool: Spool
     progress: Progress
     collector: LayerCollector
+    lookout: Lookout
 
 
 def build_work(resources: Resources) -> Work:
@@ -93,6 +97,7 @@ def build_work(resources: Resources) -> Work:
             retry=times,
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         ),
+        leads=resources.leads,
     )
     turn, recovered = asyncio.Lock(), asyncio.Event()
     collector = LayerCollector(
@@ -141,6 +146,7 @@ def build_work(resources: Resources) -> Work:
         spool=spool,
         progress=progress,
         collector=collector,
+        lookout=Lookout(gate=gate, claims=claims, images=images),
     )
 
 

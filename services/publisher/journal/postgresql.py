@@ -17,16 +17,17 @@ from typing import Any, Final, Self
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected, SerializationFailure
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
+from services.common.database import connecting
+from services.common.database.connecting import first_line
+from services.common.database.interface import Row, Run, Statement, Statements
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
-from services.publisher.journal.database import Row, Run, Statement, Statements
 from services.publisher.journal.occupancy import MAY_WORK, OCCUPY
 from services.publisher.journal.version import VERSION
 
@@ -42,12 +43,8 @@ _ATTEMPTS: Final = 5
 """How often a statement is tried that others block."""
 _CONNECTIONS: Final = 4
 """Most connections of each kind."""
-_CONNECT: Final = 10
-"""Seconds that a connection may take to come about."""
 _PATIENCE: Final = 30.0
 """Seconds for which a statement waits for a connection, while the server is away for instance."""
-_SILENCE: Final = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-"""When a connection on which nothing arrives any more counts as lost; in seconds, the last in milliseconds."""
 _LIMITS: Final = {
     "statement_timeout": "60s",
     # So that a publisher that hangs in the middle of a transaction does not keep others waiting.
@@ -57,24 +54,12 @@ _LIMITS: Final = {
 
 def connection_parameters(url: str, password: SecretStr | None) -> dict[str, Any]:
     """Return what a connection is made with; parameters in the URL win."""
-    secret = {} if password is None else {"password": password.get_secret_value()}
-    return {
-        "connect_timeout": _CONNECT,
-        **_SILENCE,
-        "application_name": "publisher",
-        **conninfo_to_dict(url),
-        **secret,
-    }
+    return connecting.connection_parameters(url, password, program="publisher")
 
 
 def shown_name(url: str) -> str:
     """Return what a journal is called in errors."""
-    return f"the journal {url.partition('?')[0]}"
-
-
-def first_line(error: BaseException | None) -> str:
-    """Return the first line of what an error says."""
-    return str(error).partition("\n")[0]
+    return f"the journal {connecting.shown_url(url)}"
 
 
 class PostgresqlDatabase:

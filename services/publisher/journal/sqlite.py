@@ -19,10 +19,10 @@ from typing import Self
 import aiosqlite
 from sqlalchemy.dialects.sqlite import dialect
 
+from services.common.database.interface import Row, Run, Statement, Statements
 from services.common.sqlite_file import connected, one_change
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
-from services.publisher.journal.database import Row, Run, Statement, Statements
 from services.publisher.journal.version import VERSION
 
 __all__ = ["SqliteDatabase"]
