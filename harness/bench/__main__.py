@@ -14,6 +14,7 @@ from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
 from harness.bench.convert import convert
 from harness.bench.cri import cri
+from harness.bench.events import events
 from harness.bench.flat import flat
 from harness.bench.measure import Row
 from harness.bench.native import native
@@ -49,7 +50,7 @@ _DOCKER_ROWS: Final = (
     "cri",
 )
 _CONVERTER_ROWS: Final = ("convert", "round")
-_REPOSITORY_ROWS: Final = ("flat", "podman", "publishers")
+_REPOSITORY_ROWS: Final = ("flat", "podman", "publishers", "events")
 _ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS, *_CONVERTER_ROWS, *_REPOSITORY_ROWS)
 
 _Work = Callable[[], Awaitable[list[Row]]]
@@ -66,6 +67,8 @@ async def _run(only: Sequence[str], runs: int, megabytes: int) -> None:
     workspace = Sandbox.current().workspace
     directory = workspace / "disk"
     await mount_disk(workspace / "disk.img", directory)
+    # A database server runs as another user, and its files are on that disk.
+    workspace.chmod(0o711)
     result: list[Row] = []
     if not set(only).isdisjoint(_DOCKER_ROWS):
         result += await _docker_rows(directory / "docker", only, runs)
@@ -78,6 +81,7 @@ async def _run(only: Sequence[str], runs: int, megabytes: int) -> None:
             "flat": lambda: flat(directory / "flat", runs),
             "podman": lambda: podman(directory / "podman", 3 * runs),
             "publishers": lambda: publishers(directory / "publishers", runs),
+            "events": lambda: events(directory / "events", runs),
         }
         result += await _measure(work, only)
     # "Docker version 26.1.5+dfsg1, build 411e817"

@@ -16,6 +16,7 @@ from services.publisher.handlers.layers import LayersHandler
 from services.publisher.handlers.page import PageHandler
 from services.publisher.handlers.status import StatusHandler
 from services.publisher.handlers.token import TokenCheck
+from services.publisher.notification.recorder import Recorder
 from services.publisher.page.renderer import PageRenderer
 from services.publisher.projects import Projects
 from services.publisher.status.reader import StatusReader, Trust
@@ -56,7 +57,7 @@ def build_routes(
     handlers = (
         EventsHandler(
             token=token,
-            journal=journal,
+            recorder=Recorder(journal),
             claims=work.claims,
             metrics=metrics,
             bucket=bucket,

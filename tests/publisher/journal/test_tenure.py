@@ -71,7 +71,7 @@ async def test_a_publisher_whose_database_was_started_anew_ends(
 
 async def test_a_publisher_that_hangs_loses_its_turn(postgresql: PostgresqlServer, new_database: str) -> None:
     held = asyncio.Event()
-    hanging = Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=0.5))  # less than it uses it
+    hanging = Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=0.9))  # less than it uses it
     losing = asyncio.create_task(_lost(hanging, held))
     await held.wait()
     async with Tenure(new_database, password=postgresql.password).held():
