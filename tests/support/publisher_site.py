@@ -1,10 +1,8 @@
 """Several publishers of one repository in a bucket, with one journal in PostgreSQL, and whoever starts them again."""
 
 import asyncio
-import json
 import os
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -104,7 +102,6 @@ class PublisherSite:
             "PUBLISHER_DATABASE": self._database.replace(f":{self._server.port}/", f":{link.port}/"),
             "PUBLISHER_DATABASE_PASSWORD_FILE": str(self._secret),
             "PUBLISHER_LEASE_SECONDS": str(_LEASE),
-            "PUBLISHER_LOG_FORMAT": "json",
         }
         return PublisherProcess(self._directory / f"publisher-{number}", self._access, settings)
 
@@ -163,15 +160,6 @@ class PublisherSite:
             return False
 
         await wait_until(there, what=f"{least} of {len(wanted)} layers are published")
-
-    def said_published(self) -> Counter[str]:
-        """Count how often the publishers have said that they published each layer."""
-        counts = Counter[str]()
-        for publisher in self.publishers:
-            for line in publisher.daemon.log.read_text().splitlines():
-                if line.startswith("{") and (said := json.loads(line))["event"] == "published":
-                    counts.update(said["layers"])
-        return counts
 
     def problems(self) -> Sequence[object]:
         """Check the whole repository, as `thin-repository check` does; return what is wrong."""
