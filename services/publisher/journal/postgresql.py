@@ -21,18 +21,17 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
-from sqlalchemy import NullPool, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import dialect
-from sqlalchemy.exc import DBAPIError
 
 from services.common.database import connecting
 from services.common.database.connecting import first_line
 from services.common.database.interface import Row, Run, Statement, Statements
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
+from services.publisher.journal.occupancy import MAY_WORK, OCCUPY
 from services.publisher.journal.version import VERSION
 
-__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "shown_name"]
+__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "plain", "shown_name"]
 
 _Connection = AsyncConnection[DictRow]
 
@@ -94,11 +93,9 @@ class PostgresqlDatabase:
             await self._prepare()
             self._lasting = await self._stack.enter_async_context(self._pool(synchronous_commit="on"))
             self._passing = await self._stack.enter_async_context(self._pool(synchronous_commit="off"))
-        except (psycopg.Error, DBAPIError) as error:
+        except psycopg.Error as error:
             await self._stack.aclose()
-            # What SQLAlchemy adds to the driver's own words is a statement.
-            said = error.orig if isinstance(error, DBAPIError) else error
-            raise JournalError(f"{self._name} cannot be opened: {first_line(said)}") from error
+            raise JournalError(f"{self._name} cannot be opened: {first_line(error)}") from error
         except BaseException:
             await self._stack.aclose()
             raise
@@ -112,6 +109,10 @@ class PostgresqlDatabase:
 
     def _pool(self, *, synchronous_commit: str) -> AsyncConnectionPool[_Connection]:
         async def configure(connection: _Connection) -> None:
+            await connection.execute(OCCUPY)
+            allowed = await (await connection.execute(MAY_WORK)).fetchone()
+            if allowed is None or not all(allowed.values()):
+                raise JournalError(f"{self._name} is not for publishers of version {VERSION} any more")
             for name, value in {**_LIMITS, "synchronous_commit": synchronous_commit}.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
@@ -136,14 +137,9 @@ class PostgresqlDatabase:
         await to_end(asyncio.to_thread(self._migrate))
 
     def _migrate(self) -> None:
-        from services.publisher.journal.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
+        from services.publisher.journal.upgrade import upgrade_postgresql  # noqa: PLC0415 - Alembic, which few starts need
 
-        engine = create_engine(
-            "postgresql+psycopg://", creator=lambda: psycopg.connect(**self._parameters), poolclass=NullPool
-        )
-        with engine.begin() as connection:
-            connection.exec_driver_sql(_LOCK)
-            migrate(connection, journal=self._name)
+        upgrade_postgresql(self._parameters, journal=self._name)
 
     async def run(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement; what it changes is on the disk when this returns. `now` is the present time.
@@ -197,7 +193,7 @@ class PostgresqlDatabase:
         self, connection: _Connection, statement: Statement, parameters: dict[str, object]
     ) -> Sequence[Row]:
         text, values = self._statements.write(statement, {"now": time.time(), **parameters})
-        cursor = await connection.execute(text.encode(), {name: _plain(value) for name, value in values.items()})
+        cursor = await connection.execute(text.encode(), {name: plain(value) for name, value in values.items()})
         return [] if cursor.description is None else await cursor.fetchall()
 
     @asynccontextmanager
@@ -211,6 +207,6 @@ class PostgresqlDatabase:
             raise JournalError(f"{self._name} failed: {first_line(error)}") from error
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return a value as the driver and the server take it: PostgreSQL's texts hold no NUL."""
     return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
