@@ -246,6 +246,7 @@ def test_the_migration_works_on_the_journal_of_the_publishers(
     assert ours.keys() <= theirs.keys()
     assert {name: theirs[name] for name in ours} == ours
     assert {"PUBLISHER_DATABASE", "PUBLISHER_DATABASE_PASSWORD"} <= names
+    assert PublisherSettings.load().database == theirs["PUBLISHER_DATABASE"]
     container = several.container("publisher-migration")
     assert container["image"] == several.container("publisher")["image"]
     assert several.pod("publisher-migration")["restartPolicy"] == "OnFailure"
