@@ -1,13 +1,11 @@
 """Journal and bucket come back from back-ups of different moments: nothing is lost, and what is to be done is told."""
 
-import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from harness.postgresql import PostgresqlServer
 from harness.processes import wait_until
@@ -20,6 +18,7 @@ from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.storage.bucket import BucketStorage
 from services.repository.native.trust.keyring import KeyFiles
+from services.thinctl import commands
 from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, TOKEN, PublisherProcess, make_layer, upload
 
@@ -78,13 +77,12 @@ def site(tmp_path: Path, bucket: S3Access, postgresql: PostgresqlServer) -> _Sit
 
 async def _check(publisher: PublisherProcess) -> Mapping[str, str]:
     """Compare repository, journal and bucket; return what is wrong with which layer."""
-    async with (
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
-        session.post(f"{publisher.url}/v1/check") as response,
-    ):
-        lines: list[dict[str, Any]] = [json.loads(line) async for line in response.content]
-    assert "summary" in lines[-1], lines[-1]
-    return {line["digest"]: line["kind"] for line in lines if "digest" in line}
+    checked = await commands.check(_access(publisher))
+    return {item.digest: kind for kind, items in checked.found.items() for item in items}
+
+
+def _access(publisher: PublisherProcess) -> commands.Access:
+    return commands.Access(url=publisher.url, token=SecretStr(TOKEN))
 
 
 async def _uploaded_while_paused(publisher: PublisherProcess, layer: LayerArchive) -> None:
@@ -136,8 +134,7 @@ async def test_a_bucket_that_is_older_than_the_journal_gets_what_was_published_s
     site: _Site, bucket: S3Access, new_database: str, tmp_path: Path
 ) -> None:
     before, waiting, after = (make_layer(tmp_path, name) for name in ("before", "waiting", "after"))
-    machine = "publisher"
-    former = site.publisher(machine, bucket, new_database)
+    former = site.publisher("first", bucket, new_database)
     async with new_bucket(bucket) as copy:
         async with former.ended():
             await former.start()
@@ -152,13 +149,14 @@ async def test_a_bucket_that_is_older_than_the_journal_gets_what_was_published_s
         lost, _ = site.read(bucket)
         assert site.read(copy, before, waiting, after)[1] == [b"before", None, None]
 
-        # The state knows content and revisions that the bucket does not have any more.
-        async with site.publisher(machine, copy, new_database).running() as publisher:
+        # Its own state would know which revisions clients have seen; that is lost as well.
+        async with site.publisher("second", copy, new_database).running() as publisher:
             assert await _check(publisher) == {waiting.digest: "not_in_repository", after.digest: "lost"}
             await upload(copy, after)
             assert await _check(publisher) == dict.fromkeys((waiting.digest, after.digest), "not_in_repository")
-            for layer in (waiting, after):
-                assert await publisher.retry(layer.digest) == 202
+            # thinctl check --retry
+            checked = await commands.check(_access(publisher))
+            assert await commands.retry_found(_access(publisher), checked) == 2
             await publisher.published(before, waiting, after)
             assert await _check(publisher) == {}
         revision, contents = site.read(copy, before, waiting, after)
