@@ -21,9 +21,9 @@ from services.common.publisher_api.client import PublisherApi
 
 __all__ = ["events"]
 
-_PUBLISHERS: Final = 1
+_PUBLISHERS: Final = 2
 _RATE: Final = 1000
-_SECONDS: Final = 10
+_SECONDS: Final = 20
 _WARM_UP: Final = 2000
 """Notifications before those that count."""
 _LIMIT: Final = 0.1

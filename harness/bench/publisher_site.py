@@ -2,11 +2,13 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import aiohttp
 
 from harness.http import answers
 from harness.ports import free_ports
@@ -14,12 +16,14 @@ from harness.postgresql import PostgresqlServer
 from harness.processes import Service
 from harness.s3 import S3Access, create_bucket, s3_client
 from harness.seaweedfs import SeaweedFS
+from services.common.digest import Digest
 from services.common.repository_name import RepositoryName
 from services.publisher.settings import RepositoryKind
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.storage.bucket import BucketStorage
 from services.repository.native.trust.keyring import KeyFiles
+from tests.support.notifications import minio_event
 
 __all__ = ["NAME", "BenchPublisher", "PublisherSite", "open_publisher_site"]
 
@@ -36,6 +40,8 @@ class BenchPublisher:
     """What it wants to see of who announces layers."""
     access: S3Access
     """The bucket of layers."""
+    state: Path
+    """Its state."""
 
     @property
     def url(self) -> str:
@@ -45,6 +51,19 @@ class BenchPublisher:
     async def start(self) -> None:
         """Start it, and wait until it is ready."""
         await self.daemon.start(lambda: answers(f"{self.url}/readyz"))
+
+    async def announce(self, layers: Iterable[Digest]) -> None:
+        """Post a notification of each layer, one after the other, as the object store would."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
+            for layer in layers:
+                body = minio_event(self.access.bucket, f"sha256/{layer}")
+                async with session.post(f"{self.url}/v1/events", data=body):
+                    pass
+
+    def holder(self) -> str:
+        """Return what it calls itself where it holds the lease of a repository in a bucket."""
+        return (self.state / "native" / NAME / "holder").read_text()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +130,7 @@ class PublisherSite:
             **settings,
         }
         daemon = Service(f"publisher {name}", "services.publisher", log=place / "publisher.log", env=environment)
-        return BenchPublisher(daemon=daemon, port=port, token=self.token, access=access)
+        return BenchPublisher(daemon=daemon, port=port, token=self.token, access=access, state=place / "state")
 
 
 @asynccontextmanager

@@ -126,7 +126,7 @@ def _services(
     yield work.sweep.run
     if settings.database is not None:
         yield work.lookout.run
-    yield partial(leadership.run, (work.pipeline.run, work.sweep.begin, work.collector.run))
+    yield partial(leadership.run, (work.pipeline.run, work.sweep.begin, work.collector.run, work.checks.run))
     if trust is not None:
         yield trust.run
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.store import ObjectStore
 from services.publisher.collection.collector import CollectionRules, LayerCollector
+from services.publisher.consistency.check import ConsistencyCheck
+from services.publisher.consistency.checks import Checks
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
@@ -73,6 +75,7 @@ class Work:
     progress: Progress
     collector: LayerCollector
     lookout: Lookout
+    checks: Checks
 
 
 def build_work(resources: Resources) -> Work:
@@ -147,6 +150,11 @@ def build_work(resources: Resources) -> Work:
         progress=progress,
         collector=collector,
         lookout=Lookout(gate=gate, claims=claims, images=images),
+        checks=Checks(
+            check=ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository),
+            metrics=metrics,
+            interval=settings.check_interval,
+        ),
     )
 
 

@@ -18,13 +18,13 @@ A version that says nothing is for its own publishers alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Connection, Select, column, inspect, select, table
+from sqlalchemy import Connection, column, inspect, select, table
 
 from services.publisher.errors import JournalError
 from services.publisher.journal.version import VERSION
@@ -85,7 +85,7 @@ def read_tables(connection: Connection) -> Tables:
     """Read what a database says of its tables."""
     columns = _columns(connection)
     # A start that was killed may have left Alembic's table empty.
-    asked: Select[Any] = select(*map(column, columns)).select_from(table(_TABLE))
+    asked = select(table(_TABLE, *map(column, columns)))
     row = connection.execute(asked).mappings().first() if columns else None
     if row is None:
         sqlite = connection.dialect.name == "sqlite"
