@@ -12,6 +12,7 @@ Tree::
     ├── RequestRefusedError      services.publisher.handlers.refusal: a request is not taken
     │   └── NameRefusedError     services.publisher.handlers.access: it is about an image that is not the project's
     ├── JournalError             the journal's database cannot be used
+    ├── MigrationNeededError     services.publisher.migrate: the journal has an older version
     └── LayerNotThereError       the store does not hold the announced object (yet)
 """
 

@@ -1,7 +1,7 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +10,8 @@ from pathlib import Path
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.store import ObjectStore
 from services.publisher.collection.collector import CollectionRules, LayerCollector
+from services.publisher.consistency.check import ConsistencyCheck
+from services.publisher.consistency.checks import Checks
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
@@ -24,6 +26,7 @@ from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.preparation import ImagePreparation
 from services.publisher.pipeline.images.resolver import Resolver
+from services.publisher.pipeline.lookout import Lookout
 from services.publisher.pipeline.obstacle import Obstacle
 from services.publisher.pipeline.outcomes import Outcomes
 from services.publisher.pipeline.pipeline import Pipeline
@@ -55,6 +58,8 @@ class Resources:
     metrics: Metrics
     directories: Mapping[str, Path]
     """Places whose free space is watched, by their names in metrics."""
+    leads: Callable[[], bool]
+    """Tells whether it is this publisher's turn to do what one of several does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,8 @@ class Work:
     spool: Spool
     progress: Progress
     collector: LayerCollector
+    lookout: Lookout
+    checks: Checks
 
 
 def build_work(resources: Resources) -> Work:
@@ -93,6 +100,7 @@ def build_work(resources: Resources) -> Work:
             retry=times,
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         ),
+        leads=resources.leads,
     )
     turn, recovered = asyncio.Lock(), asyncio.Event()
     collector = LayerCollector(
@@ -141,6 +149,12 @@ def build_work(resources: Resources) -> Work:
         spool=spool,
         progress=progress,
         collector=collector,
+        lookout=Lookout(gate=gate, claims=claims, images=images),
+        checks=Checks(
+            check=ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository),
+            metrics=metrics,
+            interval=settings.check_interval,
+        ),
     )
 
 

@@ -23,6 +23,7 @@ class Gate:
         self._open = asyncio.Event()
         self._open.set()
         self._pause: Pause | None = None
+        self._changing = asyncio.Lock()
 
     @property
     def pause(self) -> Pause | None:
@@ -35,7 +36,11 @@ class Gate:
         return self._open.is_set()
 
     async def load(self) -> None:
-        """Take up what the journal says."""
+        """Take up what the journal says, where other publishers may have paused as well."""
+        async with self._changing:  # or what was read before a pause would end it
+            await self._load()
+
+    async def _load(self) -> None:
         self._set(await self._journal.paused())
 
     async def close(self, reason: str) -> None:
@@ -51,14 +56,15 @@ class Gate:
         JournalError
             The pause could not be recorded, so that there is none.
         """
-        before = self._pause
-        self._open.clear()  # before the journal, so that nothing is begun while it is written
-        try:
-            await self._journal.pause(reason)
-            await self.load()
-        except BaseException:
-            self._set(before)
-            raise
+        async with self._changing:
+            before = self._pause
+            self._open.clear()  # before the journal, so that nothing is begun while it is written
+            try:
+                await self._journal.pause(reason)
+                await self._load()
+            except BaseException:
+                self._set(before)
+                raise
         _log.warning("publishing is paused", reason=reason)
 
     async def resume(self) -> None:
@@ -69,8 +75,9 @@ class Gate:
         JournalError
             The end could not be recorded, so that the pause goes on.
         """
-        await self._journal.resume()
-        await self.load()
+        async with self._changing:
+            await self._journal.resume()
+            await self._load()
         _log.warning("publishing is resumed")
 
     async def passed(self) -> None:
