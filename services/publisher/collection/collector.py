@@ -238,7 +238,9 @@ class LayerCollector:
         kept: dict[Digest, str],
     ) -> Collection:
         if not self._recovered.is_set():
-            raise CollectionRefusedError("another publisher leads, or what an earlier one has left is still being cleaned up: try again")
+            raise CollectionRefusedError(
+                "another publisher leads, or what an earlier one has left is still being cleaned up: try again"
+            )
         async with self._turn:
             if not self._gate.is_open:
                 raise CollectionRefusedError("publishing is paused, and so are collections: resume it first")

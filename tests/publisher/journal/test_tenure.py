@@ -12,7 +12,7 @@ from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.object_store.model import key_of
 from services.publisher.errors import JournalError
-from services.publisher.journal import tenure
+from services.publisher.journal import tenure as tenures
 from services.publisher.journal.tenure import Tenure
 from tests.support.notifications import minio_event
 from tests.support.publisher import PublisherProcess, make_layer, upload
@@ -78,10 +78,12 @@ async def test_a_publisher_that_hangs_loses_its_turn(
     postgresql: PostgresqlServer, new_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silence = timedelta(seconds=4)
-    monkeypatch.setattr(tenure, "_LOOK", 5.0)  # so that the connection is not used in time
+    monkeypatch.setattr(tenures, "_LOOK", 5.0)  # so that the connection is not used in time
     held = asyncio.Event()
     losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password, silence=silence), held))
-    await held.wait()
+    waiting = asyncio.create_task(held.wait())
+    await asyncio.wait((losing, waiting), return_when=asyncio.FIRST_COMPLETED)
+    assert held.is_set(), losing
     async with Tenure(new_database, password=postgresql.password, silence=_LEASE).held():
         assert "is lost" in await losing
 
