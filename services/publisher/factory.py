@@ -105,11 +105,12 @@ async def build_publisher(
         await projects.load()
         health.warnings["projects"] = projects.warning
         work = build_work(resources)
+        await stack.enter_async_context(work.membership)
         routes = build_routes(
             resources, work, bucket=store_settings.bucket, health=health, trust=trust, projects=projects
         )
         app = create_app(routes)
-        services = (work.pipeline.run, work.sweep.run, work.collector.run)
+        services = (work.membership.run, work.pipeline.run, work.sweep.run, work.collector.run)
         yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
 
 

@@ -1,6 +1,7 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.preparation import ImagePreparation
 from services.publisher.pipeline.images.resolver import Resolver
+from services.publisher.pipeline.membership import Membership
 from services.publisher.pipeline.obstacle import Obstacle
 from services.publisher.pipeline.outcomes import Outcomes
 from services.publisher.pipeline.pipeline import Pipeline
@@ -69,6 +71,8 @@ class Work:
     spool: Spool
     progress: Progress
     collector: LayerCollector
+    membership: Membership
+    """To be entered before the pipeline is run."""
 
 
 def build_work(resources: Resources) -> Work:
@@ -77,6 +81,7 @@ def build_work(resources: Resources) -> Work:
     times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
     progress = Progress()
     gate = Gate(journal)
+    membership = Membership(journal=journal, gate=gate, name=settings.name or socket.gethostname())
     ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     flights = Flights()
     claims = Claims(journal=journal, gate=gate, ready=ready, flights=flights)
@@ -131,6 +136,7 @@ def build_work(resources: Resources) -> Work:
         claims=claims,
         images=images,
         spool=spool,
+        abandoned=membership.abandoned,
     ).pipeline()
     return Work(
         pipeline=pipeline,
@@ -141,6 +147,7 @@ def build_work(resources: Resources) -> Work:
         spool=spool,
         progress=progress,
         collector=collector,
+        membership=membership,
     )
 
 
@@ -163,6 +170,7 @@ class _Builder:
     claims: Claims
     images: ImageClaims
     spool: Spool
+    abandoned: asyncio.Event
 
     def pipeline(self) -> Pipeline:
         """Build it."""
@@ -177,6 +185,7 @@ class _Builder:
             publishing=self._publishing(),
             recover_collection=self.collector.recover,
             recovered=self.recovered,
+            abandoned=self.abandoned,
         )
 
     def _preparation(self) -> Preparation:

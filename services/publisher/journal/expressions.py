@@ -27,6 +27,7 @@ from services.publisher.journal.tables import SECONDS
 
 __all__ = [
     "ANY",
+    "CLOCK",
     "NOW",
     "ONE",
     "among",
@@ -100,6 +101,14 @@ class _Contains(FunctionElement[Any]):
     inherit_cache = True
 
 
+class _Clock(FunctionElement[Any]):
+    """The database's present time."""
+
+    name = "clock"
+    inherit_cache = True
+    type = SECONDS
+
+
 def _compiled(element: type[FunctionElement[Any]], *, sqlite: str, postgresql: str) -> None:
     def render(form: str) -> Any:  # noqa: ANN401 - what SQLAlchemy takes
         def rendered(clause: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
@@ -114,7 +123,16 @@ def _compiled(element: type[FunctionElement[Any]], *, sqlite: str, postgresql: s
 _compiled(_Values, sqlite="json_each({})", postgresql="json_array_elements_text(CAST({} AS json))")
 _compiled(_Pairs, sqlite="json_each({})", postgresql="json_each_text(CAST({} AS json))")
 _compiled(_Later, sqlite="max({})", postgresql="greatest({})")
+_compiled(
+    _Clock,
+    sqlite="((julianday('now') - 2440587.5) * 86400.0)",
+    postgresql="CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)",
+)
 _compiled(_Contains, sqlite="(instr({}) > 0)", postgresql="(strpos({}) > 0)")
+
+CLOCK: Final = _Clock()
+"""The present time by the clock that all publishers of a database share, in seconds since the epoch: its server's, or
+the machine's where it is a file. Other times are by the clock of whoever runs a statement, see `NOW`."""
 
 
 def listed(name: str) -> Select[Any]:

@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.model import LayerRecord
 from services.publisher.pipeline.flights import Flights
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.ready import ReadyQueue
@@ -14,6 +14,8 @@ __all__ = ["Claims"]
 
 _TICK: Final = 0.001
 """Seconds that a wait for a due layer is longer than needed, so that it never ends a moment too early."""
+_LOOK: Final = 1.0
+"""Most seconds between two looks at a journal into which others may write."""
 
 
 class Claims:
@@ -56,10 +58,12 @@ class Claims:
             self._ready.give_up()
             if record is not None:
                 # An image has taken it meanwhile; when that has ended, this one is looked at again.
-                await self._journal.advance([record.digest], LayerState.ANNOUNCED)
+                await self._journal.give_back([record.digest])
                 continue
             due = await self._journal.next_due(busy=self._flights.digests)
             pause = None if due is None else max(0, due - time.time()) + _TICK
+            if self._journal.shared:
+                pause = _LOOK if pause is None else min(pause, _LOOK)
             try:
                 async with asyncio.timeout(pause):
                     await self._announced.wait()

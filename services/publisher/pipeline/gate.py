@@ -1,6 +1,7 @@
 """Pausing: an operator keeps anything new from being published, also across restarts."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -23,6 +24,7 @@ class Gate:
         self._open = asyncio.Event()
         self._open.set()
         self._pause: Pause | None = None
+        self._changes = 0
 
     @property
     def pause(self) -> Pause | None:
@@ -38,6 +40,13 @@ class Gate:
         """Take up what the journal says."""
         self._set(await self._journal.paused())
 
+    async def follow(self, read: Callable[[], Awaitable[Pause | None]]) -> None:
+        """Take up what somebody reads of the journal, unless it has been paused or resumed here meanwhile."""
+        before = self._changes
+        pause = await read()
+        if self._changes == before:
+            self._set(pause)
+
     async def close(self, reason: str) -> None:
         """Pause: it is on the disk, and no transaction is begun any more, when this returns.
 
@@ -52,6 +61,7 @@ class Gate:
             The pause could not be recorded, so that there is none.
         """
         before = self._pause
+        self._changes += 1
         self._open.clear()  # before the journal, so that nothing is begun while it is written
         try:
             await self._journal.pause(reason)
@@ -69,6 +79,7 @@ class Gate:
         JournalError
             The end could not be recorded, so that the pause goes on.
         """
+        self._changes += 1
         await self._journal.resume()
         await self.load()
         _log.warning("publishing is resumed")
@@ -78,6 +89,7 @@ class Gate:
         await self._open.wait()
 
     def _set(self, pause: Pause | None) -> None:
+        self._changes += 1
         self._pause = pause
         if pause is None:
             self._open.set()
