@@ -81,7 +81,7 @@ RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
        -o Dpkg::Options::=--force-unsafe-io nginx \
     && rm -rf /var/log/* /var/cache/debconf/* /var/lib/dpkg/*-old \
     && install -d -o 10001 -g 10001 /srv/cvmfs
-COPY docker/nginx.conf /etc/nginx/nginx.conf
+COPY docker/nginx.conf docker/nginx-bucket.conf docker/nginx-common.conf /etc/nginx/
 COPY docker/http-check /usr/local/bin/
 LABEL org.opencontainers.image.title="CVMFS thin images: repository" \
       org.opencontainers.image.description="Serves a CernVM-FS repository to clients and caches" \
@@ -115,7 +115,7 @@ LABEL org.opencontainers.image.title="SeaweedFS" \
       org.opencontainers.image.description="SeaweedFS from its wheel, with one bucket and two users" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER 10003:10003
-EXPOSE 8333
+EXPOSE 9000
 ENTRYPOINT ["/bin/start"]
 
 

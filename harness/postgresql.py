@@ -18,24 +18,29 @@ from harness.processes import Daemon, wait_until
 __all__ = ["PostgresqlServer"]
 
 _PROGRAMS: Final = Path("/usr/lib/postgresql")
+_FORGOTTEN: Final = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a directory of its own there
 _USER: Final = 65534
 """Whom it runs as: it refuses to be root."""
 
 
 class PostgresqlServer:
-    """The server, which forgets everything when its machine loses power: nothing waits for a disk.
+    """The server, which forgets everything when its machine loses power, unless it is to last.
 
     Parameters
     ----------
     log
         File that gets its output.
+    durable
+        Directory for its files, into which everybody may look, where commits are to be on the disk; else nothing waits
+        for a disk.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *, durable: Path | None = None) -> None:
         self._log = log
         (self.port,) = free_ports(1)
         # Below no directory of root's alone.
-        self._directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/var/tmp"))
+        self._directory = Path(tempfile.mkdtemp(prefix="postgresql-", dir=durable or _FORGOTTEN))
+        self._syncing = {} if durable else {"fsync": "off", "full_page_writes": "off"}
         self._daemon: Daemon | None = None
         self.password: Final = SecretStr("the password of a server on the loopback interface")
         """Password of the user `publisher`, who may do everything."""
@@ -66,8 +71,7 @@ class PostgresqlServer:
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": "",
-            "fsync": "off",
-            "full_page_writes": "off",
+            **self._syncing,
         }
         chosen = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
         self._daemon = Daemon("postgres", [*user, str(programs / "postgres"), "-D", str(data), *chosen], log=self._log)

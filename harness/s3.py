@@ -81,8 +81,8 @@ def _session() -> AioSession:
 async def s3_client(access: S3Access, service: str = "s3") -> AsyncIterator[Any]:
     """Open a client that neither waits long nor repeats anything; `service` is the name of the API."""
     config = AioConfig(
-        connect_timeout=2,
-        read_timeout=30,
+        connect_timeout=60,
+        read_timeout=300,
         signature_version="s3v4" if service == "s3" else "v4",
         s3={"addressing_style": "path"},
         request_checksum_calculation="when_required",

@@ -14,6 +14,8 @@ from harness.bench.containerd_rig import open_containerd_rig
 from harness.bench.conversion import conversion
 from harness.bench.convert import convert
 from harness.bench.cri import cri
+from harness.bench.databases import databases
+from harness.bench.events import events
 from harness.bench.flat import flat
 from harness.bench.measure import Row
 from harness.bench.native import native
@@ -23,6 +25,7 @@ from harness.bench.queued import queued
 from harness.bench.report import closing_note, table, write_json
 from harness.bench.rig import open_rig
 from harness.bench.round import rounds
+from harness.bench.takeover import takeover
 from harness.commands import run
 from harness.disk import mount_disk
 from harness.sandbox import Sandbox
@@ -49,7 +52,7 @@ _DOCKER_ROWS: Final = (
     "cri",
 )
 _CONVERTER_ROWS: Final = ("convert", "round")
-_REPOSITORY_ROWS: Final = ("flat", "podman", "publishers")
+_REPOSITORY_ROWS: Final = ("flat", "podman", "publishers", "databases", "events", "takeover")
 _ROWS: Final = (*_DOCKER_ROWS, *_CONTAINERD_ROWS, *_CONVERTER_ROWS, *_REPOSITORY_ROWS)
 
 _Work = Callable[[], Awaitable[list[Row]]]
@@ -66,6 +69,8 @@ async def _run(only: Sequence[str], runs: int, megabytes: int) -> None:
     workspace = Sandbox.current().workspace
     directory = workspace / "disk"
     await mount_disk(workspace / "disk.img", directory)
+    # A database server runs as another user, and its files are on that disk.
+    workspace.chmod(0o711)
     result: list[Row] = []
     if not set(only).isdisjoint(_DOCKER_ROWS):
         result += await _docker_rows(directory / "docker", only, runs)
@@ -78,6 +83,9 @@ async def _run(only: Sequence[str], runs: int, megabytes: int) -> None:
             "flat": lambda: flat(directory / "flat", runs),
             "podman": lambda: podman(directory / "podman", 3 * runs),
             "publishers": lambda: publishers(directory / "publishers", runs),
+            "databases": lambda: databases(directory / "databases", runs),
+            "events": lambda: events(directory / "events", runs),
+            "takeover": lambda: takeover(directory / "takeover", runs),
         }
         result += await _measure(work, only)
     # "Docker version 26.1.5+dfsg1, build 411e817"

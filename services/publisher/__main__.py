@@ -16,7 +16,7 @@ from services.common.logs import configure_logging
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import render_help
 from services.common.stopping import until_told
-from services.publisher.factory import build_publisher, open_tenure
+from services.publisher.factory import build_publisher
 from services.publisher.settings import PublisherSettings
 from services.registry.options import RegistryOptions
 from services.registry.settings import RegistrySettings
@@ -40,13 +40,6 @@ async def _serve(
 ) -> None:
     stopped = until_told()
     async with AsyncExitStack() as stack:
-        tenure = open_tenure(settings)
-        if tenure is not None:
-            await stack.enter_async_context(tenure)
-            if not await tenure.begin(stopped):
-                return
-            watch = await stack.enter_async_context(asyncio.TaskGroup())
-            stack.callback(watch.create_task(tenure.run()).cancel)
         publisher = await stack.enter_async_context(build_publisher(settings, store_settings, limits, registry_options))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(run()) for run in publisher.services]

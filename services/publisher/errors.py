@@ -14,6 +14,7 @@ Tree::
     ├── JournalError             the journal's database cannot be used
     │   └── LeaseLostError       others count this publisher as gone
     ├── ClaimLostError           what this publisher had claimed is another one's by now
+    ├── MigrationNeededError     services.publisher.migrate: the journal has an older version
     └── LayerNotThereError       the store does not hold the announced object (yet)
 """
 

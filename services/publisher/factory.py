@@ -1,14 +1,16 @@
 """Builds the publisher from its settings: every object, once, by keyword arguments."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
 from aiohttp import web
 
 from services.common.archive.limits import ArchiveLimits
+from services.common.database.interface import Database
 from services.common.lock_file import LOCK_FILE, locked
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.object_store.store import ObjectStore
@@ -16,15 +18,15 @@ from services.common.repository_name import RepositoryName
 from services.common.settings import SettingsError
 from services.publisher.app import create_app
 from services.publisher.handlers.health import Health
-from services.publisher.journal.database import Database
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.sqlite import SqliteDatabase
+from services.publisher.leadership import Leadership
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.trust import TrustWatch
 from services.publisher.projects import Projects
 from services.publisher.routes import build_routes
 from services.publisher.settings import PublisherSettings, RepositoryKind
-from services.publisher.work import Resources, build_work
+from services.publisher.work import Resources, Work, build_work
 from services.registry.client import RegistryClient
 from services.registry.options import RegistryOptions
 from services.repository.cvmfs_server.place import Place
@@ -37,10 +39,9 @@ from services.repository.native.storage.place import open_storage
 from services.repository.native.trust.keeper import WhitelistKeeper
 from services.repository.native.trust.keyring import KeyFiles
 
-if TYPE_CHECKING:
-    from services.publisher.journal.tenure import Tenure
+__all__ = ["Publisher", "build_publisher"]
 
-__all__ = ["Publisher", "build_publisher", "open_tenure"]
+_Service = Callable[[], Coroutine[Any, Any, None]]
 
 _MORE_THREADS: Final = 2
 """Threads besides those that write archives and those that prepare layers from them meanwhile, so that publishing and
@@ -52,8 +53,8 @@ class Publisher:
     """What runs: the HTTP application and the services behind it."""
 
     app: web.Application
-    services: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
-    """Each runs until it is cancelled."""
+    services: tuple[_Service, ...]
+    """Each runs until it is cancelled. One of them waits for this publisher's turn to lead, and does what that is."""
 
 
 @asynccontextmanager
@@ -85,8 +86,15 @@ async def build_publisher(
         threads = ThreadPoolExecutor(2 * settings.fetch_concurrency + _MORE_THREADS, "publisher")
         stack.callback(threads.shutdown)
         repository = await _repository(settings, stack, threads, journal)
-        health = Health(checks={"journal": journal.check, "store": store.check, "repository": repository.check})
-        trust = _trust(repository, threads, health)
+        leadership = Leadership(_turn(settings))
+
+        def leads() -> bool:
+            return leadership.leads
+
+        health = Health(
+            checks={"journal": journal.check, "store": store.check, "repository": repository.check}, leads=leads
+        )
+        trust = _trust(repository, threads, health, leads)
         directories = {"spool": settings.spool, "state": settings.state}
         if isinstance(repository, CvmfsServerRepository):
             directories |= repository.directories()
@@ -100,6 +108,7 @@ async def build_publisher(
             threads=threads,
             metrics=Metrics(),
             directories=directories,
+            leads=leads,
         )
         projects = Projects(settings.projects)
         await projects.load()
@@ -109,32 +118,44 @@ async def build_publisher(
         routes = build_routes(
             resources, work, bucket=store_settings.bucket, health=health, trust=trust, projects=projects
         )
-        app = create_app(routes)
-        services = (work.membership.run, work.pipeline.run, work.sweep.run, work.collector.run)
-        yield Publisher(app=app, services=services if trust is None else (*services, trust.run))
+        yield Publisher(app=create_app(routes), services=tuple(_services(settings, work, leadership, trust)))
 
 
-def open_tenure(settings: PublisherSettings) -> "Tenure | None":
-    """Return what waits for this publisher's turn; None where the lock of its state keeps others out."""
+def _services(
+    settings: PublisherSettings, work: Work, leadership: Leadership, trust: WhitelistKeeper | TrustWatch | None
+) -> Iterator[_Service]:
+    yield work.membership.run
+    yield work.sweep.run
+    if settings.database is not None:
+        yield work.lookout.run
+    yield partial(leadership.run, (work.pipeline.run, work.sweep.begin, work.collector.run, work.checks.run))
+    if trust is not None:
+        yield trust.run
+
+
+def _turn(settings: PublisherSettings) -> Callable[[], AbstractAsyncContextManager[None]]:
+    """Return what waits for this publisher's turn; nothing does where the lock of its state keeps others out."""
     if settings.database is None:
-        return None
+        return nullcontext
     from services.publisher.journal.tenure import Tenure  # noqa: PLC0415 - takes a tenth of a second
 
-    return Tenure(settings.database, password=settings.database_password)
+    return Tenure(settings.database, password=settings.database_password).held
 
 
 def _database(settings: PublisherSettings) -> Database:
     if settings.database is None:
-        return SqliteDatabase(settings.state / "journal.sqlite")
+        return SqliteDatabase(settings.journal_file)
     from services.publisher.journal.postgresql import PostgresqlDatabase  # noqa: PLC0415 - takes a tenth of a second
 
     return PostgresqlDatabase(settings.database, password=settings.database_password)
 
 
-def _trust(repository: Repository, threads: ThreadPoolExecutor, health: Health) -> WhitelistKeeper | TrustWatch | None:
+def _trust(
+    repository: Repository, threads: ThreadPoolExecutor, health: Health, leads: Callable[[], bool]
+) -> WhitelistKeeper | TrustWatch | None:
     """Give who looks for how long clients trust the repository; None if for ever."""
     if isinstance(repository, NativeRepository):
-        keeper = WhitelistKeeper(whitelist=repository.whitelist, threads=threads)
+        keeper = WhitelistKeeper(whitelist=repository.whitelist, threads=threads, leads=leads)
         health.checks["whitelist"], health.warnings["whitelist"] = keeper.check, keeper.warning
         return keeper
     return TrustWatch(repository) if isinstance(repository, CvmfsServerRepository) else None
@@ -180,4 +201,7 @@ async def _repository(
     if settings.directory is None:
         raise SettingsError("PUBLISHER_DIRECTORY is not set, and the repository is of kind directory")
     repository = DirectoryRepository(name=name, root=settings.directory, layout=settings.layout, threads=threads)
-    return await stack.enter_async_context(repository)
+    await stack.enter_async_context(repository)
+    if settings.database is None:
+        repository.take()  # with nobody's turn to wait for, whoever has it is told at once
+    return repository

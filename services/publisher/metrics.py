@@ -139,7 +139,16 @@ class Metrics:
             "Layers that a sweep found and no notification had announced.",
             registry=self.registry,
         )
-
+        self.checked_at = Gauge(
+            "publisher_last_check_timestamp_seconds",
+            "When the last check of repository, journal and bucket ended; 0 if there was none since the start.",
+            registry=self.registry,
+        )
+        self.disagreements = Gauge(
+            "publisher_disagreements",
+            "What the last check found that something has to be done about.",
+            registry=self.registry,
+        )
         self.collections = Counter(
             "publisher_collections",
             "Collections by what became of them: done, postponed while publishing is paused, or failed.",

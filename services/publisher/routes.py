@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from services.publisher.consistency.check import ConsistencyCheck
 from services.publisher.handlers.access import Access
 from services.publisher.handlers.collection import CollectionHandler
 from services.publisher.handlers.consistency import ConsistencyHandler
@@ -16,6 +15,7 @@ from services.publisher.handlers.layers import LayersHandler
 from services.publisher.handlers.page import PageHandler
 from services.publisher.handlers.status import StatusHandler
 from services.publisher.handlers.token import TokenCheck
+from services.publisher.notification.recorder import Recorder
 from services.publisher.page.renderer import PageRenderer
 from services.publisher.projects import Projects
 from services.publisher.status.reader import StatusReader, Trust
@@ -47,16 +47,16 @@ def build_routes(
         journal=journal,
         gate=work.gate,
         progress=work.progress,
+        checks=work.checks,
         trust=trust,
         spool=work.spool,
         directories=resources.directories,
     )
-    check = ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository)
     renderer = PageRenderer()
     handlers = (
         EventsHandler(
             token=token,
-            journal=journal,
+            recorder=Recorder(journal),
             claims=work.claims,
             metrics=metrics,
             bucket=bucket,
@@ -75,7 +75,7 @@ def build_routes(
         PageHandler(status=status, journal=journal, renderer=renderer),
         ImagePageHandler(status=status, journal=journal, claims=work.images, renderer=renderer),
         CollectionHandler(token=token, collector=work.collector, journal=journal.unnamed),
-        ConsistencyHandler(token=token, check=check),
+        ConsistencyHandler(token=token, checks=work.checks),
         StatusHandler(token=token, status=status, gate=work.gate, sweep=work.sweep),
         HealthHandler(health=health, status=status, metrics=metrics),
     )

@@ -106,6 +106,9 @@ class PublisherSettings(Settings):
     """Most layers that one collection takes out."""
     collect_interval: NonNegativeFloat = 86400
     """Seconds between two collections; 0 for none but those that are asked for."""
+    check_interval: NonNegativeFloat = 0
+    """Seconds between two checks of whether repository, journal and bucket agree, the first one so long after the
+    start; 0 for none but those that are asked for."""
     batch_layers: PositiveInt = 256
     """Most layers that one transaction publishes."""
     batch_size: ByteSize = ByteSize(16 << 30)
@@ -122,6 +125,11 @@ class PublisherSettings(Settings):
     retry_refused_images: NonNegativeFloat = 86400
     """Seconds after which an image that was refused is looked at once more, since registries are mended; 0 for
     never."""
+
+    @property
+    def journal_file(self) -> Path:
+        """Where the journal is, if it is a file."""
+        return self.state / "journal.sqlite"
 
     @field_validator("database")
     @classmethod

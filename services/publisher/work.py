@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +11,8 @@ from pathlib import Path
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.store import ObjectStore
 from services.publisher.collection.collector import CollectionRules, LayerCollector
+from services.publisher.consistency.check import ConsistencyCheck
+from services.publisher.consistency.checks import Checks
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.batches import BatchPublisher
@@ -25,6 +27,7 @@ from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.preparation import ImagePreparation
 from services.publisher.pipeline.images.resolver import Resolver
+from services.publisher.pipeline.lookout import Lookout
 from services.publisher.pipeline.membership import Membership
 from services.publisher.pipeline.obstacle import Obstacle
 from services.publisher.pipeline.outcomes import Outcomes
@@ -57,6 +60,8 @@ class Resources:
     metrics: Metrics
     directories: Mapping[str, Path]
     """Places whose free space is watched, by their names in metrics."""
+    leads: Callable[[], bool]
+    """Tells whether it is this publisher's turn to do what one of several does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,8 @@ class Work:
     collector: LayerCollector
     membership: Membership
     """To be entered before the pipeline is run."""
+    lookout: Lookout
+    checks: Checks
 
 
 def build_work(resources: Resources) -> Work:
@@ -81,7 +88,7 @@ def build_work(resources: Resources) -> Work:
     times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
     progress = Progress()
     gate = Gate(journal)
-    membership = Membership(journal=journal, gate=gate, name=settings.name or socket.gethostname())
+    membership = Membership(journal=journal, leads=resources.leads, name=settings.name or socket.gethostname())
     ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     flights = Flights()
     claims = Claims(journal=journal, gate=gate, ready=ready, flights=flights)
@@ -98,6 +105,7 @@ def build_work(resources: Resources) -> Work:
             retry=times,
             upload_lifetime=timedelta(seconds=settings.upload_lifetime),
         ),
+        leads=resources.leads,
     )
     turn, recovered = asyncio.Lock(), asyncio.Event()
     collector = LayerCollector(
@@ -148,6 +156,12 @@ def build_work(resources: Resources) -> Work:
         progress=progress,
         collector=collector,
         membership=membership,
+        lookout=Lookout(gate=gate, claims=claims, images=images),
+        checks=Checks(
+            check=ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository),
+            metrics=metrics,
+            interval=settings.check_interval,
+        ),
     )
 
 

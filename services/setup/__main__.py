@@ -8,16 +8,18 @@ from services.common.errors import SuiteError
 from services.common.logs import configure_logging
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import render_help
-from services.setup.policies import agent_policy, uploader_policy
+from services.setup.errors import SetupError
+from services.setup.policies import agent_policy, public_policy, uploader_policy
 from services.setup.settings import SetupSettings, StoreKind
 from services.setup.store import Administrator, StoreBusyError, StoreUser
 
 __all__ = ["main", "set_up"]
 
 _PURPOSE = (
-    "Sets up the object store, and ends: makes the bucket, and in MinIO the notification and the two users, one that "
-    "puts layers and one that reads, lists and deletes them. LAYER_STORE_ACCESS_KEY and LAYER_STORE_SECRET_KEY are "
-    "those of the store's administrator. It can be run again at any time."
+    "Sets up the object store, and ends: makes the bucket, or the two where the repository is in one as well, and in "
+    "MinIO the notification and the two users, one that puts layers and one that reads, lists and deletes them. "
+    "LAYER_STORE_ACCESS_KEY and LAYER_STORE_SECRET_KEY are those of the store's administrator. It can be run again at "
+    "any time."
 )
 
 
@@ -34,10 +36,17 @@ def set_up(settings: SetupSettings, store_settings: ObjectStoreSettings) -> None
     )
     agent = StoreUser(name="agent", access_key=settings.agent_access_key, secret_key=settings.agent_secret_key)
     administrator = Administrator(store_settings)
-    administrator.make_bucket()
+    repository = settings.repository_bucket
+    if repository == store_settings.bucket:
+        raise SetupError(f"SETUP_REPOSITORY_BUCKET: {repository} is the bucket of the layers, which nobody may read")
+    administrator.make_bucket(store_settings.bucket)
+    if repository:
+        administrator.make_bucket(repository)
     if settings.store is StoreKind.MINIO:
+        if repository:
+            administrator.set_policy(repository, public_policy(repository))
         administrator.make_user(uploader, uploader_policy(store_settings.bucket))
-        administrator.make_user(agent, agent_policy(store_settings.bucket))
+        administrator.make_user(agent, agent_policy(store_settings.bucket, repository))
         administrator.announce_layers(settings.webhook)
     administrator.check_keys(uploader)
     administrator.check_listing(agent)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from services.common.object_store.model import KEY_PREFIX
 
-__all__ = ["Policy", "agent_policy", "uploader_policy"]
+__all__ = ["Policy", "agent_policy", "public_policy", "uploader_policy"]
 
 Policy = dict[str, object]
 """A policy document."""
@@ -25,18 +25,44 @@ def uploader_policy(bucket: str) -> Policy:
     return _policy(_on_layers(bucket, "s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject"))
 
 
-def agent_policy(bucket: str) -> Policy:
-    """Read, list and delete layers, and end uploads that were abandoned; put none."""
-    return _policy(
-        _statement(
-            [f"arn:aws:s3:::{bucket}"], "s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"
-        ),
+def agent_policy(bucket: str, repository_bucket: str = "") -> Policy:
+    """Read, list and delete layers, and end uploads that were abandoned; put none. Do everything to a repository.
+
+    Parameters
+    ----------
+    bucket
+        Bucket of the layers.
+    repository_bucket
+        Bucket of the repository; empty where that is in a directory.
+    """
+    statements = [
+        _statement(_bucket(bucket), "s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"),
         _on_layers(bucket, "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"),
-    )
+    ]
+    if repository_bucket:
+        objects = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+        statements += [
+            _statement(_bucket(repository_bucket), "s3:ListBucket", "s3:GetBucketLocation"),
+            _statement(_objects(repository_bucket), *objects),
+        ]
+    return _policy(*statements)
+
+
+def public_policy(bucket: str) -> Policy:
+    """Everybody may read what is in a bucket, and not what there is: a policy of the bucket's own."""
+    return _policy(_statement(_objects(bucket), "s3:GetObject") | {"Principal": {"AWS": ["*"]}})
 
 
 def _on_layers(bucket: str, *actions: str) -> dict[str, object]:
     return _statement([f"arn:aws:s3:::{bucket}/{KEY_PREFIX}*"], *actions)
+
+
+def _bucket(name: str) -> Sequence[str]:
+    return [f"arn:aws:s3:::{name}"]
+
+
+def _objects(bucket: str) -> Sequence[str]:
+    return [f"arn:aws:s3:::{bucket}/*"]
 
 
 def _statement(resources: Sequence[str], *actions: str) -> dict[str, object]:

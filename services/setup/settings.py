@@ -27,9 +27,12 @@ class SetupSettings(Settings):
     model_config = SettingsConfigDict(env_prefix="SETUP_")
 
     store: StoreKind = StoreKind.MINIO
-    """What is made: with minio the bucket, its notification and both users, with s3 the bucket alone."""
+    """What is made: with minio the buckets, the notification and both users, with s3 the buckets alone."""
     webhook: Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,32}$")] = "PUBLISHER"
     """Kind minio: the webhook that announces layers, ID in MinIO's own MINIO_NOTIFY_WEBHOOK_ENDPOINT_ID."""
+    repository_bucket: str = ""
+    """Bucket that the repository is in, where it is in one: it is made, and in MinIO everybody may read what is in it,
+    and the publisher write to it."""
     uploader_access_key: SecretStr
     """Access key of the user that graphdrivers and docker2cvmfs have."""
     uploader_secret_key: SecretStr

@@ -3,6 +3,7 @@
 Every step can be repeated: it makes what is missing and leaves the rest as it is.
 """
 
+import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,14 +88,20 @@ class Administrator:
             http_client=self._http,
         )
 
-    def make_bucket(self) -> None:
-        """Make the bucket."""
-        with self._failures("making the bucket"):
-            if self._client.bucket_exists(self._bucket):
-                _log.info("bucket is there", bucket=self._bucket)
+    def make_bucket(self, bucket: str) -> None:
+        """Make a bucket."""
+        with self._failures(f"making the bucket {bucket}"):
+            if self._client.bucket_exists(bucket):
+                _log.info("bucket is there", bucket=bucket)
                 return
-            self._client.make_bucket(self._bucket)
-            _log.info("bucket made", bucket=self._bucket)
+            self._client.make_bucket(bucket)
+            _log.info("bucket made", bucket=bucket)
+
+    def set_policy(self, bucket: str, policy: Policy) -> None:
+        """Give a bucket its own policy, in place of the one that it has."""
+        with self._failures(f"setting the policy of the bucket {bucket}"):
+            self._client.set_bucket_policy(bucket, json.dumps(policy))
+            _log.info("policy of the bucket set", bucket=bucket)
 
     def announce_layers(self, webhook: str) -> None:
         """Let MinIO announce new layers to one of its webhooks."""

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from services.common.command_line import write_output
 from services.common.digest import Digest
-from services.common.publisher_api import Disagreement, Layer, Status
+from services.common.publisher_api import Disagreement, LastCheck, Layer, Status
 from services.common.readable import readable_size, readable_span
 from services.common.times import text_of
 
@@ -72,6 +72,8 @@ def show_status(status: Status) -> None:
         grid.add_row("oldest image", readable_span(status.oldest_unpublished_image_seconds))
     grid.add_row("transaction", Text(_transaction(status)))
     grid.add_row("last sweep", Text(_sweep(status)))
+    if status.check is not None:
+        grid.add_row("last check", Text(_check(status.check)))
     if status.trusted_until is not None:
         left = (status.trusted_until - datetime.now(UTC)).total_seconds()
         grid.add_row("whitelist", f"valid for {readable_span(left)}" if left > 0 else Text("expired", style="red"))
@@ -176,6 +178,13 @@ def _sweep(status: Status) -> str:
         return "under way" if sweep.begun else "none yet"
     outcome = f"failed: {sweep.error}" if sweep.error else f"found {sweep.found}"
     return f"{since(sweep.ended_at)} ago, {outcome}"
+
+
+def _check(check: LastCheck) -> str:
+    if check.error is not None:
+        return f"{since(check.ended_at)} ago, not finished: {check.error}"
+    found = f"{check.disagreements} disagreements: see thinctl check" if check.disagreements else "all agree"
+    return f"{since(check.ended_at)} ago, {check.layers} layers and {check.images} images, {found}"
 
 
 def since(time: datetime) -> str:

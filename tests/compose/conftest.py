@@ -45,4 +45,15 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     return read_variant
 
 
+def handed_out(services: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the user of each service that has secrets, and then their names."""
+    service = services["secrets"]
+    lines = [*service["command"], *service["environment"].get("HAND_OUT_ALSO", "").splitlines()]
+    found: dict[str, list[str]] = {}
+    for name, user, *secrets in map(str.split, lines):
+        assert found.setdefault(name, [user])[0] == user
+        found[name] += secrets
+    return found
+
+
 VARIANTS = sorted(path.name.split(".")[1] for path in Path(CHECKOUT).glob("docker-compose.*.yml"))

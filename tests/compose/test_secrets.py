@@ -15,6 +15,7 @@ from services.converter.hints.endpoints import Endpoints
 from services.registry.reference import ImageReference
 from services.registry.settings import RegistrySettings
 from tests.compose.conftest import VARIANTS, Read
+from tests.compose.conftest import handed_out as given
 from tests.support.compose import CHECKOUT
 
 Make = Callable[..., str]
@@ -23,6 +24,7 @@ HandOut = Callable[..., "subprocess.CompletedProcess[str]"]
 _SECRETS = {
     "converter_endpoints",
     "converter_token",
+    "database_password",
     "docker_config",
     "event_token",
     "grafana_password",
@@ -71,7 +73,7 @@ def hand_out(tmp_path: Path) -> HandOut:
             (tmp_path / "handed-out" / line.split()[0]).mkdir(exist_ok=True)
         path = f"{CHECKOUT / 'docker'}:{os.environ['PATH']}"
         return subprocess.run(
-            [program, *lines], env={"PATH": path, **settings}, capture_output=True, text=True, check=False, timeout=60
+            [program, *lines], env={"PATH": path, **settings}, capture_output=True, text=True, check=False, timeout=300
         )
 
     return run
@@ -101,8 +103,8 @@ def _give(directory: Path, **secrets: str) -> None:
 def test_every_secret_that_a_variant_hands_out_is_made(make: Make, tmp_path: Path, read: Read) -> None:
     make()
     variants = [[], *([variant] for variant in VARIANTS)]
-    lines = [line for names in variants for line in read(*names)["services"]["secrets"]["command"]]
-    assert {name for line in lines for name in line.split()[2:]} == _secrets(tmp_path).keys() == _SECRETS
+    lines = [line for names in variants for line in given(read(*names)["services"]).values()]
+    assert {name for _, *names in lines for name in names} == _secrets(tmp_path).keys() == _SECRETS
 
 
 @pytest.mark.parametrize("user", [0, 1000])
@@ -122,7 +124,7 @@ def test_secrets_are_long_and_all_different(make: Make, tmp_path: Path) -> None:
     make()
     values = [text for name, text in _secrets(tmp_path).items() if name.endswith(("_key", "_token", "_password"))]
     independent = [text for text in values if not text.endswith("\n")]
-    assert len(set(independent)) == len(independent) == 11
+    assert len(set(independent)) == len(independent) == 12
     assert {len(text) for text in independent} == {20, 24, 40}
 
 
@@ -150,6 +152,9 @@ def test_the_stores_know_the_same_users_and_token(make: Make, tmp_path: Path) ->
     ]
     assert secrets["seaweedfs_event_token"].strip() == secrets["event_token"]
     users = {identity["name"]: identity for identity in json.loads(secrets["seaweedfs_users"])["identities"]}
+    anonymous = users.pop("anonymous")
+    assert anonymous == {"name": "anonymous", "actions": ["Read:cvmfs"]}
+    assert users.keys() == {"store_admin", "uploader", "agent"}
     for name, identity in users.items():
         keys = {"accessKey": secrets[f"{name}_access_key"], "secretKey": secrets[f"{name}_secret_key"]}
         assert identity["credentials"] == [keys]
@@ -216,7 +221,8 @@ def test_what_is_derived_follows_the_bucket(
     before = json.loads(handed_out()["store"]["seaweedfs_users"])["identities"]
     hand_out("store 10003 seaweedfs_users", LAYER_STORE_BUCKET="two")
     after = json.loads(handed_out()["store"]["seaweedfs_users"])["identities"]
-    assert [identity["credentials"] for identity in after] == [identity["credentials"] for identity in before]
+    credentials = [[identity.get("credentials") for identity in identities] for identities in (before, after)]
+    assert credentials[0] == credentials[1]
     assert (before[1]["actions"][0], after[1]["actions"][0]) == ("Read:one", "Read:two")
 
 
@@ -271,6 +277,23 @@ def test_a_service_keeps_nothing_that_it_does_not_read_any_more(
     hand_out: HandOut, handed_out: Callable[[], dict[str, dict[str, str]]]
 ) -> None:
     hand_out("publisher 10001 event_token agent_secret_key uploader_secret_key")
+    hand_out(_PUBLISHER)
+    assert handed_out()["publisher"].keys() == {"event_token", "agent_secret_key"}
+
+
+def test_a_file_that_is_added_hands_out_further_secrets(
+    hand_out: HandOut, handed_out: Callable[[], dict[str, dict[str, str]]], tmp_path: Path
+) -> None:
+    (tmp_path / "handed-out" / "database").mkdir()
+    also = "database 999 database_password\npublisher 10001 database_password\n"
+    ended = hand_out(_PUBLISHER, HAND_OUT_ALSO=also)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    secrets = handed_out()
+    assert secrets["publisher"].keys() == {"event_token", "agent_secret_key", "database_password"}
+    assert secrets["database"] == {"database_password": secrets["publisher"]["database_password"]}
+    file = (tmp_path / "handed-out" / "database" / "database_password").stat()
+    assert (file.st_uid, file.st_mode & 0o7777) == (999, 0o400)
+    # Without that file again.
     hand_out(_PUBLISHER)
     assert handed_out()["publisher"].keys() == {"event_token", "agent_secret_key"}
 

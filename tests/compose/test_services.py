@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.compose.conftest import NEEDED, VARIANTS, Read
+from tests.compose.conftest import NEEDED, VARIANTS, Read, handed_out
 from tests.support.compose import CHECKOUT
 
 _CONFIGURATION = ("/etc/cvmfs/repositories.d", "/etc/cvmfs/keys")
 ONE_SHOT = {"secrets", "minio-volumes", "setup", "repository-create", "docker2cvmfs"}
+_IN_BUCKET = ("repository-create", "publisher", "publisher-2")
 ROOT = {"secrets": ["CHOWN", "DAC_READ_SEARCH"], "minio-volumes": ["CHOWN"]}
 """They give files and volumes to others. Images, or the files here, name somebody else as the user of the rest."""
 
@@ -23,7 +24,7 @@ def services(request: pytest.FixtureRequest, read: Read) -> dict[str, Any]:
 
 
 def test_the_variants_are_those_that_are_documented() -> None:
-    assert VARIANTS == ["cvmfs", "s3", "seaweedfs"]
+    assert VARIANTS == ["cvmfs", "ha", "s3", "seaweedfs"]
 
 
 def test_every_root_file_system_is_read_only(services: dict[str, Any]) -> None:
@@ -74,26 +75,25 @@ def test_data_are_in_named_volumes(services: dict[str, Any]) -> None:
 
 
 def test_every_secret_is_handed_out_to_who_reads_it(services: dict[str, Any]) -> None:
-    handed_out = {line.split()[0]: set(line.split()[2:]) for line in services["secrets"]["command"]}
-    assert handed_out
+    given = {name: set(secrets) for name, (_, *secrets) in handed_out(services).items()}
+    assert given
     volumes = {mount["source"]: mount["target"] for mount in services["secrets"]["volumes"]}
-    assert {f"secrets-{name}": f"/handed-out/{name}" for name in handed_out}.items() <= volumes.items()
+    assert {f"secrets-{name}": f"/handed-out/{name}" for name in given}.items() <= volumes.items()
     for name, service in services.items():
         read = {mount["source"]: mount for mount in service.get("volumes", []) if mount["target"] == "/run/secrets"}
-        assert read.keys() == ({f"secrets-{name}"} if name in handed_out else set()), name
+        assert read.keys() == ({f"secrets-{name}"} if name in given else set()), name
         assert all(mount["read_only"] for mount in read.values())
         named = {
             value.removeprefix("/run/secrets/")
             for value in service.get("environment", {}).values()
             if str(value).startswith("/run/secrets/")
         }
-        assert named <= handed_out.get(name, set()), name
+        assert named <= given.get(name, set()), name
 
 
 def test_nobody_reads_secrets_before_they_are_handed_out(services: dict[str, Any]) -> None:
-    handed_out = {line.split()[0] for line in services["secrets"]["command"]}
     waiting = {name for name, service in services.items() if "secrets" in service.get("depends_on", {})}
-    assert handed_out - waiting == {"docker2cvmfs"}  # it is run where the others run
+    assert handed_out(services).keys() - waiting == {"docker2cvmfs"}  # it is run where the others run
 
 
 def test_images_of_others_are_pinned(services: dict[str, Any]) -> None:
@@ -173,12 +173,19 @@ def test_registries_are_the_same_to_converter_and_publisher(read: Read, tmp_path
 def test_seaweedfs_takes_the_place_of_minio(read: Read) -> None:
     document = read("seaweedfs")
     assert [name for name in (*document["services"], *document["volumes"]) if "minio" in name] == []
+
+
+@pytest.mark.parametrize(("others", "store"), [([], "minio"), (["seaweedfs"], "seaweedfs")])
+def test_everybody_finds_the_store_by_one_name(read: Read, others: list[str], store: str) -> None:
+    services = read(*others)["services"]
+    assert services[store]["networks"]["store"]["aliases"] == ["object-store"]
+    assert [port["target"] for port in services[store]["ports"]] == [9000]
     endpoints = {
         name: service["environment"]["LAYER_STORE_ENDPOINT"]
-        for name, service in document["services"].items()
+        for name, service in services.items()
         if "LAYER_STORE_ENDPOINT" in service.get("environment", {})
     }
-    assert endpoints == dict.fromkeys(("setup", "publisher", "docker2cvmfs"), "http://seaweedfs:8333")
+    assert endpoints == dict.fromkeys(("setup", "publisher", "docker2cvmfs"), "http://object-store:9000")
 
 
 def test_an_external_store_takes_the_place_of_minio(read: Read) -> None:
@@ -222,3 +229,47 @@ def test_a_missing_setting_is_named(read: Read, variant: str, missing: str) -> N
         read(variant, **{missing: ""})
     assert f"required variable {missing} is missing a value" in caught.value.stderr
     assert "set it in .env" in caught.value.stderr
+
+
+@pytest.mark.parametrize("others", [(), ("seaweedfs",)], ids=lambda names: "".join(names) or "minio")
+def test_two_publishers_differ_in_their_names_and_in_what_they_keep(read: Read, others: tuple[str, ...]) -> None:
+    services = read(*others, "ha")["services"]
+    first, second = services["publisher"], services["publisher-2"]
+    different = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    assert different == {"build", "depends_on", "hostname", "networks", "ports", "pull_policy", "volumes"}
+    own = {"/run/secrets", "/var/lib/cvmfs-thin-publisher", "/var/spool/cvmfs-thin-publisher"}
+    one, other = ({mount["target"]: mount["source"] for mount in each["volumes"]} for each in (first, second))
+    assert {target for target in one.keys() | other.keys() if one.get(target) != other.get(target)} == own
+    # Each is what others call `publisher`.
+    assert first["networks"].keys() == second["networks"].keys()
+    shared = {name for name, network in second["networks"].items() if "publisher" in network.get("aliases", ())}
+    assert shared == {"store", "registry"}
+    assert handed_out(services)["publisher"] == handed_out(services)["publisher-2"]
+
+
+@pytest.mark.parametrize("others", [(), ("seaweedfs",)], ids=lambda names: "".join(names) or "minio")
+def test_several_publishers_have_a_database_and_a_repository_in_a_bucket(read: Read, others: tuple[str, ...]) -> None:
+    document = read(*others, "ha")
+    services, network = document["services"], document["networks"]["database"]
+    assert network["internal"] is True
+    assert {name for name, service in services.items() if "database" in service.get("networks", ())} == {
+        *("database", "publisher", "publisher-2")
+    }
+    buckets = {
+        name: (service["environment"]["REPOSITORY_STORE_BUCKET"], service["environment"]["REPOSITORY_STORE_PREFIX"])
+        for name, service in services.items()
+        if "REPOSITORY_STORE_BUCKET" in service.get("environment", {})
+    }
+    # Clients and the web server go by this: the bucket is /cvmfs, and in it the repository has its name.
+    place = ("cvmfs", "images.example.org/")
+    assert buckets == dict.fromkeys(_IN_BUCKET, place)
+    assert services["setup"]["environment"]["SETUP_REPOSITORY_BUCKET"] == "cvmfs"
+    assert "$store$uri" in (CHECKOUT / "docker" / "nginx-bucket.conf").read_text()
+    assert "/etc/nginx/nginx-bucket.conf" in services["repository"]["command"]
+    assert "repository" not in document["volumes"]
+
+
+def test_a_repository_in_a_bucket_has_the_region_of_the_store(read: Read) -> None:
+    services = read("ha", LAYER_STORE_REGION="elsewhere")["services"]
+    regions = {services[name]["environment"]["REPOSITORY_STORE_REGION"] for name in _IN_BUCKET}
+    assert regions == {services["minio"]["environment"]["MINIO_REGION"]} == {"elsewhere"}

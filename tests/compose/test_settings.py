@@ -11,6 +11,7 @@ from services.common.settings import Settings, SettingsError
 from services.converter.settings import ConverterSettings
 from services.publisher.settings import PublisherSettings
 from services.registry.settings import RegistrySettings
+from services.repository.native.storage.settings import RepositoryStoreSettings
 from services.setup.settings import SetupSettings
 from tests.compose.conftest import VARIANTS, Read
 from tests.support.compose import CHECKOUT
@@ -39,7 +40,13 @@ def test_every_variable_of_the_compose_files_is_documented_with_its_default() ->
 
 def test_every_setting_of_a_service_is_documented_or_decided(read: Read) -> None:
     services = read()["services"]
+    several = read("ha")["services"]
     examples = {
+        **{
+            name: text
+            for name, text in environment_examples(RepositoryStoreSettings).items()
+            if name not in _fixed(several["publisher"])
+        },
         **{
             name: text
             for settings in (PublisherSettings, ArchiveLimits)
@@ -75,25 +82,28 @@ def test_nothing_is_documented_twice_or_without_effect(read: Read) -> None:
     known |= {
         name for settings in (ConverterSettings, RegistrySettings) for name in environment_examples(settings)
     } - _fixed(services["converter"])
+    known |= environment_examples(RepositoryStoreSettings).keys() - _fixed(read("ha")["services"]["publisher"])
     assert [name for name in _NAMES if name not in known and name not in texts and name != "COMPOSE_FILE"] == []
 
 
 def test_services_understand_whatever_may_be_in_the_file_of_settings(
     read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = read()["services"]
-    for name, groups in (
-        ("publisher", (PublisherSettings, ObjectStoreSettings, ArchiveLimits, RegistrySettings)),
-        ("converter", (ConverterSettings, RegistrySettings)),
+    services, several = read()["services"], read("ha")["services"]
+    for name, service, groups in (
+        ("publisher", services["publisher"], _PUBLISHER),
+        ("converter", services["converter"], (ConverterSettings, RegistrySettings)),
+        *((name, several[name], (*_PUBLISHER, RepositoryStoreSettings)) for name in ("publisher", "publisher-2")),
     ):
         with monkeypatch.context() as patch:
             # What is given in .env first, as engines do, and then what the compose files decide.
-            for variable, value in {**_GIVEN, **services[name]["environment"]}.items():
+            for variable, value in {**_GIVEN, **service["environment"]}.items():
                 patch.setenv(variable, value)
             unknown = [_unknown(settings) for settings in groups]
         assert unknown == [[]] * len(groups), name
 
 
+_PUBLISHER = (PublisherSettings, ObjectStoreSettings, ArchiveLimits, RegistrySettings)
 _GIVEN = dict(re.findall(r"^#?([A-Z0-9_]+)=(.*)$", _EXAMPLE, re.MULTILINE))
 
 
@@ -106,9 +116,15 @@ def _unknown(settings: type[Settings]) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("service", ["publisher", "converter", "setup", "docker2cvmfs"])
-def test_no_secret_is_in_an_environment(read: Read, service: str) -> None:
-    environment = read()["services"][service]["environment"]
+@pytest.mark.parametrize(
+    ("service", "variants"),
+    [
+        *((service, ()) for service in ("publisher", "converter", "setup", "docker2cvmfs")),
+        *((service, ("ha",)) for service in ("publisher", "publisher-2", "database", "repository-create")),
+    ],
+)
+def test_no_secret_is_in_an_environment(read: Read, service: str, variants: tuple[str, ...]) -> None:
+    environment = read(*variants)["services"][service]["environment"]
     secrets = {name: value for name, value in environment.items() if re.search(r"(KEY|TOKEN|PASSWORD)(_FILE)?$", name)}
     assert secrets
     assert [name for name, value in secrets.items() if not value.startswith("/run/secrets/")] == []

@@ -60,7 +60,7 @@ def test_what_is_applied_is_there(tmp_path: Path) -> None:
     script += commands_below(_DOCUMENT, "## Images that nobody has made thin")
     environment = {"PATH": f"{kubectl.parent}:{os.environ['PATH']}", "APPLIED": str(applied)}
     command = ["bash", "-euo", "pipefail", "-c", script]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=300)
     kinds = re.findall(r"^kind: (\w+)$", applied.read_text(), re.MULTILINE)
     assert {kind: kinds.count(kind) for kind in ("DaemonSet", "RuntimeClass", "Pod")} == {
         "DaemonSet": 2,

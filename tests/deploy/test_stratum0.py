@@ -4,6 +4,7 @@ import asyncio
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -20,7 +21,7 @@ from tests.deploy.test_kubernetes import OLDEST, VERSIONS
 from tests.support.kubernetes import STRATUM0, Rendered, render
 
 _ROOT = Path(__file__).parents[2]
-OVERLAYS = ("single", "single-in-directory")
+OVERLAYS = ("single", "single-in-directory", "ha")
 _SHOWN = "a token of a test"
 
 
@@ -32,8 +33,14 @@ def rendered(request: pytest.FixtureRequest) -> Rendered:
 
 @pytest.fixture(scope="module")
 def whole() -> Rendered:
-    """The variant that has objects of all kinds."""
+    """The variant that has a web server."""
     return render(STRATUM0 / "overlays" / "single-in-directory")
+
+
+@pytest.fixture(scope="module")
+def several() -> Rendered:
+    """The variant that has several publishers."""
+    return render(STRATUM0 / "overlays" / "ha")
 
 
 def _is_in_bucket(rendered: Rendered) -> bool:
@@ -49,8 +56,9 @@ def test_the_newest_version_takes_every_variant(rendered: Rendered) -> None:
     _validate(rendered, VERSIONS[-1])
 
 
-def test_the_oldest_version_takes_it(whole: Rendered) -> None:
-    _validate(whole, OLDEST)
+def test_the_oldest_version_takes_it(whole: Rendered, several: Rendered) -> None:
+    for rendered in (whole, several):
+        _validate(rendered, OLDEST)
 
 
 def test_images_are_targets_of_the_dockerfile(rendered: Rendered) -> None:
@@ -197,10 +205,61 @@ def test_secrets_are_named_and_never_there(rendered: Rendered) -> None:
             assert volume.get("secret", {"defaultMode": 0o440})["defaultMode"] == 0o440
 
 
-def test_one_publisher_has_the_state(rendered: Rendered) -> None:
+def test_one_pod_has_a_state_that_lasts(rendered: Rendered) -> None:
     for name in ("publisher", "converter"):
         deployment = rendered.get("Deployment", name)["spec"]
-        assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
+        alone = (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
+        (state,) = (volume for volume in deployment["template"]["spec"]["volumes"] if volume["name"] == "state")
+        assert ("persistentVolumeClaim" in state) == alone
+    claims = {one["metadata"]["name"] for one in rendered.objects if one["kind"] == "PersistentVolumeClaim"}
+    volumes = [
+        volume for workload in rendered.workloads() for volume in workload["spec"]["template"]["spec"]["volumes"]
+    ]
+    claimed = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
+    assert claims == claimed
+
+
+def test_one_of_several_publishers_is_there_at_any_time(several: Rendered) -> None:
+    deployment = several.get("Deployment", "publisher")["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+    labels = deployment["template"]["metadata"]["labels"]
+    budget = several.get("PodDisruptionBudget", "publisher")["spec"]
+    assert budget["maxUnavailable"] < deployment["replicas"]
+    apart = {one["topologyKey"]: one for one in several.pod("publisher")["topologySpreadConstraints"]}
+    assert apart["kubernetes.io/hostname"]["whenUnsatisfiable"] == "DoNotSchedule"
+    assert apart["topology.kubernetes.io/zone"]["whenUnsatisfiable"] == "ScheduleAnyway"
+    for spread in apart.values():
+        assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+    (state,) = (volume for volume in several.pod("publisher")["volumes"] if volume["name"] == "state")
+    assert state.keys() == {"name", "ephemeral"}
+
+
+def test_the_migration_works_on_the_journal_of_the_publishers(
+    several: Rendered, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = _set(monkeypatch, several, "publisher-migration", tmp_path)
+    ours, theirs = several.environment("publisher-migration"), several.environment("publisher")
+    assert ours.keys() <= theirs.keys()
+    assert {name: theirs[name] for name in ours} == ours
+    assert {"PUBLISHER_DATABASE", "PUBLISHER_DATABASE_PASSWORD"} <= names
+    assert PublisherSettings.load().database == theirs["PUBLISHER_DATABASE"]
+    container = several.container("publisher-migration")
+    assert container["image"] == several.container("publisher")["image"]
+    assert several.pod("publisher-migration")["restartPolicy"] == "OnFailure"
+
+
+def test_several_publishers_reach_what_they_need_and_nothing_else(several: Rendered) -> None:
+    settings = several.environment("publisher")
+    database = urlsplit(settings["PUBLISHER_DATABASE"]).port or 5432
+    stores = {urlsplit(settings[f"{name}_STORE_ENDPOINT"]).port or 443 for name in ("LAYER", "REPOSITORY")}
+    for name, needed in (("publisher", {database, *stores}), ("publisher-migration", {database})):
+        rules = several.get("NetworkPolicy", name)["spec"]["egress"]
+        ports = {(port["protocol"], port["port"]) for rule in rules for port in rule["ports"]}
+        assert ports == {("UDP", 53), ("TCP", 53), *(("TCP", port) for port in needed)}
 
 
 def test_servers_see_what_the_publisher_writes(whole: Rendered) -> None:

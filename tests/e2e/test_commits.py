@@ -68,7 +68,7 @@ async def committing(
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def elsewhere(nodes: Nodes) -> AsyncIterator[Node]:
     """Another node, which gets nothing but descriptors."""
-    node = await nodes.start(driver_env={"GRAPHDRIVER_PUBLISH_WAIT": "20"})
+    node = await nodes.start(driver_env={"GRAPHDRIVER_PUBLISH_WAIT": "300"})
     yield node
     await node.stop()
     assert mounts_below(node.directory) == []
@@ -283,6 +283,7 @@ async def test_a_store_that_fails_fails_the_commit_and_nothing_is_lost(
 async def test_a_driver_killed_during_the_upload_loses_nothing(
     committing: Node, container: Container, proxy: FaultProxy, stratum0: Stratum0, tmp_path: Path
 ) -> None:
+    await _no_copies(committing)
     await _write(committing.engine, container, "/precious", "precious")
     proxy.faults = [Fault("^PUT ", times=1000, request=stall(0))]
     asked = len(proxy.requests)
@@ -311,6 +312,7 @@ async def test_a_driver_killed_during_the_upload_loses_nothing(
 async def test_a_committed_image_outlives_a_killed_driver_before_it_is_published(
     committing: Node, container: Container, stratum0: Stratum0, tmp_path: Path
 ) -> None:
+    await _no_copies(committing)
     await _write(committing.engine, container, "/early", "early")
     await stratum0.publisher.stop()
     try:

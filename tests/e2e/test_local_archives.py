@@ -30,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _CANARY: Final = b"/nonexistent/canary"
 _AT_ONCE: Final = 30
-"""Loads side by side: one that the engine refuses itself takes it a quarter of a minute."""
+"""Loads side by side by an engine: one that the engine refuses itself takes it a quarter of a minute."""
 
 _STRICTER: Final = frozenset(
     {
@@ -78,7 +78,7 @@ async def _load(engine: Engine, content: bytes, directory: Path) -> Loaded:
         await engine.docker("load", input=place / "image.tar")
     except CommandError as error:
         return Loaded(str(error), None, None)
-    [found] = json.loads((await engine.docker("image", "inspect", image)).text)
+    found = json.loads(await engine.api("GET", f"/images/{image}/json"))
     return Loaded(None, described(Path(found["GraphDriver"]["Data"]["UpperDir"])), found["Size"])
 
 
@@ -104,8 +104,10 @@ async def test_a_node_takes_what_overlay2_takes(plain: Engine, node: Node, tmp_p
     for directory in (tmp_path / "plain", tmp_path / "node"):
         directory.mkdir()
     unique = list(dict.fromkeys(contents))
-    theirs = dict(zip(unique, await _load_all(plain, unique, tmp_path / "plain"), strict=True))
-    ours = dict(zip(unique, await _load_all(node.engine, unique, tmp_path / "node"), strict=True))
+    loaded = await asyncio.gather(
+        _load_all(plain, unique, tmp_path / "plain"), _load_all(node.engine, unique, tmp_path / "node")
+    )
+    theirs, ours = (dict(zip(unique, each, strict=True)) for each in loaded)
     wrong: list[str] = []
     for name, content, expected in zip(names, contents, trees, strict=True):
         here, there = ours[content], theirs[content]
@@ -160,15 +162,18 @@ async def _compare(
         tars.append(directory / f"{number}.layer")
         tars[-1].write_bytes(content)
     write_image(directory / "image.tar", name=image, layers=tars)
-    trees: list[Tree] = []
-    for engine in engines:
-        await engine.docker("load", input=directory / "image.tar")
-        container = await run_container(engine, image)
-        tree = await asyncio.to_thread(read_directory, container.root, exclusions=CONTAINER_EXCLUSIONS)
-        trees.append({path: dataclasses.replace(entry, mtime=None) for path, entry in tree.items()})
-        await engine.docker("rm", "--force", container.id)
-        await engine.docker("rmi", image)
+    trees = await asyncio.gather(*(_seen(image, directory / "image.tar", engine) for engine in engines))
     assert differences(*trees, names=("suite", "overlay2")) == []
+
+
+async def _seen(image: str, saved: Path, engine: Engine) -> Tree:
+    """Load an image, and read what a container sees but for times."""
+    await engine.docker("load", input=saved)
+    container = await run_container(engine, image)
+    tree = await asyncio.to_thread(read_directory, container.root, exclusions=CONTAINER_EXCLUSIONS)
+    await engine.docker("rm", "--force", container.id)
+    await engine.docker("rmi", image)
+    return {path: dataclasses.replace(entry, mtime=None) for path, entry in tree.items()}
 
 
 @pytest.mark.parametrize(("name", "upper"), _UPPERS, ids=[name for name, _ in _UPPERS])

@@ -74,7 +74,7 @@ async def test_containers_start_while_the_snapshotter_is_restarted(containerd_no
             await wait_until(more, what="a container has run")
             stop(containerd_node.engine.containerd.pid)
             try:
-                assert await containerd_node.snapshotter.stop(timeout=60) == 0
+                assert await containerd_node.snapshotter.stop() == 0
                 await containerd_node.start_snapshotter()
             finally:
                 os.kill(containerd_node.engine.containerd.pid, signal.SIGCONT)
@@ -119,7 +119,7 @@ async def test_containers_outlive_everybody_and_come_back(containerd_node: Conta
     await engine.start()
     await are_whole()
     await engine.stop()
-    assert await containerd_node.snapshotter.stop(timeout=60) == 0
+    assert await containerd_node.snapshotter.stop() == 0
     await containerd_node.start_snapshotter()
     await engine.start()
     await are_whole()

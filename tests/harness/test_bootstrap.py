@@ -44,7 +44,7 @@ class Machine:
             "HOME": "/nonexistent",
         }
         return subprocess.run(
-            command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False, timeout=60
+            command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
 
 

@@ -1,8 +1,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from harness.sandbox import Sandbox
+from tests.support.workers import pytest_collection_modifyitems
 
 _ROOT = Path(__file__).parents[2]
 
@@ -50,3 +53,13 @@ def test_each_worker_has_a_sandbox_and_whole_modules(tmp_path: Path) -> None:
     (worker,) = workers["compose"]
     began = {name: int(time) for name, (workspace, time) in reports.items() if workspace == worker}
     assert min(began, key=began.__getitem__) == "test_compose-0"
+
+
+def test_what_takes_long_comes_before_what_does_not() -> None:
+    modules = ("common/test_streams.py", "e2e/test_thin.py", "harness/test_ceph.py", "snapshotter/test_model.py")
+    items: Any = [SimpleNamespace(nodeid=f"tests/{module}::test") for module in modules]
+    on_a_worker: Any = SimpleNamespace(workerinput={})
+    pytest_collection_modifyitems(on_a_worker, items)
+    assert [item.nodeid.split("/")[-1] for item in items] == [
+        f"{name}.py::test" for name in ("test_ceph", "test_thin", "test_streams", "test_model")
+    ]

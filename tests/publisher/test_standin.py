@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.processes import wait_until
 from tests.support.cvmfs_server.held import second_mount
 from tests.support.cvmfs_server.standin import StandIn
 
@@ -291,8 +292,9 @@ async def test_a_second_mount_keeps_a_publish_from_ending(standin: StandIn, tmp_
     async with second_mount(standin, tmp_path, private=private):
         environment = {**os.environ, **standin.environment}
         publish = await asyncio.create_subprocess_exec("cvmfs_server", "publish", "-f", standin.name, env=environment)
+        await wait_until(lambda: asyncio.sleep(0, standin.revision == 2), what="it has published")
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(publish.wait(), 2)
-        assert standin.revision == 2
+            async with asyncio.timeout(1):
+                await publish.wait()
     assert await publish.wait() == 0
     assert standin.healthy

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +22,7 @@ from services.repository.native.trust.keyring import KeyFiles
 from services.repository.podman.identity import big_data_file
 from tests.support.directory_killed import opened_directory, put_until
 from tests.support.images import change, image_of_layers
-from tests.support.killed import run_until, states_of_kills
+from tests.support.killed import kill_at, run_until, states_of_kills
 from tests.support.native import NATIVE_NAME, NativeSite
 from tests.support.native_killed import change_until
 from tests.support.publisher import make_layer
@@ -104,7 +103,7 @@ def test_a_store_in_a_directory(
     def killed(step: int) -> int:
         root = tmp_path / str(step)
         shutil.copytree(before, root, symlinks=True)
-        assert run_until(processes, put_until, root, images[1:], [], step) == (-signal.SIGKILL, None)
+        kill_at(processes, step, put_until, root, images[1:], [])
         state = states.index(_read(root))
         asyncio.run(publish(root, put=images[1]))
         assert _read(root) == states[1]
@@ -112,9 +111,8 @@ def test_a_store_in_a_directory(
         shutil.rmtree(root)
         return state
 
-    with ThreadPoolExecutor(2) as threads:
-        killed_at = sorted({*range(2, steps, _EVERY), *range(steps - _LAST, steps + 1)})
-        assert set(threads.map(killed, killed_at)) == {0, 1}
+    killed_at = sorted({*range(2, steps, _EVERY), *range(steps - _LAST, steps + 1)})
+    assert states_of_kills(killed, killed_at, after=1) == {0, 1}
 
 
 def test_a_store_in_a_native_repository(
@@ -151,8 +149,7 @@ def test_a_store_in_a_native_repository(
 
     def killed(step: int) -> int:
         mine = copy(tmp_path / str(step))
-        status, done = run_until(processes, change_until, mine, *batch, step)
-        assert status == -signal.SIGKILL or (status == 0 and done is not None and done < step)
+        kill_at(processes, step, change_until, mine, *batch)
         assert mine.problems() == []
         state = states.index(read(mine))
         asyncio.run(publish(mine, put=images[1]))

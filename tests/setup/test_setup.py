@@ -103,6 +103,35 @@ async def test_each_user_may_do_its_part_and_nothing_else(minio: MinioStandIn, u
     ] == []
 
 
+async def test_a_repositorys_bucket_is_everybodys_to_read_and_the_agents_to_write(minio: MinioStandIn) -> None:
+    await _set_up_minio(minio, repository_bucket="cvmfs")
+    assert minio.buckets.keys() == {"layers", "cvmfs"}
+    (policy,) = minio.public.values()
+    assert policy["Statement"] == [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": ["*"]},
+            "Action": ["s3:GetObject"],
+            "Resource": ["arn:aws:s3:::cvmfs/*"],
+        }
+    ]
+    assert minio.public.keys() == {"cvmfs"}
+    for action, place in (
+        ("s3:PutObject", "cvmfs/images.example.org/.cvmfspublished"),
+        ("s3:DeleteObject", "cvmfs/images.example.org/data/00/11"),
+        ("s3:ListBucket", "cvmfs"),
+    ):
+        assert minio.allows(AGENT, action, f"arn:aws:s3:::{place}")
+        assert not minio.allows(UPLOADER, action, f"arn:aws:s3:::{place}")
+    assert not minio.allows(AGENT, "s3:PutObject", f"arn:aws:s3:::{_KEY}")
+
+
+async def test_the_layers_bucket_is_not_made_everybodys(minio: MinioStandIn) -> None:
+    with pytest.raises(SetupError, match="layers is the bucket of the layers"):
+        await _set_up_minio(minio, repository_bucket="layers")
+    assert minio.changes == []
+
+
 async def test_everything_can_be_done_again(minio: MinioStandIn) -> None:
     await _set_up_minio(minio)
     before = (dict(minio.buckets), dict(minio.users), dict(minio.attached))
@@ -133,7 +162,7 @@ async def test_notifications_of_others_stay(minio: MinioStandIn) -> None:
 
 async def test_a_wrong_key_is_refused(minio: MinioStandIn) -> None:
     wrong = _store(minio.url, (minio.admin[0], "wrong-secret-key"))
-    with pytest.raises(SetupError, match=f"making the bucket: {minio.url}/ refused with status 403") as caught:
+    with pytest.raises(SetupError, match=f"making the bucket layers: {minio.url}/ refused with status 403") as caught:
         await asyncio.to_thread(set_up, _settings(), wrong)
     # Trying again would end the same.
     assert not isinstance(caught.value, StoreBusyError)
@@ -179,7 +208,7 @@ async def test_the_program_waits_for_a_store_that_starts(minio: MinioStandIn) ->
 async def test_the_program_names_a_store_that_does_not_come(minio: MinioStandIn) -> None:
     ended = await _run(minio, "http://127.0.0.1:9", SETUP_PATIENCE="0.5")
     assert ended.returncode == 1
-    assert "the set-up failed: making the bucket: http://127.0.0.1:9/ does not answer" in ended.complaint
+    assert "the set-up failed: making the bucket layers: http://127.0.0.1:9/ does not answer" in ended.complaint
 
 
 def test_help_names_every_setting() -> None:

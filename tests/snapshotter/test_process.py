@@ -203,7 +203,7 @@ async def test_a_call_that_has_begun_ends_while_others_wait_for_the_next_process
         begun = asyncio.create_task(client.prepare("moby/1/container", "thin"))
         # What comes later is answered later, unless it waits.
         assert await client.list() == ["thin"]
-        stopping = asyncio.create_task(handed_over.daemon.stop(timeout=60))
+        stopping = asyncio.create_task(handed_over.daemon.stop())
         await client.leaves()
         other = asyncio.create_task(client.prepare("moby/2/other"))
         repository.publish("late", {"file": "x"})
@@ -220,7 +220,7 @@ async def test_a_process_that_is_stopped_as_it_starts_loses_nothing(handed_over:
         asked = asyncio.create_task(client.prepare("moby/1/container"))
         # All that it can do by now is to greet.
         await handed_over.daemon.start(handed_over.is_greeting, timeout=120)
-        assert await handed_over.daemon.stop(timeout=120) == 0
+        assert await handed_over.daemon.stop() == 0
         await handed_over.start()
         assert (await asked).type == "bind"
 
@@ -267,7 +267,7 @@ async def test_a_repository_that_hangs_holds_up_nobody(tmp_path: Path, cvmfs_roo
             # All of them have begun.
             await waiting.list()
             assert not any(call.done() for call in calls)
-            assert await process.daemon.stop(timeout=60) == 0
+            assert await process.daemon.stop() == 0
             await asyncio.wait(calls)
             assert all(isinstance(call.exception(), grpc.aio.AioRpcError) for call in calls)
 

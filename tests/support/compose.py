@@ -159,7 +159,7 @@ class ComposeStack:
 
     async def up(self, *services: str) -> None:
         """Start services, or all, and wait until they are healthy."""
-        await self.compose("up", "--detach", "--wait", "--wait-timeout", "120", "--quiet-pull", *services)
+        await self.compose("up", "--detach", "--wait", "--wait-timeout", "280", "--quiet-pull", *services)
 
     async def down(self) -> None:
         """Stop and remove the containers; the volumes stay."""

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from harness.postgresql import PostgresqlServer
-from services.publisher.journal.database import Database
+from services.common.database.interface import Database
 from services.publisher.journal.postgresql import PostgresqlDatabase
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.tables import metadata

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from typing import Any, Final, TypeVar
 
-__all__ = ["Steps", "run_until", "states_of_kills"]
+__all__ = ["Steps", "kill_at", "run_until", "states_of_kills"]
 
 _State = TypeVar("_State")
 _CHANGES: Final = ("os.rename", "os.remove", "os.link", "os.truncate")
@@ -72,6 +72,26 @@ def run_until(
         return process.exitcode, None
     finally:
         answer.close()
+
+
+def kill_at(processes: ForkServerContext, step: int, target: Callable[..., None], *arguments: object) -> None:
+    """Kill work at a step, or let it come to its end before that step.
+
+    What is done side by side takes a step more or less than when the steps were counted.
+
+    Parameters
+    ----------
+    processes
+        Starts the process.
+    step
+        The step.
+    target
+        The work, as for `run_until`; the argument before its last one is the step.
+    arguments
+        The others.
+    """
+    status, done = run_until(processes, target, *arguments, step)
+    assert status == -signal.SIGKILL or (status == 0 and done is not None and done < step)
 
 
 def states_of_kills(killed: Callable[[int], _State], steps: Iterable[int], *, after: _State) -> set[_State]:

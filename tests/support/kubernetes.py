@@ -17,7 +17,7 @@ NODE: Final = _DEPLOY / "node"
 """What is for nodes."""
 STRATUM0: Final = _DEPLOY / "stratum0"
 """What is for the stratum 0."""
-_WORKLOADS: Final = ("DaemonSet", "Deployment")
+_WORKLOADS: Final = ("DaemonSet", "Deployment", "Job")
 EXAMPLES: Final = sorted((NODE / "examples").iterdir())
 """Pods that use it."""
 _FIELDS: Final = {"status.podIP": "127.0.0.1"}
@@ -37,7 +37,7 @@ class Rendered:
         return found
 
     def workloads(self) -> Sequence[dict[str, Any]]:
-        """Return all DaemonSets and Deployments."""
+        """Return all DaemonSets, Deployments and Jobs."""
         return [one for one in self.objects if one["kind"] in _WORKLOADS]
 
     def container(self, name: str) -> dict[str, Any]:
@@ -109,6 +109,6 @@ def _use(line: str) -> str:
 
 def render(site: Path) -> Rendered:
     """Run kustomize."""
-    built = subprocess.run(["kustomize", "build", str(site)], capture_output=True, text=True, check=True, timeout=120)
+    built = subprocess.run(["kustomize", "build", str(site)], capture_output=True, text=True, check=True, timeout=300)
     assert built.stderr == ""
     return Rendered(list(yaml.safe_load_all(built.stdout)))

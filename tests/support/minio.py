@@ -48,6 +48,8 @@ class MinioStandIn:
     """The secret key of each user."""
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The policies, by their names."""
+    public: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The policy that a bucket has of its own."""
     attached: dict[str, str] = field(default_factory=dict)
     """The policy of each user."""
     changes: list[str] = field(default_factory=list)
@@ -140,10 +142,13 @@ class MinioStandIn:
         return web.Response()
 
     def _add_policy(self, name: str, body: bytes) -> None:
-        policy = json.loads(body)
+        self.policies[name] = self._policy(body)
+
+    def _policy(self, body: bytes) -> dict[str, Any]:
+        policy: dict[str, Any] = json.loads(body)
         if policy.get("Version") != "2012-10-17" or not policy.get("Statement"):
             raise _RefusedError(400, "XMinioMalformedIAMPolicy", "Policy has an invalid version or no statement.")
-        self.policies[name] = policy
+        return policy
 
     def _add_user(self, access_key: str, body: bytes) -> None:
         document = json.loads(decrypt(HTTPResponse(io.BytesIO(body), preload_content=False), self.admin[1]))
@@ -166,6 +171,11 @@ class MinioStandIn:
         if "notification" in request.query:
             self._check(user, "s3:GetBucketNotification", bucket)
             return self._notification(request, bucket, body)
+        if "policy" in request.query:
+            self._check(user, "s3:PutBucketPolicy", bucket)
+            self.public[bucket] = self._policy(body)
+            self.changes.append("set-policy")
+            return web.Response(status=204)
         if request.method == "PUT":
             self._check(user, "s3:CreateBucket", bucket)
             self.buckets[bucket] = f'<NotificationConfiguration xmlns="{_XMLNS}"/>'

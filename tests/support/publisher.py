@@ -150,23 +150,22 @@ class PublisherProcess:
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in lines}
 
-    async def announce(self, body: bytes, *, token: str = TOKEN) -> int:
-        """Post a notification; return the status of the answer."""
+    async def post(self, path: str, body: bytes = b"", *, token: str = TOKEN) -> int:
+        """Ask for something to be done; return the status of the answer."""
         headers = {"Authorization": f"Bearer {token}"}
         async with (
             aiohttp.ClientSession() as session,
-            session.post(f"{self.url}/v1/events", data=body, headers=headers) as response,
+            session.post(f"{self.url}{path}", data=body, headers=headers) as response,
         ):
             return response.status
 
+    async def announce(self, body: bytes, *, token: str = TOKEN) -> int:
+        """Post a notification; return the status of the answer."""
+        return await self.post("/v1/events", body, token=token)
+
     async def retry(self, digest: Digest) -> int:
         """Ask for a retry; return the status of the answer."""
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(f"{self.url}/v1/layers/{digest}/retry", headers=headers) as response,
-        ):
-            return response.status
+        return await self.post(f"/v1/layers/{digest}/retry")
 
     async def layer(self, digest: Digest) -> Any:  # noqa: ANN401 - a JSON document
         """What the publisher says of a layer."""

@@ -84,8 +84,14 @@ class Repository:
         if layout is LayerLayout.FLAT:
             (self.root / digest_of(name)).symlink_to(layer_tree(digest_of(name)))
         sidecar = self.sidecar(name, whiteouts=whiteouts, opaque=opaque, diff_id=diff_id)
-        (self.root / sidecar_path(digest_of(name))).write_bytes(sidecar.encode())
+        self._put(sidecar_path(digest_of(name)), sidecar.encode())
         return self.url(name, layout)
+
+    def _put(self, path: str, content: bytes) -> None:
+        """Have a file there as a whole, as a new revision has it: somebody may be waiting for it."""
+        new = self.root / f"{path}.new"
+        new.write_bytes(content)
+        new.rename(self.root / path)
 
     def image(self, diff: Path, *names: str) -> None:
         """Make a directory the layer of a thin image."""

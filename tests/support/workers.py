@@ -21,6 +21,8 @@ _TOGETHER: Final = {
     "tests/e2e/snapshotter/": "a node with containerd, and an engine to compare it with",
 }
 """What modules share that takes long to make, by how their paths begin."""
+_LONG: Final = ("tests/e2e/", "tests/repository/native/test_killed", "tests/repository/directory/test_killed")
+"""How the paths of other modules begin that take long."""
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
@@ -45,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have workers begin with what one of them does for longest: begun late, all would wait for it in the end."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: _shared(item.nodeid) is None)
+        items.sort(key=lambda item: (_shared(item.nodeid) is None, not item.nodeid.startswith(_LONG)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
 
 def _analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["systemd-analyze", f"--root={root}", *arguments], capture_output=True, text=True, check=False, timeout=60
+        ["systemd-analyze", f"--root={root}", *arguments], capture_output=True, text=True, check=False, timeout=300
     )
 
 

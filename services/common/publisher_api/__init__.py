@@ -26,7 +26,7 @@ from services.common.publisher_api.image_model import (
     UnknownImages,
 )
 from services.common.publisher_api.images import ImagesApi
-from services.common.publisher_api.model import CheckSummary, Disagreement, Layer, LayerPage, Status
+from services.common.publisher_api.model import CheckSummary, Disagreement, LastCheck, Layer, LayerPage, Status
 
 __all__ = [
     "CheckSummary",
@@ -44,6 +44,7 @@ __all__ = [
     "ImagesChecked",
     "ImagesNotOfferedError",
     "KeptLayer",
+    "LastCheck",
     "Layer",
     "LayerPage",
     "NotKnownError",

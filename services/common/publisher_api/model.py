@@ -90,6 +90,18 @@ class Sweep(_Answer):
     """Why it failed."""
 
 
+class LastCheck(_Answer):
+    """What the last check has come to."""
+
+    ended_at: Time
+    layers: int
+    images: int
+    disagreements: int
+    """Those that something has to be done about."""
+    error: str | None
+    """Why it could not be finished."""
+
+
 class Spool(_Answer):
     """Archives on the publisher's disk, in bytes."""
 
@@ -123,6 +135,8 @@ class Status(_Answer):
     oldest_unpublished_image_seconds: float = 0
     transaction: Transaction | None
     sweep: Sweep
+    check: LastCheck | None = None
+    """None if there was none since the start."""
     trusted_until: Time | None = None
     """When clients stop to trust the repository; None where that is not known, or never."""
     spool: Spool

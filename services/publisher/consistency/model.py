@@ -10,7 +10,7 @@ from services.common.object_store.model import StoredLayer
 from services.publisher.journal.model import LayerRecord, LayerSource, LayerState
 from services.repository.interface import ListedLayer
 
-__all__ = ["ADVICE", "Advice", "Disagreement", "Finding", "Sighting"]
+__all__ = ["ADVICE", "Advice", "CheckOutcome", "Disagreement", "Finding", "Sighting"]
 
 
 class Disagreement(StrEnum):
@@ -181,3 +181,19 @@ class Sighting:
         if self.stored is None and record.state in (LayerState.ANNOUNCED, LayerState.FAILED):
             return Disagreement.NOT_IN_BUCKET
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOutcome:
+    """What a check has come to."""
+
+    ended_at: float
+    """In seconds since the epoch."""
+    layers: int
+    """Layers that were compared."""
+    images: int
+    """Images that were compared."""
+    disagreements: int
+    """Those that something has to be done about."""
+    error: str | None = None
+    """Why it could not be finished."""

@@ -17,7 +17,8 @@ import structlog
 from aiohttp import web
 
 from services.common.errors import SuiteError
-from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
+from services.publisher.consistency.check import CheckProgress
+from services.publisher.consistency.checks import Checks
 from services.publisher.consistency.model import ADVICE, Finding
 from services.publisher.handlers.answers import failure
 from services.publisher.handlers.token import TokenCheck
@@ -33,10 +34,9 @@ _PROGRESS_SECONDS: Final = 1.0
 class ConsistencyHandler:
     """Runs a check for whoever has the token, since it reads everything; one at a time."""
 
-    def __init__(self, *, token: TokenCheck, check: ConsistencyCheck) -> None:
+    def __init__(self, *, token: TokenCheck, checks: Checks) -> None:
         self._token = token
-        self._check = check
-        self._running = asyncio.Lock()
+        self._checks = checks
 
     def routes(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -45,9 +45,9 @@ class ConsistencyHandler:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Check, and tell what is found while it goes on."""
         self._token.demand(request)
-        if self._running.locked():
+        if self._checks.turn.locked():
             return failure(409, "a check is running already: wait for its end", headers={"Retry-After": "10"})
-        async with self._running:
+        async with self._checks.turn:
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
             await response.prepare(request)
             try:
@@ -74,7 +74,7 @@ class ConsistencyHandler:
     async def _run(self, response: web.StreamResponse, progress: CheckProgress) -> None:
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(_tell(response, progress))
-            async with aclosing(self._check.run(progress)) as findings:
+            async with aclosing(self._checks.check(progress)) as findings:
                 async for finding in findings:
                     await _write(response, _document(finding))
             telling.cancel()

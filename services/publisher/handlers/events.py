@@ -14,10 +14,10 @@ from services.common.request_body import BodyError, read_body
 from services.publisher.errors import JournalError, NotificationError, UnknownDialectError
 from services.publisher.handlers.answers import failure
 from services.publisher.handlers.token import TokenCheck
-from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.notification.model import ObjectCreated
 from services.publisher.notification.parse import parse_notification
+from services.publisher.notification.recorder import Recorder
 from services.publisher.pipeline.claims import Claims
 
 __all__ = ["EventsHandler"]
@@ -37,10 +37,10 @@ class EventsHandler:
     """
 
     def __init__(
-        self, *, token: TokenCheck, journal: Journal, claims: Claims, metrics: Metrics, bucket: str, limit: int
+        self, *, token: TokenCheck, recorder: Recorder, claims: Claims, metrics: Metrics, bucket: str, limit: int
     ) -> None:
         self._token = token
-        self._journal = journal
+        self._recorder = recorder
         self._claims = claims
         self._metrics = metrics
         self._bucket = bucket
@@ -58,7 +58,7 @@ class EventsHandler:
         """Take a notification."""
         try:
             events = await self._read(request)
-            fresh = await self._journal.announce([event.digest for event in events]) if events else 0
+            fresh = await self._recorder.record(event.digest for event in events) if events else 0
         except _RefusalError as refusal:
             return self._refused(refusal.status, str(refusal), refusal.headers)
         except JournalError as error:

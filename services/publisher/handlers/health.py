@@ -27,6 +27,8 @@ class Health:
     """What must be usable for that, by name; a check raises where it is not."""
     warnings: dict[str, Callable[[], str | None]] = field(default_factory=dict)
     """What will not be for ever, by name; each says what to do, or None."""
+    leads: Callable[[], bool]
+    """Tells whether it is this publisher's turn. One that stands by is ready: it takes what is announced or asked."""
 
 
 class HealthHandler:
@@ -57,6 +59,7 @@ class HealthHandler:
         status = await self._status.read()
         document = {
             "ready": ready,
+            "leads": self._health.leads(),
             "checks": {name: problem or "ok" for name, problem in results.items()},
             "paused": status.pause is not None,
             "waiting_for": status.waiting_for,

@@ -75,7 +75,7 @@ class StatusHandler:
 
 def status_document(status: PublisherStatus) -> dict[str, object]:
     """Write the status as a document."""
-    pause, transaction, sweep = status.pause, status.transaction, status.sweep
+    pause, transaction, sweep, check = status.pause, status.transaction, status.sweep, status.check
     return {
         "repository": status.repository,
         "paused": pause and {"since": time_text(pause.since), "reason": pause.reason},
@@ -101,6 +101,14 @@ def status_document(status: PublisherStatus) -> dict[str, object]:
             "ended_at": None if sweep.ended_at is None else time_text(sweep.ended_at),
             "found": sweep.found,
             "error": sweep.error,
+        },
+        "check": check
+        and {
+            "ended_at": time_text(check.ended_at),
+            "layers": check.layers,
+            "images": check.images,
+            "disagreements": check.disagreements,
+            "error": check.error,
         },
         "trusted_until": None if status.trusted_until is None else time_text(status.trusted_until),
         "spool": {"used": status.spool_used, "limit": status.spool_limit},

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.common.database.interface import Database, Run
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.publisher.journal import flat_statements as statements
-from services.publisher.journal.database import Database, Run
 from services.publisher.journal.image_model import ImageVersion
 
 __all__ = ["FlatJournal", "UnnamedFlat", "name_flats", "report_flats", "set_named_last"]

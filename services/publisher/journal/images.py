@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.common.database.interface import Database, Run
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.publisher.journal import image_statements as statements
-from services.publisher.journal.database import Database, Run
 from services.publisher.journal.image_model import (
     UNDER_WAY,
     ImageRecord,
@@ -49,11 +49,6 @@ class ImageJournal:
     def __init__(self, database: Database, *, me: str) -> None:
         self._database = database
         self._me = me
-
-    @property
-    def shared(self) -> bool:
-        """Whether others may write into it."""
-        return self._database.shared
 
     async def ask(self, wish: ImageWish) -> Asked:
         """Record that an image is wanted; the later of two asks for one name wins.

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from services.common.database.interface import Database, Row, Statement
 from services.common.digest import Digest
 from services.publisher.journal import layer_statements as statements
-from services.publisher.journal.database import Database, Row, Statement
 from services.publisher.journal.flats import FlatJournal
 from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary

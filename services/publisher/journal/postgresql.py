@@ -17,21 +17,21 @@ from typing import Any, Final, Self
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected, SerializationFailure
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
-from sqlalchemy import NullPool, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import dialect
-from sqlalchemy.exc import DBAPIError
 
+from services.common.database import connecting
+from services.common.database.connecting import first_line
+from services.common.database.interface import Row, Run, Statement, Statements
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
-from services.publisher.journal.database import Row, Run, Statement, Statements
+from services.publisher.journal.occupancy import MAY_WORK, OCCUPY
 from services.publisher.journal.version import VERSION
 
-__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "shown_name"]
+__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "plain", "shown_name"]
 
 _Connection = AsyncConnection[DictRow]
 
@@ -43,12 +43,8 @@ _ATTEMPTS: Final = 5
 """How often a statement is tried that others block."""
 _CONNECTIONS: Final = 4
 """Most connections of each kind."""
-_CONNECT: Final = 10
-"""Seconds that a connection may take to come about."""
 _PATIENCE: Final = 30.0
 """Seconds for which a statement waits for a connection, while the server is away for instance."""
-_SILENCE: Final = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-"""When a connection on which nothing arrives any more counts as lost; in seconds, the last in milliseconds."""
 _LIMITS: Final = {
     "statement_timeout": "60s",
     # So that a publisher that hangs in the middle of a transaction does not keep others waiting.
@@ -58,24 +54,12 @@ _LIMITS: Final = {
 
 def connection_parameters(url: str, password: SecretStr | None) -> dict[str, Any]:
     """Return what a connection is made with; parameters in the URL win."""
-    secret = {} if password is None else {"password": password.get_secret_value()}
-    return {
-        "connect_timeout": _CONNECT,
-        **_SILENCE,
-        "application_name": "publisher",
-        **conninfo_to_dict(url),
-        **secret,
-    }
+    return connecting.connection_parameters(url, password, program="publisher")
 
 
 def shown_name(url: str) -> str:
     """Return what a journal is called in errors."""
-    return f"the journal {url.partition('?')[0]}"
-
-
-def first_line(error: BaseException | None) -> str:
-    """Return the first line of what an error says."""
-    return str(error).partition("\n")[0]
+    return f"the journal {connecting.shown_url(url)}"
 
 
 class PostgresqlDatabase:
@@ -113,11 +97,9 @@ class PostgresqlDatabase:
             self._lasting = await self._stack.enter_async_context(self._pool(synchronous_commit="on"))
             self._passing = await self._stack.enter_async_context(self._pool(synchronous_commit="off"))
             self._ahead = await self._stack.enter_async_context(self._pool(synchronous_commit="off", connections=1))
-        except (psycopg.Error, DBAPIError) as error:
+        except psycopg.Error as error:
             await self._stack.aclose()
-            # What SQLAlchemy adds to the driver's own words is a statement.
-            said = error.orig if isinstance(error, DBAPIError) else error
-            raise JournalError(f"{self._name} cannot be opened: {first_line(said)}") from error
+            raise JournalError(f"{self._name} cannot be opened: {first_line(error)}") from error
         except BaseException:
             await self._stack.aclose()
             raise
@@ -131,6 +113,10 @@ class PostgresqlDatabase:
 
     def _pool(self, *, synchronous_commit: str, connections: int = _CONNECTIONS) -> AsyncConnectionPool[_Connection]:
         async def configure(connection: _Connection) -> None:
+            await connection.execute(OCCUPY)
+            allowed = await (await connection.execute(MAY_WORK)).fetchone()
+            if allowed is None or not all(allowed.values()):
+                raise JournalError(f"{self._name} is not for publishers of version {VERSION} any more")
             for name, value in {**_LIMITS, "synchronous_commit": synchronous_commit}.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
@@ -155,14 +141,9 @@ class PostgresqlDatabase:
         await to_end(asyncio.to_thread(self._migrate))
 
     def _migrate(self) -> None:
-        from services.publisher.journal.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
+        from services.publisher.journal.upgrade import upgrade_postgresql  # noqa: PLC0415 - Alembic, which few starts need
 
-        engine = create_engine(
-            "postgresql+psycopg://", creator=lambda: psycopg.connect(**self._parameters), poolclass=NullPool
-        )
-        with engine.begin() as connection:
-            connection.exec_driver_sql(_LOCK)
-            migrate(connection, journal=self._name)
+        upgrade_postgresql(self._parameters, journal=self._name)
 
     async def run(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement; what it changes is on the disk when this returns. `now` is the present time.
@@ -220,7 +201,7 @@ class PostgresqlDatabase:
         self, connection: _Connection, statement: Statement, parameters: dict[str, object]
     ) -> Sequence[Row]:
         text, values = self._statements.write(statement, {"now": time.time(), **parameters})
-        cursor = await connection.execute(text.encode(), {name: _plain(value) for name, value in values.items()})
+        cursor = await connection.execute(text.encode(), {name: plain(value) for name, value in values.items()})
         return [] if cursor.description is None else await cursor.fetchall()
 
     @asynccontextmanager
@@ -234,6 +215,6 @@ class PostgresqlDatabase:
             raise JournalError(f"{self._name} failed: {first_line(error)}") from error
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return a value as the driver and the server take it: PostgreSQL's texts hold no NUL."""
     return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, not_, or_, select, update
 
 from services.publisher.journal.expressions import CLOCK, given, insert
-from services.publisher.journal.tables import SECONDS, images, layers, pause, publishers
+from services.publisher.journal.tables import SECONDS, images, layers, publishers
 
 __all__ = [
     "ENTER",
@@ -59,11 +59,7 @@ RENEW: Final = (
     update(publishers)
     .values(**_LEASE, leads=given("leads"))
     .where(_ME, _HERE)
-    .returning(
-        select(pause.c.since).scalar_subquery().label("since"),
-        select(pause.c.reason).scalar_subquery().label("reason"),
-        case((_abandoned, 1), else_=0).label("abandoned"),
-    )
+    .returning(case((_abandoned, 1), else_=0).label("abandoned"))
 )
 LEAVE: Final = update(publishers).values(left_at=CLOCK, leads=0).where(_ME, _HERE)
 

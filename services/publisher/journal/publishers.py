@@ -10,14 +10,13 @@ from typing import Final
 
 import structlog
 
+from services.common.database.interface import Database
 from services.common.digest import Digest
 from services.publisher.errors import LeaseLostError
 from services.publisher.journal import image_statements, layer_statements
 from services.publisher.journal import publisher_statements as statements
-from services.publisher.journal.database import Database
 from services.publisher.journal.image_model import ImageRecord
 from services.publisher.journal.image_rows import image_of
-from services.publisher.journal.model import Pause
 
 __all__ = ["LEASE", "Leavings", "PublisherJournal", "PublisherRecord", "Renewal"]
 
@@ -54,8 +53,6 @@ class PublisherRecord:
 class Renewal:
     """What a publisher is told when it renews its lease."""
 
-    pause: Pause | None
-    """The pause in force."""
     abandoned: bool
     """Whether there may be something that a publisher has left which has gone."""
 
@@ -135,9 +132,7 @@ class PublisherJournal:
                 "this publisher's lease has run out, since it could not renew it in time, and others go on with its "
                 "work: start it again, it takes part under a new identity then"
             )
-        (row,) = rows
-        pause = None if row["since"] is None else Pause(since=row["since"], reason=row["reason"])
-        return Renewal(pause=pause, abandoned=bool(row["abandoned"]))
+        return Renewal(abandoned=bool(rows[0]["abandoned"]))
 
     async def take_over(self) -> Leavings:
         """Make free what publishers have claimed that have gone, and say of those that are silent that they have.

@@ -17,14 +17,12 @@ from types import TracebackType
 from typing import Self
 
 import aiosqlite
-from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.dialects.sqlite import dialect
-from sqlalchemy.exc import DBAPIError
 
+from services.common.database.interface import Row, Run, Statement, Statements
 from services.common.sqlite_file import connected, one_change
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
-from services.publisher.journal.database import Row, Run, Statement, Statements
 from services.publisher.journal.version import VERSION
 
 __all__ = ["SqliteDatabase"]
@@ -66,11 +64,9 @@ class SqliteDatabase:
             self._together = await self._stack.enter_async_context(connected(self._path, synchronous="FULL"))
         except BaseException as error:
             await self._stack.aclose()
-            if not isinstance(error, sqlite3.Error | DBAPIError):
+            if not isinstance(error, sqlite3.Error):
                 raise
-            # What SQLAlchemy adds to the driver's own words is a statement.
-            said = error.orig if isinstance(error, DBAPIError) else error
-            raise JournalError(f"the journal {self._path} cannot be opened: {said}") from error
+            raise JournalError(f"the journal {self._path} cannot be opened: {error}") from error
         return self
 
     async def __aexit__(
@@ -85,16 +81,9 @@ class SqliteDatabase:
             await to_end(asyncio.to_thread(self._migrate))
 
     def _migrate(self) -> None:
-        from services.publisher.journal.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
+        from services.publisher.journal.upgrade import upgrade_sqlite  # noqa: PLC0415 - Alembic, which few starts need
 
-        engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
-        # The driver begins no transaction of its own, so that what follows is one, definitions of tables included.
-        event.listen(engine, "begin", _begin)
-        with engine.begin() as connection:
-            migrate(connection, journal=f"the journal {self._path}")
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, isolation_level=None, timeout=30)
+        upgrade_sqlite(self._path, journal=f"the journal {self._path}")
 
     async def run(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement; what it changes is on the disk when this returns. `:now` is the present time.
@@ -147,7 +136,3 @@ class SqliteDatabase:
             return list(await connection.execute_fetchall(statement, parameters))
         except sqlite3.Error as error:
             raise JournalError(f"the journal {self._path} failed: {error}") from error
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -4,26 +4,22 @@ Every time is in seconds since the epoch. What is true or false is 1 or 0, in bo
 are compared by their bytes, whatever the database's own order of texts is.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
-    REAL,
-    BigInteger,
     CheckConstraint,
     Column,
-    Double,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
-    Text,
-    text,
 )
-from sqlalchemy.dialects.postgresql import TEXT
-from sqlalchemy.types import TypeEngine
 
+from services.common.database.columns import LINE as _LINE
+from services.common.database.columns import NUMBER, SECONDS
+from services.common.database.columns import TEXTS as _TEXTS
+from services.common.database.columns import one_of as _one_of
+from services.common.database.columns import where as _where
 from services.publisher.journal.image_model import ImageState
 from services.publisher.journal.model import LayerSource, LayerState
 
@@ -48,26 +44,11 @@ __all__ = [
     "watched_flats",
 ]
 
-_LINE: Final = Text().with_variant(TEXT(collation="C"), "postgresql")
-"""What is compared and sorted."""
-NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")
-SECONDS: Final[TypeEngine[float]] = Double().with_variant(REAL(), "sqlite")
-_TEXTS: Final = Text()
-"""What people or programs read."""
-
 WAITING: Final = "CASE state WHEN 'announced' THEN 1 WHEN 'failed' THEN retryable ELSE 0 END <> 0"
 """Which layers are to be worked on, in the words of the index that has them in their order: SQLite and PostgreSQL use
 it for no other words. With OR instead, SQLite takes an index of states, and sorts all layers for each claim."""
 
 metadata: Final = MetaData()
-
-
-def _where(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
-
-
-def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in values)})")
 
 
 layers: Final = Table(

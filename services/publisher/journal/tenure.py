@@ -1,14 +1,15 @@
-"""Which of several publishers works with a journal in PostgreSQL: one at a time, and the others wait for their turn.
+"""Which of several publishers with a journal in PostgreSQL leads: one at a time, and the others wait for their turn.
 
-The one that works holds an advisory lock of the database's on a connection of its own. The server gives it up when that
+The one that leads holds an advisory lock of the database's on a connection of its own. The server gives it up when that
 connection ends: at once where the publisher has died, after some silence where its machine has, or where it hangs and
-does not use the connection any more. A publisher that has lost it ends, since another one may be at work.
+does not use the connection any more. A publisher that has lost it ends, since another one may lead.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import psycopg
 import structlog
@@ -22,6 +23,8 @@ __all__ = ["Tenure"]
 
 _log = structlog.get_logger(__name__)
 
+_Connection = AsyncConnection[tuple[Any, ...]]
+
 _LOCK: Final = 0x7468696E7075626C
 """What publishers agree on: "thinpubl", in ASCII."""
 _LOOK: Final = 1.0
@@ -34,7 +37,7 @@ _GONE: Final = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp
 
 
 class Tenure:
-    """The turn of one publisher, on a connection that is open as long as the context is.
+    """The turn of one publisher.
 
     Parameters
     ----------
@@ -49,78 +52,58 @@ class Tenure:
         self._name = shown_name(url)
         self._parameters: dict[str, Any] = connection_parameters(url, password)
         self._limits = {"idle_session_timeout": f"{silence / timedelta(milliseconds=1):.0f}ms", **_GONE}
-        self._connection: AsyncConnection[tuple[Any, ...]]
 
-    async def __aenter__(self) -> Self:
-        """Connect.
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Wait for this publisher's turn; at the end of the context another one may have it.
 
         Raises
         ------
         JournalError
-            The database cannot be reached.
+            The database cannot be reached, or the connection to it is lost, which cancels what is in the context:
+            another publisher may have its turn now.
         """
+        async with await self._connect() as connection:
+            await self._wait(connection)
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(self._keep(connection))
+                try:
+                    yield
+                finally:
+                    keeping.cancel()
+
+    async def _connect(self) -> _Connection:
         try:
-            self._connection = await AsyncConnection.connect(**self._parameters, autocommit=True)
+            connection = await AsyncConnection.connect(**self._parameters, autocommit=True)
         except psycopg.Error as error:
             raise JournalError(f"{self._name} cannot be opened: {first_line(error)}") from error
-        return self
+        return connection
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let another publisher have its turn."""
-        await self._connection.close()
-
-    async def begin(self, stopped: asyncio.Event) -> bool:
-        """Wait for this publisher's turn; tell whether it has come, and nobody wants it to stop before.
-
-        Raises
-        ------
-        JournalError
-            The database cannot be asked any more.
-        """
+    async def _wait(self, connection: _Connection) -> None:
         waits = False
         for name, value in self._limits.items():
-            await self._ask("SELECT set_config(%s, %s, false)", name, value)
-        while not stopped.is_set():
-            if await self._ask("SELECT pg_try_advisory_lock(%s)", _LOCK):
-                _log.info("this publisher works with the journal from now on", journal=self._name, waited=waits)
-                return True
+            await self._ask(connection, "SELECT set_config(%s, %s, false)", name, value)
+        while not await self._ask(connection, "SELECT pg_try_advisory_lock(%s)", _LOCK):
             if not waits:
                 waits = True
-                _log.info("another publisher works with the journal, waiting for its end", journal=self._name)
-            await _pause(stopped)
-        return False
+                _log.info("another publisher leads: standing by", journal=self._name)
+            await asyncio.sleep(_LOOK)
+        _log.info("this publisher leads from now on", journal=self._name, waited=waits)
 
-    async def run(self) -> None:
-        """Use the connection until cancelled.
-
-        Raises
-        ------
-        JournalError
-            It is lost: another publisher may have its turn now.
-        """
+    async def _keep(self, connection: _Connection) -> None:
         while True:
             await asyncio.sleep(_LOOK)
-            await self._ask("SELECT 1")
+            await self._ask(connection, "SELECT 1")
 
-    async def _ask(self, statement: str, *values: object) -> object:
+    async def _ask(self, connection: _Connection, statement: str, *values: object) -> object:
         try:
             async with asyncio.timeout(_ANSWER):
-                cursor = await self._connection.execute(statement.encode(), values)
+                cursor = await connection.execute(statement.encode(), values)
                 row = await cursor.fetchone()
         except (psycopg.Error, TimeoutError) as error:
             reason = first_line(error) or f"no answer within {_ANSWER:.0f} s"
             raise JournalError(
-                f"{self._name}: the connection that keeps other publishers out is lost: {reason}; "
+                f"{self._name}: the connection that keeps other publishers from leading is lost: {reason}; "
                 "start this publisher again, it waits for its turn then"
             ) from error
         return None if row is None else row[0]
-
-
-async def _pause(stopped: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(_LOOK):
-            await stopped.wait()
-    except TimeoutError:
-        return

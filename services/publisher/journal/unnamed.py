@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.database.interface import Database
 from services.common.digest import Digest
 from services.publisher.journal import unnamed_statements as statements
-from services.publisher.journal.database import Database
 from services.publisher.journal.version_statements import DROP_DOCUMENTS
 
 __all__ = ["UnnamedJournal", "UnnamedLayer", "UnnamedSummary"]

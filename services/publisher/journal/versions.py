@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from services.common.database.interface import Database, Run
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.publisher.journal import version_statements as statements
-from services.publisher.journal.database import Database, Run
 from services.publisher.journal.flat_statements import FLATS_OF_NAME
 from services.publisher.journal.flats import name_flats, report_flats, set_named_last
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, VersionLayer, VersionRecord

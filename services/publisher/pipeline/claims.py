@@ -14,8 +14,6 @@ __all__ = ["Claims"]
 
 _TICK: Final = 0.001
 """Seconds that a wait for a due layer is longer than needed, so that it never ends a moment too early."""
-_LOOK: Final = 1.0
-"""Most seconds between two looks at a journal into which others may write."""
 
 
 class Claims:
@@ -62,8 +60,6 @@ class Claims:
                 continue
             due = await self._journal.next_due(busy=self._flights.digests)
             pause = None if due is None else max(0, due - time.time()) + _TICK
-            if self._journal.shared:
-                pause = _LOOK if pause is None else min(pause, _LOOK)
             try:
                 async with asyncio.timeout(pause):
                     await self._announced.wait()

@@ -1,7 +1,6 @@
 """Pausing: an operator keeps anything new from being published, also across restarts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -24,7 +23,7 @@ class Gate:
         self._open = asyncio.Event()
         self._open.set()
         self._pause: Pause | None = None
-        self._changes = 0
+        self._changing = asyncio.Lock()
 
     @property
     def pause(self) -> Pause | None:
@@ -37,15 +36,12 @@ class Gate:
         return self._open.is_set()
 
     async def load(self) -> None:
-        """Take up what the journal says."""
-        self._set(await self._journal.paused())
+        """Take up what the journal says, where other publishers may have paused as well."""
+        async with self._changing:  # or what was read before a pause would end it
+            await self._load()
 
-    async def follow(self, read: Callable[[], Awaitable[Pause | None]]) -> None:
-        """Take up what somebody reads of the journal, unless it has been paused or resumed here meanwhile."""
-        before = self._changes
-        pause = await read()
-        if self._changes == before:
-            self._set(pause)
+    async def _load(self) -> None:
+        self._set(await self._journal.paused())
 
     async def close(self, reason: str) -> None:
         """Pause: it is on the disk, and no transaction is begun any more, when this returns.
@@ -60,15 +56,15 @@ class Gate:
         JournalError
             The pause could not be recorded, so that there is none.
         """
-        before = self._pause
-        self._changes += 1
-        self._open.clear()  # before the journal, so that nothing is begun while it is written
-        try:
-            await self._journal.pause(reason)
-            await self.load()
-        except BaseException:
-            self._set(before)
-            raise
+        async with self._changing:
+            before = self._pause
+            self._open.clear()  # before the journal, so that nothing is begun while it is written
+            try:
+                await self._journal.pause(reason)
+                await self._load()
+            except BaseException:
+                self._set(before)
+                raise
         _log.warning("publishing is paused", reason=reason)
 
     async def resume(self) -> None:
@@ -79,9 +75,9 @@ class Gate:
         JournalError
             The end could not be recorded, so that the pause goes on.
         """
-        self._changes += 1
-        await self._journal.resume()
-        await self.load()
+        async with self._changing:
+            await self._journal.resume()
+            await self._load()
         _log.warning("publishing is resumed")
 
     async def passed(self) -> None:
@@ -89,7 +85,6 @@ class Gate:
         await self._open.wait()
 
     def _set(self, pause: Pause | None) -> None:
-        self._changes += 1
         self._pause = pause
         if pause is None:
             self._open.set()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -9,16 +10,16 @@ import structlog
 
 from services.publisher.errors import JournalError, LeaseLostError
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import Pause
 from services.publisher.journal.publishers import LEASE
-from services.publisher.pipeline.gate import Gate
 
 __all__ = ["Membership"]
 
 _log = structlog.get_logger(__name__)
 
 _OFTEN: Final = 1.0
-"""Most seconds between two renewals where others write into the journal as well: each tells what they have done."""
+"""Most seconds between two renewals where there may be others: each tells whether one of them has gone."""
+_ATTEMPT: Final = 5.0
+"""Seconds that an attempt has at least: one that was stopped for longer than its lease learns what others think of it."""
 
 
 class Membership:
@@ -26,8 +27,8 @@ class Membership:
 
     Parameters
     ----------
-    gate
-        Told of pauses.
+    leads
+        Tells whether this publisher does what one does for all.
     name, address
         As in `PublisherRecord`.
     lease
@@ -35,14 +36,18 @@ class Membership:
     """
 
     def __init__(
-        self, *, journal: Journal, gate: Gate, name: str, address: str | None = None, lease: float = LEASE
+        self,
+        *,
+        journal: Journal,
+        leads: Callable[[], bool],
+        name: str,
+        address: str | None = None,
+        lease: float = LEASE,
     ) -> None:
-        self.leads = False
-        """Whether this publisher does what one does for all; told to the others with the next renewal."""
         self.abandoned = asyncio.Event()
         """Set when others have gone that may have left something; whoever takes it over clears it."""
         self._journal = journal
-        self._gate = gate
+        self._leads = leads
         self._name = name
         self._address = address
         self._lease = lease
@@ -95,9 +100,8 @@ class Membership:
             began = time.monotonic()
             left = self._renewed + self._lease - began
             try:
-                # Whoever was stopped for longer than that finds out by one attempt what others think of it.
-                async with asyncio.timeout(max(left, self._pause)):
-                    await self._gate.follow(self._renew)
+                async with asyncio.timeout(max(left, _ATTEMPT)):
+                    await self._renew()
             except LeaseLostError:
                 raise
             except (JournalError, TimeoutError) as error:
@@ -106,12 +110,11 @@ class Membership:
                     continue
                 raise JournalError(
                     f"this publisher could not renew its lease of {self._lease:g} s, so others go on with its work: "
-                    f"start it again once the journal's database can be used ({error or 'no answer'})"
+                    f"start it again once the journal's database can be used ({str(error) or 'no answer'})"
                 ) from error
             self._renewed = began
 
-    async def _renew(self) -> Pause | None:
-        renewal = await self._journal.publishers.renew(leads=self.leads, lease=self._lease)
+    async def _renew(self) -> None:
+        renewal = await self._journal.publishers.renew(leads=self._leads(), lease=self._lease)
         if renewal.abandoned:
             self.abandoned.set()
-        return renewal.pause

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -39,7 +40,13 @@ class SweepTimes:
 
 
 class Sweep:
-    """Sweeps the bucket at start, every so often, and when it is asked to."""
+    """Sweeps the bucket when it is asked to, and every so often.
+
+    Parameters
+    ----------
+    leads
+        Tells whether this publisher sweeps by itself: one of several does.
+    """
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class Sweep:
         metrics: Metrics,
         progress: Progress,
         times: SweepTimes,
+        leads: Callable[[], bool],
     ) -> None:
         self._store = store
         self._journal = journal
@@ -57,6 +65,7 @@ class Sweep:
         self._metrics = metrics
         self._state = progress.sweep
         self._times = times
+        self._leads = leads
         self._asked = asyncio.Event()
 
     def ask(self) -> int:
@@ -64,9 +73,14 @@ class Sweep:
         self._asked.set()
         return self._state.begun + 1
 
+    async def begin(self) -> None:
+        """Let the first sweep begin: this publisher leads from now on."""
+        self.ask()
+
     async def run(self) -> None:
         """Sweep until cancelled; a store that fails is tried again."""
         failures = 0
+        await self._asked.wait()
         while True:
             self._asked.clear()
             self._state.begin()
@@ -85,7 +99,7 @@ class Sweep:
                 _log.info("swept", found=found)
                 await self._abort_abandoned_uploads()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(pause if self._leads() else None):
                     await self._asked.wait()
 
     async def _abort_abandoned_uploads(self) -> None:

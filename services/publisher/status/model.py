@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.common.repository_name import RepositoryName
+from services.publisher.consistency.model import CheckOutcome
 from services.publisher.journal.image_model import ImageSummary
 from services.publisher.journal.model import Pause, Summary
 from services.publisher.pipeline.progress import SweepState, TransactionProgress
@@ -45,6 +46,8 @@ class PublisherStatus:
     """Why nothing is being published though it should be; None if nothing keeps it from that."""
     transaction: TransactionProgress | None
     sweep: SweepState
+    check: CheckOutcome | None
+    """What the last check has come to; None if there was none since the start."""
     trusted_until: float | None
     """When clients stop to trust the repository; None where that is not known, or never."""
     spool_used: int

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.common.repository_name import RepositoryName
+from services.publisher.consistency.checks import Checks
 from services.publisher.journal.journal import Journal
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.progress import Progress
@@ -42,6 +43,7 @@ class StatusReader:
         journal: Journal,
         gate: Gate,
         progress: Progress,
+        checks: Checks,
         trust: Trust | None,
         spool: Spool,
         directories: Mapping[str, Path],
@@ -50,6 +52,7 @@ class StatusReader:
         self._journal = journal
         self._gate = gate
         self._progress = progress
+        self._checks = checks
         self._trust = trust
         self._spool = spool
         self._directories = directories
@@ -72,6 +75,7 @@ class StatusReader:
             obstacle=self._progress.obstacle,
             transaction=self._progress.transaction,
             sweep=self._progress.sweep,
+            check=self._checks.last,
             trusted_until=None if self._trust is None else self._trust.until,
             spool_used=self._spool.used,
             spool_limit=self._spool.limit,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
@@ -41,13 +42,14 @@ from services.repository.podman.tar_split import TarSplit
 __all__ = ["DirectoryRepository"]
 
 _STAGING: Final = ".staging-"
+_PRIVILEGES: Final = ".privileges-"
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 _Result = TypeVar("_Result")
 
 
 class DirectoryRepository:
-    """One directory tree; a lock makes sure that one publisher at a time writes it.
+    """One directory tree, which many may read; a lock makes sure that one publisher at a time writes it.
 
     Parameters
     ----------
@@ -72,24 +74,18 @@ class DirectoryRepository:
         self._stores = DirectoryStoreTree(root=root, staging=None, images=self._images)
         self._turn = asyncio.Lock()
         self._stack = ExitStack()
+        self._is_taken = False
 
     async def __aenter__(self) -> Self:
-        """Make the root and take the lock.
+        """Make the root.
 
         Raises
         ------
         RepositoryError
-            Another publisher writes here, or this process may not do what layers need.
+            This process may not do what layers need.
         """
-        batches = self._batches.path
-        batches.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(batches / ".lock", otherwise=f"another publisher writes to {self._root}"))
-            except LockError as error:
-                raise RepositoryError(str(error)) from error
-            _check_privileges(batches)
-            self._stack = stack.pop_all()
+        self._batches.path.mkdir(parents=True, exist_ok=True)
+        _check_privileges(self._batches.path)
         return self
 
     async def __aexit__(
@@ -97,9 +93,28 @@ class DirectoryRepository:
     ) -> None:
         """Give the lock back."""
         self._stack.close()
+        self._is_taken = False
+
+    def take(self) -> None:
+        """Take the lock, unless it is taken already, as it is before anything is written.
+
+        Raises
+        ------
+        RepositoryError
+            Another publisher writes here.
+        """
+        if self._is_taken:
+            return
+        lock = self._batches.path / ".lock"
+        try:
+            self._stack.enter_context(locked(lock, otherwise=f"another publisher writes to {self._root}"))
+        except LockError as error:
+            raise RepositoryError(str(error)) from error
+        self._is_taken = True
 
     async def recover(self, transactions: Sequence[OwnTransaction]) -> None:  # noqa: ARG002 - whatever is there is our own
-        """Remove what an earlier publisher prepared or staged and did not publish."""
+        """Take the lock; remove what an earlier publisher prepared or staged and did not publish."""
+        self.take()
         await in_thread(self._threads, lambda _stop: self._recover())
 
     def _recover(self) -> None:
@@ -110,14 +125,18 @@ class DirectoryRepository:
                 self._undo(path)
             elif name.startswith(PREPARED):
                 delete_tree(path)
+            elif name.startswith(_PRIVILEGES):
+                path.unlink(missing_ok=True)  # another publisher may be about to do that
 
     async def check(self) -> None:
         """Make sure that the tree can be written."""
 
         def probe(_stop: Stop) -> None:
+            # Another publisher, which is asked the same, may have made it, or remove it first.
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self._batches.path / ".probe")
-            os.rmdir(self._batches.path / ".probe")
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(self._batches.path / ".probe")
 
         try:
             await in_thread(self._threads, probe)
@@ -140,6 +159,7 @@ class DirectoryRepository:
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Unpack a layer where no reader looks, with its sidecar, and bring it to the disk."""
+        self.take()
         try:
             return await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
         except OSError as error:
@@ -205,6 +225,7 @@ class DirectoryRepository:
     @asynccontextmanager
     async def transaction(self, token: str) -> AsyncIterator[DirectoryTransaction]:
         """Open a transaction."""
+        self.take()
         async with self._turn:
             staging = self._batches.path / f"{_STAGING}{token}"
             try:
@@ -262,9 +283,8 @@ def _unpack(layer: VerifiedLayer, tree: Path, beside: Path, stop: Stop) -> Layer
 
 def _check_privileges(directory: Path) -> None:
     """Try what layers need: files of any owner, and devices."""
-    probe = directory / ".privileges"
+    probe = directory / f"{_PRIVILEGES}{secrets.token_hex(8)}"  # others may try at the same time
     try:
-        probe.unlink(missing_ok=True)
         os.mknod(probe, stat.S_IFBLK | 0o600, os.makedev(1, 1))
         os.lchown(probe, 1, 1)
     except PermissionError as error:

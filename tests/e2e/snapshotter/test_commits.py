@@ -192,8 +192,8 @@ async def test_large_commits_leave_no_memory_in_use(containerd_node: ContainerdN
         await engine.docker("exec", container.id, "rm", f"/{number}")
     await engine.docker("rm", "--force", container.id)
     await engine.docker("rmi", "test:large")
-    # Buffers of some 16 MB may still be on their way back, after one of them.
-    assert min(used[1:]) - used[0] < 30_000_000, used
+    # Less than the layer; buffers of some 16 MB may still be on their way back, after one of them.
+    assert min(used[1:]) - used[0] < 45_000_000, used
 
 
 @BUILDERS

@@ -252,7 +252,7 @@ async def test_a_control_program_that_fails_or_hangs_prolongs_no_wait(
     )
     start = time.monotonic()
     with pytest.raises(LayerNotPublishedError):
-        await _wait(asking, repository.url("one"), seconds=0.5)
+        await _wait(asking, repository.url("one"), seconds=1.5)
     assert time.monotonic() - start < 30
     assert (tmp_path / "talked").read_text().count("\n") == 1
 

@@ -14,9 +14,11 @@ from services.common.digest import Digest
 from services.common.object_store.errors import StoreUnavailableError
 from services.publisher.app import create_app
 from services.publisher.consistency.check import CheckProgress, ConsistencyCheck
+from services.publisher.consistency.checks import Checks
 from services.publisher.consistency.model import Disagreement, Finding
 from services.publisher.handlers.consistency import ConsistencyHandler
 from services.publisher.handlers.token import TokenCheck
+from services.publisher.metrics import Metrics
 from tests.support.publisher import TOKEN
 
 Client = TestClient[Any, Any]
@@ -48,7 +50,8 @@ class _Held:
 
 @asynccontextmanager
 async def _serving(check: _Held) -> AsyncIterator[Client]:
-    handler = ConsistencyHandler(token=TokenCheck(SecretStr(TOKEN)), check=cast("ConsistencyCheck", check))
+    checks = Checks(check=cast("ConsistencyCheck", check), metrics=Metrics(), interval=0)
+    handler = ConsistencyHandler(token=TokenCheck(SecretStr(TOKEN)), checks=checks)
     async with TestClient(TestServer(create_app(handler.routes()))) as client:
         yield client
 

@@ -38,6 +38,7 @@ async def test_the_status_of_a_publisher_that_has_done_nothing(client: Client) -
         "oldest_unpublished_image_seconds": 0,
         "transaction": None,
         "sweep": {"begun": 0, "ended": 0, "ended_at": None, "found": 0, "error": None},
+        "check": None,
         "trusted_until": None,
         "spool": {"used": 0, "limit": 20 << 30},
     }

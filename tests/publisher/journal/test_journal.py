@@ -169,20 +169,29 @@ async def test_a_cancelled_caller_leaves_nothing_half_done(journal: Journal) -> 
     assert await journal.announce([numbered(20_000)]) == 1
 
 
-async def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+async def test_a_newer_version_says_whether_this_publisher_may_work_with_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
+
+    def become_newer(*, oldest: int | None) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?, oldest = ?", [str(VERSION + 2), oldest])
+            connection.execute(f"PRAGMA user_version = {VERSION + 2}")
+
     async with Journal(SqliteDatabase(path)):
         pass
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = ?", [str(VERSION + 1)])
-        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    connection.close()
-    with pytest.raises(
-        JournalError,
-        match=rf"journal\.sqlite has version {VERSION + 1}, this publisher reads up to {VERSION}: use the publisher",
-    ):
-        async with Journal(SqliteDatabase(path)):
-            pass
+    become_newer(oldest=VERSION)
+    async with Journal(SqliteDatabase(path)) as journal:
+        assert await journal.announce([numbered(1)]) == 1
+    for oldest, said in ((VERSION + 1, VERSION + 1), (None, VERSION + 2)):
+        become_newer(oldest=oldest)
+        with pytest.raises(
+            JournalError,
+            match=rf"journal\.sqlite has version {VERSION + 2}, which publishers from version {said} on .*: use a",
+        ):
+            async with Journal(SqliteDatabase(path)):
+                pass
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION + 2,)
 
 
 @pytest.mark.parametrize("version", range(1, len(STEPS) + 1))

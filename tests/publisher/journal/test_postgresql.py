@@ -27,9 +27,22 @@ async def test_publishers_that_open_it_at_the_same_time_make_it_once(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(announce(number)) for number in range(3)]
     assert [task.result() for task in tasks] == [1] * 3
-    newer = "UPDATE alembic_version SET version_num = version_num::int + 1"
-    await postgresql.execute(newer, database=new_database.rpartition("/")[2])
-    with pytest.raises(JournalError, match=rf"has version {VERSION + 1}, this publisher reads up to {VERSION}: use"):
+
+
+async def test_a_newer_version_says_whether_this_publisher_may_work_with_it(
+    postgresql: PostgresqlServer, new_database: str
+) -> None:
+    async with Journal(PostgresqlDatabase(new_database, password=postgresql.password)):
+        pass
+    database = new_database.rpartition("/")[2]
+    await postgresql.execute("UPDATE alembic_version SET version_num = version_num::int + 2", database=database)
+    async with Journal(PostgresqlDatabase(new_database, password=postgresql.password)) as journal:
+        assert await journal.announce([numbered(1)]) == 1
+    await postgresql.execute("UPDATE alembic_version SET oldest = version_num::int - 1", database=database)
+    with pytest.raises(
+        JournalError,
+        match=rf"has version {VERSION + 2}, which publishers from version {VERSION + 1} on .* {VERSION}: use",
+    ):
         async with Journal(PostgresqlDatabase(new_database, password=postgresql.password)):
             pass
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import update
 
+from services.common.database.expressions import given
 from services.common.image_name import ImageName
 from services.publisher.errors import LeaseLostError
-from services.publisher.journal.expressions import given
 from services.publisher.journal.image_model import ImageState, ImageWish
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
@@ -66,15 +66,6 @@ async def test_publishers_are_listed_with_what_they_have_claimed(site: Site) -> 
     assert not first.gone
     await site.expire(site.one)
     assert [publisher.gone for publisher in await site.two.publishers.list()] == [True, True]
-
-
-async def test_a_pause_reaches_all(site: Site) -> None:
-    assert (await site.two.publishers.renew()).pause is None
-    await site.one.pause("a new disk")
-    pause = (await site.two.publishers.renew()).pause
-    assert pause == await site.one.paused()
-    assert pause is not None
-    assert pause.reason == "a new disk"
 
 
 async def test_what_one_has_claimed_is_no_other_s_until_it_has_gone(site: Site) -> None:

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from services.publisher.journal import migrations
-from services.publisher.journal.schema import migrate
+from services.publisher.journal.schema import migrate, oldest_of
 from services.publisher.journal.tables import metadata
 from services.publisher.journal.version import VERSION
 
@@ -33,3 +33,11 @@ def _flat(entry: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401 - what Alembic f
 def test_the_version_is_that_of_the_last_migration() -> None:
     script = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert script.get_heads() == [str(VERSION)]
+
+
+def test_no_version_lets_publishers_work_that_the_one_before_kept_out() -> None:
+    script = ScriptDirectory(str(Path(migrations.__file__).parent))
+    known = [(int(each.revision), oldest_of(each)) for each in script.walk_revisions()]
+    assert all(oldest <= version for version, oldest in known)
+    oldest = [oldest for _, oldest in known]
+    assert oldest == sorted(oldest, reverse=True)

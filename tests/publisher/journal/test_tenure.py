@@ -1,6 +1,7 @@
 """Publishers that share a journal in PostgreSQL: one works, another one waits and takes over."""
 
 import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,54 +10,72 @@ import pytest
 from harness.postgresql import PostgresqlServer
 from harness.processes import wait_until
 from harness.s3 import S3Access
+from services.common.object_store.model import key_of
 from services.publisher.errors import JournalError
 from services.publisher.journal.tenure import Tenure
+from tests.support.notifications import minio_event
 from tests.support.publisher import PublisherProcess, make_layer, upload
 
-_NEVER = asyncio.Event()
+
+class _Turns:
+    """What waits for its turn, and has it until it is told to stop."""
+
+    def __init__(self, tenure: Tenure) -> None:
+        self.held, self.stopped = asyncio.Event(), asyncio.Event()
+        self._tenure = tenure
+
+    async def run(self) -> None:
+        async with self._tenure.held():
+            self.held.set()
+            await self.stopped.wait()
 
 
-async def test_a_publisher_waits_until_the_other_one_ends_or_it_is_told_to_stop(
+async def test_one_has_the_turn_until_it_ends_and_who_waits_can_be_cancelled(
     postgresql: PostgresqlServer, new_database: str
 ) -> None:
-    stopped = asyncio.Event()
-    async with (
-        Tenure(new_database, password=postgresql.password) as first,
-        Tenure(new_database, password=postgresql.password) as second,
-        asyncio.TaskGroup() as group,
-    ):
-        assert await first.begin(_NEVER)
-        waiting = group.create_task(second.begin(stopped))
+    first, second, third = (_Turns(Tenure(new_database, password=postgresql.password)) for _ in range(3))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(first.run())
+        await first.held.wait()
+        waiting = [group.create_task(each.run()) for each in (second, third)]
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):  # longer than from one look to the next
-                await asyncio.shield(waiting)
-        stopped.set()
-        assert not await waiting
-    async with Tenure(new_database, password=postgresql.password) as third:
-        assert await third.begin(stopped) is False
-        assert await third.begin(_NEVER)
+                await asyncio.wait([group.create_task(each.held.wait()) for each in (second, third)])
+        waiting[0].cancel()
+        first.stopped.set()
+        await third.held.wait()
+        assert not second.held.is_set()
+        third.stopped.set()
+        second.held.set()
+
+
+async def _lost(tenure: Tenure, held: asyncio.Event) -> str:
+    """Have the turn until it is lost; return what is said then."""
+    with pytest.RaisesGroup(JournalError) as raised:
+        async with tenure.held():
+            held.set()
+            await asyncio.Event().wait()
+    return str(raised.value.exceptions[0])
 
 
 @pytest.mark.asyncio(loop_scope="session")  # the one that the server was started in
 async def test_a_publisher_whose_database_was_started_anew_ends(
     postgresql: PostgresqlServer, new_database: str
 ) -> None:
-    async with Tenure(new_database, password=postgresql.password) as tenure:
-        assert await tenure.begin(_NEVER)
-        await postgresql.restart()
-        with pytest.raises(JournalError, match=r"keeps other publishers out is lost: .*; start this publisher again"):
-            await tenure.run()
+    held = asyncio.Event()
+    losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password), held))
+    await held.wait()
+    await postgresql.restart()
+    assert re.search(r"keeps other publishers from leading is lost: .*; start this publisher again", await losing)
 
 
 async def test_a_publisher_that_hangs_loses_its_turn(postgresql: PostgresqlServer, new_database: str) -> None:
-    async with (
-        Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=1)) as hanging,
-        Tenure(new_database, password=postgresql.password) as other,
-    ):
-        assert await hanging.begin(_NEVER)
-        assert await other.begin(_NEVER)
-        with pytest.raises(JournalError, match="is lost"):
-            await hanging.run()
+    held = asyncio.Event()
+    hanging = Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=0.9))  # less than it uses it
+    losing = asyncio.create_task(_lost(hanging, held))
+    await held.wait()
+    async with Tenure(new_database, password=postgresql.password).held():
+        assert "is lost" in await losing
 
 
 def _publisher(
@@ -69,18 +88,12 @@ def _publisher(
         "PUBLISHER_DATABASE": database,
         "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret),
         "PUBLISHER_DIRECTORY": str(directory / "repository"),
-        "PUBLISHER_SWEEP_INTERVAL": "0.2",
     }
     return PublisherProcess(directory / name, bucket, settings)
 
 
-async def _waits(publisher: PublisherProcess) -> bool:
-    log = publisher.daemon.log
-    return log.exists() and "waiting for its end" in log.read_text()
-
-
 @pytest.mark.parametrize("killed", [True, False])
-async def test_a_second_publisher_takes_over(
+async def test_a_second_publisher_serves_while_it_stands_by_and_takes_over(
     killed: bool,  # noqa: FBT001
     postgresql: PostgresqlServer,
     new_database: str,
@@ -88,28 +101,50 @@ async def test_a_second_publisher_takes_over(
     tmp_path: Path,
 ) -> None:
     one, other = (_publisher(name, postgresql, new_database, bucket, tmp_path) for name in ("one", "other"))
-    first, second = make_layer(tmp_path, "first"), make_layer(tmp_path, "second")
+    first, second, third = (make_layer(tmp_path, name) for name in ("first", "second", "third"))
 
-    async with one.ended(), other.ended(), asyncio.TaskGroup() as group:
-        await one.start()
+    async with one.ended(), other.ended():
         await upload(bucket, first)
+        await one.start()
         await one.published(first)
-        coming = group.create_task(other.start())
-        await wait_until(lambda: _waits(other), what="the second publisher waits")
+        await other.start()
+        ready = await other.get("/readyz")
+        assert (ready["ready"], ready["leads"], (await one.get("/readyz"))["leads"]) == (True, False, True)
+        # What is told to the one that stands by is done by the one that leads.
+        await upload(bucket, second)
+        assert await other.announce(minio_event(bucket.settings.bucket, key_of(second.digest))) == 204
+        await other.published(second)
+        assert await other.post("/v1/publishing/pause") == 200
+
+        async def paused() -> bool:
+            return bool((await one.get("/readyz"))["paused"])
+
+        await wait_until(paused, what="the one that leads knows of the pause")
         if killed:
             await one.kill()
         else:
             assert await one.daemon.stop() == 0
-        await upload(bucket, second)
-        await coming
-        await other.published(first, second)
+        await upload(bucket, third)
+        assert await other.announce(minio_event(bucket.settings.bucket, key_of(third.digest))) == 204
+
+        async def leads() -> bool:
+            return bool((await other.get("/readyz"))["leads"])
+
+        await wait_until(leads, what="the one that stood by leads")
+        assert (await other.layer(third.digest))["state"] == "announced"
+        assert await other.post("/v1/publishing/resume") == 200
+        await other.published(first, second, third)
+        assert await other.daemon.stop() == 0
 
 
-async def test_a_publisher_that_waits_can_be_stopped(
+async def test_a_publisher_that_stands_by_sweeps_when_it_is_asked_and_can_be_stopped(
     postgresql: PostgresqlServer, new_database: str, bucket: S3Access, tmp_path: Path
 ) -> None:
-    publisher = _publisher("waiting", postgresql, new_database, bucket, tmp_path)
-    async with Tenure(new_database, password=postgresql.password) as tenure, publisher.ended():
-        assert await tenure.begin(_NEVER)
-        await publisher.daemon.start(lambda: _waits(publisher))
+    publisher = _publisher("standing-by", postgresql, new_database, bucket, tmp_path)
+    archive = make_layer(tmp_path, "layer")
+    async with Tenure(new_database, password=postgresql.password).held(), publisher.ended():
+        await publisher.start()
+        await upload(bucket, archive)
+        assert await publisher.post("/v1/sweep") == 202
+        await publisher.becomes(archive.digest, "announced")
         assert await publisher.daemon.stop() == 0, publisher.daemon.tail()

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from services.common.digest import Digest
+from services.publisher.consistency.model import CheckOutcome
 from services.publisher.journal.image_model import ImageState, ImageSummary
 from services.publisher.journal.model import LayerRecord, LayerState, Pause, Selection, Summary
 from services.publisher.page.content import LayerList, LayersContent
@@ -27,6 +29,7 @@ def _rendered(
     disks: Mapping[str, DiskSpace | None] | None = None,
     latest: LayerRecord | None = None,
     trusted_until: float | None = None,
+    check: CheckOutcome | None = None,
 ) -> str:
     status = PublisherStatus(
         now=_NOW,
@@ -37,6 +40,7 @@ def _rendered(
         obstacle=obstacle,
         transaction=transaction,
         sweep=sweep or SweepState(),
+        check=check,
         trusted_until=trusted_until,
         spool_used=5 << 30,
         spool_limit=20 << 30,
@@ -111,3 +115,15 @@ def test_a_whitelist_that_expires(days: int | None, text: str | None) -> None:
     assert ("Renew it: cvmfs_server resign , or thin-repository resign" in rendered) == (text is not None)
     assert text is None or text in rendered
     assert ("Whitelist expires" in rendered) == (days is not None)
+
+
+def test_what_the_last_check_has_come_to() -> None:
+    outcome = CheckOutcome(ended_at=_NOW - 60, layers=5, images=2, disagreements=0)
+    assert "Last check" not in _rendered()
+    assert "Last check 1 min ago , all agree" in _rendered(check=outcome)
+    text = _rendered(check=replace(outcome, disagreements=3))
+    assert "Last check 1 min ago , 3 disagreements" in text
+    assert "Repository, journal and bucket disagree about 3 layers or images: thinctl check says which" in text
+    text = _rendered(check=replace(outcome, error="the <store> is down"))
+    assert "Last check 1 min ago , not finished" in text
+    assert "The last check could not be finished: the &lt;store&gt; is down" in text

@@ -12,7 +12,6 @@ from harness.processes import wait_until
 from services.publisher.errors import JournalError, LeaseLostError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.sqlite import SqliteDatabase
-from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.membership import Membership
 from tests.support.journal import claim, numbered
 
@@ -36,23 +35,14 @@ async def journals(path: Path) -> AsyncIterator[tuple[Journal, Journal]]:
 
 
 def _membership(journal: Journal, *, lease: float) -> Membership:
-    return Membership(journal=journal, gate=Gate(journal), name="here", lease=lease)
+    return Membership(journal=journal, leads=lambda: False, name="here", lease=lease)
 
 
-async def test_a_pause_and_what_others_leave_are_learned(journals: tuple[Journal, Journal]) -> None:
+async def test_what_others_leave_is_learned(journals: tuple[Journal, Journal]) -> None:
     one, two = journals
-    gate = Gate(two)
-    membership = Membership(journal=two, gate=gate, name="two", lease=_LONG)
-
-    async def is_paused() -> bool:
-        return not gate.is_open
-
+    membership = _membership(two, lease=_LONG)
     async with membership, asyncio.TaskGroup() as group:
         running = group.create_task(membership.run())
-        await Gate(one).close("a new disk")
-        await wait_until(is_paused, what="the pause is learned")
-        await Gate(one).resume()
-        await gate.passed()
         async with _membership(one, lease=_SHORT):
             await one.announce([numbered(1)])
             await claim(one, numbered(1))
@@ -62,26 +52,15 @@ async def test_a_pause_and_what_others_leave_are_learned(journals: tuple[Journal
         running.cancel()
 
 
-async def test_a_pause_that_is_changed_here_is_not_taken_back(journals: tuple[Journal, Journal]) -> None:
-    one, _ = journals
-    gate = Gate(one)
-
-    async def read() -> None:
-        await gate.close("while somebody else reads that there is none")
-
-    await gate.follow(read)
-    assert not gate.is_open
-
-
 async def test_one_that_others_count_as_gone_ends(journals: tuple[Journal, Journal]) -> None:
     one, two = journals
     async with _membership(one, lease=_SHORT) as membership:
 
         async def has_expired() -> bool:
-            await two.publishers.take_over()
             return (await two.publishers.list())[0].gone
 
         await wait_until(has_expired, what="the lease has run out")
+        await two.publishers.take_over()
         with pytest.raises(LeaseLostError, match="start it again"):
             await membership.run()
 

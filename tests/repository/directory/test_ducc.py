@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from services.repository.images import ImageDocuments
 from tests.support.directory_killed import change_until, opened_directory
 from tests.support.ducc import DuccImage, DuccTree, paths_of_ducc
 from tests.support.images import change, image_of_layers
-from tests.support.killed import run_until
+from tests.support.killed import kill_at, run_until
 from tests.support.native import tar_archive
 from tests.support.publisher import REPOSITORY
 from tests.support.tars import archive, member
@@ -131,7 +130,7 @@ def test_what_a_kill_leaves_is_made_good(
     for step in (steps // 3, steps - 4):
         root = tmp_path / str(step)
         shutil.copytree(tree.root, root, symlinks=True)
-        assert run_until(processes, change_until, root, *batch, step) == (-signal.SIGKILL, None)
+        kill_at(processes, step, change_until, root, *batch)
         assert (root / _TOOL / "bin/tool").read_text() == "tool"  # whoever has made it
         asyncio.run(recovered(root))
         _check(DuccTree(root), image)

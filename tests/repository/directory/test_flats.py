@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import os
 import shutil
-import signal
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
@@ -23,7 +22,7 @@ from services.repository.images import ImageDocuments
 from services.repository.public_names import flat_home
 from tests.support.directory_killed import opened_directory, put_until
 from tests.support.images import change, image_of_layers
-from tests.support.killed import run_until
+from tests.support.killed import kill_at, run_until
 from tests.support.native import tar_archive
 from tests.support.tars import archive, member
 
@@ -247,7 +246,7 @@ async def test_what_a_kill_leaves_is_mended(
     status, steps = run_until(processes, put_until, whole, put, [_config(gone)], None)
     assert (status, steps is not None) == (0, True)
     for step in (60, steps or 0):
-        assert run_until(processes, put_until, root, put, [_config(gone)], step) == (-signal.SIGKILL, None)
+        kill_at(processes, step, put_until, root, put, [_config(gone)])
         assert bool(list(root.glob(".batches/.staging-*/flats/*"))) == (step == 60)
         await recover()
         assert seen() == (before if step == 60 else after)

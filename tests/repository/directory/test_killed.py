@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -11,7 +10,7 @@ from services.common.image_name import ImageName
 from services.repository.outputs import FlatOutput, ImageOutputs
 from tests.support.directory_killed import change_until, opened_directory
 from tests.support.images import change, documents, image_of_layers
-from tests.support.killed import run_until
+from tests.support.killed import kill_at, run_until, states_of_kills
 from tests.support.publisher import make_layer
 
 _ONE, _TWO, _NEW = "quay.io/ns/one:v1", "quay.io/ns/two:v1", "localhost:5000/new:v1"
@@ -74,7 +73,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_batch(tmp_path: Path, proc
     def killed(step: int) -> int:
         root = tmp_path / str(step)
         shutil.copytree(before, root, symlinks=True)
-        assert run_until(processes, change_until, root, *batch, step) == (-signal.SIGKILL, None)
+        kill_at(processes, step, change_until, root, *batch)
         state = states.index(_seen(root))
         assert (root / new.digest).exists() == (state == 1)
         asyncio.run(recovered(root, state))
@@ -82,5 +81,4 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_batch(tmp_path: Path, proc
         shutil.rmtree(root)
         return state
 
-    with ThreadPoolExecutor(2) as threads:
-        assert set(threads.map(killed, range(1, steps + 1))) == {0, 1}
+    assert states_of_kills(killed, range(1, steps + 1), after=1) == {0, 1}

@@ -263,12 +263,22 @@ async def test_a_kill_after_the_renaming_has_published(root: Path, threads: Thre
 
 
 async def test_only_one_publisher_writes(
-    repository: DirectoryRepository, root: Path, threads: ThreadPoolExecutor
+    repository: DirectoryRepository, root: Path, threads: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
+    repository.take()
     await repository.check()
-    with pytest.raises(RepositoryError, match=f"another publisher writes to {root}: stop it first"):
-        async with _opened(root, threads):
-            pass
+    said = f"another publisher writes to {root}: stop it first"
+    archive = make_layer(tmp_path, "layer")
+    async with DirectoryRepository(name=REPOSITORY, root=root, layout=LayerLayout.FLAT, threads=threads) as other:
+        await other.check()
+        assert await other.list_layers(archive.digest[:2]) == ()
+        with pytest.raises(RepositoryError, match=said):
+            await other.recover(())
+        with pytest.raises(RepositoryError, match=said):
+            await other.prepare(verified(archive))
+        with pytest.raises(RepositoryError, match=said):
+            async with other.transaction("token"):
+                pass
 
 
 async def test_a_cancelled_preparation_leaves_nothing(

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
@@ -16,7 +15,7 @@ from services.repository.native.records import MANIFEST, REFLOG
 from services.repository.native.trust.keyring import KeyFiles
 from tests.repository.native.conftest import place_in
 from tests.support.images import change, documents
-from tests.support.killed import run_until, states_of_kills
+from tests.support.killed import kill_at, run_until, states_of_kills
 from tests.support.native import NativeSite, layer_entries, publish
 from tests.support.native_killed import change_until, create_until, publish_until
 from tests.support.publisher import make_layer
@@ -69,9 +68,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_revision(
 
     def killed(step: int) -> int:
         mine = _copy(site, tmp_path / str(step))
-        status, done = run_until(processes, publish_until, mine, archives, step)
-        # Two layers side by side may take a step less than when they were counted; then all has been published.
-        assert status == -signal.SIGKILL or (status == 0 and done is not None and done < step)
+        kill_at(processes, step, publish_until, mine, archives)
         assert faults(mine) == []
         revision = mine.revision()
         with mine.newest() as newest:
@@ -119,8 +116,7 @@ def test_a_kill_leaves_the_old_images_or_the_new_ones(
 
     def killed(step: int) -> bool:
         mine = _copy(site, tmp_path / str(step))
-        status, done = run_until(processes, change_until, mine, put, gone, step)
-        assert status == -signal.SIGKILL or (status == 0 and done is not None and done < step)
+        kill_at(processes, step, change_until, mine, put, gone)
         seen = _seen(mine)
         assert seen in (before, after)
         with mine.newest() as newest:
@@ -146,7 +142,7 @@ def test_a_creation_that_is_killed_can_be_repeated(
 
     def killed(step: int) -> None:
         site = at(step)
-        assert run_until(processes, create_until, site, step) == (-signal.SIGKILL, None)
+        kill_at(processes, step, create_until, site)
         assert faults(site) == []
         if not (site.root / MANIFEST).exists():
             site.create()

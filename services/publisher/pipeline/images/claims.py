@@ -19,7 +19,7 @@ __all__ = ["ImageClaims", "ImageWork", "LayerStep"]
 _TICK: Final = 0.001
 """Seconds that a wait for a due image is longer than needed, so that it never ends a moment too early."""
 _LOOK: Final = 1.0
-"""Most seconds between two looks at a journal into which others may write."""
+"""Seconds between two looks at what others have asked for."""
 
 
 class LayerStep(StrEnum):
@@ -99,8 +99,6 @@ class ImageClaims:
                 return work
             due = await self._journal.next_due(busy=self._works, full=full)
             pause = None if due is None else max(0, due - time.time()) + _TICK
-            if self._journal.shared:
-                pause = _LOOK if pause is None else min(pause, _LOOK)
             try:
                 async with asyncio.timeout(pause):
                     await self._asked.wait()

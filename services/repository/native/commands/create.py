@@ -11,6 +11,7 @@ from services.common.errors import InvalidValueError
 from services.repository.native.commands.frame import JSON, REPOSITORY, open_site
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
+from services.repository.native.records import MANIFEST
 
 __all__ = ["create"]
 
@@ -25,7 +26,7 @@ Examples:
   thin-repository create thin.example.org --directory /srv/cvmfs/thin.example.org
   thin-repository create thin.example.org --directory /srv/cvmfs/thin.example.org --compressor zlib \\
       --keys keys/ --whitelist signed-elsewhere
-  thin-repository create thin.example.org --state /var/lib/cvmfs-thin-publisher/native/thin.example.org
+  thin-repository create thin.example.org --state /var/lib/cvmfs-thin-publisher/native/thin.example.org --if-absent
 """
 )
 @REPOSITORY
@@ -56,6 +57,7 @@ Examples:
     help="A whitelist that was signed where the master key is, if it is not here.",
 )
 @click.option("--no-replicas", is_flag=True, help="Do not let stratum 1 servers copy the repository.")
+@click.option("--if-absent", is_flag=True, help="Where there is a repository already, leave it as it is: that is done.")
 @JSON
 def create(
     *,
@@ -64,6 +66,7 @@ def create(
     meta: Path | None,
     whitelist: Path | None,
     no_replicas: bool,
+    if_absent: bool,
     as_json: bool,
     **place: Any,  # noqa: ANN401
 ) -> None:
@@ -72,14 +75,20 @@ def create(
     Keep a copy of NAME.masterkey in a safe place, and give NAME.pub to clients.
     """
     with open_site(**place) as site:
-        manifest = create_repository(
-            name=site.name,
-            storage=site.storage,
-            keys=site.keys,
-            chosen=RepositoryFormat.of({"compressor": compressor, "hash": hash_}),
-            meta=_read_meta(meta),
-            whitelist=None if whitelist is None else whitelist.read_bytes(),
-            replicable=not no_replicas,
+        # Without the lock, for which a publisher that works would be waited for.
+        there = if_absent and site.storage.size(MANIFEST) is not None
+        manifest = (
+            site.access().head.read()
+            if there
+            else create_repository(
+                name=site.name,
+                storage=site.storage,
+                keys=site.keys,
+                chosen=RepositoryFormat.of({"compressor": compressor, "hash": hash_}),
+                meta=_read_meta(meta),
+                whitelist=None if whitelist is None else whitelist.read_bytes(),
+                replicable=not no_replicas,
+            )
         )
     if as_json:
         write_document(
@@ -91,7 +100,8 @@ def create(
             }
         )
     else:
-        write_output(f"{site.storage}: created {manifest.name}; clients need {site.keys.public}\n")
+        done = "has" if there else "created"
+        write_output(f"{site.storage}: {done} {manifest.name}; clients need {site.keys.public}\n")
 
 
 def _read_meta(path: Path | None) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class WhitelistKeeper:
         The whitelist.
     threads
         Where blocking work runs.
+    leads
+        Tells whether it is this publisher that signs it anew: one of several does.
     interval
         Seconds between two looks.
     sleep
@@ -47,12 +49,14 @@ class WhitelistKeeper:
         *,
         whitelist: WhitelistFile,
         threads: Executor,
+        leads: Callable[[], bool],
         interval: float = _INTERVAL,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._whitelist = whitelist
         self._threads = threads
+        self._leads = leads
         self._interval = interval
         self._sleep = sleep
         self._clock = clock
@@ -81,7 +85,7 @@ class WhitelistKeeper:
     def _look(self) -> WhitelistState:
         state = self._whitelist.state()
         self._note(state)
-        if state.renewable and state.left < _RENEW_BEFORE:
+        if state.renewable and state.left < _RENEW_BEFORE and self._leads():
             state = self._whitelist.renew()
             _log.info("whitelist signed anew", expires=state.expires.isoformat())
         return state

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import json
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ from services.repository.native.writer.history import TagName
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.reflog import ReferenceLog
 from tests.repository.native.conftest import NAME, place_in
-from tests.support.killed import run_until
+from tests.support.killed import kill_at, run_until
 from tests.support.native import NativeSite
 from tests.support.native_killed import collect_until
 from tests.support.native_revisions import Clock, Revisions, content
@@ -352,7 +351,7 @@ def test_a_kill_at_any_step_costs_nothing(made: Revisions, tmp_path: Path, proce
 
     def killed(step: int) -> None:
         site = another(str(step))
-        assert run_until(processes, collect_until, site, now, step) == (-signal.SIGKILL, None)
+        kill_at(processes, step, collect_until, site, now)
         access = RepositoryAccess.open(name=NAME, storage=site.storage, keys=keys, clock=made.clock)
         mine = copy.copy(made)
         mine.access = access

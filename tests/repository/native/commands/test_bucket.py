@@ -25,6 +25,8 @@ async def test_a_repository_lives_in_a_bucket(bucket: S3Access, tmp_path: Path, 
         place = (NAME, "--keys", keys.key.parent, "--state", tmp_path / "state")
         assert thin_repository("create", *place, "--json").document["revision"] == 1
         assert thin_repository("create", *place).status == 1
+        again = thin_repository("create", *place, "--if-absent", "--json")
+        assert (again.status, again.document["revision"]) == (0, 1)
         assert thin_repository("tag", "add", *place, "first").status == 0
         tags = thin_repository("tag", "list", *place, "--json").document["tags"]
         assert [tag["name"] for tag in tags] == ["first", "trunk"]
@@ -57,3 +59,5 @@ async def test_a_bucket_that_cannot_be_reached_has_its_exit_status(
     assert "the connection failed" in ended.error
     assert "swordfish" not in ended.error
     assert os.listdir(tmp_path / "state")
+    # What cannot be seen is not absent.
+    assert (await asyncio.to_thread(thin_repository, "create", *place, "--if-absent")).status == 4

@@ -27,6 +27,7 @@ class World:
     def __init__(self, root: Path, keys: KeyFiles, threads: ThreadPoolExecutor) -> None:
         self.now = START
         self.end = START
+        self.leads = True
         self.keys = keys
         self.storage = DirectoryStorage(root)
         self.storage.prepare()
@@ -34,7 +35,12 @@ class World:
             name=NAME, storage=self.storage, keys=keys, algorithm=HashAlgorithm.SHA1, clock=self.clock
         )
         self.keeper = WhitelistKeeper(
-            whitelist=self.file, threads=threads, interval=40_000, sleep=self.sleep, clock=self.clock
+            whitelist=self.file,
+            threads=threads,
+            leads=lambda: self.leads,
+            interval=40_000,
+            sleep=self.sleep,
+            clock=self.clock,
         )
         self.file.renew()
 
@@ -72,6 +78,17 @@ async def test_one_that_has_expired_meanwhile_is_signed_anew_at_once(world: Worl
     await world.keeper.check()
     assert world.read().issued == world.now
     assert world.keeper.until == world.read().expires.timestamp()
+
+
+async def test_a_publisher_that_stands_by_knows_and_signs_nothing(world: World) -> None:
+    world.leads = False
+    world.now += 25 * DAY
+    await world.keeper.look()
+    assert world.read().issued == START
+    assert world.keeper.until == world.read().expires.timestamp()
+    world.leads = True
+    await world.keeper.look()
+    assert world.read().issued == world.now
 
 
 async def test_without_the_master_key_everybody_is_told_in_time(world: World) -> None:

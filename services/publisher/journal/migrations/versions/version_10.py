@@ -4,10 +4,11 @@ from typing import Final
 
 from alembic import op
 
-__all__ = ["down_revision", "revision", "upgrade"]
+__all__ = ["down_revision", "oldest", "revision", "upgrade"]
 
 revision = "10"
 down_revision = "9"
+oldest = 9
 
 _LINE: Final = {"sqlite": "TEXT", "postgresql": 'TEXT COLLATE "C"'}
 _NUMBER: Final = {"sqlite": "INTEGER", "postgresql": "BIGINT"}

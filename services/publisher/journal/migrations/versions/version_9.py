@@ -7,10 +7,11 @@ from alembic import op
 
 from services.publisher.journal.migrations.former import STEPS
 
-__all__ = ["down_revision", "revision", "upgrade"]
+__all__ = ["down_revision", "oldest", "revision", "upgrade"]
 
 revision = "9"
 down_revision = None
+oldest = 9
 
 _SQLITE: Final = (
     "DROP INDEX layers_elsewhere",

@@ -1,4 +1,4 @@
-"""What the journal needs of a database, and statements as its driver takes them.
+"""What is needed of a database, and statements as its driver takes them.
 
 SQLAlchemy writes the statements, once for each database, and the driver runs them: SQLAlchemy's own way to
 aiosqlite makes several trips to the connection's thread for each, and takes five times as long.
@@ -37,7 +37,7 @@ class Run(Protocol):
 
 
 class Database(Protocol):
-    """A journal's database, open as long as the context is."""
+    """A database, open as long as the context is. What its errors are, whoever makes it says."""
 
     shared: bool
     """Whether publishers on several machines may have it open."""
@@ -47,8 +47,8 @@ class Database(Protocol):
 
         Raises
         ------
-        JournalError
-            It holds no journal, was written by a newer publisher, or cannot be opened.
+        SuiteError
+            It holds something else, was written by a newer program, or cannot be opened.
         """
 
     async def __aexit__(
@@ -61,12 +61,12 @@ class Database(Protocol):
 
         Raises
         ------
-        JournalError
+        SuiteError
             It failed.
         """
 
     async def run_passing(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
-        """Run a statement that changes what a publisher finds out again after a loss of power; else as `run`."""
+        """Run a statement that changes what is found out again after a loss of power; else as `run`."""
 
     async def run_ahead(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement however much else waits for the database; else as `run_passing`. One at a time."""
@@ -76,7 +76,7 @@ class Database(Protocol):
 
         Raises
         ------
-        JournalError
+        SuiteError
             It failed.
         """
 

@@ -1,0 +1,1 @@
+"""Databases of two kinds, SQLite and PostgreSQL, and statements that both take."""
