@@ -32,6 +32,7 @@ from services.publisher.journal.expressions import (
     constant,
     given,
     insert,
+    is_listed,
     limit,
     listed,
     mapped,
@@ -75,7 +76,7 @@ __all__ = [
 ]
 
 _c: Final = layers.c
-_GIVEN: Final = _c.digest.in_(listed("digests"))
+_GIVEN: Final = is_listed(_c.digest, "digests")
 _ONE: Final = _c.digest == given("digest")
 _FAILED: Final = _c.state == constant(LayerState.FAILED)
 _WAITING: Final = text(f"({WAITING})")
