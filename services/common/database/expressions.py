@@ -34,6 +34,7 @@ __all__ = [
     "contains",
     "given",
     "insert",
+    "is_listed",
     "later",
     "limit",
     "listed",
@@ -86,6 +87,13 @@ class _Pairs(FunctionElement[Any]):
     inherit_cache = True
 
 
+class _IsListed(FunctionElement[Any]):
+    """Whether a text is an element of a JSON array of texts."""
+
+    name = "is_listed"
+    inherit_cache = True
+
+
 class _Later(FunctionElement[Any]):
     """The larger of two numbers."""
 
@@ -114,6 +122,19 @@ class _Part(FunctionElement[Any]):
     inherit_cache = True
 
 
+@compiles(_IsListed, "sqlite")
+def _listed_in_sqlite(clause: _IsListed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    column, values = (compiler.process(part, **options) for part in clause.clauses)
+    return f"({column} IN (SELECT value FROM json_each({values})))"  # noqa: S608 - names of a column and a parameter
+
+
+@compiles(_IsListed, "postgresql")
+def _listed_in_postgresql(clause: _IsListed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    # With IN it expects a hundred elements, and reads a table of thousands of rows as a whole for a single one of them.
+    column, values = (compiler.process(part, **options) for part in clause.clauses)
+    return f"({column} = ANY (ARRAY(SELECT json_array_elements_text(CAST({values} AS json)))))"
+
+
 def _compiled(element: type[FunctionElement[Any]], *, sqlite: str, postgresql: str) -> None:
     def render(form: str) -> Any:  # noqa: ANN401 - what SQLAlchemy takes
         def rendered(clause: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
@@ -136,6 +157,11 @@ _compiled(_Part, sqlite="({0} ->> {1})", postgresql="(CAST({0} AS json) ->> {1})
 def listed(name: str) -> Select[Any]:
     """The texts of a list that is given as a JSON array."""
     return select(_Values(given(name)).table_valued("value").c.value)
+
+
+def is_listed(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Whether a column that an index begins with is one of the texts of a list that is given as a JSON array."""
+    return _IsListed(column, given(name))
 
 
 def mapped(name: str) -> TableValuedAlias:
