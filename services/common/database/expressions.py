@@ -39,6 +39,8 @@ __all__ = [
     "limit",
     "listed",
     "mapped",
+    "part",
+    "time_of_day",
 ]
 
 # `insert` is PostgreSQL's since only that one can say ON CONFLICT; SQLite's compiler reads it as its own.
@@ -106,6 +108,20 @@ class _Contains(FunctionElement[Any]):
     inherit_cache = True
 
 
+class _TimeOfDay(FunctionElement[Any]):
+    """Seconds since the epoch by the clock of the database's machine, or what is given where that is this one."""
+
+    name = "time_of_day"
+    inherit_cache = True
+
+
+class _Part(FunctionElement[Any]):
+    """An element of a JSON array, as text or number."""
+
+    name = "part"
+    inherit_cache = True
+
+
 @compiles(_IsListed, "sqlite")
 def _listed_in_sqlite(clause: _IsListed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
     column, values = (compiler.process(part, **options) for part in clause.clauses)
@@ -122,7 +138,7 @@ def _listed_in_postgresql(clause: _IsListed, compiler: SQLCompiler, **options: A
 def _compiled(element: type[FunctionElement[Any]], *, sqlite: str, postgresql: str) -> None:
     def render(form: str) -> Any:  # noqa: ANN401 - what SQLAlchemy takes
         def rendered(clause: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
-            return form.format(compiler.process(clause.clause_expr.element, **options))
+            return form.format(*(compiler.process(each, **options) for each in clause.clauses))
 
         return rendered
 
@@ -132,8 +148,10 @@ def _compiled(element: type[FunctionElement[Any]], *, sqlite: str, postgresql: s
 
 _compiled(_Values, sqlite="json_each({})", postgresql="json_array_elements_text(CAST({} AS json))")
 _compiled(_Pairs, sqlite="json_each({})", postgresql="json_each_text(CAST({} AS json))")
-_compiled(_Later, sqlite="max({})", postgresql="greatest({})")
-_compiled(_Contains, sqlite="(instr({}) > 0)", postgresql="(strpos({}) > 0)")
+_compiled(_Later, sqlite="max({}, {})", postgresql="greatest({}, {})")
+_compiled(_Contains, sqlite="(instr({}, {}) > 0)", postgresql="(strpos({}, {}) > 0)")
+_compiled(_TimeOfDay, sqlite="{0}", postgresql="CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
+_compiled(_Part, sqlite="({0} ->> {1})", postgresql="(CAST({0} AS json) ->> {1})")
 
 
 def listed(name: str) -> Select[Any]:
@@ -154,6 +172,22 @@ def mapped(name: str) -> TableValuedAlias:
 def later(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
     """The larger of two numbers, neither of which is NULL."""
     return _Later(one, other)
+
+
+def time_of_day(name: str) -> ColumnElement[Any]:
+    """The time of day, in seconds since the epoch: the database's own, which counts where several machines use it.
+
+    Parameters
+    ----------
+    name
+        The parameter that has this machine's, which counts where the database is a file.
+    """
+    return _TimeOfDay(given(name, SECONDS))
+
+
+def part(array: ColumnElement[Any], number: int) -> ColumnElement[Any]:
+    """An element of a JSON array, counted from 0, as SQLite takes it from there, or as a text: it is to be cast."""
+    return _Part(array, literal_column(str(number), Integer()))
 
 
 def contains(text: ColumnElement[Any], part: ColumnElement[Any]) -> ColumnElement[Any]:

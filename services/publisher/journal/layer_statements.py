@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.sql.dml import ReturningInsert
@@ -38,7 +39,7 @@ from services.publisher.journal.expressions import (
 )
 from services.publisher.journal.model import LayerSource, LayerState
 from services.publisher.journal.rows import COLUMNS
-from services.publisher.journal.tables import NUMBER, SECONDS, WAITING, layers, pause, transactions
+from services.publisher.journal.tables import NUMBER, SECONDS, WAITING, images, layers, pause, transactions
 
 __all__ = [
     "ADVANCE",
@@ -52,6 +53,7 @@ __all__ = [
     "FAILED",
     "FAILED_TOGETHER",
     "GET",
+    "HIGHEST_REVISION",
     "INTERRUPTED",
     "NEXT_DUE",
     "NONE_OPEN",
@@ -190,6 +192,8 @@ UNFINISHED: Final = select(_c.digest).where(
 )
 
 GET: Final = select(*COLUMNS).where(_ONE)
+_revisions: Final = union_all(select(_c.revision), select(images.c.revision)).subquery()
+HIGHEST_REVISION: Final = select(func.max(_revisions.c.revision).label("revision"))
 SUMMARY: Final = select(
     _c.state, _c.retryable, func.count().label("number"), func.min(_c.announced_at).label("oldest")
 ).group_by(_c.state, _c.retryable)
