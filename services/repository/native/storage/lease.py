@@ -227,9 +227,11 @@ class Lease:
         if found.holder in ("", self._holder):
             return True
         now = self._clock()
-        if self._seen[0] != found.version:
-            self._seen = (found.version, now - found.unchanged)
-        return now >= self._seen[1] + found.seconds + _MARGIN
+        since = now - found.unchanged
+        if self._seen[0] == found.version:
+            since = min(since, self._seen[1])  # by whole seconds, a look tells more or less
+        self._seen = (found.version, since)
+        return now >= since + found.seconds + _MARGIN
 
     async def _write(self, version: str | None) -> bool:
         """Take or renew the lease if the object is still as it was found; tell whether it was, and all is in time."""

@@ -308,3 +308,13 @@ def test_who_looks_late_at_the_lease_of_a_dead_holder_waits_no_longer(seconds: f
     machines.time_passes(seconds=seconds)
     assert machines.would_wait(1) is waits
     machines.teardown()
+
+
+def test_who_looks_again_knows_better_since_when_it_is_so() -> None:
+    machines = Machines()
+    machines.takes_the_lease(number=0)
+    machines.time_passes(seconds=_SECONDS + 0.7)
+    assert machines.would_wait(1)
+    machines.time_passes(seconds=1.1)  # by the first look, it could have been written 1.7 s later than it was
+    assert not machines.would_wait(1)
+    machines.teardown()
