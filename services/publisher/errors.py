@@ -12,6 +12,8 @@ Tree::
     ├── RequestRefusedError      services.publisher.handlers.refusal: a request is not taken
     │   └── NameRefusedError     services.publisher.handlers.access: it is about an image that is not the project's
     ├── JournalError             the journal's database cannot be used
+    │   └── LeaseLostError       others count this publisher as gone
+    ├── ClaimLostError           what this publisher had claimed is another one's by now
     ├── MigrationNeededError     services.publisher.migrate: the journal has an older version
     └── LayerNotThereError       the store does not hold the announced object (yet)
 """
@@ -19,8 +21,10 @@ Tree::
 from services.common.errors import SuiteError
 
 __all__ = [
+    "ClaimLostError",
     "JournalError",
     "LayerNotThereError",
+    "LeaseLostError",
     "NotificationError",
     "PublisherError",
     "UnknownDialectError",
@@ -41,6 +45,14 @@ class UnknownDialectError(NotificationError):
 
 class JournalError(PublisherError):
     """The journal's database cannot be used; the text names it and says what to do."""
+
+
+class LeaseLostError(JournalError):
+    """The publisher has not renewed its lease in time, and others go on with its work: it must be started again."""
+
+
+class ClaimLostError(PublisherError):
+    """What this publisher had claimed is another one's by now: it is dropped here, and nothing is recorded of it."""
 
 
 class LayerNotThereError(PublisherError):

@@ -114,6 +114,7 @@ async def build_publisher(
         await projects.load()
         health.warnings["projects"] = projects.warning
         work = build_work(resources)
+        await stack.enter_async_context(work.membership)
         routes = build_routes(
             resources, work, bucket=store_settings.bucket, health=health, trust=trust, projects=projects
         )
@@ -123,6 +124,7 @@ async def build_publisher(
 def _services(
     settings: PublisherSettings, work: Work, leadership: Leadership, trust: WhitelistKeeper | TrustWatch | None
 ) -> Iterator[_Service]:
+    yield work.membership.run
     yield work.sweep.run
     if settings.database is not None:
         yield work.lookout.run

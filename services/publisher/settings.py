@@ -59,6 +59,8 @@ class PublisherSettings(Settings):
     layout: LayerLayout = LayerLayout.FLAT
     """Paths of layers that thin images name: flat adds a link /DIGEST to every layer's home below /.layers."""
 
+    name: str | None = None
+    """What this publisher is called where several are shown; by default the host's name."""
     host: str = "127.0.0.1"
     """Address to listen on. Reading needs no token, so this is the bound of who may read."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8480

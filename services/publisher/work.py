@@ -1,6 +1,7 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.preparation import ImagePreparation
 from services.publisher.pipeline.images.resolver import Resolver
 from services.publisher.pipeline.lookout import Lookout
+from services.publisher.pipeline.membership import Membership
 from services.publisher.pipeline.obstacle import Obstacle
 from services.publisher.pipeline.outcomes import Outcomes
 from services.publisher.pipeline.pipeline import Pipeline
@@ -74,6 +76,8 @@ class Work:
     spool: Spool
     progress: Progress
     collector: LayerCollector
+    membership: Membership
+    """To be entered before the pipeline is run."""
     lookout: Lookout
     checks: Checks
 
@@ -84,6 +88,7 @@ def build_work(resources: Resources) -> Work:
     times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
     progress = Progress()
     gate = Gate(journal)
+    membership = Membership(journal=journal, leads=resources.leads, name=settings.name or socket.gethostname())
     ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     flights = Flights()
     claims = Claims(journal=journal, gate=gate, ready=ready, flights=flights)
@@ -139,6 +144,7 @@ def build_work(resources: Resources) -> Work:
         claims=claims,
         images=images,
         spool=spool,
+        abandoned=membership.abandoned,
     ).pipeline()
     return Work(
         pipeline=pipeline,
@@ -149,6 +155,7 @@ def build_work(resources: Resources) -> Work:
         spool=spool,
         progress=progress,
         collector=collector,
+        membership=membership,
         lookout=Lookout(gate=gate, claims=claims, images=images),
         checks=Checks(
             check=ConsistencyCheck(journal=journal, store=resources.store, repository=resources.repository),
@@ -177,6 +184,7 @@ class _Builder:
     claims: Claims
     images: ImageClaims
     spool: Spool
+    abandoned: asyncio.Event
 
     def pipeline(self) -> Pipeline:
         """Build it."""
@@ -191,6 +199,7 @@ class _Builder:
             publishing=self._publishing(),
             recover_collection=self.collector.recover,
             recovered=self.recovered,
+            abandoned=self.abandoned,
         )
 
     def _preparation(self) -> Preparation:

@@ -8,7 +8,7 @@ from services.publisher.journal.image_model import ImageRecord, ImageState, Imag
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
 
-__all__ = ["image_record", "image_version", "layer_record", "numbered", "recorded"]
+__all__ = ["claim", "image_record", "image_version", "layer_record", "numbered", "recorded"]
 
 
 def numbered(number: int) -> Digest:
@@ -63,6 +63,15 @@ def image_version(name: str, *layers: int, number: int = 0) -> ImageVersion:
         documents={f"{ImageName(name).path}/manifest.json": b"{}", f"{ImageName(name).path}/config.json": b"\xff"},
         verified=None,
     )
+
+
+async def claim(journal: Journal, *digests: Digest) -> None:
+    """Claim some layers of those that are due, and no others."""
+    claimed = set[Digest]()
+    while record := await journal.claim():
+        claimed.add(record.digest)
+    assert claimed.issuperset(digests)
+    await journal.give_back(claimed.difference(digests))
 
 
 async def recorded(journal: Journal, digest: Digest) -> LayerRecord:

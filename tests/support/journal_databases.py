@@ -14,7 +14,7 @@ from services.publisher.journal.postgresql import PostgresqlDatabase
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.tables import metadata
 
-__all__ = ["Open", "empty_database", "new_database", "new_journal", "postgresql"]
+__all__ = ["Open", "empty_database", "new_database", "new_journal", "one_database", "postgresql"]
 
 Open = Callable[[], Database]
 """Gives the same database each time, not opened yet."""
@@ -32,11 +32,20 @@ async def postgresql(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def empty_database(postgresql: PostgresqlServer) -> str:
+async def one_database(postgresql: PostgresqlServer) -> str:
     """A database that has the journal's tables, for one test after the other; its URL."""
     url = await postgresql.create(f"journal_{uuid.uuid4().hex}")
     async with PostgresqlDatabase(url, password=postgresql.password):
         return url
+
+
+@pytest.fixture
+def empty_database(postgresql: PostgresqlServer, one_database: str) -> str:
+    """The same, with nothing in them."""
+    emptied = [f"DELETE FROM {table};" for table in metadata.tables if table != "watch"]  # noqa: S608 - constants
+    with psycopg.connect(one_database, password=postgresql.password.get_secret_value()) as connection:
+        connection.execute("".join([*emptied, "UPDATE watch SET seconds = 0"]).encode())
+    return one_database
 
 
 @pytest.fixture
@@ -52,7 +61,4 @@ def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         return lambda: SqliteDatabase(tmp_path / "state" / "journal.sqlite")
     server: PostgresqlServer = request.getfixturevalue("postgresql")
     url: str = request.getfixturevalue("empty_database")
-    emptied = [f"DELETE FROM {table};" for table in metadata.tables if table != "watch"]  # noqa: S608 - constants
-    with psycopg.connect(url, password=server.password.get_secret_value()) as connection:
-        connection.execute("".join([*emptied, "UPDATE watch SET seconds = 0"]).encode())
     return lambda: PostgresqlDatabase(url, password=server.password)

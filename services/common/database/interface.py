@@ -39,6 +39,9 @@ class Run(Protocol):
 class Database(Protocol):
     """A database, open as long as the context is. What its errors are, whoever makes it says."""
 
+    shared: bool
+    """Whether publishers on several machines may have it open."""
+
     async def __aenter__(self) -> Self:
         """Open it, and make its tables those of this version.
 
@@ -64,6 +67,9 @@ class Database(Protocol):
 
     async def run_passing(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement that changes what is found out again after a loss of power; else as `run`."""
+
+    async def run_ahead(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
+        """Run a statement however much else waits for the database; else as `run_passing`. One at a time."""
 
     def transaction(self) -> AbstractAsyncContextManager[Run]:
         """Run several statements as one change, which is on the disk at the end of the context; all or none.

@@ -16,10 +16,12 @@ from services.common.database.expressions import (
     limit,
     listed,
     mapped,
+    time_of_day,
 )
 
 __all__ = [
     "ANY",
+    "CLOCK",
     "NOW",
     "ONE",
     "WIDEST",
@@ -35,5 +37,7 @@ __all__ = [
     "mapped",
 ]
 
+CLOCK: Final = time_of_day("now")
+"""The present time by the clock that all publishers share. Other times are by that of whoever runs a statement."""
 WIDEST: Final = 1024
 """The number of units that bounds what an earlier failure lets be part of a batch."""

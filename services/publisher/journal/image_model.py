@@ -130,6 +130,8 @@ class ImageRecord:
     published_at: float | None
     removed_at: float | None
     updated_at: float
+    claimed_by: str | None = None
+    """The publisher that works under its name, see `PublisherRecord.id`."""
 
     @property
     def shown(self) -> Digest | None:

@@ -67,6 +67,7 @@ IMAGE_COLUMNS: Final = (
     _i.published_at,
     _i.removed_at,
     _i.updated_at,
+    _i.claimed_by,
 )
 VERSION_COLUMNS: Final = (
     _v.name,

@@ -1,4 +1,9 @@
-"""What the journal says to its database about images."""
+"""What the journal says to its database about images.
+
+An image is claimed by the publisher that works on it, from there on until that one lets go of its name, even where
+something else has been asked for meanwhile: so no two publishers work under one name. What a publisher, `me`, says of
+an image has an effect only as long as it has claimed it.
+"""
 
 from typing import Any, Final
 
@@ -12,6 +17,7 @@ from services.publisher.journal.expressions import (
     constant,
     given,
     insert,
+    is_listed,
     later,
     limit,
     listed,
@@ -19,20 +25,22 @@ from services.publisher.journal.expressions import (
 )
 from services.publisher.journal.image_model import UNDER_WAY, ImageState
 from services.publisher.journal.image_rows import IMAGE_COLUMNS
+from services.publisher.journal.publisher_statements import others_gone
 from services.publisher.journal.tables import NUMBER, SECONDS, images
 
 _c: Final = images.c
 _ONE: Final = _c.name == given("name")
-_OF_ASK: Final = and_(_ONE, _c.ask == given("ask"))
+_MINE: Final = _c.claimed_by == given("me")
+_OF_ASK: Final = and_(_ONE, _c.ask == given("ask"), _MINE)
 _asks: Final = mapped("asks")
-_OF_ASKS: Final = tuple_(_c.name, _c.ask).in_(select(_asks.c.key, cast(_asks.c.value, NUMBER)))
+_OF_ASKS: Final = and_(tuple_(_c.name, _c.ask).in_(select(_asks.c.key, cast(_asks.c.value, NUMBER))), _MINE)
 _REMOVING: Final = _c.state == constant(ImageState.REMOVING)
 
 
 def _waiting(c: Any) -> ColumnElement[bool]:  # noqa: ANN401 - the columns of the table, under whatever name
     """A refused image waits as well if it is due at some time: what is wrong with it may be mended by then."""
     failed = and_(c.state == constant(ImageState.FAILED), or_(c.retryable != 0, c.due > 0))
-    return or_(among(c.state, ImageState.ASKED, ImageState.REMOVING), failed)
+    return and_(or_(among(c.state, ImageState.ASKED, ImageState.REMOVING), failed), c.claimed_by.is_(None))
 
 
 def _free(c: Any) -> ColumnElement[bool]:  # noqa: ANN401 - as above
@@ -90,7 +98,7 @@ REMOVE: Final = (
 _candidates: Final = images.alias("candidates")
 CLAIM: Final = (
     update(images)
-    .values(state=_kept_removing(ImageState.RESOLVING), retryable=0, updated_at=NOW)
+    .values(state=_kept_removing(ImageState.RESOLVING), retryable=0, updated_at=NOW, claimed_by=given("me"))
     .where(
         _c.name
         == select(_candidates.c.name)
@@ -115,7 +123,7 @@ READY: Final = (
 ENTER: Final = (
     update(images).values(state=_kept_removing(ImageState.PUBLISHING), updated_at=NOW).where(_OF_ASK).returning(_c.name)
 )
-LEAVE: Final = (
+LEAVE_TRANSACTION: Final = (
     update(images)
     .values(state=constant(ImageState.READY), updated_at=NOW)
     .where(_c.state == constant(ImageState.PUBLISHING), _OF_ASKS)
@@ -131,6 +139,7 @@ FAILED: Final = (
         updated_at=NOW,
     )
     .where(_OF_ASK)
+    .returning(_c.name)
 )
 REFUSED: Final = (
     update(images)
@@ -143,6 +152,7 @@ REFUSED: Final = (
         updated_at=NOW,
     )
     .where(_OF_ASK)
+    .returning(_c.name)
 )
 FAILED_TOGETHER: Final = (
     update(images)
@@ -159,10 +169,22 @@ FAILED_TOGETHER: Final = (
 WIDEN: Final = (
     update(images).values(share=_c.share * 2).where(_c.state == constant(ImageState.FAILED), _c.share < WIDEST)
 )
-PUBLISHING: Final = select(*IMAGE_COLUMNS).where(_c.state == constant(ImageState.PUBLISHING))
-INTERRUPTED: Final = (
-    update(images).values(state=constant(ImageState.ASKED), due=0, updated_at=NOW).where(among(_c.state, *UNDER_WAY))
-)
+RELEASE: Final = update(images).values(claimed_by=None).where(is_listed(_c.name, "names"), _MINE)
+CLAIMED: Final = select(*IMAGE_COLUMNS).where(_MINE, is_listed(_c.name, "names"))
+_given_back: Final = {
+    "state": case((among(_c.state, *UNDER_WAY), constant(ImageState.ASKED)), else_=_c.state),
+    "due": case((among(_c.state, *UNDER_WAY), 0), else_=_c.due),
+    "updated_at": NOW,
+    "claimed_by": None,
+}
+# Publishers before the tenth version of the tables claimed nothing by name.
+_left: Final = or_(and_(among(_c.state, *UNDER_WAY), _c.claimed_by.is_(None)), others_gone(_c.claimed_by))
+_PUBLISHING: Final = _c.state == constant(ImageState.PUBLISHING)
+TAKE_OVER: Final = update(images).values(claimed_by=given("me")).where(_PUBLISHING, _left).returning(*IMAGE_COLUMNS)
+INTERRUPTED: Final = update(images).values(_given_back).where(_left)
+GIVE_BACK: Final = update(images).values(_given_back).where(_OF_ASKS)
+LEAVE: Final = update(images).values(_given_back).where(_MINE, not_(_PUBLISHING))
+"""But for what may have been published already: whoever takes over finds out."""
 GET: Final = select(*IMAGE_COLUMNS).where(_ONE)
 GET_LOCKED: Final = GET.with_for_update()
 """The same in a transaction that changes what it has read."""

@@ -1,7 +1,7 @@
 """The journal of images: what was asked for, how far it is, and what became of it.
 
-Every ask that changes what is wanted has a number. What is recorded by somebody who works for an earlier one has no
-effect, and says so, so that the work is given up.
+Every ask that changes what is wanted has a number. What is recorded by somebody who works for an earlier one, or has
+lost its claim, has no effect, and says so, so that the work is given up.
 """
 
 import json
@@ -42,10 +42,13 @@ class ImageJournal:
     ----------
     database
         The journal's, open while this is used.
+    me
+        The publisher that uses it, see `PublisherRecord.id`.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, me: str) -> None:
         self._database = database
+        self._me = me
 
     async def ask(self, wish: ImageWish) -> Asked:
         """Record that an image is wanted; the later of two asks for one name wins.
@@ -91,6 +94,8 @@ class ImageJournal:
     async def claim(self, *, busy: Collection[ImageName], full: Collection[str]) -> ImageRecord | None:
         """Take the image that comes first of those that are due, and make it `resolving`, or leave it `removing`.
 
+        Its name is this publisher's until `release`, whatever else is asked for.
+
         Parameters
         ----------
         busy
@@ -99,7 +104,7 @@ class ImageJournal:
             Registries that nothing more is asked of now.
         """
         rows = await self._database.run_passing(
-            statements.CLAIM, busy=json.dumps(list(busy)), full=json.dumps(list(full))
+            statements.CLAIM, me=self._me, busy=json.dumps(list(busy)), full=json.dumps(list(full))
         )
         return image_of(rows[0]) if rows else None
 
@@ -110,54 +115,58 @@ class ImageJournal:
 
     async def counted(self, record: ImageRecord, *, known: int, missing: int) -> None:
         """Record how many bytes of an image's layers the repository had already, and had not."""
-        await self._database.run_passing(
-            statements.COUNTED, name=record.name, ask=record.ask, known=known, missing=missing
-        )
+        await self._database.run_passing(statements.COUNTED, **self._claim_of(record), known=known, missing=missing)
 
     async def ready(self, record: ImageRecord, *, seconds: float) -> bool:
         """Record that everything of an image is there, which took so many seconds; False if it is wanted no more."""
-        rows = await self._database.run_passing(statements.READY, name=record.name, ask=record.ask, seconds=seconds)
+        rows = await self._database.run_passing(statements.READY, **self._claim_of(record), seconds=seconds)
         return bool(rows)
 
     async def enter(self, record: ImageRecord) -> bool:
         """Record that an image, or its removal, is part of the transaction; False if it is wanted no more."""
-        rows = await self._database.run_passing(statements.ENTER, name=record.name, ask=record.ask)
+        rows = await self._database.run_passing(statements.ENTER, **self._claim_of(record))
         return bool(rows)
 
     async def leave(self, records: Iterable[ImageRecord]) -> None:
         """Record that images are not part of a transaction yet: none could be opened."""
-        await self._database.run_passing(statements.LEAVE, asks=_asks(records))
+        await self._database.run_passing(statements.LEAVE_TRANSACTION, me=self._me, asks=_asks(records))
 
-    async def failed(self, record: ImageRecord, reason: str, *, due: float) -> None:
-        """Record that an image, or its removal, failed alone, and when it is tried again."""
-        await self._database.run(statements.FAILED, name=record.name, ask=record.ask, reason=reason, due=due)
+    async def failed(self, record: ImageRecord, reason: str, *, due: float) -> bool:
+        """Record that an image, or its removal, failed alone, and when it is tried again; False if it is another's."""
+        return bool(await self._database.run(statements.FAILED, **self._claim_of(record), reason=reason, due=due))
 
-    async def refused(self, record: ImageRecord, reason: str, *, due: float | None) -> None:
-        """Record that an image is at fault itself, or its removal cannot be done.
+    async def refused(self, record: ImageRecord, reason: str, *, due: float | None) -> bool:
+        """Record that an image is at fault itself, or its removal cannot be done; False if it is another's.
 
         Parameters
         ----------
         due
             When it is looked at once more; None for never. A removal never is.
         """
-        await self._database.run(statements.REFUSED, name=record.name, ask=record.ask, reason=reason, due=due)
+        return bool(await self._database.run(statements.REFUSED, **self._claim_of(record), reason=reason, due=due))
 
     async def failed_together(self, records: Iterable[ImageRecord], reason: str, *, due: float, share: int) -> None:
         """Record that a batch failed, nobody knows by which unit: its images are tried again in smaller batches."""
-        await self._database.run(statements.FAILED_TOGETHER, asks=_asks(records), reason=reason, due=due, share=share)
+        await self._database.run(
+            statements.FAILED_TOGETHER, me=self._me, asks=_asks(records), reason=reason, due=due, share=share
+        )
 
     async def widen(self) -> None:
         """Let waiting images be part of batches twice as large: one that failed has just been published."""
         await self._database.run(statements.WIDEN)
 
-    async def publishing(self) -> tuple[ImageRecord, ...]:
-        """Return the images that are part of the transaction that is, or was, under way."""
-        rows = await self._database.run(statements.PUBLISHING)
-        return tuple(map(image_of, rows))
+    async def release(self, names: Iterable[ImageName]) -> None:
+        """Let go of names that this publisher has claimed, so that anybody may claim them for what is wanted now."""
+        await self._database.run(statements.RELEASE, me=self._me, names=json.dumps(list(names)))
 
-    async def interrupted(self) -> None:
-        """Make what an earlier publisher was working on `asked` again."""
-        await self._database.run(statements.INTERRUPTED, states=json.dumps(UNDER_WAY))
+    async def give_back(self, records: Iterable[ImageRecord]) -> None:
+        """Let anybody claim images that this publisher has claimed, and begin with them anew."""
+        await self._database.run(statements.GIVE_BACK, me=self._me, asks=_asks(records))
+
+    async def claimed(self, names: Iterable[ImageName]) -> list[ImageRecord]:
+        """Look up those of some images that this publisher has claimed."""
+        rows = await self._database.run(statements.CLAIMED, me=self._me, names=json.dumps(list(names)))
+        return [image_of(row) for row in rows]
 
     async def get(self, name: ImageName) -> ImageRecord | None:
         """Look up one image."""
@@ -179,6 +188,9 @@ class ImageJournal:
         """Count the images in each state, and find the one that has waited longest."""
         rows = await self._database.run(statements.SUMMARY)
         return images_summary(rows)
+
+    def _claim_of(self, record: ImageRecord) -> dict[str, Any]:
+        return {"me": self._me, "name": record.name, "ask": record.ask}
 
 
 async def _known(run: Run, name: ImageName) -> ImageRecord | None:

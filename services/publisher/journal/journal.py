@@ -5,16 +5,18 @@ are, a publisher that is started begins with such a layer anew. What became of a
 """
 
 import json
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from services.common.database.interface import Database, Statement
+from services.common.database.interface import Database, Row, Statement
 from services.common.digest import Digest
 from services.publisher.journal import layer_statements as statements
 from services.publisher.journal.flats import FlatJournal
 from services.publisher.journal.images import ImageJournal
 from services.publisher.journal.model import LayerRecord, LayerState, Moment, Pause, Selection, Summary
+from services.publisher.journal.publishers import PublisherJournal
 from services.publisher.journal.rows import condition_of, record_of, summary_of
 from services.publisher.journal.unnamed import UnnamedJournal
 from services.publisher.journal.versions import VersionJournal
@@ -29,19 +31,28 @@ _NOTES: Final = 20
 
 
 class Journal:
-    """The layers that the publisher knows, and its transactions.
+    """The layers that publishers know, and their transactions, as one publisher writes it.
+
+    What a publisher says of a layer has an effect only as long as it has claimed it. A method that says something of
+    layers returns those of which that has been so; others are somebody else's by now, and nothing has been lost.
 
     Parameters
     ----------
     database
         Where it is; it is opened and closed with the journal.
+    alone
+        Whether nobody else works while this publisher does, so that whatever others have claimed is left over.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, alone: bool = True) -> None:
         self._database = database
-        self.images = ImageJournal(self._database)
+        self._me = secrets.token_hex(8)
+        self._others = {"me": self._me, "alone": int(alone)}
+        self.publishers = PublisherJournal(self._database, me=self._me, alone=alone)
+        """The publishers."""
+        self.images = ImageJournal(self._database, me=self._me)
         """The images."""
-        self.versions = VersionJournal(self._database)
+        self.versions = VersionJournal(self._database, me=self._me)
         """What their names have named."""
         self.unnamed = UnnamedJournal(self._database)
         """What they name no more."""
@@ -64,6 +75,16 @@ class Journal:
     ) -> None:
         """Close the database."""
         await self._database.__aexit__(kind, error, trace)
+
+    @property
+    def publisher(self) -> str:
+        """Which publisher this is, see `PublisherRecord.id`."""
+        return self._me
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may write into it."""
+        return self._database.shared
 
     async def announce(self, digests: Iterable[Digest]) -> int:
         """Record layers as announced: new ones, and failed ones once more. Others stay what they are.
@@ -102,7 +123,7 @@ class Journal:
         busy
             Layers that are on their way for images.
         """
-        rows = await self._database.run_passing(statements.CLAIM, busy=json.dumps(list(busy)))
+        rows = await self._database.run_passing(statements.CLAIM, me=self._me, busy=json.dumps(list(busy)))
         return record_of(rows[0]) if rows else None
 
     async def next_due(self, *, busy: Collection[Digest] = ()) -> float | None:
@@ -110,13 +131,25 @@ class Journal:
         (row,) = await self._database.run(statements.NEXT_DUE, busy=json.dumps(list(busy)))
         return None if row["due"] is None else float(row["due"])
 
-    async def advance(self, digests: Iterable[Digest], state: LayerState) -> None:
+    async def advance(self, digests: Iterable[Digest], state: LayerState) -> frozenset[Digest]:
         """Move layers to a state that they pass through; after a loss of power it may be the one before."""
-        await self._database.run_passing(statements.ADVANCE, digests=json.dumps(list(digests)), state=state)
+        given = json.dumps(list(digests))
+        return _held(await self._database.run_passing(statements.ADVANCE, me=self._me, digests=given, state=state))
 
-    async def verified(self, digest: Digest, *, archive_size: int) -> None:
-        """Record that a layer's archive, of so many bytes, is in the spool."""
-        await self._database.run_passing(statements.VERIFIED, digest=digest, archive_size=archive_size)
+    async def held(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Return those of some layers that this publisher has claimed."""
+        return _held(await self._database.run(statements.HELD, me=self._me, digests=json.dumps(list(digests))))
+
+    async def give_back(self, digests: Iterable[Digest]) -> None:
+        """Let anybody claim layers that this publisher has claimed."""
+        await self._database.run(statements.GIVE_BACK, me=self._me, digests=json.dumps(list(digests)))
+
+    async def verified(self, digest: Digest, *, archive_size: int) -> bool:
+        """Record that a layer's archive, of so many bytes, is in the spool; False if the layer is another's."""
+        rows = await self._database.run_passing(
+            statements.VERIFIED, me=self._me, digest=digest, archive_size=archive_size
+        )
+        return bool(rows)
 
     async def published(
         self,
@@ -125,7 +158,7 @@ class Journal:
         *,
         tree_sizes: Mapping[Digest, int] = _UNKNOWN,
         notes: Mapping[Digest, Sequence[str]] = _NOTHING,
-    ) -> None:
+    ) -> frozenset[Digest]:
         """Record layers as published.
 
         Parameters
@@ -139,37 +172,43 @@ class Journal:
         notes
             What of them could not be kept; of each the first few are recorded.
         """
-        await self._database.run(
+        rows = await self._database.run(
             statements.PUBLISHED,
+            me=self._me,
             digests=json.dumps(list(digests)),
             revision=revision,
             sizes=json.dumps(tree_sizes),
             notes=json.dumps({digest: _noted(said) for digest, said in notes.items()}),
         )
+        return _held(rows)
 
     async def widen(self) -> None:
         """Let waiting layers be part of batches twice as large: one that failed has just been published."""
         await self._database.run(statements.WIDEN)
 
-    async def refused(self, digest: Digest, reason: str, *, elsewhere: bool = False) -> None:
-        """Record that a layer cannot be published, maybe as it belongs elsewhere, and is not tried again by itself."""
-        await self._database.run(statements.REFUSED, digest=digest, reason=reason, elsewhere=int(elsewhere))
+    async def refused(self, digest: Digest, reason: str, *, elsewhere: bool = False) -> bool:
+        """Record that a layer cannot be published, maybe as it belongs elsewhere, and is not tried again by itself.
 
-    async def failed(self, digest: Digest, reason: str, *, due: float) -> None:
-        """Record that a layer failed alone, and when it is tried again."""
-        await self._database.run(statements.FAILED, digest=digest, reason=reason, due=due)
-
-    async def failed_together(self, digests: Iterable[Digest], reason: str, *, due: float, share: int) -> None:
-        """Record that a batch failed, nobody knows by which layer: its layers are tried again in smaller batches."""
-        await self._database.run(
-            statements.FAILED_TOGETHER, digests=json.dumps(list(digests)), reason=reason, due=due, share=share
+        The answer is False if the layer is another publisher's.
+        """
+        rows = await self._database.run(
+            statements.REFUSED, me=self._me, digest=digest, reason=reason, elsewhere=int(elsewhere)
         )
+        return bool(rows)
 
-    async def interrupted(self) -> tuple[Digest, ...]:
-        """Make what an earlier publisher was working on `announced` again; return which of it was verified."""
-        rows = await self._database.run(statements.WAS_VERIFIED)
-        await self._database.run(statements.INTERRUPTED)
-        return tuple(Digest(row["digest"]) for row in rows)
+    async def failed(self, digest: Digest, reason: str, *, due: float) -> bool:
+        """Record that a layer failed alone, and when it is tried again; False if it is another publisher's."""
+        return bool(await self._database.run(statements.FAILED, me=self._me, digest=digest, reason=reason, due=due))
+
+    async def failed_together(
+        self, digests: Iterable[Digest], reason: str, *, due: float, share: int
+    ) -> frozenset[Digest]:
+        """Record that a batch failed, nobody knows by which layer: its layers are tried again in smaller batches."""
+        given = json.dumps(list(digests))
+        rows = await self._database.run(
+            statements.FAILED_TOGETHER, me=self._me, digests=given, reason=reason, due=due, share=share
+        )
+        return _held(rows)
 
     async def unfinished(self) -> tuple[Digest, ...]:
         """Return the layers that are worked on, or will be."""
@@ -222,19 +261,19 @@ class Journal:
 
     async def begin(self, token: str) -> None:
         """Record that a transaction is about to be opened."""
-        await self._database.run(statements.BEGIN, token=token)
+        await self._database.run(statements.BEGIN, me=self._me, token=token)
 
     async def works_on(self, process: str | None) -> None:
         """Record which program works on a transaction, or that none does; with the power they all end."""
-        await self._database.run_passing(statements.WORKS_ON, process=process)
+        await self._database.run_passing(statements.WORKS_ON, process=process, **self._others)
 
     async def none_open(self) -> None:
-        """Record that no transaction of the publisher's is open."""
-        await self._database.run(statements.NONE_OPEN)
+        """Record that no transaction of the publisher's is open, nor any of publishers that have gone."""
+        await self._database.run(statements.NONE_OPEN, **self._others)
 
     async def transactions(self) -> tuple[OwnTransaction, ...]:
-        """Return the transactions that have been begun and of which nobody has seen the end."""
-        rows = await self._database.run(statements.TRANSACTIONS)
+        """Return the transactions of this publisher, and of those that have gone, of which nobody has seen the end."""
+        rows = await self._database.run(statements.TRANSACTIONS, **self._others)
         return tuple(OwnTransaction(token=row["token"], process=row["process"]) for row in rows)
 
     async def check(self) -> None:
@@ -247,6 +286,10 @@ class Journal:
         """
         # Writing the number that is there already writes a page, and fails as any other write would.
         await self._database.run(statements.CHECK)
+
+
+def _held(rows: Iterable[Row]) -> frozenset[Digest]:
+    return frozenset(Digest(row["digest"]) for row in rows)
 
 
 def _noted(said: Sequence[str]) -> list[str]:

@@ -1,4 +1,8 @@
-"""What the journal says to its database about layers, the publisher's pause and its transactions."""
+"""What the journal says to its database about layers, the publishers' pause and their transactions.
+
+A layer that a publisher works on is claimed by it. What it says of the layer has an effect only as long as it is: `me`
+is the publisher that says it.
+"""
 
 from typing import Any, Final
 
@@ -15,6 +19,7 @@ from sqlalchemy import (
     delete,
     func,
     not_,
+    or_,
     select,
     text,
     tuple_,
@@ -38,6 +43,7 @@ from services.publisher.journal.expressions import (
     mapped,
 )
 from services.publisher.journal.model import LayerSource, LayerState
+from services.publisher.journal.publisher_statements import others_gone
 from services.publisher.journal.rows import COLUMNS
 from services.publisher.journal.tables import NUMBER, SECONDS, WAITING, images, layers, pause, transactions
 
@@ -53,8 +59,11 @@ __all__ = [
     "FAILED",
     "FAILED_TOGETHER",
     "GET",
+    "GIVE_BACK",
+    "HELD",
     "HIGHEST_REVISION",
     "INTERRUPTED",
+    "LEAVE",
     "NEXT_DUE",
     "NONE_OPEN",
     "PAUSE",
@@ -68,7 +77,7 @@ __all__ = [
     "TRANSACTIONS",
     "UNFINISHED",
     "VERIFIED",
-    "WAS_VERIFIED",
+    "WERE_VERIFIED",
     "WIDEN",
     "WORKS_ON",
     "page",
@@ -78,16 +87,25 @@ __all__ = [
 _c: Final = layers.c
 _GIVEN: Final = is_listed(_c.digest, "digests")
 _ONE: Final = _c.digest == given("digest")
+_MINE: Final = _c.claimed_by == given("me")
 _FAILED: Final = _c.state == constant(LayerState.FAILED)
 _WAITING: Final = text(f"({WAITING})")
 _AGAIN: Final = {"state": constant(LayerState.ANNOUNCED), "retryable": 0, "due": 0, "updated_at": NOW}
 """What a layer gets that is tried again at once."""
+_UNDER_WAY: Final = among(_c.state, LayerState.FETCHING, LayerState.VERIFIED, LayerState.PUBLISHING)
+_GIVEN_BACK: Final = {
+    "state": constant(LayerState.ANNOUNCED),
+    "due": 0,
+    "updated_at": NOW,
+    "claimed_by": None,
+}
 _TRIED_AGAIN: Final = {
     "state": constant(LayerState.FAILED),
     "retryable": 1,
     "reason": given("reason"),
     "due": given("due"),
     "updated_at": NOW,
+    "claimed_by": None,
 }
 """What a layer gets that is tried again when it is due."""
 _PUBLISHED: Final = {
@@ -98,6 +116,7 @@ _PUBLISHED: Final = {
     "retryable": 0,
     "due": 0,
     "updated_at": NOW,
+    "claimed_by": None,
 }
 
 
@@ -131,7 +150,7 @@ RESTART_FAILED: Final = update(layers).values(_AGAIN).where(_FAILED).returning(_
 _candidates: Final = layers.alias("candidates")
 CLAIM: Final = (
     update(layers)
-    .values(state=constant(LayerState.FETCHING), retryable=0, updated_at=NOW)
+    .values(state=constant(LayerState.FETCHING), retryable=0, updated_at=NOW, claimed_by=given("me"))
     .where(
         _c.digest
         == select(_candidates.c.digest)
@@ -145,11 +164,14 @@ CLAIM: Final = (
 )
 NEXT_DUE: Final = select(func.min(_c.due).label("due")).where(_WAITING, _c.digest.not_in(listed("busy")))
 
-ADVANCE: Final = update(layers).values(state=given("state"), updated_at=NOW).where(_GIVEN)
+ADVANCE: Final = update(layers).values(state=given("state"), updated_at=NOW).where(_GIVEN, _MINE).returning(_c.digest)
+GIVE_BACK: Final = update(layers).values(_GIVEN_BACK).where(_GIVEN, _MINE)
+HELD: Final = select(_c.digest).where(_GIVEN, _MINE)
 VERIFIED: Final = (
     update(layers)
     .values(state=constant(LayerState.VERIFIED), archive_size=given("archive_size"), updated_at=NOW)
-    .where(_ONE)
+    .where(_ONE, _MINE)
+    .returning(_c.digest)
 )
 _sizes: Final = mapped("sizes")
 _notes: Final = mapped("notes")
@@ -163,7 +185,8 @@ PUBLISHED: Final = (
         ),
         notes=func.coalesce(select(_notes.c.value).where(_notes.c.key == _c.digest).scalar_subquery(), _c.notes),
     )
-    .where(_GIVEN)
+    .where(_GIVEN, _MINE)
+    .returning(_c.digest)
 )
 WIDEN: Final = update(layers).values(share=_c.share * 2).where(_FAILED, _c.share < WIDEST)
 REFUSED: Final = (
@@ -175,18 +198,21 @@ REFUSED: Final = (
         attempts=_c.attempts + 1,
         elsewhere=given("elsewhere"),
         updated_at=NOW,
+        claimed_by=None,
     )
-    .where(_ONE)
+    .where(_ONE, _MINE)
+    .returning(_c.digest)
 )
-FAILED: Final = update(layers).values(**_TRIED_AGAIN, attempts=_c.attempts + 1).where(_ONE)
-FAILED_TOGETHER: Final = update(layers).values(**_TRIED_AGAIN, share=given("share")).where(_GIVEN)
+FAILED: Final = update(layers).values(**_TRIED_AGAIN, attempts=_c.attempts + 1).where(_ONE, _MINE).returning(_c.digest)
+FAILED_TOGETHER: Final = (
+    update(layers).values(**_TRIED_AGAIN, share=given("share")).where(_GIVEN, _MINE).returning(_c.digest)
+)
 
-WAS_VERIFIED: Final = select(_c.digest).where(among(_c.state, LayerState.VERIFIED, LayerState.PUBLISHING))
-INTERRUPTED: Final = (
-    update(layers)
-    .values(state=constant(LayerState.ANNOUNCED), due=0, updated_at=NOW)
-    .where(among(_c.state, LayerState.FETCHING, LayerState.VERIFIED, LayerState.PUBLISHING))
-)
+# Publishers before the tenth version of the tables claimed nothing by name.
+_left: Final = and_(_UNDER_WAY, or_(_c.claimed_by.is_(None), others_gone(_c.claimed_by)))
+WERE_VERIFIED: Final = select(_c.digest).where(among(_c.state, LayerState.VERIFIED, LayerState.PUBLISHING))
+INTERRUPTED: Final = update(layers).values(_GIVEN_BACK).where(_left)
+LEAVE: Final = update(layers).values(_GIVEN_BACK).where(_MINE)
 UNFINISHED: Final = select(_c.digest).where(
     _c.state != constant(LayerState.PUBLISHED), not_(and_(_FAILED, _c.retryable == 0))
 )
@@ -207,13 +233,15 @@ PAUSE: Final = (
 RESUME: Final = delete(pause)
 PAUSED: Final = select(pause.c.since, pause.c.reason)
 
-BEGIN: Final = insert(transactions).values(token=given("token"))
-WORKS_ON: Final = update(transactions).values(process=given("process"))
-NONE_OPEN: Final = delete(transactions)
+_t: Final = transactions.c
+_own: Final = or_(_t.publisher.is_(None), _t.publisher == given("me"), others_gone(_t.publisher))
+BEGIN: Final = insert(transactions).values(token=given("token"), publisher=given("me"))
+WORKS_ON: Final = update(transactions).values(process=given("process")).where(_own)
+NONE_OPEN: Final = delete(transactions).where(_own)
 _version: Final = Table("alembic_version", MetaData(), Column("version_num", Text))
 CHECK: Final = update(_version).values(version_num=_version.c.version_num)
 
-TRANSACTIONS: Final = select(transactions.c.token, transactions.c.process)
+TRANSACTIONS: Final = select(_t.token, _t.process).where(_own)
 
 
 def page(*conditions: ColumnElement[bool]) -> Select[Any]:

@@ -72,6 +72,8 @@ class LayerRecord:
     """Of a layer of a registry: until when a version of an image named it or is kept; None while a visible one does."""
     announced_at: float
     updated_at: float
+    claimed_by: str | None = None
+    """The publisher that works on it, see `PublisherRecord.id`."""
 
     @property
     def is_refused(self) -> bool:

@@ -73,12 +73,15 @@ class PostgresqlDatabase:
         None where the server wants none, or a file of libpq's has it.
     """
 
+    shared = True
+
     def __init__(self, url: str, *, password: SecretStr | None) -> None:
         self._name = shown_name(url)
         self._parameters = connection_parameters(url, password)
         self._stack = AsyncExitStack()
         self._lasting: AsyncConnectionPool[_Connection]
         self._passing: AsyncConnectionPool[_Connection]
+        self._ahead: AsyncConnectionPool[_Connection]
         self._statements = Statements(dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
     async def __aenter__(self) -> Self:
@@ -93,6 +96,7 @@ class PostgresqlDatabase:
             await self._prepare()
             self._lasting = await self._stack.enter_async_context(self._pool(synchronous_commit="on"))
             self._passing = await self._stack.enter_async_context(self._pool(synchronous_commit="off"))
+            self._ahead = await self._stack.enter_async_context(self._pool(synchronous_commit="off", connections=1))
         except psycopg.Error as error:
             await self._stack.aclose()
             raise JournalError(f"{self._name} cannot be opened: {first_line(error)}") from error
@@ -107,7 +111,7 @@ class PostgresqlDatabase:
         """Close it."""
         await self._stack.aclose()
 
-    def _pool(self, *, synchronous_commit: str) -> AsyncConnectionPool[_Connection]:
+    def _pool(self, *, synchronous_commit: str, connections: int = _CONNECTIONS) -> AsyncConnectionPool[_Connection]:
         async def configure(connection: _Connection) -> None:
             await connection.execute(OCCUPY)
             allowed = await (await connection.execute(MAY_WORK)).fetchone()
@@ -120,7 +124,7 @@ class PostgresqlDatabase:
             connection_class=_Connection,
             kwargs={**self._parameters, "autocommit": True, "row_factory": dict_row},
             min_size=1,
-            max_size=_CONNECTIONS,
+            max_size=connections,
             configure=configure,
             timeout=_PATIENCE,
             reconnect_timeout=_PATIENCE,
@@ -154,6 +158,10 @@ class PostgresqlDatabase:
     async def run_passing(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement that changes what a publisher finds out again after a loss of power; else as `run`."""
         return await self._run(self._passing, statement, parameters)
+
+    async def run_ahead(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
+        """Run a statement on a connection that nothing else uses; else as `run_passing`. One at a time."""
+        return await self._run(self._ahead, statement, parameters)
 
     async def _run(
         self, pool: AsyncConnectionPool[_Connection], statement: Statement, parameters: dict[str, object]

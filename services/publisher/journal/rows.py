@@ -31,6 +31,7 @@ COLUMNS: Final = (
     _c.named_last,
     _c.announced_at,
     _c.updated_at,
+    _c.claimed_by,
 )
 
 
@@ -72,6 +73,7 @@ def record_of(row: Row) -> LayerRecord:
         named_last=row["named_last"],
         announced_at=row["announced_at"],
         updated_at=row["updated_at"],
+        claimed_by=row["claimed_by"],
     )
 
 

@@ -37,6 +37,8 @@ class SqliteDatabase:
         It and its directory are made where they do not exist.
     """
 
+    shared = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stack = AsyncExitStack()
@@ -96,6 +98,10 @@ class SqliteDatabase:
     async def run_passing(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
         """Run a statement that changes what a publisher finds out again after a loss of power; else as `run`."""
         return await self._run(self._passing, statement, parameters)
+
+    async def run_ahead(self, statement: Statement, /, **parameters: object) -> Sequence[Row]:
+        """Run a statement on a connection whose others are short; else as `run_passing`."""
+        return await self.run_passing(statement, **parameters)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Run]:

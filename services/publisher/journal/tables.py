@@ -34,6 +34,7 @@ __all__ = [
     "layers",
     "metadata",
     "pause",
+    "publishers",
     "transactions",
     "version_documents",
     "version_flats",
@@ -69,12 +70,14 @@ layers: Final = Table(
     Column("elsewhere", NUMBER, nullable=False, server_default="0"),
     Column("source", _LINE, _one_of("source", LayerSource), nullable=False, server_default="bucket"),
     Column("named_last", SECONDS),
+    Column("claimed_by", _LINE),
 )
 transactions: Final = Table(
     "transactions",
     metadata,
     Column("token", _LINE, primary_key=True),
     Column("process", _TEXTS),
+    Column("publisher", _LINE),
 )
 pause: Final = Table(
     "pause",
@@ -117,6 +120,7 @@ images: Final = Table(
     Column("removed_at", SECONDS),
     Column("updated_at", SECONDS, nullable=False),
     Column("outputs", _TEXTS),
+    Column("claimed_by", _LINE),
 )
 image_versions: Final = Table(
     "image_versions",
@@ -193,14 +197,30 @@ watched_flats: Final = Table(
     Column("since", SECONDS, nullable=False),
 )
 
+publishers: Final = Table(
+    "publishers",
+    metadata,
+    Column("id", _LINE, primary_key=True),
+    Column("name", _TEXTS, nullable=False),
+    Column("address", _TEXTS),
+    Column("started_at", SECONDS, nullable=False),
+    Column("seen_at", SECONDS, nullable=False),
+    Column("lease_until", SECONDS, nullable=False),
+    Column("leads", NUMBER, nullable=False, server_default="0"),
+    Column("left_at", SECONDS),
+)
+"""Its times are by the database's clock, which all publishers share."""
+
 Index("layers_by_state", layers.c.state, layers.c.announced_at)
 Index("layers_by_time", layers.c.updated_at, layers.c.digest)
 Index("layers_by_state_and_time", layers.c.state, layers.c.updated_at, layers.c.digest)
 Index("layers_by_outcome", layers.c.state, layers.c.retryable, layers.c.announced_at)
 Index("layers_elsewhere", layers.c.state, layers.c.retryable, **_where("elsewhere <> 0"))
 Index("layers_unnamed", layers.c.named_last, **_where("named_last IS NOT NULL"))
+Index("layers_claimed", layers.c.claimed_by, **_where("claimed_by IS NOT NULL"))
 Index("layers_waiting", layers.c.announced_at, layers.c.digest, layers.c.due, **_where(WAITING))
 Index("images_by_turn", images.c.state, images.c.priority.desc(), images.c.asked_at)
 Index("images_by_outcome", images.c.state, images.c.retryable, images.c.asked_at)
+Index("images_claimed", images.c.claimed_by, **_where("claimed_by IS NOT NULL"))
 Index("versions_by_layer", version_layers.c.layer)
 Index("versions_by_flat", version_flats.c.config)

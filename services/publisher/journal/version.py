@@ -4,5 +4,5 @@ from typing import Final
 
 __all__ = ["VERSION"]
 
-VERSION: Final = 9
+VERSION: Final = 10
 """The version that this publisher writes: the number of the last module in `migrations.versions`."""

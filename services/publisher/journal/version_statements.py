@@ -15,6 +15,7 @@ _v: Final = image_versions.c
 _l: Final = version_layers.c
 _OF_NAME: Final = _i.name == given("name")
 _OF_ASK: Final = _i.ask == given("ask")
+_MINE: Final = _i.claimed_by == given("me")
 _VERSION: Final = and_(_v.name == given("name"), _v.digest == given("digest"))
 _LAYERS_OF_VERSION: Final = and_(_l.name == given("name"), _l.digest == given("digest"))
 VISIBLE: Final = and_(_v.published_at.is_not(None), _v.replaced_at.is_(None), _v.removed_at.is_(None))
@@ -60,7 +61,7 @@ NAME_LAYERS: Final = (
 RESOLVED: Final = (
     update(images)
     .values(state=constant(ImageState.FETCHING), digest=given("digest"), resolving=given("seconds"), updated_at=NOW)
-    .where(_OF_NAME, _OF_ASK)
+    .where(_OF_NAME, _OF_ASK, _MINE)
     .returning(_i.name)
 )
 _described: Final = {name: given(name) for name in ("reference", "platforms", "images", "verified", "outputs")}
@@ -104,8 +105,8 @@ _settled: Final = {
     "due": 0,
     "updated_at": NOW,
 }
-UNCHANGED: Final = update(images).values(**_settled, checked_at=NOW).where(_OF_NAME, _OF_ASK)
-SETTLE: Final = update(images).values(_settled).where(_OF_NAME, _OF_ASK)
+UNCHANGED: Final = update(images).values(**_settled, checked_at=NOW).where(_OF_NAME, _OF_ASK, _MINE)
+SETTLE: Final = update(images).values(_settled).where(_OF_NAME, _OF_ASK, _MINE)
 SHOW: Final = (
     update(images)
     .values(
@@ -116,7 +117,8 @@ SHOW: Final = (
         removed_at=None,
         publishing=given("seconds"),
     )
-    .where(_OF_NAME)
+    .where(_OF_NAME, _MINE)
+    .returning(_i.name)
 )
 READ: Final = select(*VERSION_COLUMNS).where(_VERSION, _v.collected_at.is_(None))
 DOCUMENTS: Final = select(version_documents.c.path, version_documents.c.content).where(
@@ -163,7 +165,8 @@ REMOVE: Final = (
         state=case((_OF_ASK, constant(ImageState.REMOVED)), else_=_i.state),
         reason=case((_OF_ASK, None), else_=_i.reason),
     )
-    .where(_OF_NAME)
+    .where(_OF_NAME, _MINE)
+    .returning(_i.name)
 )
 _unpublished: Final = image_versions.alias("unpublished")
 DROP_UNPUBLISHED: Final = tuple(
@@ -207,6 +210,7 @@ ADD_LAYER: Final = (
             "share": None,
             "retryable": 0,
             "due": 0,
+            "claimed_by": None,
         },
     )
 )

@@ -53,16 +53,19 @@ class VersionJournal:
     ----------
     database
         The journal's, open while this is used.
+    me
+        The publisher that uses it, see `PublisherRecord.id`.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, me: str) -> None:
         self._database = database
+        self._me = me
 
     async def resolved(self, record: ImageRecord, version: ImageVersion, *, seconds: float) -> bool:
         """Record what an image is, before anything of it is fetched; False if it is wanted no more."""
         key = {"name": version.name, "digest": version.digest}
         async with self._database.transaction() as run:
-            rows = await run(statements.RESOLVED, **key, ask=record.ask, seconds=seconds)
+            rows = await run(statements.RESOLVED, **key, me=self._me, ask=record.ask, seconds=seconds)
             if not rows:
                 return False
             await _drop_unpublished(run, version.name, keep=version.digest)
@@ -112,8 +115,10 @@ class VersionJournal:
         *,
         revision: int | None,
         reports: Mapping[Digest, object] = _NO_REPORTS,
-    ) -> None:
+    ) -> frozenset[ImageName]:
         """Record that images have become visible, and that others have been removed, by one revision.
+
+        Of those whose names this publisher has not claimed any more nothing is recorded: whoever has them finds out.
 
         Parameters
         ----------
@@ -123,21 +128,36 @@ class VersionJournal:
             Its number, where that is known.
         reports
             What people must know of flat images that have been made, each as a document, by their configurations.
+
+        Returns
+        -------
+        frozenset[ImageName]
+            Those of which that has been recorded.
         """
+        recorded = set[ImageName]()
         async with self._database.transaction() as run:
             touched: set[str] = set()
             flats: set[str] = set()
             for image in images:
-                touched |= await _publish(run, image, revision)
+                layers = await _publish(run, image, revision, me=self._me)
+                if layers is None:
+                    continue
+                recorded.add(image.record.name)
+                touched |= layers
                 flats |= {*image.version.shown, *await name_flats(run, image.version)}
                 flats |= await _flats_of(run, image.version.name)
             await report_flats(run, reports)
             for record in removed:
-                touched |= await _remove(run, record)
+                layers = await _remove(run, record, me=self._me)
+                if layers is None:
+                    continue
+                recorded.add(record.name)
+                touched |= layers
                 flats |= await _flats_of(run, record.name)
             await run(statements.NAME_LAYERS, layers=json.dumps(sorted(touched)))
             keep = max((record.keep or 0 for record in (*(image.record for image in images), *removed)), default=0)
             await set_named_last(run, flats, keep=keep)
+        return frozenset(recorded)
 
     async def added(self, layers: Sequence[AddedLayer], *, revision: int | None) -> None:
         """Record layers that have been published without the image that they were fetched for."""
@@ -147,7 +167,7 @@ class VersionJournal:
 
     async def unchanged(self, record: ImageRecord) -> None:
         """Record that an image that was asked for is what readers see already."""
-        await self._database.run(statements.UNCHANGED, name=record.name, ask=record.ask)
+        await self._database.run(statements.UNCHANGED, me=self._me, name=record.name, ask=record.ask)
 
     async def read(self, name: ImageName, digest: Digest) -> ImageVersion | None:
         """Read a version whole; None if it is not known, or has been collected."""
@@ -172,12 +192,13 @@ class VersionJournal:
         return [version_record(row) for row in rows]
 
 
-async def _publish(run: Run, image: PublishedImage, revision: int | None) -> set[str]:
-    """Record one image; return the layers that are named by more or fewer versions now."""
+async def _publish(run: Run, image: PublishedImage, revision: int | None, *, me: str) -> set[str] | None:
+    """Record one image; return the layers that are named by more or fewer versions now, None if it is another's."""
     record, version = image.record, image.version
     key = {"name": version.name, "digest": version.digest}
-    await run(statements.SHOW, **key, revision=revision, seconds=image.seconds)
-    await run(statements.SETTLE, name=version.name, ask=record.ask)
+    if not await run(statements.SHOW, **key, me=me, revision=revision, seconds=image.seconds):
+        return None
+    await run(statements.SETTLE, me=me, name=version.name, ask=record.ask)
     replaced = await run(statements.REPLACE, **key, keep=record.keep or 0)
     await run(statements.SHOW_VERSION, **key)
     await _add_layers(run, image.added, revision)
@@ -187,9 +208,10 @@ async def _publish(run: Run, image: PublishedImage, revision: int | None) -> set
     return {*named, *former, *(row["layer"] for row in gone)}
 
 
-async def _remove(run: Run, record: ImageRecord) -> set[str]:
+async def _remove(run: Run, record: ImageRecord, *, me: str) -> set[str] | None:
+    if not await run(statements.REMOVE, me=me, name=record.name, ask=record.ask):
+        return None
     rows = await run(statements.REMOVE_VERSION, name=record.name, keep=record.keep or 0)
-    await run(statements.REMOVE, name=record.name, ask=record.ask)
     await _drop_unpublished(run, record.name, keep=None)
     return {layer for row in rows for layer in await _layers_of(run, record.name, row["digest"])}
 

@@ -11,6 +11,7 @@ from services.publisher.journal.journal import Journal
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.images.documents import documents_of
 from services.publisher.pipeline.outcomes import Added, Outcomes
+from services.publisher.pipeline.presence import is_published, missing_layers
 from services.publisher.pipeline.progress import Progress, Stage, TransactionProgress
 from services.publisher.pipeline.units import ReadyImage, ReadyRemoval, Unit, digests_of, names_of, size_of
 from services.repository.errors import (
@@ -96,6 +97,8 @@ class BatchPublisher:
         try:
             async with self._repository.transaction(token) as transaction:
                 patience = max(_LINGER, time.monotonic() - begun)
+                if self._journal.shared:
+                    admitted = await self._outcomes.held(admitted)
                 progress.stage = Stage.ADDING
                 await self._add(admitted, transaction, progress, added)
                 until = time.monotonic() + _OPEN
@@ -131,8 +134,15 @@ class BatchPublisher:
         """Add units; one that fails is recorded as failed, and what it brought already is of no use yet."""
         for unit in units:
             brought: list[PreparedLayer] = []
+            missing = unit.layers
+            if self._journal.shared:
+                missing = await missing_layers(self._repository, unit)
+                if not missing and await is_published(self._repository, unit):
+                    progress.added += len(unit.layers)
+                    added.found.append(unit)
+                    continue
             try:
-                for prepared in unit.layers:
+                for prepared in missing:
                     await transaction.add(prepared)
                     brought.append(prepared)
                     progress.added += 1

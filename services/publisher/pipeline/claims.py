@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from services.publisher.journal.journal import Journal
-from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.model import LayerRecord
 from services.publisher.pipeline.flights import Flights
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.ready import ReadyQueue
@@ -56,7 +56,7 @@ class Claims:
             self._ready.give_up()
             if record is not None:
                 # An image has taken it meanwhile; when that has ended, this one is looked at again.
-                await self._journal.advance([record.digest], LayerState.ANNOUNCED)
+                await self._journal.give_back([record.digest])
                 continue
             due = await self._journal.next_due(busy=self._flights.digests)
             pause = None if due is None else max(0, due - time.time()) + _TICK

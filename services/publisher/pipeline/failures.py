@@ -171,13 +171,17 @@ class Failures:
             await self._journal.images.failed(record, verdict.reason, due=time.time() + pause)
 
     async def _refuse(self, digest: Digest, reason: str, *, kind: str, elsewhere: bool = False) -> None:
+        self._failing.pop(digest, None)
+        if not await self._journal.refused(digest, reason, elsewhere=elsewhere):
+            _log.warning("layer is another publisher's by now", digest=digest, reason=reason)
+            return
         _log.error("layer refused", digest=digest, reason=reason)
         self._metrics.failures.labels(kind).inc()
-        self._failing.pop(digest, None)
-        await self._journal.refused(digest, reason, elsewhere=elsewhere)
 
     async def _retry(self, record: LayerRecord, reason: str, *, kind: str, first: float | None = None) -> None:
         pause = self._times.pause(record.attempts, first=first)
+        if not await self._journal.failed(record.digest, reason, due=time.time() + pause):
+            _log.warning("layer is another publisher's by now", digest=record.digest, reason=reason)
+            return
         _log.warning("layer failed, trying again", digest=record.digest, reason=reason, seconds=pause)
         self._metrics.failures.labels(kind).inc()
-        await self._journal.failed(record.digest, reason, due=time.time() + pause)

@@ -9,7 +9,7 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.digest import Digest
 from services.common.object_store.model import StoredLayer
 from services.common.object_store.store import ObjectStore
-from services.publisher.errors import LayerNotThereError
+from services.publisher.errors import ClaimLostError, LayerNotThereError
 from services.publisher.journal.journal import Journal
 from services.publisher.metrics import Metrics
 from services.publisher.pipeline.arrivals import Arrivals
@@ -57,6 +57,8 @@ class Fetcher:
 
         Raises
         ------
+        ClaimLostError
+            The layer is another publisher's by now.
         LayerNotThereError
             The store does not have it.
         LayerRefusedError
@@ -79,7 +81,9 @@ class Fetcher:
             else:
                 prepared = await self._arrivals.prepare(layer, partial(self._store.receive, digest))
                 self._metrics.fetched_bytes.inc(layer.size)
-            await self._journal.verified(digest, archive_size=layer.size)
+            if not await self._journal.verified(digest, archive_size=layer.size):
+                await self._repository.discard(prepared)
+                raise ClaimLostError(f"layer {digest} is another publisher's by now")
             return prepared
 
     def _accepted(self, stored: StoredLayer) -> VerifiedLayer:

@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.publishers import Leavings
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.images.preparation import ImagePreparation
 from services.publisher.pipeline.obstacle import Obstacle
@@ -33,6 +34,8 @@ class Pipeline:
         Finds out what an earlier publisher has collected; raises as the repository does.
     recovered
         Set when it is known what that publisher has left.
+    abandoned
+        Set when another publisher has gone that may have left something.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Pipeline:
         publishing: Publishing,
         recover_collection: Callable[[], Awaitable[None]],
         recovered: asyncio.Event,
+        abandoned: asyncio.Event,
     ) -> None:
         self._journal = journal
         self._gate = gate
@@ -59,6 +63,7 @@ class Pipeline:
         self._publishing = publishing
         self._recover_collection = recover_collection
         self._recovered = recovered
+        self._abandoned = abandoned
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -72,13 +77,14 @@ class Pipeline:
         """
         await self._gate.load()
         with self._spool.taken():
-            verified = await self._journal.interrupted()
-            await self._recover()
+            leavings = await self._journal.publishers.take_over()
+            await self._until_readable(lambda: self._recover(leavings))
             self._recovered.set()
             # Only now it is known which images an earlier publisher has published.
-            await self._spool.clean(keep=[*verified, *await self._journal.versions.unfinished()])
+            await self._spool.clean(keep=[*leavings.verified, *await self._journal.versions.unfinished()])
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._drop_left())
+                group.create_task(self._take_over())
                 group.create_task(self._preparation.run())
                 group.create_task(self._images.run())
                 group.create_task(self._publishing.run())
@@ -90,17 +96,29 @@ class Pipeline:
             layers = await self._journal.unfinished()
             await self._spool.drop_left(keep=[*layers, *await self._journal.versions.unfinished()])
 
-    async def _recover(self) -> None:
+    async def _take_over(self) -> None:
+        """Take over what others leave that have gone, as soon as that is found."""
+        while True:
+            await self._abandoned.wait()
+            self._abandoned.clear()
+            leavings = await self._journal.publishers.take_over()
+            await self._until_readable(lambda: self._images.recover(leavings.publishing))  # noqa: B023 - awaited here
+
+    async def _recover(self, leavings: Leavings) -> None:
+        await self._repository.recover(await self._journal.transactions())
+        await self._recover_collection()
+        await self._images.recover(leavings.publishing)
+        await self._journal.none_open()
+
+    async def _until_readable(self, recover: Callable[[], Awaitable[None]]) -> None:
+        """Recover, again while the repository fails."""
         while True:
             try:
-                await self._repository.recover(await self._journal.transactions())
-                await self._recover_collection()
-                await self._images.recover()
+                await recover()
             except RepositoryError as error:
                 pause = self._obstacle.met(error)
                 _log.error("repository cannot be recovered, trying again", reason=str(error), seconds=pause)
                 await asyncio.sleep(pause)
             else:
-                await self._journal.none_open()
                 self._obstacle.gone()
                 return

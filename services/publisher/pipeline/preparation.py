@@ -3,7 +3,9 @@
 import asyncio
 import time
 
-from services.publisher.errors import JournalError
+import structlog
+
+from services.publisher.errors import ClaimLostError, JournalError
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord
 from services.publisher.metrics import Metrics
@@ -17,6 +19,8 @@ from services.publisher.pipeline.workers import Workers
 from services.repository.interface import Publication
 
 __all__ = ["Preparation"]
+
+_log = structlog.get_logger(__name__)
 
 
 class Preparation:
@@ -74,6 +78,10 @@ class Preparation:
                 result = await self._fetcher.bring(record.digest)
         except JournalError:
             raise
+        except ClaimLostError as error:
+            _log.warning("layer is dropped", digest=record.digest, reason=str(error))
+            self._ready.give_up()
+            self._holdings.free_place(record.digest)
         except Exception as error:  # noqa: BLE001 - one layer's failure, whatever it is, stays its own
             await self._failures.of_layer(record, error)
             self._ready.give_up()

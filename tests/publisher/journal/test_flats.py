@@ -33,7 +33,8 @@ async def _publish(
     """Have an image published whose digest is that of its configuration, backwards."""
     digest = Digest(config[::-1])
     wish = ImageWish(name=name, reference=name, digest=digest, platforms=("linux/amd64",), keep=_KEEP, outputs=outputs)
-    record = (await journal.images.ask(wish)).record
+    await journal.images.ask(wish)
+    record = await _claimed(journal)
     version = ImageVersion(
         name=name,
         digest=digest,
@@ -46,7 +47,19 @@ async def _publish(
     )
     assert await journal.versions.resolved(record, version, seconds=0)
     await journal.versions.published([PublishedImage(record=record, version=version, seconds=0)], (), revision=1)
+    await journal.images.release([name])
     return replace(record, digest=digest)
+
+
+async def _claimed(journal: Journal) -> ImageRecord:
+    record = await journal.images.claim(busy=(), full=())
+    assert record is not None
+    return record
+
+
+async def _removed(journal: Journal, name: ImageName, *, revision: int) -> None:
+    await journal.images.remove(name, keep=0)
+    await journal.versions.published((), [await _claimed(journal)], revision=revision)
 
 
 async def _due(journal: Journal, *, after: float = 0) -> list[Digest]:
@@ -72,11 +85,11 @@ async def test_a_flat_image_outlives_the_switch_as_long_as_its_version_is_kept(
 
 
 async def test_what_another_image_has_as_well_stays(journal: Journal) -> None:
-    record = await _publish(journal, _ONE)
-    other = await _publish(journal, _ONE, name=_OTHER)
-    await journal.versions.published((), [replace(record, keep=0)], revision=2)
+    await _publish(journal, _ONE)
+    await _publish(journal, _ONE, name=_OTHER)
+    await _removed(journal, _NAME, revision=2)
     assert await _due(journal, after=-1000 * _KEEP) == []
-    await journal.versions.published((), [replace(other, keep=0)], revision=3)
+    await _removed(journal, _OTHER, revision=3)
     assert await _due(journal) == [_ONE]
 
 

@@ -43,6 +43,13 @@ async def _claimed(journal: Journal, wish: ImageWish) -> ImageRecord:
     return record
 
 
+async def _claimed_again(journal: Journal) -> ImageRecord:
+    record = await journal.images.claim(busy=(), full=())
+    assert record is not None
+    assert record.name == _NAME
+    return record
+
+
 async def _state(journal: Journal, name: ImageName = _NAME) -> ImageState:
     record = await journal.images.get(name)
     assert record is not None
@@ -59,6 +66,7 @@ async def _publish(journal: Journal, wish: ImageWish, *layers: int, number: int)
     version = image_version(wish.name, *layers, number=number)
     assert await journal.versions.resolved(record, version, seconds=1)
     await journal.versions.published([_image(record, version, *layers)], (), revision=number)
+    await journal.images.release([wish.name])
     published = await journal.images.get(wish.name)
     assert published is not None
     return published
@@ -108,8 +116,9 @@ async def test_a_tag_that_is_asked_for_while_it_is_fetched_is_looked_at_once_mor
     assert (await journal.images.ask(_wish())).record.ask == record.ask
     await journal.versions.published([_image(record, version)], (), revision=1)
     assert await _state(journal) is ImageState.ASKED
-    again = await journal.images.claim(busy=(), full=())
-    assert again is not None
+    assert await journal.images.claim(busy=(), full=()) is None
+    await journal.images.release([_NAME])
+    again = await _claimed_again(journal)
     await journal.versions.unchanged(again)
     assert await _state(journal) is ImageState.PUBLISHED
 
@@ -131,6 +140,7 @@ async def test_a_failed_image_waits_until_it_is_due(journal: Journal) -> None:
     record = await _claimed(journal, _wish(number=1))
     due = time.time() + 1000
     await journal.images.failed(record, "the registry is down", due=due)
+    await journal.images.release([_NAME])
     await journal.images.ask(_wish(number=1))  # which does not take the pause back
     assert await journal.images.claim(busy=(), full=()) is None
     assert await journal.images.next_due(busy=(), full=()) == due
@@ -142,8 +152,8 @@ async def test_a_refused_image_is_looked_at_again_when_it_is_due(journal: Journa
     assert await journal.images.claim(busy=(), full=()) is None
     assert (await journal.images.summary()).refused == 1
     await journal.images.refused(record, "forged", due=time.time() - 1)
-    again = await journal.images.claim(busy=(), full=())
-    assert again is not None
+    await journal.images.release([_NAME])
+    again = await _claimed_again(journal)
     assert (again.name, again.attempts) == (_NAME, 2)
 
 
@@ -161,26 +171,36 @@ async def test_the_last_failures_are_shown_and_the_refused_ones_found(journal: J
         assert [record.name for record in found] == [name]
 
 
-async def test_a_removal_that_fails_is_tried_again_until_it_is_given_up(journal: Journal) -> None:
+async def test_a_removal_that_fails_is_tried_again_until_it_is_given_up(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await _publish(journal, _wish(number=1), 1, number=1)
-    record = await journal.images.remove(_NAME, keep=0)
-    assert record is not None
+    await journal.images.remove(_NAME, keep=0)
+    record = await _claimed_again(journal)
     due = time.time() + 1000
     await journal.images.failed(record, "in the way", due=due)
     assert await _state(journal) is ImageState.REMOVING
+    await journal.images.release([_NAME])
     assert await journal.images.next_due(busy=(), full=()) == due
-    await journal.images.refused(record, "in the way", due=time.time() - 1)
+    monkeypatch.setattr(time, "time", lambda: due)
+    record = await _claimed_again(journal)
+    await journal.images.refused(record, "in the way", due=due - 1)
+    await journal.images.release([_NAME])
     assert await _state(journal) is ImageState.FAILED
     assert await journal.images.next_due(busy=(), full=()) is None
 
 
-async def test_a_stopped_publisher_s_images_are_asked_for_again(journal: Journal) -> None:
+async def test_a_stopped_publisher_s_images_are_asked_for_again(journal: Journal, new_journal: Open) -> None:
+    await _claimed(journal, _wish(_OTHER, number=1))
     record = await _claimed(journal, _wish(number=1))
     assert await journal.images.enter(record)
-    assert [known.name for known in await journal.images.publishing()] == [_NAME]
-    await journal.images.interrupted()
+    async with Journal(new_journal()) as other:
+        (left,) = (await other.publishers.take_over()).publishing
+        assert left.name == _NAME
+        assert await _state(journal, _OTHER) is ImageState.ASKED
+        assert await _state(journal) is ImageState.PUBLISHING
+        await other.images.give_back([left])
     assert await _state(journal) is ImageState.ASKED
-    assert await journal.images.publishing() == ()
 
 
 async def test_documents_are_kept_byte_by_byte(journal: Journal) -> None:
@@ -195,6 +215,7 @@ async def test_versions_that_were_never_visible_are_forgotten(journal: Journal) 
     for number in (2, 3):
         record = await _claimed(journal, _wish(number=number))
         assert await journal.versions.resolved(record, image_version(_NAME, number, number=number), seconds=1)
+        await journal.images.release([_NAME])
     assert await journal.versions.read(_NAME, numbered(2)) is None
     assert await journal.versions.read(_NAME, numbered(3)) is not None
     assert [version.digest for version in await journal.versions.of(_NAME)] == [numbered(1)]
@@ -214,8 +235,8 @@ async def test_layers_are_named_as_long_as_a_version_is_visible_or_kept(journal:
     # The version of before is wanted again, and then the name goes.
     await _publish(journal, _wish(number=1), 1, 2, number=1)
     assert (await recorded(journal, numbered(1))).named_last is None
-    record = await journal.images.remove(_NAME, keep=50)
-    assert record is not None
+    await journal.images.remove(_NAME, keep=50)
+    record = await _claimed_again(journal)
     await journal.versions.published((), [record], revision=9)
     assert await _state(journal) is ImageState.REMOVED
     for number in (1, 2):
@@ -251,4 +272,6 @@ async def test_a_cancelled_caller_leaves_all_of_a_change_or_nothing(journal: Jou
         layers = await journal.versions.layers([(_NAME, version.digest)])
         assert (known is None) == (layers == {})
         assert known in (None, version)
-        await journal.images.interrupted()
+        current = await journal.images.get(_NAME)
+        assert current is not None
+        await journal.images.give_back([current])

@@ -17,7 +17,7 @@ from services.publisher.journal.model import LayerState, Pause, Selection
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.journal.version import VERSION
 from services.repository.interface import OwnTransaction
-from tests.support.journal import numbered, recorded
+from tests.support.journal import claim, numbered, recorded
 from tests.support.journal_databases import Open
 from tests.support.mounts import disk, mount, unmount_all_below
 from tests.support.sqlite_files import cancel_opening, open_below
@@ -40,8 +40,8 @@ async def test_announced_layers_are_claimed_in_their_order(journal: Journal) -> 
 async def test_a_repeated_announcement_changes_nothing(journal: Journal) -> None:
     assert await journal.announce([numbered(1), numbered(1), numbered(2)]) == 2
     assert await journal.announce([numbered(2), numbered(1)]) == 0
+    await claim(journal, numbered(1), numbered(2))
     await journal.published([numbered(1)], 7)
-    await journal.claim()
     assert await journal.announce([numbered(1), numbered(2)]) == 0
     assert (await recorded(journal, numbered(1))).state is LayerState.PUBLISHED
     assert (await recorded(journal, numbered(2))).state is LayerState.FETCHING
@@ -60,6 +60,7 @@ async def test_the_highest_revision_is_known(journal: Journal) -> None:
 
 async def test_an_announcement_makes_failed_layers_due_at_once(journal: Journal) -> None:
     await journal.announce([numbered(1), numbered(2)])
+    await claim(journal, numbered(1), numbered(2))
     await journal.failed(numbered(1), "the store is down", due=time.time() + 1000)
     await journal.refused(numbered(2), "forged")
     assert await journal.claim() is None
@@ -70,6 +71,7 @@ async def test_an_announcement_makes_failed_layers_due_at_once(journal: Journal)
 
 async def test_a_sweep_does_not_bring_refused_layers_back(journal: Journal) -> None:
     await journal.announce([numbered(1), numbered(2)])
+    await claim(journal, numbered(1), numbered(2))
     await journal.failed(numbered(1), "the store is down", due=time.time() + 1000)
     await journal.refused(numbered(2), "forged")
     assert await journal.announce_found([numbered(1), numbered(2), numbered(3)]) == 2
@@ -78,6 +80,7 @@ async def test_a_sweep_does_not_bring_refused_layers_back(journal: Journal) -> N
 
 async def test_a_failed_layer_waits_until_it_is_due(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     await journal.announce([numbered(1)])
+    await claim(journal, numbered(1))
     due = time.time() + 1000
     await journal.failed(numbered(1), "the store is down", due=due)
     assert await journal.claim() is None
@@ -91,6 +94,7 @@ async def test_a_failed_layer_waits_until_it_is_due(journal: Journal, monkeypatc
 
 async def test_failures_of_a_batch_count_for_none_of_its_layers(journal: Journal) -> None:
     await journal.announce([numbered(1), numbered(2)])
+    await claim(journal, numbered(1), numbered(2))
     await journal.failed_together([numbered(1), numbered(2)], "publishing failed", due=0, share=1)
     record = await journal.claim()
     assert record is not None
@@ -105,19 +109,20 @@ async def test_failures_of_a_batch_count_for_none_of_its_layers(journal: Journal
 async def test_what_was_interrupted_is_announced_again(new_journal: Open) -> None:
     async with Journal(new_journal()) as journal:
         await journal.announce(map(numbered, range(6)))
-        await journal.advance([numbered(1)], LayerState.FETCHING)
+        await claim(journal, *map(numbered, range(1, 6)))
         await journal.advance([numbered(2)], LayerState.VERIFIED)
         await journal.advance([numbered(3)], LayerState.PUBLISHING)
         await journal.published([numbered(4)], 1)
         await journal.refused(numbered(5), "forged")
     async with Journal(new_journal()) as journal:
-        assert set(await journal.interrupted()) == {numbered(2), numbered(3)}
+        assert set((await journal.publishers.take_over()).verified) == {numbered(2), numbered(3)}
         states = [(await recorded(journal, numbered(number))).state for number in range(6)]
     assert states == [LayerState.ANNOUNCED] * 4 + [LayerState.PUBLISHED, LayerState.FAILED]
 
 
 async def test_a_retry_brings_failed_and_published_layers_back(journal: Journal) -> None:
     await journal.announce([numbered(1), numbered(2), numbered(3)])
+    await claim(journal, numbered(1), numbered(2), numbered(3))
     await journal.refused(numbered(1), "forged")
     await journal.published([numbered(2)], 1)
     await journal.advance([numbered(3)], LayerState.PUBLISHING)
@@ -132,6 +137,7 @@ async def test_a_retry_brings_failed_and_published_layers_back(journal: Journal)
 
 async def test_pages_and_counts(journal: Journal) -> None:
     await journal.announce(map(numbered, range(5)))
+    await claim(journal, numbered(0), numbered(3))
     await journal.published([numbered(0), numbered(3)], 1)
     page = await journal.page(Selection(), after="", limit=3)
     assert [record.digest for record in page] == [numbered(0), numbered(1), numbered(2)]
@@ -307,6 +313,7 @@ async def test_the_oldest_layer_is_of_those_that_are_to_be_published(journal: Jo
     assert (await journal.summary()).oldest is None
     for number in range(4):
         await journal.announce([numbered(number)])
+    await claim(journal, numbered(0), numbered(1), numbered(2))
     await journal.refused(numbered(0), "forged")
     await journal.published([numbered(1)], 1)
     await journal.failed(numbered(2), "the store is down", due=0)
@@ -315,6 +322,7 @@ async def test_the_oldest_layer_is_of_those_that_are_to_be_published(journal: Jo
     assert (summary.refused, summary.total) == (1, 4)
     before = time.time()
     await journal.restart(numbered(1))
+    await claim(journal, numbered(2), numbered(3))
     await journal.published([numbered(2), numbered(3)], 1)
     # A published layer that is looked for again has not waited since it was first announced.
     assert before <= ((await journal.summary()).oldest or 0) <= time.time()
@@ -322,8 +330,11 @@ async def test_the_oldest_layer_is_of_those_that_are_to_be_published(journal: Jo
 
 async def test_sizes_are_kept(journal: Journal) -> None:
     await journal.announce([numbered(1), numbered(2)])
+    await claim(journal, numbered(1), numbered(2))
     await journal.verified(numbered(1), archive_size=100)
     await journal.published([numbered(1), numbered(2)], 1, tree_sizes={numbered(1): 1 << 40})
+    await journal.restart(numbered(1))
+    await claim(journal, numbered(1))
     await journal.published([numbered(1)], 2)
     sizes = [await recorded(journal, numbered(number)) for number in (1, 2)]
     assert [(record.archive_size, record.tree_size) for record in sizes] == [(100, 1 << 40), (None, None)]
@@ -370,7 +381,7 @@ async def test_a_power_cut_takes_only_what_is_found_out_again(tmp_path: Path) ->
     with disk(tmp_path / "before") as cut_power:
         async with Journal(SqliteDatabase(tmp_path / "before" / "journal.sqlite")) as journal:
             await journal.announce(map(numbered, range(1, 4)))
-            await journal.claim()
+            await claim(journal, numbered(1), numbered(2))
             await journal.published([numbered(1)], 7)
             await journal.refused(numbered(2), "forged")
             await journal.begin("token")
@@ -383,7 +394,7 @@ async def test_a_power_cut_takes_only_what_is_found_out_again(tmp_path: Path) ->
             cut_power(tmp_path / "after")
         async with Journal(SqliteDatabase(tmp_path / "after" / "journal.sqlite")) as journal:
             assert [own.token for own in await journal.transactions()] == ["token"]
-            await journal.interrupted()
+            await journal.publishers.take_over()
             records = [await recorded(journal, numbered(number)) for number in range(1, 5)]
     assert [(record.state, record.revision, record.reason) for record in records] == [
         (LayerState.PUBLISHED, 7, None),

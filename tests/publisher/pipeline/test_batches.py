@@ -20,7 +20,7 @@ from services.publisher.pipeline.outcomes import Outcomes
 from services.publisher.pipeline.progress import Progress
 from services.publisher.pipeline.units import ReadyLayer, Unit
 from services.repository.directory.repository import DirectoryRepository
-from tests.support.journal import recorded
+from tests.support.journal import claim, recorded
 from tests.support.publisher import REPOSITORY, make_layer, verified
 
 
@@ -53,6 +53,7 @@ async def _patience(directory: Path, kind: type[DirectoryRepository]) -> float:
             await repository.recover(())
             layer = verified(make_layer(directory, "one"))
             await journal.announce([layer.digest])
+            await claim(journal, layer.digest)
             failures = Failures(journal=journal, metrics=metrics, times=RetryTimes(first=1, last=1), refused_images=0)
             batches = BatchPublisher(
                 journal=journal,

@@ -27,7 +27,7 @@ from services.publisher.pipeline.units import ReadyLayer
 from services.repository.errors import LayerAdditionError, LayerRefusedError, RepositoryError, TransactionLeftOpenError
 from services.repository.interface import PreparedLayer
 from services.repository.layer import VerifiedLayer
-from tests.support.journal import numbered, recorded
+from tests.support.journal import claim, numbered, recorded
 
 _DIGESTS = [*map(numbered, range(5))]
 
@@ -42,6 +42,13 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 @pytest.fixture
 def failures(journal: Journal) -> Failures:
     return Failures(journal=journal, metrics=Metrics(), times=RetryTimes(first=10, last=100), refused_images=0)
+
+
+async def _claimed(journal: Journal, digest: Digest) -> LayerRecord:
+    """Claim a layer, again where it has failed."""
+    await journal.restart(digest)
+    await claim(journal, digest)
+    return await recorded(journal, digest)
 
 
 def test_pauses_double_up_to_a_bound() -> None:
@@ -60,7 +67,7 @@ def test_pauses_double_up_to_a_bound() -> None:
     ],
 )
 async def test_what_is_the_layer_s_own_fault_is_refused(failures: Failures, journal: Journal, error: Exception) -> None:
-    await failures.of_layer(await recorded(journal, _DIGESTS[0]), error)
+    await failures.of_layer(await _claimed(journal, _DIGESTS[0]), error)
     record = await recorded(journal, _DIGESTS[0])
     assert (record.state, record.retryable, record.reason) == (LayerState.FAILED, False, str(error))
 
@@ -83,7 +90,7 @@ async def test_anything_else_is_tried_again(
     failures: Failures, journal: Journal, error: Exception, pause: float
 ) -> None:
     before = time.time()
-    await failures.of_layer(await recorded(journal, _DIGESTS[0]), error)
+    await failures.of_layer(await _claimed(journal, _DIGESTS[0]), error)
     record = await recorded(journal, _DIGESTS[0])
     assert (record.state, record.retryable, record.attempts) == (LayerState.FAILED, True, 1)
     assert before + pause <= record.due <= time.time() + pause
@@ -93,7 +100,7 @@ async def test_anything_else_is_tried_again(
 async def test_an_object_that_never_comes_is_given_up(failures: Failures, journal: Journal) -> None:
     attempts = 0
     while (record := await recorded(journal, _DIGESTS[0])).state is not LayerState.FAILED or record.retryable:
-        await failures.of_layer(record, LayerNotThereError("not there"))
+        await failures.of_layer(await _claimed(journal, record.digest), LayerNotThereError("not there"))
         attempts += 1
     assert attempts == 13
     assert await journal.next_due() is not None  # the others
@@ -105,7 +112,7 @@ async def _ready(journal: Journal, digest: Digest) -> ReadyLayer:
         path=Path("/nowhere"), digest=digest, diff_id=digest, size=1, uncompressed_size=1, limits=ArchiveLimits()
     )
     sidecar = LayerSidecar(digest=digest, diff_id=digest, archive_size=1, uncompressed_size=1, tree_size=1, entries=1)
-    return ReadyLayer(await recorded(journal, digest), PreparedLayer(layer=layer, sidecar=sidecar))
+    return ReadyLayer(await _claimed(journal, digest), PreparedLayer(layer=layer, sidecar=sidecar))
 
 
 async def test_a_failed_batch_is_halved_until_its_layers_go_alone(failures: Failures, journal: Journal) -> None:
@@ -120,7 +127,7 @@ async def test_a_failed_batch_is_halved_until_its_layers_go_alone(failures: Fail
 
 async def _fail(failures: Failures, journal: Journal, times: int, error: Exception | None = None) -> LayerRecord:
     for _ in range(times):
-        await failures.of_layer(await recorded(journal, _DIGESTS[0]), error or LayerAdditionError("too much of it"))
+        await failures.of_layer(await _claimed(journal, _DIGESTS[0]), error or LayerAdditionError("too much of it"))
     return await recorded(journal, _DIGESTS[0])
 
 
@@ -153,13 +160,26 @@ async def test_a_transaction_that_is_left_open_is_no_layer_s_fault(failures: Fai
 
 async def test_a_layer_of_another_repository_is_no_alert(failures: Failures, journal: Journal) -> None:
     await failures.of_layer(
-        await recorded(journal, _DIGESTS[0]), LayerRefusedError("elsewhere", kind="other_repository")
+        await _claimed(journal, _DIGESTS[0]), LayerRefusedError("elsewhere", kind="other_repository")
     )
-    await failures.of_layer(await recorded(journal, _DIGESTS[1]), LayerRefusedError("hostile", kind="archive"))
+    await failures.of_layer(await _claimed(journal, _DIGESTS[1]), LayerRefusedError("hostile", kind="archive"))
     summary = await journal.summary()
     assert (summary.refused, summary.elsewhere) == (2, 1)
     await journal.restart(_DIGESTS[0])
     assert (await journal.summary()).elsewhere == 0
-    await failures.of_layer(await recorded(journal, _DIGESTS[0]), LayerRefusedError("hostile", kind="archive"))
+    await failures.of_layer(await _claimed(journal, _DIGESTS[0]), LayerRefusedError("hostile", kind="archive"))
     summary = await journal.summary()
     assert (summary.refused, summary.elsewhere) == (2, 0)
+
+
+async def test_what_is_another_publisher_s_by_now_has_not_failed(
+    failures: Failures, journal: Journal, tmp_path: Path
+) -> None:
+    record = await _claimed(journal, _DIGESTS[0])
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as other:
+        await other.publishers.take_over()
+        await claim(other, _DIGESTS[0])
+        for error in (LayerRefusedError("late", kind="archive"), RepositoryError("late")):
+            await failures.of_layer(record, error)
+        claimed = await recorded(journal, _DIGESTS[0])
+        assert (claimed.state, claimed.claimed_by, claimed.reason) == (LayerState.FETCHING, other.publisher, None)

@@ -18,6 +18,8 @@ __all__ = ["ImageClaims", "ImageWork", "LayerStep"]
 
 _TICK: Final = 0.001
 """Seconds that a wait for a due image is longer than needed, so that it never ends a moment too early."""
+_LOOK: Final = 1.0
+"""Seconds between two looks at what others have asked for."""
 
 
 class LayerStep(StrEnum):
@@ -59,6 +61,7 @@ class ImageClaims:
         self._most = max(1, places // 2)
         self._works: dict[ImageName, ImageWork] = {}
         self._asked = asyncio.Event()
+        self._released = set[ImageName]()
 
     def wake(self) -> None:
         """Look at the journal: there is something new in it, or something is due at another time."""
@@ -88,6 +91,7 @@ class ImageClaims:
         while True:
             await self._gate.passed()
             self._asked.clear()
+            await self._release()
             full = self._full()
             record = await self._journal.claim(busy=self._works, full=full)
             if record is not None:
@@ -101,10 +105,30 @@ class ImageClaims:
             except TimeoutError:
                 continue
 
+    async def follow(self) -> None:
+        """Give up what others have asked something else for, until cancelled.
+
+        Raises
+        ------
+        JournalError
+            The journal failed.
+        """
+        while True:
+            await asyncio.sleep(_LOOK)
+            for record in await self._journal.claimed(self._works) if self._works else ():
+                self.superseded(record)
+
+    async def _release(self) -> None:
+        """Let go of the names of images that are not worked on any more."""
+        if self._released:
+            released, self._released = self._released, set()
+            await self._journal.release(released)
+
     def done(self, names: Iterable[ImageName]) -> None:
         """Take note that images are not worked on any more."""
         for name in names:
             del self._works[name]
+            self._released.add(name)
             self._places.release()
         self.wake()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from services.common.together import all_of
 from services.publisher.errors import JournalError
@@ -13,9 +14,8 @@ from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.images.admission import Admission, Admitted
 from services.publisher.pipeline.images.blobs import BlobFetcher
 from services.publisher.pipeline.images.claims import ImageClaims, ImageWork, LayerStep
-from services.publisher.pipeline.images.documents import is_described
 from services.publisher.pipeline.images.resolver import Resolver
-from services.publisher.pipeline.images.shown import is_shown
+from services.publisher.pipeline.presence import is_visible
 from services.publisher.pipeline.ready import ReadyQueue
 from services.publisher.pipeline.units import ReadyImage, ReadyRemoval
 from services.publisher.pipeline.workers import Workers
@@ -53,8 +53,13 @@ class ImagePreparation:
         self._failures = failures
         self._metrics = metrics
 
-    async def recover(self) -> None:
-        """Take up the images that an earlier publisher was working on; one that it has published is recorded.
+    async def recover(self, records: Sequence[ImageRecord]) -> None:
+        """Take up images that another publisher may have published; one that it has is recorded.
+
+        Parameters
+        ----------
+        records
+            The images, which this publisher has taken over; in the end all are given back.
 
         Raises
         ------
@@ -63,12 +68,13 @@ class ImagePreparation:
         RepositoryError
             The repository cannot be read.
         """
-        for record in await self._journal.images.publishing():
+        for record in records:
             version = None if record.digest is None else await self._journal.versions.read(record.name, record.digest)
-            if version is not None and await self._is_visible(version):
+            if version is not None and await is_visible(self._repository, version):
                 await self._record(record, version)
         await self._record_layers()
-        await self._journal.images.interrupted()
+        await self._journal.images.give_back(records)
+        await self._journal.images.release([record.name for record in records])
 
     async def _record_layers(self) -> None:
         """Record the layers that an earlier publisher has published for images and not recorded: they can be collected.
@@ -92,6 +98,8 @@ class ImagePreparation:
             The journal failed.
         """
         async with asyncio.TaskGroup() as group:
+            if self._journal.shared:
+                group.create_task(self._claims.follow())
             while True:
                 work = await self._claims.next()
                 if work.record.state is ImageState.REMOVING:
@@ -135,7 +143,7 @@ class ImagePreparation:
         """Fetch and prepare what is missing, and hand the image over; None if there is nothing to publish."""
         record, began = work.record, time.monotonic()
         async with self._admission.of(version.layers) as admitted:
-            if not admitted.missing and await self._is_visible(version):
+            if not admitted.missing and await is_visible(self._repository, version):
                 await self._record(record, version)
                 return None
             await self._fetch(work, version, admitted)
@@ -174,12 +182,6 @@ class ImagePreparation:
             admitted.prepared.append(await self._fetcher.bring(reference, layer, report=report))
             work.steps[layer.digest] = LayerStep.PREPARED
         self._metrics.prepare_seconds.observe(time.monotonic() - began)
-
-    async def _is_visible(self, version: ImageVersion) -> bool:
-        """Whether readers of the repository see exactly this version; its layers are not looked at."""
-        return is_described(version, await self._repository.read_image(version.name)) and await is_shown(
-            self._repository, version
-        )
 
     async def _record(self, record: ImageRecord, version: ImageVersion) -> None:
         """Record that a version is visible which nobody has to publish any more."""
