@@ -57,7 +57,7 @@ class PostgresqlServer:
         DaemonError
             It did not get ready.
         """
-        (programs,) = sorted(_PROGRAMS.glob("*/bin"))[-1:]
+        programs = _programs()
         data = self._directory / "data"
         user = ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups")
         if not data.exists():
@@ -98,6 +98,19 @@ class PostgresqlServer:
         await self.execute(SQL("CREATE DATABASE {}").format(Identifier(database)).as_string())
         return self.url(database)
 
+    async def dump(self, database: str, to: Path) -> None:
+        """Back a database up, as Debian's `pg_dump` does."""
+        await self._client("pg_dump", f"--dbname={self.url(database)}", "--format=custom", f"--file={to}")
+
+    async def restore(self, dump: Path, *, database: str) -> str:
+        """Make a database of what `dump` has written; return its URL."""
+        url = await self.create(database)
+        await self._client("pg_restore", f"--dbname={url}", "--exit-on-error", dump)
+        return url
+
+    async def _client(self, program: str, *arguments: str | Path) -> None:
+        await run(_programs() / program, *arguments, env={"PGPASSWORD": self.password.get_secret_value()})
+
     async def restart(self) -> None:
         """End it, whoever is connected, and start it again."""
         await self._end()
@@ -119,3 +132,9 @@ class PostgresqlServer:
             return not daemon.running
 
         await wait_until(ended, what="the database server ends")
+
+
+def _programs() -> Path:
+    """Return where the programs of the newest version are."""
+    (programs,) = sorted(_PROGRAMS.glob("*/bin"))[-1:]
+    return programs

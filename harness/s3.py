@@ -82,7 +82,7 @@ async def s3_client(access: S3Access, service: str = "s3") -> AsyncIterator[Any]
     """Open a client that neither waits long nor repeats anything; `service` is the name of the API."""
     config = AioConfig(
         connect_timeout=60,
-        read_timeout=300,
+        read_timeout=60,
         signature_version="s3v4" if service == "s3" else "v4",
         s3={"addressing_style": "path"},
         request_checksum_calculation="when_required",

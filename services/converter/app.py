@@ -6,8 +6,8 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.common.sqlite_file import SqliteFileError
 from services.common.times import time_text
+from services.converter.errors import StateError
 from services.converter.metrics import Metrics
 from services.converter.rounds.rounds import Rounds
 from services.converter.state.state import State
@@ -53,7 +53,7 @@ class _Handler:
         """Say whether the state can be read, without which nothing goes on."""
         try:
             await self._state.summary()
-        except SqliteFileError as error:
+        except StateError as error:
             return web.json_response({"status": str(error)}, status=503)
         return web.json_response({"status": "alive"})
 
@@ -68,6 +68,7 @@ class _Handler:
         late = await self._state.copies.late(_LATE)
         records = await self._state.wishes.every()
         document = {
+            "works": self._rounds.works,
             "lists": {"incomplete": sorted(self._rounds.plan.incomplete)},
             "wishes": {
                 "total": len(list(self._rounds.plan.every())),

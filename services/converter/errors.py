@@ -7,6 +7,7 @@ Tree::
     ├── TakeOverError             not all images of it could be published
     ├── WishListError             a wish list has errors, or cannot be read
     ├── RoundFailedError          not everything is as the wish lists say
+    ├── StateError                what is remembered cannot be read or written, or another converter has its turn
     └── WishListSourceError       files, directories and URLs of wish lists
         └── SourceUnreachableError    the last good version goes on to count, where there is one
 """
@@ -18,6 +19,7 @@ __all__ = [
     "ConverterError",
     "RoundFailedError",
     "SourceUnreachableError",
+    "StateError",
     "TakeOverError",
     "WishListError",
     "WishListSourceError",
@@ -38,6 +40,10 @@ class TakeOverError(ConverterError):
 
 class RoundFailedError(ConverterError):
     """A round came to its end, and not everything is as the wish lists say."""
+
+
+class StateError(ConverterError):
+    """What is remembered cannot be read or written, or another converter has its turn."""
 
 
 class WishListError(ConverterError):

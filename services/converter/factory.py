@@ -1,14 +1,14 @@
 """Builds the converter from its settings: every object, once, by keyword arguments."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from services.common.only_process import only_process
 from services.converter.app import create_app
-from services.converter.hints.factory import open_hints
+from services.converter.hints.factory import Journal, open_hints
 from services.converter.hints.journal import HintJournal
 from services.converter.metrics import Metrics
 from services.converter.notifications import Notifications
@@ -17,6 +17,8 @@ from services.converter.rounds.publishers import Publishers
 from services.converter.rounds.rounds import Rounds
 from services.converter.rounds.verification import PolicyVerification
 from services.converter.settings import ConverterSettings
+from services.converter.state.database import StateDatabase
+from services.converter.state.sqlite import SqliteState
 from services.converter.state.state import State
 from services.converter.wishlist.sources.download import Downloader
 from services.converter.wishlist.sources.kept import KeptLists
@@ -31,8 +33,9 @@ __all__ = ["Converter", "build_converter"]
 class Converter:
     """What runs."""
 
+    state: State
     rounds: Rounds
-    hints: HintJournal
+    hints: Journal
     app: web.Application
 
 
@@ -45,14 +48,14 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
     SettingsError
         A setting is missing.
     StateInUseError
-        Another converter has the same state.
+        Another converter has the same directory.
     SuiteError
         The state, or a file that a setting names, cannot be used.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(only_process(settings.state, setting=settings.variable("state")))
         metrics = Metrics()
-        state = await stack.enter_async_context(State(settings.state / "state.sqlite"))
+        state = await stack.enter_async_context(State(_database(settings)))
         places = settings.publisher_places()
         publishers = await stack.enter_async_context(Publishers(places=places, state=state))
         registry = await stack.enter_async_context(RegistryClient(options=options))
@@ -83,7 +86,28 @@ async def build_converter(settings: ConverterSettings, options: RegistryOptions)
             )
         )
         hints = await stack.enter_async_context(
-            open_hints(settings, state=settings.state, matcher=rounds.plan, metrics=metrics.registry)
+            open_hints(settings, journal=_journal(settings, state), matcher=rounds.plan, metrics=metrics.registry)
         )
         app = create_app(state=state, rounds=rounds, metrics=metrics, routes=hints.routes)
-        yield Converter(rounds=rounds, hints=hints.journal, app=app)
+        yield Converter(state=state, rounds=rounds, hints=hints.journal, app=app)
+
+
+def _database(settings: ConverterSettings) -> StateDatabase:
+    if settings.database is None:
+        return SqliteState(settings.state / "state.sqlite")
+    from services.converter.state.postgresql import PostgresqlState  # noqa: PLC0415 - takes a tenth of a second
+
+    return PostgresqlState(settings.database, password=settings.database_password)
+
+
+def _journal(settings: ConverterSettings, state: State) -> AbstractAsyncContextManager[Journal]:
+    if settings.database is None:
+        return HintJournal(settings.state / "hints.sqlite", limit=settings.hints_pending)
+    from services.converter.hints.shared import SharedHintJournal  # noqa: PLC0415 - takes a tenth of a second
+
+    return SharedHintJournal(
+        settings.database,
+        password=settings.database_password,
+        state=state.database,
+        limit=settings.hints_pending,
+    )

@@ -18,6 +18,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.works = Gauge(
+            "converter_works",
+            "Whether this converter works (1), or stands by while another one with the same database does (0).",
+            registry=self.registry,
+        )
         self.polls = Counter(
             "converter_polls",
             "Polls of wishes by registry and outcome.",

@@ -196,6 +196,7 @@ async def _repository(
             state=state,
             layout=settings.layout,
             threads=threads,
+            seen=await journal.highest_revision(),
         )
         return await stack.enter_async_context(native)
     if settings.directory is None:

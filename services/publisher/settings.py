@@ -3,11 +3,11 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.common.database.url import checked_url
 from services.common.layout import LayerLayout
 from services.common.logs import LogFormat, LogLevel
 from services.common.repository_name import RepositoryNameField
@@ -134,14 +134,7 @@ class PublisherSettings(Settings):
     @field_validator("database")
     @classmethod
     def _without_password(cls, url: str | None) -> str | None:
-        # What is wrong with it is not said by the part that says it: that may be a secret.
-        if url is not None:
-            parts = urlsplit(url)
-            if parts.scheme != "postgresql" or not parts.path.strip("/"):
-                raise ValueError("is no postgresql://USER@HOST[:PORT]/DATABASE")
-            if parts.password is not None or "password" in parse_qs(parts.query):
-                raise ValueError("has a password: that belongs into PUBLISHER_DATABASE_PASSWORD_FILE")
-        return url
+        return None if url is None else checked_url(url, remedy="PUBLISHER_DATABASE_PASSWORD_FILE")
 
     @field_validator("event_token")
     @classmethod

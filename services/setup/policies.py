@@ -40,11 +40,11 @@ def agent_policy(bucket: str, repository_bucket: str = "") -> Policy:
         _on_layers(bucket, "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"),
     ]
     if repository_bucket:
-        objects = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
-        statements += [
-            _statement(_bucket(repository_bucket), "s3:ListBucket", "s3:GetBucketLocation"),
-            _statement(_objects(repository_bucket), *objects),
-        ]
+        on_bucket = ("s3:ListBucket", "s3:GetBucketLocation")
+        on_objects = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+        # Ceph takes the deletion of several objects at once for something that is done to the bucket.
+        places = [*_bucket(repository_bucket), *_objects(repository_bucket)]
+        statements.append(_statement(places, *on_bucket, *on_objects))
     return _policy(*statements)
 
 

@@ -198,12 +198,17 @@ def resume(*, publisher: str | None, token_file: Path | None, as_json: bool) -> 
 
 
 @cli.command(epilog="Example: thinctl check --json > disagreements.json")
+@click.option("--retry", "again", is_flag=True, help="Have layers and images tried again where that mends it.")
 @CHANGING
-def check(*, publisher: str | None, token_file: Path | None, as_json: bool) -> None:
+def check(*, again: bool, publisher: str | None, token_file: Path | None, as_json: bool) -> None:
     """Compare repository, journal and bucket, layer by layer, and say what to do where they disagree."""
-    checked = run_async(commands.check(changer(publisher, token_file)))
+    access = changer(publisher, token_file)
+    checked = run_async(commands.check(access))
     if as_json:
         write_document(checked.document())
     else:
         tables.show_check(checked.layers, checked.found)
+    if again:
+        restarted = run_async(commands.retry_found(access, checked))
+        tables.say(f"tried again: {restarted}; check once more when they are published")
     checked.demand_agreement()

@@ -1,6 +1,7 @@
 """What the commands do."""
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from services.common.digest import Digest
 from services.common.errors import InvalidValueError
+from services.common.image_name import ImageName
 from services.common.publisher_api import (
     CheckSummary,
     Disagreement,
@@ -36,12 +38,17 @@ __all__ = [
     "resume",
     "retry",
     "retry_failed",
+    "retry_found",
     "status",
     "sweep",
 ]
 
 _PREFIX = re.compile(r"[0-9a-f]{4,63}")
 _PAGE: Final = 1000
+_MENDED_BY_RETRY: Final = frozenset(
+    {"not_in_repository", "not_recorded", "image_not_in_repository", "image_other", "image_not_shown"}
+)
+"""Disagreements of which the layer or image that is named has to be tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +204,25 @@ async def check(access: Access) -> Checked:
             else:
                 checked.found.setdefault(item.kind, []).append(item)
     return checked
+
+
+async def retry_found(access: Access, checked: Checked) -> int:
+    """Have what a check has found tried again, where that mends it; return how much that is.
+
+    Parameters
+    ----------
+    checked
+        What the check has come to; what is tried again is no part of it any more.
+    """
+    mended = [checked.found.pop(kind) for kind in sorted(_MENDED_BY_RETRY & checked.found.keys())]
+    items = [*itertools.chain.from_iterable(mended)]
+    async with access.open() as api:
+        for item in items:
+            if item.image is None:
+                await api.retry(Digest(item.digest))
+            else:
+                await api.images.retry(ImageName(item.image))
+    return len(items)
 
 
 async def _named(api: PublisherApi, digest: str) -> Layer:

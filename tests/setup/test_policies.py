@@ -16,12 +16,19 @@ from pydantic import SecretStr
 
 from harness.ceph import CephRGW
 from harness.s3 import S3Access, s3_client
+from services.common.archive.model import LayerArchive
+from services.common.layout import sidecar_path
 from services.common.object_store.model import key_of
 from services.common.object_store.store import ObjectStore
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.reader.source import HttpSource
+from services.repository.native.trust.keyring import KeyFiles
 from services.setup.errors import SetupError
-from services.setup.policies import Policy, agent_policy, uploader_policy
+from services.setup.policies import Policy, agent_policy, public_policy, uploader_policy
 from services.setup.store import Administrator, StoreUser
 from tests.common.object_store.conftest import store_settings
+from tests.support.bucket_site import BucketSite
+from tests.support.native import NATIVE_NAME, publish
 from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, make_layer
 
@@ -39,8 +46,12 @@ class Users:
 
 def _statements(policy: Policy, user: str) -> list[dict[str, object]]:
     """Make of a user's policy a part of a bucket's."""
+    return [statement | {"Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]}} for statement in _of(policy)]
+
+
+def _of(policy: Policy) -> list[dict[str, object]]:
     statements: Any = policy["Statement"]
-    return [statement | {"Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]}} for statement in statements]
+    return list(statements)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -83,6 +94,37 @@ async def test_the_agent_can_do_what_the_publisher_does(users: Users, tmp_path: 
         assert await store.abort_abandoned_uploads(timedelta(0)) == 1
     async with s3_client(users.agent) as client:
         await client.delete_object(Bucket=users.agent.bucket, Key=key_of(layer.digest))
+
+
+async def test_the_agent_publishes_to_a_repository_that_everybody_reads(
+    ceph: CephRGW, users: Users, tmp_path: Path
+) -> None:
+    layer = make_layer(tmp_path, "in a repository")
+    async with new_bucket(ceph.access) as owner:
+        # A bucket's policy may speak of that bucket only.
+        statements = [
+            *(one for one in _statements(agent_policy("layers", owner.bucket), "agent") if owner.bucket in str(one)),
+            *_of(public_policy(owner.bucket)),
+        ]
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        async with s3_client(owner) as client:
+            await client.put_bucket_policy(Bucket=owner.bucket, Policy=json.dumps(policy))
+        site = BucketSite(
+            access=replace(users.agent, bucket=owner.bucket),
+            keys=KeyFiles(tmp_path / "keys", NATIVE_NAME),
+            state=tmp_path / "state",
+        )
+        await asyncio.to_thread(site.create)
+        async with site.opened() as repository:
+            await publish(repository, layer)
+        assert await asyncio.to_thread(_visible, f"{owner.endpoint}/{owner.bucket}/{site.prefix}", site, layer)
+
+
+def _visible(url: str, site: BucketSite, layer: LayerArchive) -> bool:
+    """Whether somebody without credentials sees a layer."""
+    source = HttpSource(url)
+    with RepositoryReader(source, name=NATIVE_NAME, master_keys=[site.keys.public.read_bytes()]) as reader:
+        return reader.newest(reader.head()).stat(f"/{sidecar_path(layer.digest)}".encode()) is not None
 
 
 async def _listing(client: Any, bucket: str) -> None:  # noqa: ANN401 - botocore's clients have no static type

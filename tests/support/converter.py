@@ -1,7 +1,8 @@
 """A converter's rounds in this process: real registry, real state, clocks that a test sets."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from services.converter.rounds.publishers import Publishers
 from services.converter.rounds.rounds import Rounds
 from services.converter.rounds.settings import RoundsSettings
 from services.converter.state.clock import MachineClock
+from services.converter.state.database import StateDatabase
+from services.converter.state.sqlite import SqliteState
 from services.converter.state.state import State
 from services.registry.client import RegistryClient
 from services.registry.reference import ImageReference
@@ -102,6 +105,8 @@ class Rig:
     lists: Lists = field(default_factory=Lists)
     verifier: Verifier = field(default_factory=Verifier)
     metrics: Metrics = field(default_factory=Metrics)
+    database: Callable[[], StateDatabase] | None = None
+    """Opens what is remembered; None for a file."""
 
     @property
     def notifications(self) -> Path:
@@ -111,7 +116,8 @@ class Rig:
     @asynccontextmanager
     async def state(self) -> AsyncIterator[State]:
         """Open what is remembered."""
-        async with State(self.directory / "state.sqlite", machine=self.clocks) as state:
+        database = SqliteState(self.directory / "state.sqlite") if self.database is None else self.database()
+        async with State(database, machine=self.clocks) as state:
             yield state
 
     @asynccontextmanager
@@ -125,7 +131,7 @@ class Rig:
                 RegistryClient(options=impatient(attempts=1, read_timeout=60.0, connect_timeout=60.0))
             )
             notifications = await stack.enter_async_context(Notifications(self.notifications))
-            yield await stack.enter_async_context(
+            rounds = await stack.enter_async_context(
                 Rounds(
                     settings=RoundsSettings(**settings),
                     state=state,
@@ -137,6 +143,9 @@ class Rig:
                     verification=self.verifier,
                 )
             )
+            assert await state.database.begin(asyncio.Event())
+            await rounds.begin()
+            yield rounds
 
 
 def wish(name: str, tags: str | TagSelection, *, line: int = 1, source: str = SOURCE, **changes: Any) -> Wish:  # noqa: ANN401 - fields of wishes

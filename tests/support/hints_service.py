@@ -11,13 +11,15 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from services.converter.hints.factory import open_hints
+from services.converter.hints.journal import HintJournal
 from services.converter.hints.settings import HintsSettings
 from tests.support.hints import Everything
 
 
 async def _serve(state: Path, endpoints: Path) -> None:
     settings = HintsSettings(hints_endpoints=endpoints, hints_patience=60)
-    async with open_hints(settings, state=state, matcher=Everything(), metrics=CollectorRegistry()) as hints:
+    journal = HintJournal(state / "hints.sqlite", limit=settings.hints_pending)
+    async with open_hints(settings, journal=journal, matcher=Everything(), metrics=CollectorRegistry()) as hints:
         app = web.Application()
         app.add_routes(hints.routes)
         runner = web.AppRunner(app, access_log=None)

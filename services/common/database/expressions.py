@@ -27,7 +27,6 @@ from services.common.database.columns import SECONDS
 
 __all__ = [
     "ANY",
-    "CLOCK",
     "NOW",
     "ONE",
     "among",
@@ -35,10 +34,13 @@ __all__ = [
     "contains",
     "given",
     "insert",
+    "is_listed",
     "later",
     "limit",
     "listed",
     "mapped",
+    "part",
+    "time_of_day",
 ]
 
 # `insert` is PostgreSQL's since only that one can say ON CONFLICT; SQLite's compiler reads it as its own.
@@ -85,6 +87,13 @@ class _Pairs(FunctionElement[Any]):
     inherit_cache = True
 
 
+class _IsListed(FunctionElement[Any]):
+    """Whether a text is an element of a JSON array of texts."""
+
+    name = "is_listed"
+    inherit_cache = True
+
+
 class _Later(FunctionElement[Any]):
     """The larger of two numbers."""
 
@@ -99,18 +108,37 @@ class _Contains(FunctionElement[Any]):
     inherit_cache = True
 
 
-class _Clock(FunctionElement[Any]):
-    """The database's present time."""
+class _TimeOfDay(FunctionElement[Any]):
+    """Seconds since the epoch by the clock of the database's machine, or what is given where that is this one."""
 
-    name = "clock"
+    name = "time_of_day"
     inherit_cache = True
-    type = SECONDS
+
+
+class _Part(FunctionElement[Any]):
+    """An element of a JSON array, as text or number."""
+
+    name = "part"
+    inherit_cache = True
+
+
+@compiles(_IsListed, "sqlite")
+def _listed_in_sqlite(clause: _IsListed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    column, values = (compiler.process(part, **options) for part in clause.clauses)
+    return f"({column} IN (SELECT value FROM json_each({values})))"  # noqa: S608 - names of a column and a parameter
+
+
+@compiles(_IsListed, "postgresql")
+def _listed_in_postgresql(clause: _IsListed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    # With IN it expects a hundred elements, and reads a table of thousands of rows as a whole for a single one of them.
+    column, values = (compiler.process(part, **options) for part in clause.clauses)
+    return f"({column} = ANY (ARRAY(SELECT json_array_elements_text(CAST({values} AS json)))))"
 
 
 def _compiled(element: type[FunctionElement[Any]], *, sqlite: str, postgresql: str) -> None:
     def render(form: str) -> Any:  # noqa: ANN401 - what SQLAlchemy takes
         def rendered(clause: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
-            return form.format(compiler.process(clause.clause_expr.element, **options))
+            return form.format(*(compiler.process(each, **options) for each in clause.clauses))
 
         return rendered
 
@@ -120,22 +148,20 @@ def _compiled(element: type[FunctionElement[Any]], *, sqlite: str, postgresql: s
 
 _compiled(_Values, sqlite="json_each({})", postgresql="json_array_elements_text(CAST({} AS json))")
 _compiled(_Pairs, sqlite="json_each({})", postgresql="json_each_text(CAST({} AS json))")
-_compiled(_Later, sqlite="max({})", postgresql="greatest({})")
-_compiled(
-    _Clock,
-    sqlite="((julianday('now') - 2440587.5) * 86400.0)",
-    postgresql="CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)",
-)
-_compiled(_Contains, sqlite="(instr({}) > 0)", postgresql="(strpos({}) > 0)")
-
-CLOCK: Final = _Clock()
-"""The present time by the clock that all who use a database share, in seconds since the epoch: its server's, or the
-machine's where it is a file. Other times are by the clock of whoever runs a statement, see `NOW`."""
+_compiled(_Later, sqlite="max({}, {})", postgresql="greatest({}, {})")
+_compiled(_Contains, sqlite="(instr({}, {}) > 0)", postgresql="(strpos({}, {}) > 0)")
+_compiled(_TimeOfDay, sqlite="{0}", postgresql="CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
+_compiled(_Part, sqlite="({0} ->> {1})", postgresql="(CAST({0} AS json) ->> {1})")
 
 
 def listed(name: str) -> Select[Any]:
     """The texts of a list that is given as a JSON array."""
     return select(_Values(given(name)).table_valued("value").c.value)
+
+
+def is_listed(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Whether a column that an index begins with is one of the texts of a list that is given as a JSON array."""
+    return _IsListed(column, given(name))
 
 
 def mapped(name: str) -> TableValuedAlias:
@@ -146,6 +172,22 @@ def mapped(name: str) -> TableValuedAlias:
 def later(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
     """The larger of two numbers, neither of which is NULL."""
     return _Later(one, other)
+
+
+def time_of_day(name: str) -> ColumnElement[Any]:
+    """The time of day, in seconds since the epoch: the database's own, which counts where several machines use it.
+
+    Parameters
+    ----------
+    name
+        The parameter that has this machine's, which counts where the database is a file.
+    """
+    return _TimeOfDay(given(name, SECONDS))
+
+
+def part(array: ColumnElement[Any], number: int) -> ColumnElement[Any]:
+    """An element of a JSON array, counted from 0, as SQLite takes it from there, or as a text: it is to be cast."""
+    return _Part(array, literal_column(str(number), Integer()))
 
 
 def contains(text: ColumnElement[Any], part: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -1,28 +1,42 @@
 """Builds what takes hints, from its settings."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from services.converter.hints.endpoints import Endpoints
 from services.converter.hints.handler import HintsHandler, Matcher
-from services.converter.hints.journal import HintJournal
 from services.converter.hints.metrics import HintMetrics
-from services.converter.hints.recorder import PromptRecorder
+from services.converter.hints.recorder import PromptRecorder, Recorder
 from services.converter.hints.settings import HintsSettings
+from services.converter.model import Hint
 
-__all__ = ["Hints", "open_hints"]
+__all__ = ["Hints", "Journal", "open_hints"]
+
+
+class Journal(Recorder, Protocol):
+    """Records hints and gives them out; `HintJournal` and `SharedHintJournal` are such."""
+
+    @property
+    def pending(self) -> int:
+        """How many hints wait, those given out among them."""
+
+    async def next(self) -> Hint:
+        """Give out the hint that has waited longest; wait until there is one."""
+
+    async def done(self, hint: Hint) -> None:
+        """Say that what follows from a hint that was given out has been done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
     """What takes hints, and gives them out."""
 
-    journal: HintJournal
+    journal: Journal
     """Gives them out (`next`, `done`)."""
     routes: tuple[web.RouteDef, ...]
     """Routes of the requests that bring them; none where nobody may. Serve them without an access log: some senders
@@ -31,7 +45,11 @@ class Hints:
 
 @asynccontextmanager
 async def open_hints(
-    settings: HintsSettings, *, state: Path, matcher: Matcher, metrics: CollectorRegistry
+    settings: HintsSettings,
+    *,
+    journal: AbstractAsyncContextManager[Journal],
+    matcher: Matcher,
+    metrics: CollectorRegistry,
 ) -> AsyncIterator[Hints]:
     """Open the journal and build the handler; the journal is closed at the end of the context.
 
@@ -39,8 +57,8 @@ async def open_hints(
     ----------
     settings
         The settings.
-    state
-        Directory of the converter's state, where the journal is `hints.sqlite`.
+    journal
+        Where hints are recorded.
     matcher
         Knows what is wished.
     metrics
@@ -53,19 +71,19 @@ async def open_hints(
     HintJournalError
         The journal cannot be opened.
     """
-    async with HintJournal(state / "hints.sqlite", limit=settings.hints_pending) as journal:
+    async with journal as opened:
         if settings.hints_endpoints is None:
-            yield Hints(journal, ())
+            yield Hints(opened, ())
             return
         endpoints = Endpoints(settings.hints_endpoints)
         await endpoints.current()
         counted = HintMetrics(metrics)
-        counted.pending.set_function(lambda: journal.pending)
+        counted.pending.set_function(lambda: opened.pending)
         handler = HintsHandler(
             endpoints=endpoints,
-            recorder=PromptRecorder(journal, patience=settings.hints_patience),
+            recorder=PromptRecorder(opened, patience=settings.hints_patience),
             matcher=matcher,
             metrics=counted,
             limit=settings.hints_body_limit,
         )
-        yield Hints(journal, tuple(handler.routes()))
+        yield Hints(opened, tuple(handler.routes()))

@@ -12,7 +12,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +19,10 @@ from typing import Final, Self, TypeVar
 
 from services.common.serial import SerialThread
 from services.converter.hints.errors import HintJournalError, JournalFullError
-from services.converter.hints.model import Event
+from services.converter.hints.model import Event, Recorded
 from services.converter.model import Hint
 
-__all__ = ["HintJournal", "Recorded"]
+__all__ = ["HintJournal"]
 
 _Result = TypeVar("_Result")
 
@@ -53,16 +52,6 @@ _REMEMBERED: Final = 100_000
 
 _PAGE: Final = 100
 """Hints that are read at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of the events of a delivery."""
-
-    taken: int
-    """Those that there is something to look into for."""
-    repeated: int
-    """Those that had been delivered before."""
 
 
 class HintJournal:

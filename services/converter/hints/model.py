@@ -9,7 +9,7 @@ from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.converter.model import Hint
 
-__all__ = ["Delivery", "Event", "Reading", "identity_of", "name_of", "read_hint"]
+__all__ = ["Delivery", "Event", "Reading", "Recorded", "identity_of", "name_of", "read_hint"]
 
 _IDENTITY = re.compile(r"[!-~]{1,200}")
 
@@ -50,6 +50,16 @@ class Reading:
     """Events that are of no interest: pulls, blobs, bills of material and whatever else registries tell of."""
     malformed: int = field(default=0)
     """Events that are not of their form, or name what no registry can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of the events of a delivery."""
+
+    taken: int
+    """Those that there is something to look into for."""
+    repeated: int
+    """Those that had been delivered before."""
 
 
 def read_hint(registry: str, repository: str, tag: str | None) -> Hint | None:

@@ -6,16 +6,23 @@ get there yet, and is the same hint when it comes again.
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
 from services.converter.hints.errors import HintJournalError, JournalSlowError
-from services.converter.hints.journal import HintJournal, Recorded
-from services.converter.hints.model import Event
+from services.converter.hints.model import Event, Recorded
 
-__all__ = ["PromptRecorder"]
+__all__ = ["PromptRecorder", "Recorder"]
 
 _log = structlog.get_logger(__name__)
+
+
+class Recorder(Protocol):
+    """Records events, as `HintJournal`."""
+
+    async def record(self, endpoint: str, events: Sequence[Event]) -> Recorded:
+        """Record events: all of them are on the disk when this returns, or none is recorded."""
 
 
 class PromptRecorder:
@@ -29,20 +36,20 @@ class PromptRecorder:
         Seconds that recording may take.
     """
 
-    def __init__(self, journal: HintJournal, *, patience: float) -> None:
+    def __init__(self, journal: Recorder, *, patience: float) -> None:
         self._journal = journal
         self._patience = patience
         self._late = set[asyncio.Task[Recorded]]()
 
     async def record(self, endpoint: str, events: Sequence[Event]) -> Recorded:
-        """Record events, as `HintJournal.record`.
+        """Record events, as `Recorder.record`.
 
         Raises
         ------
         JournalSlowError
             They are not on the disk in time. None is begun with while others are late, so that no queue builds up.
         HintJournalError
-            As `HintJournal.record`.
+            As `Recorder.record`.
         """
         if self._late:
             raise JournalSlowError("the disk of the journal of hints is too slow: send this again later")

@@ -71,7 +71,7 @@ class Remover:
         self._dry_run = dry_run
 
     async def due(self) -> Sequence[Removal]:
-        """Return what is to be removed now; raises `SqliteFileError`."""
+        """Return what is to be removed now; raises `StateError`."""
         candidates = await self._state.copies.removable()
         return removals(candidates, now=self._state.clock.steady(), is_wished=self._is_wished)
 
@@ -80,7 +80,7 @@ class Remover:
 
         Raises
         ------
-        SqliteFileError
+        StateError
             The state failed.
         """
         due = await self.due()
@@ -108,6 +108,8 @@ class Remover:
         if api is None:
             log.warning("image cannot be removed", reason="no publisher is set for the repository")
             return False
+        # One that has lost its turn may not know that the image is wished again.
+        await self._state.database.confirm()
         try:
             await api.images.remove(removal.name)
         except NotKnownError:

@@ -98,7 +98,7 @@ class Asker:
 
         Raises
         ------
-        SqliteFileError
+        StateError
             The state failed.
         """
         failed = 0
@@ -145,6 +145,8 @@ class Asker:
         verified = await self._verification.verify(
             copy.name, reference, self._plan.wishing(planned, copy.name), self._plan.policies
         )
+        # One that has lost its turn may know an earlier digest than was asked for since.
+        await self._state.database.confirm()
         answer = await api.images.ask(
             ImageRequest(
                 name=copy.name,

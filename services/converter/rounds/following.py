@@ -93,7 +93,7 @@ class Follower:
 
         Raises
         ------
-        SqliteFileError
+        StateError
             The state failed.
         """
         outstanding = failed = news = 0

@@ -57,7 +57,7 @@ class Outcomes:
         self._thin_wanted = thin_wanted
 
     async def published(self, copies: Sequence[Copy]) -> None:
-        """Take copies that are published; raises `SqliteFileError`."""
+        """Take copies that are published; raises `StateError`."""
         thin = 0
         for copy in copies:
             # Before it counts as published: a kill in between has this done once more.
@@ -85,7 +85,7 @@ class Outcomes:
             await self._notifications.published(image, copy.wanted)
 
     async def failed(self, repository: RepositoryName, reasons: dict[ImageName, str]) -> None:
-        """Take copies that a publisher could not publish; raises `SqliteFileError`."""
+        """Take copies that a publisher could not publish; raises `StateError`."""
         for name in await self._state.copies.failed(repository, reasons):
             _log.warning("image failed", image=name, repository=repository, reason=reasons[name])
             self._metrics.failures.labels(name.registry, "publishing").inc()

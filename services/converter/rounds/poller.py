@@ -76,7 +76,7 @@ class Poller:
         ------
         RegistryError
             The registry cannot be asked at all; nothing follows from what it did not say.
-        SqliteFileError
+        StateError
             The state failed.
         """
         began = self._state.clock.steady()

@@ -53,7 +53,7 @@ class Records:
             await self.flush()
 
     async def flush(self) -> None:
-        """Record what there is; raises `SqliteFileError`."""
+        """Record what there is; raises `StateError`."""
         images, self._images = self._images, {}
         polls, self._polls = self._polls, {}
         if polls:

@@ -78,6 +78,8 @@ class Rounds:
     ) -> None:
         self._settings = settings
         self._state = state
+        self._metrics = metrics
+        self._begun = False
         self.plan = Plan()
         to_ask, to_follow, to_push = asyncio.Event(), asyncio.Event(), asyncio.Event()
         backoff = Backoff(first=settings.retry_first, last=settings.retry_last)
@@ -138,15 +140,38 @@ class Rounds:
 
     async def __aenter__(self) -> Self:
         """Read the wish lists."""
-        await self._scheduler.refresh()
+        await self._scheduler.read()
         return self
 
     async def __aexit__(self, *_failure: object) -> None:
-        await self._records.flush()
-        await self._state.clock.save()
+        if self._begun:
+            await self._records.flush()
+            await self._state.clock.save()
+
+    @property
+    def works(self) -> bool:
+        """Whether this converter works, or stands by."""
+        return self._begun
+
+    async def stand_by(self) -> None:
+        """Know what is wished until cancelled, and do nothing: another converter has the turn."""
+        await self._scheduler.stand_by()
+
+    async def begin(self) -> None:
+        """Take what the lists say, and go on where the converter was that had its turn before.
+
+        Raises
+        ------
+        StateError
+            The state failed.
+        """
+        await self._state.begin()
+        self._begun = True
+        self._metrics.works.set(1)
+        await self._scheduler.refresh()
 
     async def run(self, hints: Hints | None) -> None:
-        """Keep everything up to date until cancelled; raises `SqliteFileError`."""
+        """Keep everything up to date until cancelled, after `begin`; raises `StateError`."""
         async with asyncio.TaskGroup() as group:
             works = (self._scheduler.run, self._records.run, self._asking.run, self._follower.run, self._pushing.run)
             for work in works:
@@ -156,7 +181,7 @@ class Rounds:
             group.create_task(self._retention())
 
     async def once(self) -> OnceResult:
-        """Look at everything once, and see it through; raises `SqliteFileError`."""
+        """Look at everything once, and see it through, after `begin`; raises `StateError`."""
         problems = [f"{source}: the wish list cannot be read whole" for source in sorted(self.plan.incomplete)]
         problems += await self._scheduler.once()
         not_asked = await self._asker.drain()

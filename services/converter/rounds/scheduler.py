@@ -9,7 +9,7 @@ import structlog
 
 from services.common.errors import SuiteError
 from services.common.image_name import ImageName
-from services.common.sqlite_file import SqliteFileError
+from services.converter.errors import StateError
 from services.converter.metrics import Metrics
 from services.converter.model import Hint, WishList
 from services.converter.rounds.lane import Lane
@@ -105,13 +105,24 @@ class Scheduler:
         self._failures: dict[str, int] = {}
         self._lanes: dict[str, Lane] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._begun = False
 
-    async def refresh(self) -> None:
-        """Read the lists, and take what has changed; raises `SqliteFileError`."""
+    async def read(self) -> None:
+        """Read the lists, and change nothing by them: who stands by knows what is wished."""
         lists = await self._lists.read()
-        former = {planned.key: planned for planned in self._plan.every()}
         self._plan.replace(lists)
         self._metrics.lists_broken.set(sum(not each.complete for each in lists))
+
+    async def stand_by(self) -> None:
+        """Read the lists now and then until cancelled."""
+        while True:
+            await asyncio.sleep(self._reread)
+            await self.read()
+
+    async def refresh(self) -> None:
+        """Read the lists, and take what has changed; raises `StateError`."""
+        former = {planned.key: planned for planned in self._plan.every()}
+        await self.read()
         present = {planned.key for planned in self._plan.every()}
         for key in former.keys() - present:
             self._lane(former[key]).drop(key)
@@ -119,7 +130,8 @@ class Scheduler:
             present=present, whole=self._plan.whole, incomplete=self._plan.incomplete
         )
         await self._state.wishes.keep(present)
-        if not former and not self._fingerprints:
+        if not self._begun:
+            self._begun = True
             await self._remember()
         else:
             for planned in self._plan.every():
@@ -214,7 +226,7 @@ class Scheduler:
         """
         try:
             result = await self._poller.poll(planned, only=tag)
-        except SqliteFileError:
+        except StateError:
             raise
         except SuiteError as error:
             _log.warning("hint could not be looked into", wish=str(planned.wish.origin), tag=tag, reason=str(error))
@@ -238,7 +250,7 @@ class Scheduler:
         anew = self._fingerprints.get(planned.key, planned.fingerprint) != planned.fingerprint
         try:
             result = await self._poller.poll(planned, anew=anew)
-        except SqliteFileError:
+        except StateError:
             raise
         except SuiteError as error:
             await self._failed(planned, error)

@@ -33,7 +33,8 @@ class RoundsSettings(Settings):
     publisher_tokens: Path | None = None
     """Directory of tokens, one file for each repository, of its name; one that is not there has the general token."""
     state: Path = Path("/var/lib/cvmfs-thin-converter")
-    """Directory of what is remembered of every image."""
+    """Directory of what is remembered of every image where that is in no database, of the last good versions of wish
+    lists, and of the lock that keeps other converters out of it."""
     interval: PositiveFloat = 900
     """Seconds between two questions for an image whose wish does not say how often; they are spread by a tenth."""
     reread: PositiveFloat = 60

@@ -3,18 +3,31 @@
 The time of day is set by people and by daemons, sometimes by years. A clock that jumps must remove no image and ask no
 registry a thousand times. So durations are counted by the kernel's clock since the boot, which goes on in suspended
 machines and for all processes alike; over a reboot the time of day counts, an hour at most.
+
+Where several converters share a database, another machine goes on where the last one was just as after a reboot, by the
+time of day of the database's machine. While one works its own kernel counts. So a clock that is set there counts only
+from one converter to the next, an hour at most, and backwards not at all.
 """
 
 import time
 from pathlib import Path
 from typing import Final
 
-from services.common.sqlite_file import SqliteFile
+from sqlalchemy import select
+
+from services.common.database.expressions import given, insert, time_of_day
+from services.converter.state.database import StateDatabase
+from services.converter.state.tables import clock
 
 __all__ = ["MachineClock", "SteadyClock"]
 
 _ACROSS_BOOTS: Final = 3600.0
 """Most seconds that are believed to have passed where only the time of day says so."""
+_MOMENT: Final = {name: given(name) for name in ("boot", "since_boot", "steady")} | {"wall": time_of_day("wall")}
+_READ: Final = select(
+    clock.c.boot, clock.c.since_boot, clock.c.steady, clock.c.wall, time_of_day("present").label("present")
+)
+_SAVE: Final = insert(clock).values(id=1, **_MOMENT).on_conflict_do_update(index_elements=[clock.c.id], set_=_MOMENT)
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -39,39 +52,37 @@ class SteadyClock:
 
     Parameters
     ----------
-    file
+    database
         Where it is kept.
     machine
         The clocks that it is made of.
     """
 
-    def __init__(self, *, file: SqliteFile, machine: MachineClock) -> None:
-        self._file = file
+    def __init__(self, *, database: StateDatabase, machine: MachineClock) -> None:
+        self._database = database
         self._machine = machine
         self._boot = ""
         self._offset = 0.0
 
-    async def start(self) -> None:
-        """Go on where the last process was; raises `SqliteFileError`."""
+    async def read(self) -> None:
+        """Go on where the last process was; raises `StateError`."""
         self._boot = self._machine.boot()
-        rows = await self._file.run("SELECT boot, since_boot, steady, wall FROM clock")
+        rows = await self._database.run(_READ, present=self._machine.now())
         since_boot = self._machine.since_boot()
-        if rows:
-            boot, then, steady, wall = rows[0]
-            passed = since_boot - then if boot == self._boot else min(self._machine.now() - wall, _ACROSS_BOOTS)
-            self._offset = steady + max(passed, 0.0) - since_boot
-        else:
+        if not rows:
             self._offset = -since_boot
-        await self.save()
+            return
+        (row,) = rows
+        if row["boot"] == self._boot:
+            passed = since_boot - row["since_boot"]
+        else:
+            passed = min(row["present"] - row["wall"], _ACROSS_BOOTS)
+        self._offset = row["steady"] + max(passed, 0.0) - since_boot
 
     async def save(self) -> None:
-        """Record how late it is; raises `SqliteFileError`."""
-        await self._file.run(
-            """
-            INSERT INTO clock (id, boot, since_boot, steady, wall) VALUES (1, :boot, :since_boot, :steady, :wall)
-            ON CONFLICT (id) DO UPDATE
-            SET boot = excluded.boot, since_boot = excluded.since_boot, steady = excluded.steady, wall = excluded.wall
-            """,
+        """Record how late it is; raises `StateError`."""
+        await self._database.run(
+            _SAVE,
             boot=self._boot,
             since_boot=self._machine.since_boot(),
             steady=self.steady(),

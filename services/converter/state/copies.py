@@ -1,41 +1,125 @@
 """Copies of images in CVMFS repositories, and what publishers said of them."""
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
+from typing import Final
 
+from sqlalchemy import delete, exists, func, literal_column, or_, select, update
+
+from services.common.database.expressions import given, limit, listed, mapped
+from services.common.database.interface import Row
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.repository_name import RepositoryName
-from services.common.sqlite_file import SqliteFile
 from services.converter.state.clock import SteadyClock
+from services.converter.state.database import StateDatabase, kept
 from services.converter.state.model import Copy, Lateness, Removable
+from services.converter.state.tables import copies, images, thin_images
 
 __all__ = ["CopyRecords"]
 
+_c: Final = copies.c
+_i: Final = images.c
+_t: Final = thin_images.c
+_COLUMNS: Final = (_c.name, _c.repository, _c.wish, _c.wanted, _c.wanted_at, _c.attempts, _c.published)
+_WAITING: Final = (_c.state == "wanted", _c.dropped.is_(None))
+_OUTSTANDING: Final = or_(_c.state == "asked", _c.state == "failed")
+_OF_COPY: Final = (_c.repository == given("repository"), _c.name == given("name"), _c.wanted == given("wanted"))
+_DUE: Final = (
+    select(*_COLUMNS).where(*_WAITING, _c.due <= given("steady")).order_by(_c.due, _c.wanted_at).limit(limit())
+)
+_NEXT_DUE: Final = select(func.min(_c.due).label("due")).where(*_WAITING)
+_ASKED: Final = (
+    update(copies).values(state="asked", asked_at=given("now"), reason=None).where(*_OF_COPY, _c.state == "wanted")
+)
+_POSTPONED: Final = (
+    update(copies)
+    .values(state="wanted", due=given("due"), attempts=_c.attempts + 1, reason=given("reason"))
+    .where(*_OF_COPY)
+)
+_hurried: Final = update(copies).values(due=0).where(*_WAITING, _c.due > given("steady")).returning(_c.name)
+_SIGNED: Final = _hurried.where(_c.wanted == given("digest"), _c.wish.in_(listed("wishes")))
+_HINTED: Final = _hurried.where(_c.name == given("name"))
+_TO_FOLLOW: Final = (
+    select(*_COLUMNS).where(_c.repository == given("repository"), _OUTSTANDING).order_by(_c.state, _c.asked_at)
+)
+_PUBLISHED: Final = (
+    update(copies)
+    .values(state="published", published=_c.wanted, published_at=given("now"), attempts=0, reason=None)
+    .where(*_OF_COPY, _c.state != "published")
+    .returning(_c.name)
+)
+_reasons: Final = mapped("reasons")
+_FAILED: Final = (
+    update(copies)
+    .values(state="failed", reason=_reasons.c.value, attempts=_c.attempts + 1)
+    .where(
+        _c.repository == given("repository"),
+        _c.name == _reasons.c.key,
+        _OUTSTANDING,
+        or_(_c.state == "asked", _c.reason.is_distinct_from(_reasons.c.value)),
+    )
+    .returning(_c.name)
+)
+_LOST: Final = (
+    update(copies)
+    .values(state="wanted", due=0, published=None, wanted_at=given("now"))
+    .where(_c.repository == given("repository"), _c.state == "published", _c.name.in_(listed("names")))
+    .returning(_c.name)
+)
+_ASK_AGAIN: Final = update(copies).values(state="wanted", due=0).where(_OUTSTANDING, _c.name.in_(listed("names")))
+_REMOVABLE: Final = (
+    select(
+        _c.name,
+        _c.repository,
+        _i.emptied,
+        _c.wish,
+        _c.dropped,
+        _c.dropped_why,
+        _c.dropped_after,
+        _i.missing,
+        _i.missing_since,
+        _i.missing_last,
+        _c.gone_after,
+    )
+    .select_from(copies.join(images, _c.name == _i.name))
+    # Written out, as the words of the index are: those of parameters are not known to be the same.
+    .where(or_(_c.dropped.is_not(None), _i.missing > literal_column("0")))
+    .order_by(_c.name, _c.repository)
+)
+_COUNT: Final = select(func.count().label("number")).select_from(copies)
+_FORGET: Final = (
+    delete(copies).where(_c.name == given("name"), _c.repository == given("repository")),
+    delete(thin_images).where(_t.name == given("name"), _t.repository == given("repository")),
+    delete(images).where(_i.name == given("name"), ~exists().where(_c.name == given("name"))),
+)
+_LATE: Final = (
+    select(_c.name, _c.repository, _c.state, _c.wanted_at, _c.attempts, _c.reason)
+    .where(_c.state != "published", _c.dropped.is_(None))
+    .order_by(_c.wanted_at)
+    .limit(limit())
+)
+
 
 class CopyRecords:
-    """The table of copies: `wanted`, then `asked` for, then `published` or `failed`. Methods raise `SqliteFileError`.
+    """The table of copies: `wanted`, then `asked` for, then `published` or `failed`. Methods raise `StateError`.
 
     Parameters
     ----------
-    file
+    database
         Where it is.
     clock
         How late it is.
     """
 
-    def __init__(self, *, file: SqliteFile, clock: SteadyClock) -> None:
-        self._file = file
+    def __init__(self, *, database: StateDatabase, clock: SteadyClock) -> None:
+        self._database = database
         self._clock = clock
 
     async def due(self, limit: int) -> list[Copy]:
         """Return copies that are to be asked for now, those first that have waited longest."""
-        rows = await self._file.run(
-            """
-            SELECT * FROM copies
-            WHERE state = 'wanted' AND due <= :steady AND dropped IS NULL ORDER BY due, wanted_at LIMIT :limit
-            """,
+        rows = await self._database.run(
+            _DUE,
             steady=self._clock.steady(),
             limit=limit,
         )
@@ -43,16 +127,13 @@ class CopyRecords:
 
     async def next_due(self) -> float | None:
         """Return when the next copy is to be asked for; None if none is."""
-        ((due,),) = await self._file.run("SELECT min(due) FROM copies WHERE state = 'wanted' AND dropped IS NULL")
-        return None if due is None else float(due)
+        (row,) = await self._database.run(_NEXT_DUE)
+        return None if row["due"] is None else float(row["due"])
 
     async def asked(self, copy: Copy) -> None:
         """Record that a publisher has taken the request, unless something else is wanted by now."""
-        await self._file.run(
-            """
-            UPDATE copies SET state = 'asked', asked_at = :now, reason = NULL
-            WHERE repository = :repository AND name = :name AND wanted = :wanted AND state = 'wanted'
-            """,
+        await self._database.run(
+            _ASKED,
             repository=copy.repository,
             name=copy.name,
             wanted=copy.wanted,
@@ -61,11 +142,8 @@ class CopyRecords:
 
     async def postponed(self, copy: Copy, *, reason: str, due: float) -> None:
         """Record why a copy could not be asked for, and when it is tried again."""
-        await self._file.run(
-            """
-            UPDATE copies SET state = 'wanted', due = :due, attempts = attempts + 1, reason = :reason
-            WHERE repository = :repository AND name = :name AND wanted = :wanted
-            """,
+        await self._database.run(
+            _POSTPONED,
             repository=copy.repository,
             name=copy.name,
             wanted=copy.wanted,
@@ -83,38 +161,27 @@ class CopyRecords:
         digest
             What was signed.
         """
-        rows = await self._file.run(
-            """
-            UPDATE copies SET due = 0
-            WHERE state = 'wanted' AND due > :steady AND dropped IS NULL AND wanted = :digest
-                AND wish IN (SELECT value FROM json_each(:wishes))
-            RETURNING name
-            """,
+        rows = await self._database.run(
+            _SIGNED,
             steady=self._clock.steady(),
             digest=digest,
             wishes=json.dumps(list(wishes)),
         )
-        return [ImageName(row[0]) for row in rows]
+        return [ImageName(row["name"]) for row in rows]
 
     async def hinted(self, name: ImageName) -> list[ImageName]:
         """Have the copies of an image tried again at once that wait for that; return them."""
-        rows = await self._file.run(
-            """
-            UPDATE copies SET due = 0 WHERE state = 'wanted' AND due > :steady AND dropped IS NULL AND name = :name
-            RETURNING name
-            """,
+        rows = await self._database.run(
+            _HINTED,
             steady=self._clock.steady(),
             name=name,
         )
-        return [ImageName(row[0]) for row in rows]
+        return [ImageName(row["name"]) for row in rows]
 
     async def outstanding(self, repository: RepositoryName) -> list[Copy]:
         """Return the copies that a publisher was asked for and has not published, as far as is known."""
-        rows = await self._file.run(
-            """
-            SELECT * FROM copies
-            WHERE repository = :repository AND state IN ('asked', 'failed') ORDER BY state, asked_at
-            """,
+        rows = await self._database.run(
+            _TO_FOLLOW,
             repository=repository,
         )
         return [_copy(row) for row in rows]
@@ -122,15 +189,10 @@ class CopyRecords:
     async def published(self, copies: Iterable[Copy]) -> list[Copy]:
         """Record copies as published; return those for which that is news."""
         news = []
-        async with self._file.transaction() as run:
+        async with self._database.transaction() as run:
             for copy in copies:
                 changed = await run(
-                    """
-                    UPDATE copies SET state = 'published', published = wanted, published_at = :now, attempts = 0,
-                        reason = NULL
-                    WHERE repository = :repository AND name = :name AND wanted = :wanted AND state <> 'published'
-                    RETURNING 1
-                    """,
+                    _PUBLISHED,
                     repository=copy.repository,
                     name=copy.name,
                     wanted=copy.wanted,
@@ -142,27 +204,17 @@ class CopyRecords:
 
     async def failed(self, repository: RepositoryName, reasons: Mapping[ImageName, str]) -> list[ImageName]:
         """Record why a publisher could not publish what it was asked for; return those for which that is news."""
-        rows = await self._file.run(
-            """
-            UPDATE copies SET state = 'failed', reason = reasons.value, attempts = attempts + 1
-            FROM json_each(:reasons) AS reasons
-            WHERE repository = :repository AND name = reasons.key AND state IN ('asked', 'failed')
-                AND (state = 'asked' OR reason IS NOT reasons.value)
-            RETURNING name
-            """,
+        rows = await self._database.run(
+            _FAILED,
             repository=repository,
-            reasons=json.dumps(dict(reasons)),
+            reasons=json.dumps({name: kept(reason) for name, reason in reasons.items()}),
         )
-        return [ImageName(row[0]) for row in rows]
+        return [ImageName(row["name"]) for row in rows]
 
     async def lost(self, repository: RepositoryName, names: Iterable[ImageName]) -> int:
         """Record that a publisher does not have what it had published; return how many are asked for once more."""
-        rows = await self._file.run(
-            """
-            UPDATE copies SET state = 'wanted', due = 0, published = NULL, wanted_at = :now
-            WHERE repository = :repository AND state = 'published' AND name IN (SELECT value FROM json_each(:names))
-            RETURNING 1
-            """,
+        rows = await self._database.run(
+            _LOST,
             repository=repository,
             names=json.dumps(list(names)),
             now=self._clock.now(),
@@ -171,59 +223,39 @@ class CopyRecords:
 
     async def asked_again(self, names: Iterable[ImageName]) -> None:
         """Have failed copies asked for once more, and those that their publisher may have forgotten."""
-        await self._file.run(
-            """
-            UPDATE copies SET state = 'wanted', due = 0
-            WHERE state IN ('asked', 'failed') AND name IN (SELECT value FROM json_each(:names))
-            """,
+        await self._database.run(
+            _ASK_AGAIN,
             names=json.dumps(list(names)),
         )
 
     async def removable(self) -> list[Removable]:
         """Return the copies that are not wished any more, or whose registries say that they are gone."""
-        rows = await self._file.run(
-            """
-            SELECT name, repository, emptied, wish, dropped, dropped_why, dropped_after, missing, missing_since,
-                missing_last, gone_after
-            FROM copies JOIN images USING (name) WHERE dropped IS NOT NULL OR missing > 0 ORDER BY name, repository
-            """
-        )
+        rows = await self._database.run(_REMOVABLE)
         return [
             Removable(
                 name=ImageName(row["name"]),
                 repository=RepositoryName(row["repository"]),
                 emptied=bool(row["emptied"]),
-                **{field: row[field] for field in row.keys()[3:]},
+                **{field: row[field] for field in list(row.keys())[3:]},
             )
             for row in rows
         ]
 
     async def count(self) -> int:
         """Return how many copies there are."""
-        ((count,),) = await self._file.run("SELECT count(*) FROM copies")
-        return int(count)
+        (row,) = await self._database.run(_COUNT)
+        return int(row["number"])
 
     async def removed(self, name: ImageName, repository: RepositoryName) -> None:
         """Forget a copy, and its image with the last of them."""
-        async with self._file.transaction() as run:
-            for table in ("copies", "thin_images"):
-                await run(
-                    f"DELETE FROM {table} WHERE name = :name AND repository = :repository",  # noqa: S608 - these two
-                    name=name,
-                    repository=repository,
-                )
-            await run(
-                "DELETE FROM images WHERE name = :name AND NOT EXISTS (SELECT 1 FROM copies WHERE name = :name)",
-                name=name,
-            )
+        async with self._database.transaction() as run:
+            for statement in _FORGET:
+                await run(statement, name=name, repository=repository)
 
     async def late(self, limit: int) -> list[Lateness]:
         """Return copies that are not what they should be, those first that have waited longest."""
-        rows = await self._file.run(
-            """
-            SELECT name, repository, state, wanted_at, attempts, reason FROM copies
-            WHERE state <> 'published' AND dropped IS NULL ORDER BY wanted_at LIMIT :limit
-            """,
+        rows = await self._database.run(
+            _LATE,
             limit=limit,
         )
         return [
@@ -239,7 +271,7 @@ class CopyRecords:
         ]
 
 
-def _copy(row: sqlite3.Row) -> Copy:
+def _copy(row: Row) -> Copy:
     return Copy(
         name=ImageName(row["name"]),
         repository=RepositoryName(row["repository"]),

@@ -1,89 +1,50 @@
-"""The state's tables. Columns that end with `_at` are times of day, for people; all others count by `SteadyClock`."""
+"""The version of the tables, and how those of an earlier one become it.
 
+Versions are numbers. The third is the first that Alembic knows, and the first on PostgreSQL. A file of SQLite says its
+version in `user_version` as well, where converters before the third look for it.
+"""
+
+from pathlib import Path
 from typing import Final
 
-__all__ = ["STEPS"]
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
 
-_FIRST: Final = """
-BEGIN IMMEDIATE;
-CREATE TABLE clock (
-    id            INTEGER PRIMARY KEY CHECK (id = 1),
-    boot          TEXT NOT NULL,
-    since_boot    REAL NOT NULL,
-    steady        REAL NOT NULL,
-    wall          REAL NOT NULL
-) STRICT;
-CREATE TABLE wishes (
-    key           TEXT PRIMARY KEY,
-    fingerprint   TEXT NOT NULL,
-    due           REAL NOT NULL,
-    failures      INTEGER NOT NULL DEFAULT 0,
-    reason        TEXT,
-    polled_at     REAL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE images (
-    name          TEXT PRIMARY KEY,
-    digest        TEXT NOT NULL,
-    changed_at    REAL NOT NULL,
-    checked_at    REAL NOT NULL,
-    reason        TEXT,
-    missing       INTEGER NOT NULL DEFAULT 0,
-    missing_since REAL,
-    missing_last  REAL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX images_missing ON images (missing) WHERE missing > 0;
-CREATE TABLE copies (
-    name          TEXT NOT NULL REFERENCES images (name),
-    repository    TEXT NOT NULL,
-    wish          TEXT NOT NULL,
-    source        TEXT NOT NULL,
-    gone_after    REAL,
-    dropped_after REAL,
-    state         TEXT NOT NULL CHECK (state IN ('wanted', 'asked', 'published', 'failed')),
-    wanted        TEXT NOT NULL,
-    due           REAL NOT NULL DEFAULT 0,
-    attempts      INTEGER NOT NULL DEFAULT 0,
-    reason        TEXT,
-    wanted_at     REAL NOT NULL,
-    asked_at      REAL,
-    published     TEXT,
-    published_at  REAL,
-    dropped       REAL,
-    dropped_why   TEXT,
-    PRIMARY KEY (repository, name)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX copies_by_wish ON copies (wish);
-CREATE INDEX copies_by_state ON copies (state, due);
-CREATE INDEX copies_by_name ON copies (name);
-CREATE INDEX copies_dropped ON copies (dropped) WHERE dropped IS NOT NULL;
-CREATE TABLE creations (
-    digest        TEXT PRIMARY KEY,
-    created       REAL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE thin_images (
-    reference     TEXT PRIMARY KEY,
-    name          TEXT NOT NULL,
-    repository    TEXT NOT NULL,
-    layout        TEXT NOT NULL,
-    platforms     TEXT NOT NULL,
-    digest        TEXT NOT NULL,
-    pushed        TEXT,
-    pushed_at     REAL,
-    due           REAL NOT NULL DEFAULT 0,
-    attempts      INTEGER NOT NULL DEFAULT 0,
-    reason        TEXT
-) STRICT, WITHOUT ROWID;
-CREATE INDEX thin_images_by_name ON thin_images (repository, name);
-PRAGMA user_version = 1;
-COMMIT;
-"""
+from services.converter.errors import StateError
+from services.converter.state.version import VERSION
 
-_EMPTIED: Final = """
-BEGIN IMMEDIATE;
-ALTER TABLE images ADD COLUMN emptied INTEGER NOT NULL DEFAULT 0;
-PRAGMA user_version = 2;
-COMMIT;
-"""
+__all__ = ["migrate"]
 
-STEPS: Final = (_FIRST, _EMPTIED)
-"""What makes version N + 1 of version N."""
+_MIGRATIONS: Final = Path(__file__).with_name("migrations")
+
+
+def migrate(connection: Connection, *, state: str) -> None:
+    """Make the tables those of this converter, in a transaction in which nobody else does.
+
+    Parameters
+    ----------
+    state
+        What it is, for errors.
+
+    Raises
+    ------
+    StateError
+        A newer converter has written it.
+    """
+    found = MigrationContext.configure(connection).get_current_revision()
+    sqlite = connection.dialect.name == "sqlite"
+    if found is None and sqlite:
+        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if found is not None and int(found) > VERSION:
+        raise StateError(
+            f"{state} has version {found}, this converter reads up to {VERSION}: use the converter that wrote it, or "
+            "move it away (everything is looked for anew then, and what is to be removed is counted anew)"
+        )
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, str(VERSION))
+    if sqlite:
+        connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")

@@ -60,7 +60,7 @@ class ThinPusher:
 
         Raises
         ------
-        SqliteFileError
+        StateError
             The state failed.
         """
         failed = 0
@@ -90,4 +90,6 @@ class ThinPusher:
         original = replace(ImageReference.parse(record.name), digest=record.digest)
         images = [await self._registry.image(original, platform) for platform in record.platforms]
         thin = [build_thin_image(image, record.repository, record.layout) for image in images]
+        # One that has lost its turn may know an earlier image than has been pushed since.
+        await self._state.database.confirm()
         return await push_thin(self._registry, ImageReference.parse(record.reference), thin)

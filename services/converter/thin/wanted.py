@@ -18,7 +18,7 @@ async def want_thin_images(copy: Copy, *, plan: Plan, state: State) -> int:
 
     Raises
     ------
-    SqliteFileError
+    StateError
         The state failed.
     """
     planned = plan.get(copy.wish)

@@ -51,11 +51,12 @@ class Advice:
 ADVICE: Final = {
     Disagreement.LOST: Advice(
         "published according to the journal, but neither in the repository nor in the bucket",
-        "upload it again: commit the image again, or docker2cvmfs publish; else restore repository or bucket",
+        "upload it again, by committing the image again or docker2cvmfs publish, then thinctl check --retry; else "
+        "restore repository or bucket",
     ),
     Disagreement.NOT_IN_REPOSITORY: Advice(
         "published according to the journal, but not in the repository; the bucket has it",
-        "thinctl retry DIGEST publishes it again",
+        "thinctl retry DIGEST publishes it again, thinctl check --retry all of them",
     ),
     Disagreement.NOT_WHOLE: Advice(
         "something that has no sidecar is in the layer's place in the repository",

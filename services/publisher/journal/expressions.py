@@ -4,7 +4,6 @@ from typing import Final
 
 from services.common.database.expressions import (
     ANY,
-    CLOCK,
     NOW,
     ONE,
     among,
@@ -12,10 +11,12 @@ from services.common.database.expressions import (
     contains,
     given,
     insert,
+    is_listed,
     later,
     limit,
     listed,
     mapped,
+    time_of_day,
 )
 
 __all__ = [
@@ -29,11 +30,14 @@ __all__ = [
     "contains",
     "given",
     "insert",
+    "is_listed",
     "later",
     "limit",
     "listed",
     "mapped",
 ]
 
+CLOCK: Final = time_of_day("now")
+"""The present time by the clock that all publishers share. Other times are by that of whoever runs a statement."""
 WIDEST: Final = 1024
 """The number of units that bounds what an earlier failure lets be part of a batch."""

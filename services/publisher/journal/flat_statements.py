@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import and_, cast, delete, select, update
 
-from services.publisher.journal.expressions import ANY, NOW, given, insert, listed, mapped
+from services.publisher.journal.expressions import ANY, NOW, given, insert, is_listed, listed, mapped
 from services.publisher.journal.tables import SECONDS, flats, image_versions, version_flats, watched_flats
 from services.publisher.journal.version_statements import named_last
 from services.publisher.journal.watch_statements import due, forget_watched, note_unnamed
@@ -19,7 +19,7 @@ _naming: Final = version_flats.join(
 NAME_FLATS: Final = (
     update(flats)
     .values(named_last=named_last(flats, naming=_naming, this=_f.config == _c.config, otherwise=NOW + given("keep")))
-    .where(_c.config.in_(listed("flats")))
+    .where(is_listed(_c.config, "flats"))
 )
 FLATS_OF_NAME: Final = select(_f.config).where(_f.name == given("name"))
 DROP_OTHER_FLATS: Final = (
@@ -52,5 +52,5 @@ STILL_DUE: Final = select(_c.config).select_from(
     flats.join(_due, and_(_c.config == _due.c.key, _c.named_last == cast(_due.c.value, SECONDS)))
 )
 COLLECTED: Final = tuple(
-    delete(table).where(table.c.config.in_(listed("configs"))) for table in (version_flats, watched_flats, flats)
+    delete(table).where(is_listed(table.c.config, "configs")) for table in (version_flats, watched_flats, flats)
 )

@@ -17,6 +17,7 @@ from services.publisher.journal.expressions import (
     constant,
     given,
     insert,
+    is_listed,
     later,
     limit,
     listed,
@@ -168,8 +169,8 @@ FAILED_TOGETHER: Final = (
 WIDEN: Final = (
     update(images).values(share=_c.share * 2).where(_c.state == constant(ImageState.FAILED), _c.share < WIDEST)
 )
-RELEASE: Final = update(images).values(claimed_by=None).where(_c.name.in_(listed("names")), _MINE)
-CLAIMED: Final = select(*IMAGE_COLUMNS).where(_MINE, _c.name.in_(listed("names")))
+RELEASE: Final = update(images).values(claimed_by=None).where(is_listed(_c.name, "names"), _MINE)
+CLAIMED: Final = select(*IMAGE_COLUMNS).where(_MINE, is_listed(_c.name, "names"))
 _given_back: Final = {
     "state": case((among(_c.state, *UNDER_WAY), constant(ImageState.ASKED)), else_=_c.state),
     "due": case((among(_c.state, *UNDER_WAY), 0), else_=_c.due),

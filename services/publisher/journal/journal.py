@@ -220,6 +220,11 @@ class Journal:
         rows = await self._database.run(statements.GET, digest=digest)
         return record_of(rows[0]) if rows else None
 
+    async def highest_revision(self) -> int:
+        """Return the highest revision that has brought a layer or an image, as far as that is known, or 0."""
+        (row,) = await self._database.run(statements.HIGHEST_REVISION)
+        return row["revision"] or 0
+
     async def page(self, selection: Selection, *, after: str, limit: int) -> list[LayerRecord]:
         """List layers in the order of their digests, those after a given one."""
         conditions, chosen = condition_of(selection)

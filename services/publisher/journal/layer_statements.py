@@ -23,6 +23,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.sql.dml import ReturningInsert
@@ -36,6 +37,7 @@ from services.publisher.journal.expressions import (
     constant,
     given,
     insert,
+    is_listed,
     limit,
     listed,
     mapped,
@@ -43,7 +45,7 @@ from services.publisher.journal.expressions import (
 from services.publisher.journal.model import LayerSource, LayerState
 from services.publisher.journal.publisher_statements import others_gone
 from services.publisher.journal.rows import COLUMNS
-from services.publisher.journal.tables import NUMBER, SECONDS, WAITING, layers, pause, transactions
+from services.publisher.journal.tables import NUMBER, SECONDS, WAITING, images, layers, pause, transactions
 
 __all__ = [
     "ADVANCE",
@@ -59,6 +61,7 @@ __all__ = [
     "GET",
     "GIVE_BACK",
     "HELD",
+    "HIGHEST_REVISION",
     "INTERRUPTED",
     "LEAVE",
     "NEXT_DUE",
@@ -82,7 +85,7 @@ __all__ = [
 ]
 
 _c: Final = layers.c
-_GIVEN: Final = _c.digest.in_(listed("digests"))
+_GIVEN: Final = is_listed(_c.digest, "digests")
 _ONE: Final = _c.digest == given("digest")
 _MINE: Final = _c.claimed_by == given("me")
 _FAILED: Final = _c.state == constant(LayerState.FAILED)
@@ -215,6 +218,8 @@ UNFINISHED: Final = select(_c.digest).where(
 )
 
 GET: Final = select(*COLUMNS).where(_ONE)
+_revisions: Final = union_all(select(_c.revision), select(images.c.revision)).subquery()
+HIGHEST_REVISION: Final = select(func.max(_revisions.c.revision).label("revision"))
 SUMMARY: Final = select(
     _c.state, _c.retryable, func.count().label("number"), func.min(_c.announced_at).label("oldest")
 ).group_by(_c.state, _c.retryable)

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import and_, delete, exists, func, not_, or_, select, update
 
-from services.publisher.journal.expressions import ANY, NOW, among, constant, given, insert, listed
+from services.publisher.journal.expressions import ANY, NOW, among, constant, given, insert, is_listed, listed
 from services.publisher.journal.image_model import ImageState
 from services.publisher.journal.model import LayerSource, LayerState
 from services.publisher.journal.tables import collecting, image_versions, images, layers, version_layers, watch, watched
@@ -16,7 +16,7 @@ _i: Final = images.c
 _v: Final = image_versions.c
 _PUBLISHED: Final = _c.state == constant(LayerState.PUBLISHED)
 _FETCHED: Final = and_(_c.source == constant(LayerSource.REGISTRY), _PUBLISHED)
-_GIVEN: Final = _c.digest.in_(listed("digests"))
+_GIVEN: Final = is_listed(_c.digest, "digests")
 _NAMING: Final = and_(version_layers.c.layer == _c.digest, _v.collected_at.is_(None))
 _COMMITTED: Final = and_(
     _c.source == constant(LayerSource.BUCKET),
@@ -45,7 +45,7 @@ VERSIONS: Final = (
     select(_v.name, _v.digest)
     .distinct()
     .select_from(WITH_LAYERS)
-    .where(version_layers.c.layer.in_(listed("claimed")), MAY_COME_BACK)
+    .where(is_listed(version_layers.c.layer, "claimed"), MAY_COME_BACK)
 )
 GIVE_UP: Final = (
     update(image_versions).values(collected_at=NOW).where(_v.name == given("name"), _v.digest == given("digest"))

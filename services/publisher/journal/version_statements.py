@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, FromClause, Table, and_, case, delete, func, select, update
 
-from services.publisher.journal.expressions import NOW, constant, given, insert, later, listed, mapped
+from services.publisher.journal.expressions import NOW, constant, given, insert, is_listed, later, listed, mapped
 from services.publisher.journal.image_model import ImageState
 from services.publisher.journal.image_rows import VERSION_COLUMNS
 from services.publisher.journal.model import LayerSource, LayerState
@@ -56,7 +56,7 @@ def named_last(
 NAME_LAYERS: Final = (
     update(layers)
     .values(named_last=named_last(layers, naming=WITH_LAYERS, this=_l.layer == layers.c.digest, otherwise=NOW))
-    .where(layers.c.source == constant(LayerSource.REGISTRY), layers.c.digest.in_(listed("layers")))
+    .where(layers.c.source == constant(LayerSource.REGISTRY), is_listed(layers.c.digest, "layers"))
 )
 RESOLVED: Final = (
     update(images)
@@ -82,7 +82,7 @@ ADD_LAYER_OF_VERSION: Final = (
     .values(name=given("name"), digest=given("digest"), layer=given("layer"), **_layer)
     .on_conflict_do_update(index_elements=[_l.name, _l.digest, _l.layer], set_=_layer)
 )
-MISSING: Final = update(version_layers).values(missing=1).where(_LAYERS_OF_VERSION, _l.layer.in_(listed("layers")))
+MISSING: Final = update(version_layers).values(missing=1).where(_LAYERS_OF_VERSION, is_listed(_l.layer, "layers"))
 UNFINISHED: Final = (
     select(_l.layer)
     .distinct()

@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 _OFTEN: Final = 1.0
 """Most seconds between two renewals where there may be others: each tells whether one of them has gone."""
 _ATTEMPT: Final = 5.0
-"""Seconds that an attempt has at least: one that was stopped for longer than its lease learns what others think of it."""
+"""Seconds that an attempt has at least: one that was stopped for longer than its lease learns what others did."""
 
 
 class Membership:

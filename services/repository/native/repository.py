@@ -89,6 +89,9 @@ class NativeRepository:
         Paths that thin images name.
     threads
         Where blocking work runs.
+    seen
+        A revision that clients may have seen, by what the publisher knows: a state may be lost with its machine. Where
+        the repository has an older one, it has been restored from a back-up.
     workers
         Processes that make objects; None takes one for each core that this process may use.
     clock
@@ -104,6 +107,7 @@ class NativeRepository:
         state: Path,
         layout: LayerLayout,
         threads: Executor,
+        seen: int = 0,
         workers: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -113,6 +117,7 @@ class NativeRepository:
         self._directory = state
         self._layout = layout
         self._threads = threads
+        self._seen = seen
         self._workers = workers
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -217,6 +222,7 @@ class NativeRepository:
                 # Whoever is at work makes whole what a kill has left.
                 _log.info("another publisher is at work", reason=str(error))
                 manifest = self._access.verify()
+            self._state.note(Highest(self._seen, 0))
             if self._storage.staged and manifest.revision < self._state.highest().revision:
                 # It was brought back to an earlier state, or made anew: what the index names may not be there any more,
                 # and of what is in a bucket the index is believed.

@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from services.converter.hints.factory import Hints, open_hints
+from services.converter.hints.journal import HintJournal
 from services.converter.hints.settings import HintsSettings
 from tests.support.hints import Everything, write_endpoints
 
@@ -27,7 +28,8 @@ def metrics() -> CollectorRegistry:
 @pytest_asyncio.fixture
 async def hints(endpoints: Path, tmp_path: Path, metrics: CollectorRegistry) -> AsyncIterator[Hints]:
     settings = HintsSettings(hints_endpoints=endpoints, hints_pending=20, hints_patience=60)
-    async with open_hints(settings, state=tmp_path / "state", matcher=Everything(), metrics=metrics) as hints:
+    journal = HintJournal(tmp_path / "state" / "hints.sqlite", limit=settings.hints_pending)
+    async with open_hints(settings, journal=journal, matcher=Everything(), metrics=metrics) as hints:
         yield hints
 
 

@@ -68,6 +68,7 @@ async def test_what_is_pushed_is_asked_for_once_it_is_signed(tmp_path: Path) -> 
             RegistryClient(options=impatient(read_timeout=60.0, connect_timeout=60.0)) as registries,
             asyncio.TaskGroup() as group,
         ):
+            await converter.rounds.begin()
             rounds = group.create_task(converter.rounds.run(converter.hints))
 
             async def metrics() -> str:

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from services.converter.hints import journal as journals
 from services.converter.hints.errors import HintJournalError, JournalFullError
-from services.converter.hints.journal import HintJournal, Recorded
-from services.converter.hints.model import Event
+from services.converter.hints.journal import HintJournal
+from services.converter.hints.model import Event, Recorded
 from services.converter.model import Hint
 from tests.support.hints import hint
 from tests.support.sqlite_files import cancel_opening, open_below

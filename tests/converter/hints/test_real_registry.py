@@ -113,9 +113,8 @@ async def test_what_was_answered_is_there_after_a_kill(tmp_path: Path, endpoints
 
 async def test_a_burst_is_taken_whole(tmp_path: Path, endpoints: Path) -> None:
     settings = HintsSettings(hints_endpoints=endpoints, hints_patience=60)
-    async with open_hints(
-        settings, state=tmp_path / "state", matcher=Everything(), metrics=CollectorRegistry()
-    ) as hints:
+    journal = HintJournal(tmp_path / "state" / "hints.sqlite", limit=settings.hints_pending)
+    async with open_hints(settings, journal=journal, matcher=Everything(), metrics=CollectorRegistry()) as hints:
         app = web.Application()
         app.add_routes(hints.routes)
         bodies = [envelope(distribution_event(tag=f"v{number}")) for number in range(1000)]

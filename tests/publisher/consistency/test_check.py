@@ -94,7 +94,9 @@ async def test_every_disagreement_is_found_and_its_remedy_helps(bucket: S3Access
         assert lines[-1] == {
             "summary": {"layers": len(names), "images": 0, "found": Counter(filter(None, kinds.values()))}
         }
-        assert found[layers["gone"].digest]["remedy"] == "thinctl retry DIGEST publishes it again"
+        assert found[layers["gone"].digest]["remedy"] == (
+            "thinctl retry DIGEST publishes it again, thinctl check --retry all of them"
+        )
 
         # What the remedies name, done.
         for name in ("lost", "absent"):

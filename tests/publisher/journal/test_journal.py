@@ -47,6 +47,17 @@ async def test_a_repeated_announcement_changes_nothing(journal: Journal) -> None
     assert (await recorded(journal, numbered(2))).state is LayerState.FETCHING
 
 
+async def test_the_highest_revision_is_known(journal: Journal) -> None:
+    assert await journal.highest_revision() == 0
+    await journal.announce([numbered(1), numbered(2)])
+    assert await journal.highest_revision() == 0
+    for revision in (7, 3):
+        claimed = await journal.claim()
+        assert claimed is not None
+        await journal.published([claimed.digest], revision)
+    assert await journal.highest_revision() == 7
+
+
 async def test_an_announcement_makes_failed_layers_due_at_once(journal: Journal) -> None:
     await journal.announce([numbered(1), numbered(2)])
     await claim(journal, numbered(1), numbered(2))

@@ -5,11 +5,15 @@ import traceback
 import uuid
 
 import pytest
+from psycopg import AsyncConnection
 from pydantic import SecretStr
+from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from harness.postgresql import PostgresqlServer
 from harness.processes import wait_until
+from services.common.database.interface import Statements
 from services.publisher.errors import JournalError
+from services.publisher.journal import layer_statements as statements
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.journal.postgresql import PostgresqlDatabase
@@ -109,3 +113,27 @@ async def test_publishers_claim_each_layer_once(postgresql: PostgresqlServer, em
     claimed = [digest for task in tasks for digest in task.result()]
     assert len(claimed) == len(set(claimed))
     assert set(digests) <= set(claimed)
+
+
+async def test_layers_are_found_by_their_index(postgresql: PostgresqlServer, new_database: str) -> None:
+    password = postgresql.password
+    async with (
+        Journal(PostgresqlDatabase(new_database, password=password)) as journal,
+        await AsyncConnection.connect(new_database, password=password.get_secret_value()) as connection,
+    ):
+        # So few that the server would rather read all of them than look for a hundred.
+        await journal.announce(numbered(number) for number in range(5000))
+        given = {
+            "me": "this one",
+            "digests": f'["{numbered(1)}"]',
+            "sizes": "{}",
+            "notes": "{}",
+            "state": "verified",
+            "now": 0,
+        }
+        for statement in (statements.ADVANCE, statements.PUBLISHED, statements.COMMITTED):
+            text, values = Statements(dialect()).write(statement, {"revision": 1, **given})  # type: ignore[no-untyped-call]
+            cursor = await connection.execute(f"EXPLAIN {text}".encode(), values)
+            plan = [line for (line,) in await cursor.fetchall()]
+            assert any("layers_pkey" in line or "layers_claimed" in line for line in plan), plan
+            assert not any("Seq Scan on layers" in line for line in plan), plan

@@ -12,6 +12,7 @@ from harness.processes import wait_until
 from harness.s3 import S3Access
 from services.common.object_store.model import key_of
 from services.publisher.errors import JournalError
+from services.publisher.journal import tenure as tenures
 from services.publisher.journal.tenure import Tenure
 from tests.support.notifications import minio_event
 from tests.support.publisher import PublisherProcess, make_layer, upload
@@ -69,11 +70,17 @@ async def test_a_publisher_whose_database_was_started_anew_ends(
     assert re.search(r"keeps other publishers from leading is lost: .*; start this publisher again", await losing)
 
 
-async def test_a_publisher_that_hangs_loses_its_turn(postgresql: PostgresqlServer, new_database: str) -> None:
+async def test_a_publisher_that_hangs_loses_its_turn(
+    postgresql: PostgresqlServer, new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenures, "_LOOK", 2.5)
     held = asyncio.Event()
-    hanging = Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=0.9))  # less than it uses it
+    # Ended before it is used again, but not on a busy machine while it waits for its turn.
+    hanging = Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=2))
     losing = asyncio.create_task(_lost(hanging, held))
-    await held.wait()
+    waiting = asyncio.create_task(held.wait())
+    await asyncio.wait((losing, waiting), return_when=asyncio.FIRST_COMPLETED)
+    assert held.is_set(), losing
     async with Tenure(new_database, password=postgresql.password).held():
         assert "is lost" in await losing
 

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -163,10 +164,8 @@ class Checker:
         try:
             database = Database.load(self._source, reference.hash, ObjectKind.CATALOG)
             facts.size = database.size
-            try:
-                check_catalog(Catalog(database, path=reference.path), facts, note)
-            finally:
-                database.close()
+            with closing(Catalog(database, path=reference.path)) as catalog:
+                check_catalog(catalog, facts, note)
         except ObjectMissingError:
             facts.problems.append(Problem(place, f"its catalog {path} is missing", RESTORE))
         except BrokenRepositoryError as error:

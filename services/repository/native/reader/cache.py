@@ -79,11 +79,7 @@ class CatalogCache:
         database = Database.load(
             self._source, reference.hash, ObjectKind.CATALOG, limit=reference.size or DATABASE_LIMIT
         )
-        try:
-            catalog = Catalog(database, path=reference.path)
-        except BaseException:
-            database.close()
-            raise
+        catalog = Catalog(database, path=reference.path)
         with self._lock:
             if (held := self._catalogs.get(key)) is not None:
                 catalog.close()

@@ -32,7 +32,7 @@ class Catalog:
     Parameters
     ----------
     database
-        Its file, which the catalog closes.
+        Its file, which the catalog closes, also where it raises.
     path
         Directory that is its root.
 
@@ -45,15 +45,24 @@ class Catalog:
     def __init__(self, database: Database, *, path: bytes) -> None:
         self.database = database
         self.path = path
-        self.properties = database.properties()
+        try:
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self) -> None:
+        """See what it is."""
+        self.properties = self.database.properties()
         schema = self.properties.get("schema")
         if schema != _SCHEMA:
-            raise BrokenRepositoryError(f"{database.name} has the schema {schema}: clients read {_SCHEMA} only")
+            raise BrokenRepositoryError(f"{self.database.name} has the schema {schema}: clients read {_SCHEMA} only")
         self.schema_revision = self._number("schema_revision", default=0)
         prefix = self.properties.get("root_prefix", "")
-        if prefix != path.decode(errors="backslashreplace"):
+        if prefix != self.path.decode(errors="backslashreplace"):
             raise BrokenRepositoryError(
-                f"{database.name} is the catalog of {prefix or '/'} by its root_prefix, not that of {show_path(path)}"
+                f"{self.database.name} is the catalog of {prefix or '/'} by its root_prefix, "
+                f"not that of {show_path(self.path)}"
             )
         self._columns = ", ".join(
             column if self._has(column) else f"NULL AS {column}" for column in ("rowid", *Row._fields[1:])

@@ -3,6 +3,7 @@
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from services.repository.native.errors import BrokenRepositoryError
@@ -62,24 +63,27 @@ def split(catalog: Catalog, path: bytes, *, where: str) -> Catalog:
     if root is None:
         raise BrokenRepositoryError(f"{where}: /{path.decode()} is not there any more")
     new = Catalog.create(path, root, where=where)
-    counts: Counter[str] = Counter()
-    waiting = [path_hash(path)]
-    while waiting:
-        rows: Sequence[Row] = catalog.database.execute(
-            f"SELECT {COLUMNS} FROM catalog WHERE parent_1 = ? AND parent_2 = ?",  # noqa: S608
-            waiting.pop(),
-        ).fetchall()
-        for row in rows:
-            counts += counted(catalog, row)
-            _move(catalog, row, new)
-            if stat.S_ISDIR(row[7]):
-                waiting.append(row[:2])
-    new.count({**counts, "self_xattr": counts["self_xattr"] + int(root.xattr is not None)})
-    catalog.count({name: -number for name, number in counts.items()})
-    catalog.database.execute(
-        f"UPDATE catalog SET flags = flags | ? {_AT}",  # noqa: S608
-        (EntryFlag.NESTED_MOUNTPOINT.value, *path_hash(path)),
-    )
+    with ExitStack() as failed:
+        failed.callback(new.close)
+        counts: Counter[str] = Counter()
+        waiting = [path_hash(path)]
+        while waiting:
+            rows: Sequence[Row] = catalog.database.execute(
+                f"SELECT {COLUMNS} FROM catalog WHERE parent_1 = ? AND parent_2 = ?",  # noqa: S608
+                waiting.pop(),
+            ).fetchall()
+            for row in rows:
+                counts += counted(catalog, row)
+                _move(catalog, row, new)
+                if stat.S_ISDIR(row[7]):
+                    waiting.append(row[:2])
+        new.count({**counts, "self_xattr": counts["self_xattr"] + int(root.xattr is not None)})
+        catalog.count({name: -number for name, number in counts.items()})
+        catalog.database.execute(
+            f"UPDATE catalog SET flags = flags | ? {_AT}",  # noqa: S608
+            (EntryFlag.NESTED_MOUNTPOINT.value, *path_hash(path)),
+        )
+        failed.pop_all()
     return new
 
 

@@ -3,6 +3,7 @@
 
 import hashlib
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,9 +16,11 @@ from services.repository.native.errors import BrokenRepositoryError, ObjectMissi
 from services.repository.native.reader.errors import UntrustedError
 from services.repository.native.reader.reader import RepositoryReader
 from services.repository.native.reader.revision import Revision
+from services.repository.native.revisions import read_revision
 from services.repository.native.storage.directory import DirectoryStorage
 from tests.support.forgery import Forgery, forged_key
 from tests.support.golden import GOLDEN, GOLDEN_KEY, GOLDEN_NAME
+from tests.support.sqlite_files import open_below
 
 Newest = Callable[[], Revision]
 
@@ -85,6 +88,18 @@ def test_catalogs_without_attributes_and_sizes_are_read(forgery: Forgery, newest
     assert entry is not None
     assert entry.xattrs == {}
     assert revision.stat(b"/nested1/n1.txt") is not None
+
+
+def test_a_refused_catalog_leaves_no_file_open(forgery: Forgery) -> None:
+    forgery.edit("", "UPDATE properties SET value = '3.0' WHERE key = 'schema'")
+    forgery.seal()
+    storage, temporary = DirectoryStorage(forgery.root), Path(tempfile.gettempdir())
+    with RepositoryReader(storage, name=GOLDEN_NAME, master_keys=[GOLDEN_KEY, forged_key()]) as reader:
+        root = reader.head().manifest.root
+    before = open_below(temporary)
+    with pytest.raises(BrokenRepositoryError, match="has the schema"):
+        read_revision(storage, root)
+    assert open_below(temporary) == before
 
 
 @pytest.mark.parametrize("schema", ["2.4", "3.0"])
