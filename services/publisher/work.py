@@ -1,7 +1,6 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ def build_work(resources: Resources) -> Work:
     times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
     progress = Progress()
     gate = Gate(journal)
-    membership = Membership(journal=journal, leads=resources.leads, name=settings.name or socket.gethostname())
+    membership = Membership(journal=journal, leads=resources.leads, name=settings.shown_name)
     ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     flights = Flights()
     claims = Claims(journal=journal, gate=gate, ready=ready, flights=flights)
