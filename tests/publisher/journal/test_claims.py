@@ -24,13 +24,12 @@ _LAYERS = 3
 _EMPTY = (delete(layers), delete(publishers))
 _BACK = update(publishers).values(lease_until=0).where(publishers.c.id == parameter("gone"))
 _WHAT = ("verified", "published", "failed", "failed together", "refused", "given back", "advanced")
+_STEPS = ("announce", "restart", "claim", "claim", "claim", "renew", "expire", "take over", "leave", *_WHAT)
 _Step = tuple[str, int, int]
 
 _steps = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["announce", "restart", "claim", "claim", "claim", "renew", "expire", "take over", "leave", *_WHAT]
-        ),
+        st.sampled_from(_STEPS),
         st.integers(0, _PUBLISHERS - 1),
         st.integers(0, _LAYERS - 1),
     ),
@@ -104,15 +103,9 @@ class _Site:
 
     async def do(self, step: _Step, model: _Model) -> None:
         what, number, layer = step
-        journal, digest = self.journals[number], numbered(layer)
-        if what == "announce":
-            await journal.announce([digest])
-            if model.states.get(layer) in (None, LayerState.FAILED):
-                model.announce(layer)
-        elif what == "restart":
-            await journal.restart(digest)
-            if model.states.get(layer) in (LayerState.PUBLISHED, LayerState.FAILED):
-                model.announce(layer)
+        journal = self.journals[number]
+        if what in ("announce", "restart"):
+            await self._ask(what, journal, layer, model)
         elif what == "claim":
             record = await journal.claim()
             assert (record is None) == (not model.waiting())
@@ -135,6 +128,16 @@ class _Site:
         else:
             await self._say(what, journal, layer)
             model.say(what, number, layer)
+
+    async def _ask(self, what: str, journal: Journal, layer: int, model: _Model) -> None:
+        if what == "announce":
+            await journal.announce([numbered(layer)])
+            changed = model.states.get(layer) in (None, LayerState.FAILED)
+        else:
+            await journal.restart(numbered(layer))
+            changed = model.states.get(layer) in (LayerState.PUBLISHED, LayerState.FAILED)
+        if changed:
+            model.announce(layer)
 
     async def _renew(self, number: int, model: _Model) -> None:
         publisher = self.journals[number].publishers
