@@ -95,6 +95,8 @@ async def post_events(load: EventLoad) -> LoadResult:
 def _run(load: EventLoad, answer: Connection) -> None:
     try:
         result: LoadResult | LoadError = asyncio.run(_generate(load))
+    except TimeoutError:
+        result = LoadError(f"{_PATIENCE:.0f} s after the last notification was due, some have no answer")
     except (OSError, LoadError) as error:
         result = LoadError(str(error))
     answer.send(result)

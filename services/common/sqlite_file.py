@@ -1,26 +1,16 @@
-"""An SQLite file with tables of known versions, used from asynchronous code.
+"""SQLite files, used from asynchronous code: changes are atomic, whatever is cancelled or killed around them."""
 
-Changes are atomic and in order, whatever is cancelled or killed around them, and the end of this process takes none
-back. A loss of power may take the last ones back: for records that are found out again.
-"""
-
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import aiosqlite
 
-from services.common.errors import SuiteError
 from services.common.threads import to_end
 
-__all__ = ["Run", "SqliteFile", "SqliteFileError", "connected", "one_change"]
-
-
-class SqliteFileError(SuiteError):
-    """A file of records cannot be opened, or failed."""
+__all__ = ["Run", "connected", "one_change"]
 
 
 class Run(Protocol):
@@ -74,86 +64,3 @@ async def one_change(connection: aiosqlite.Connection, run: Run) -> AsyncIterato
         if connection.in_transaction:
             await to_end(run("ROLLBACK"))
         raise
-
-
-class SqliteFile:
-    """The file, open as long as the context is.
-
-    Parameters
-    ----------
-    path
-        It and its directory are made where they do not exist.
-    steps
-        What makes version N + 1 of the tables of version N: each is one transaction that sets `user_version`.
-    remedy
-        What to do with a file that a newer program wrote, for the error.
-    """
-
-    def __init__(self, path: Path, *, steps: Sequence[str], remedy: str) -> None:
-        self._path = path
-        self._steps = steps
-        self._remedy = remedy
-        self._stack = AsyncExitStack()
-        self._turn = asyncio.Lock()
-        self._connection: aiosqlite.Connection
-
-    async def __aenter__(self) -> Self:
-        """Open it, and make its tables those of this version.
-
-        Raises
-        ------
-        SqliteFileError
-            The file is none of these, was written by a newer program, or cannot be opened.
-        """
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            await self._open()
-        except BaseException as error:
-            await self._stack.aclose()
-            if isinstance(error, sqlite3.Error | OSError):
-                raise SqliteFileError(f"{self._path} cannot be opened: {error}") from error
-            raise
-        return self
-
-    async def __aexit__(self, *_failure: object) -> None:
-        await self._stack.aclose()
-
-    async def _open(self) -> None:
-        self._connection = await self._stack.enter_async_context(connected(self._path, synchronous="NORMAL"))
-        ((version,),) = await self._connection.execute_fetchall("PRAGMA user_version")
-        if version > len(self._steps):
-            raise SqliteFileError(
-                f"{self._path} has version {version}, this program reads up to {len(self._steps)}: {self._remedy}"
-            )
-        for step in self._steps[version:]:
-            await self._connection.executescript(step)
-
-    async def run(self, statement: str, /, **parameters: object) -> list[sqlite3.Row]:
-        """Run one statement, and return its rows.
-
-        Raises
-        ------
-        SqliteFileError
-            It failed.
-        """
-        async with self._turn:
-            # One trip to the connection's thread: a cancelled caller never leaves a statement half done.
-            return await self._run(statement, **parameters)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Run]:
-        """Run several statements as one change: all or none.
-
-        Raises
-        ------
-        SqliteFileError
-            It failed.
-        """
-        async with self._turn, one_change(self._connection, self._run):
-            yield self._run
-
-    async def _run(self, statement: str, /, **parameters: object) -> list[sqlite3.Row]:
-        try:
-            return list(await self._connection.execute_fetchall(statement, parameters))
-        except sqlite3.Error as error:
-            raise SqliteFileError(f"{self._path} failed: {error}") from error

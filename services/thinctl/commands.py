@@ -46,7 +46,7 @@ __all__ = [
 _PREFIX = re.compile(r"[0-9a-f]{4,63}")
 _PAGE: Final = 1000
 _MENDED_BY_RETRY: Final = frozenset(
-    {"not_in_repository", "not_recorded", "image_not_in_repository", "image_other", "image_not_shown"}
+    {"not_in_repository", "not_recorded", "image_not_in_repository", "image_former", "image_not_shown"}
 )
 """Disagreements of which the layer or image that is named has to be tried again."""
 

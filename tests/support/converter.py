@@ -144,8 +144,15 @@ class Rig:
                 )
             )
             assert await state.database.begin(asyncio.Event())
+            stack.push_async_callback(_ended, asyncio.create_task(state.database.hold()))
             await rounds.begin()
             yield rounds
+
+
+async def _ended(holding: asyncio.Task[None]) -> None:
+    """End the work of holding the turn; whoever has lost it is told by what it does."""
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
 
 
 def wish(name: str, tags: str | TagSelection, *, line: int = 1, source: str = SOURCE, **changes: Any) -> Wish:  # noqa: ANN401 - fields of wishes

@@ -10,7 +10,6 @@ it ends, since another one may be at work; whoever started it starts it again, a
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -43,9 +42,18 @@ _LOOK: Final = 1.0
 """Seconds between two looks at whether the lock is free, and between two uses of the session that holds it."""
 _ANSWER: Final = 10.0
 """Seconds in which the server must answer that the turn is held."""
-_SILENCE: Final = timedelta(seconds=15)
-_GONE: Final = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
-"""When the server ends the session of a machine that has gone, in seconds."""
+_LIMITS: Final = {
+    # When the server ends the session of a converter that hangs.
+    "idle_session_timeout": "15s",
+    "idle_in_transaction_session_timeout": "15s",
+    # When it ends that of a machine that has gone, in seconds.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "2",
+    # What a loss of the server's power takes back is found out again.
+    "synchronous_commit": "off",
+}
+"""How a session is from when it waits for its turn."""
 
 
 class PostgresqlState:
@@ -58,21 +66,11 @@ class PostgresqlState:
         session's: a proxy that gives one session to several of its users must not be in between.
     password
         None where the server wants none, or a file of libpq's has it.
-    silence
-        After which the server ends a session that is not used, since its converter hangs.
     """
 
-    def __init__(self, url: str, *, password: SecretStr | None, silence: timedelta = _SILENCE) -> None:
+    def __init__(self, url: str, *, password: SecretStr | None) -> None:
         self._name = f"the state {shown_url(url)}"
         self._parameters: dict[str, Any] = connection_parameters(url, password, program="converter")
-        bound = f"{silence / timedelta(milliseconds=1):.0f}ms"
-        self._limits = {
-            "idle_session_timeout": bound,
-            "idle_in_transaction_session_timeout": bound,
-            # What a loss of the server's power takes back is found out again.
-            "synchronous_commit": "off",
-            **_GONE,
-        }
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
         self._connection: AsyncConnection[DictRow]
@@ -145,7 +143,7 @@ class PostgresqlState:
         """
         async with self._one, self._failing():
             # Not before: until then, a session may be silent.
-            for name, value in self._limits.items():
+            for name, value in _LIMITS.items():
                 await self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         return await self._ask(f"SELECT pg_try_advisory_lock({_TURN}) AS answer")
 

@@ -40,7 +40,7 @@ def migrate(connection: Connection, *, state: str) -> None:
     if found is not None and int(found) > VERSION:
         raise StateError(
             f"{state} has version {found}, this converter reads up to {VERSION}: use the converter that wrote it, or "
-            "move it away (everything is looked for anew then, and what is to be removed is counted anew)"
+            "another state (everything is looked for anew then, and what is to be removed is counted anew)"
         )
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))

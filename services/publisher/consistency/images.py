@@ -83,7 +83,10 @@ class ImageCheck:
             return Finding(record.published, Disagreement.IMAGE_NOT_IN_REPOSITORY, name)
         version = await self._journal.versions.read(name, record.published)
         if version is None or not is_described(version, documents):
-            return Finding(record.published, Disagreement.IMAGE_OTHER, name)
+            shown = described_digest(name, documents)
+            former = {each.digest for each in await self._journal.versions.of(name)} - {record.published}
+            kind = Disagreement.IMAGE_FORMER if shown in former else Disagreement.IMAGE_OTHER
+            return Finding(record.published, kind, name)
         if not await has_its_flats(self._repository, version) or not (
             is_stored or await is_shown(self._repository, version)
         ):

@@ -28,6 +28,7 @@ class Disagreement(StrEnum):
     ONLY_IN_REPOSITORY = "only_in_repository"
     IMAGE_LAYER_GONE = "image_layer_gone"
     IMAGE_NOT_IN_REPOSITORY = "image_not_in_repository"
+    IMAGE_FORMER = "image_former"
     IMAGE_OTHER = "image_other"
     IMAGE_NOT_IN_JOURNAL = "image_not_in_journal"
     IMAGE_NOT_SHOWN = "image_not_shown"
@@ -96,7 +97,11 @@ ADVICE: Final = {
     ),
     Disagreement.IMAGE_NOT_IN_REPOSITORY: Advice(
         "an image that is published according to the journal, but not in the repository",
-        "thinctl images retry NAME publishes it again",
+        "thinctl images retry NAME publishes it again, thinctl check --retry all of them",
+    ),
+    Disagreement.IMAGE_FORMER: Advice(
+        "an image of which the repository shows a former version, as one that was restored from a back-up does",
+        "thinctl images retry NAME publishes it again, thinctl check --retry all of them",
     ),
     Disagreement.IMAGE_OTHER: Advice(
         "an image whose documents in the repository are not those that were published",

@@ -6,6 +6,9 @@ rows that it decides by. A statement that another one has blocked for good is tr
 
 A connection is lost when the server is started anew. What it was used for has failed then, and the next statement has
 another connection.
+
+The driver is psycopg, which Alembic can use as well. asyncpg was measured to take half of its processor time for a
+statement, 0.15 ms instead of 0.26, where the server takes 0.25: a millisecond of what a layer takes.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Converters that share a database: one works, another one waits, and whoever has lost its turn changes nothing."""
 
 import asyncio
-from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, literal_column, select
 
 from harness.postgresql import PostgresqlServer
 from services.common.digest import Digest
@@ -49,14 +49,18 @@ async def test_a_converter_waits_until_the_other_one_ends_or_it_is_told_to_stop(
 async def test_what_a_hanging_converter_had_begun_is_undone_and_it_changes_nothing_any_more(
     postgresql: PostgresqlServer, empty_state: str
 ) -> None:
-    hangs = PostgresqlState(empty_state, password=postgresql.password, silence=timedelta(seconds=1))
-    other = PostgresqlState(empty_state, password=postgresql.password)
+    hangs, other = (PostgresqlState(empty_state, password=postgresql.password) for _ in range(2))
     async with State(hangs) as stale, State(other) as state:
         assert await hangs.begin(_NEVER)
         await stale.begin()
+        bounds = "idle_session_timeout", "idle_in_transaction_session_timeout"
+        (limits,) = await hangs.run(select(*(func.current_setting(name).label(name) for name in bounds)))
+        assert [limits[name] for name in bounds] == ["15s", "15s"]
+        await hangs.run(select(*(func.set_config(name, "500ms", literal_column("false")) for name in bounds)))
         with pytest.raises(StateError, match=_LOST):
             async with hangs.transaction():
-                assert await other.begin(_NEVER)
+                await other.begin(_NEVER)
+        assert await other.begin(_NEVER)
         await state.begin()
         await state.images.found(_NAME, _DIGEST, [_WANT])
         for change in (stale.copies.removed(_NAME, REPOSITORY), stale.clock.save(), hangs.confirm(), hangs.hold()):

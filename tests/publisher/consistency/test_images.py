@@ -22,6 +22,7 @@ from services.publisher.journal.versions import PublishedImage
 from services.publisher.pipeline.images.documents import documents_of
 from services.repository.directory.repository import DirectoryRepository
 from services.repository.image_platforms import platform_images
+from services.repository.interface import ImageDocuments
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.ducc import DuccImage, DuccTree, native_of_tree
 from tests.support.images import change, image_of_layers
@@ -46,7 +47,14 @@ async def repository(tmp_path: Path) -> AsyncIterator[DirectoryRepository]:
 @pytest.fixture
 async def journal(tmp_path: Path, repository: DirectoryRepository) -> AsyncIterator[Journal]:
     """A journal that knows one image, which is in the repository with all outputs."""
-    image = image_of_layers(_NAME, ("amd64", ()))
+    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
+        version = await _record(journal, image_of_layers(_NAME, ("amd64", ())))
+        await change(repository, put=[documents_of(version, now=0)])
+        yield journal
+
+
+async def _record(journal: Journal, image: ImageDocuments) -> ImageVersion:
+    """Record an image as published, with all outputs."""
     (platform,) = platform_images(image)
     version = ImageVersion(
         name=_NAME,
@@ -58,13 +66,11 @@ async def journal(tmp_path: Path, repository: DirectoryRepository) -> AsyncItera
         verified=None,
         outputs=_BOTH,
     )
-    async with Journal(SqliteDatabase(tmp_path / "journal.sqlite")) as journal:
-        wish = ImageWish(name=_NAME, reference=_NAME, digest=version.digest, platforms=version.platforms, outputs=_BOTH)
-        record = (await journal.images.ask(wish)).record
-        assert await journal.versions.resolved(record, version, seconds=0)
-        await journal.versions.published([PublishedImage(record=record, version=version, seconds=0)], (), revision=1)
-        await change(repository, put=[documents_of(version, now=0)])
-        yield journal
+    wish = ImageWish(name=_NAME, reference=_NAME, digest=version.digest, platforms=version.platforms, outputs=_BOTH)
+    record = (await journal.images.ask(wish)).record
+    assert await journal.versions.resolved(record, version, seconds=0)
+    await journal.versions.published([PublishedImage(record=record, version=version, seconds=0)], (), revision=1)
+    return version
 
 
 async def _found(journal: Journal, repository: DirectoryRepository) -> list[tuple[Disagreement, ImageName | None]]:
@@ -82,6 +88,18 @@ async def test_a_name_or_a_root_that_is_missing_is_found(
         assert await _found(journal, repository) == [(Disagreement.IMAGE_NOT_SHOWN, _NAME)]
         path.symlink_to(target)
     assert await _found(journal, repository) == []
+
+
+async def test_a_version_that_the_repository_does_not_show_any_more_or_not_yet_is_told_apart(
+    journal: Journal, repository: DirectoryRepository
+) -> None:
+    newer = await _record(journal, image_of_layers(_NAME, ("amd64", ()), config={"Cmd": ["newer"]}))
+    assert (Disagreement.IMAGE_FORMER, _NAME) in await _found(journal, repository)
+    unknown = image_of_layers(_NAME, ("amd64", ()), outputs=_BOTH, config={"Cmd": ["unknown to the journal"]})
+    await change(repository, put=[unknown])
+    assert (Disagreement.IMAGE_OTHER, _NAME) in await _found(journal, repository)
+    await change(repository, put=[documents_of(newer, now=0)])
+    assert {kind for kind, _ in await _found(journal, repository)} <= {Disagreement.FLAT_ONLY_IN_REPOSITORY}
 
 
 async def test_a_root_that_the_journal_does_not_know_is_told(

@@ -14,6 +14,7 @@ from harness.processes import wait_until
 from services.common.database.interface import Statements
 from services.publisher.errors import JournalError
 from services.publisher.journal import layer_statements as statements
+from services.publisher.journal import postgresql as postgresql_database
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.journal.postgresql import PostgresqlDatabase
@@ -49,6 +50,23 @@ async def test_a_newer_version_says_whether_this_publisher_may_work_with_it(
     ):
         async with Journal(PostgresqlDatabase(new_database, password=postgresql.password)):
             pass
+
+
+async def test_a_publisher_that_connects_anew_is_kept_out_by_a_version_that_was_made_meanwhile(
+    postgresql: PostgresqlServer, new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql_database, "_PATIENCE", 0.5)
+    name = new_database.rpartition("/")[2]
+    async with Journal(PostgresqlDatabase(new_database, password=postgresql.password)) as journal:
+        await journal.check()
+        newer = "UPDATE alembic_version SET version_num = version_num::int + 1, oldest = version_num::int + 1"
+        await postgresql.execute(newer, database=name)
+        await journal.check()  # by a connection that would have kept that version from being made
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND"
+        await postgresql.execute(f"{ended} pid <> pg_backend_pid()", database=name)
+        for _ in range(2):
+            with pytest.raises(JournalError):
+                await journal.check()
 
 
 async def test_a_password_that_is_refused_is_told_to_nobody(postgresql: PostgresqlServer) -> None:

@@ -4,10 +4,11 @@ The locks of `RepositoryLocks` hold between the processes of a machine. Other ma
 object that names its holder, changed by conditional requests only. All processes with the same state directory are one
 holder; the last of them that needs the lease gives it back.
 
-A holder that dies or hangs does not give it back. Nobody's clock is believed then: who waits sees that the object has
-not changed for as long as the lease holds, by a clock of its own that nobody can set, and takes it. And the former
-holder can do no harm when it goes on: whatever it does under the lease is a request with a *term*, after which the
-server refuses it (`services.common.object_store.term`). The term begins by the server's clock, as its answers tell.
+A holder that dies or hangs does not give it back. No machine's clock is believed then: who waits takes it when the
+object has not changed for as long as the lease holds. That it sees by a clock of its own that nobody can set; and for
+how long it was so before the first look, the server says, which tells the time and when the object was written. The
+former holder can do no harm when it goes on: whatever it does under the lease is a request with a *term*, after which
+the server refuses it (`services.common.object_store.term`). The term begins by the server's clock, as its answers tell.
 """
 
 import asyncio
@@ -64,6 +65,8 @@ class _Found(NamedTuple):
     """Empty where nobody has the lease."""
     seconds: float
     token: str
+    unchanged: float = 0.0
+    """For how many seconds it has been so at least, by the server's clock."""
 
 
 class Lease:
@@ -224,9 +227,11 @@ class Lease:
         if found.holder in ("", self._holder):
             return True
         now = self._clock()
-        if self._seen[0] != found.version:
-            self._seen = (found.version, now)
-        return now >= self._seen[1] + found.seconds + _MARGIN
+        since = now - found.unchanged
+        if self._seen[0] == found.version:
+            since = min(since, self._seen[1])  # by whole seconds, a look tells more or less
+        self._seen = (found.version, since)
+        return now >= since + found.seconds + _MARGIN
 
     async def _write(self, version: str | None) -> bool:
         """Take or renew the lease if the object is still as it was found; tell whether it was, and all is in time."""
@@ -312,21 +317,32 @@ class Lease:
         except ObjectMissingError:
             return _Found(None, "", 0, "")
         self._note_time(answer, sent)
-        return _parse(content, str(answer["ETag"]))
+        return _parse(content, str(answer["ETag"]), unchanged=_unchanged(answer))
 
     def _note_time(self, answer: Mapping[str, Any], sent: float) -> None:
         # It was that time before the answer came, so the server's clock is taken for earlier than it is, never later.
-        now = self._clock()
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        now, date = self._clock(), _date(answer)
         if date is not None:
-            self._server = parsedate_to_datetime(date).timestamp() - now
+            self._server = date - now
             self._doubt = now - sent + 2 * _WHOLE
 
 
-def _parse(content: bytes, version: str) -> _Found:
+def _date(answer: Mapping[str, Any]) -> float | None:
+    """Return the server's time when it answered, in whole seconds since the epoch; None where it does not tell."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return None if date is None else parsedate_to_datetime(date).timestamp()
+
+
+def _unchanged(answer: Mapping[str, Any]) -> float:
+    """Return for how many seconds an object has been what it is, at least: both times are rounded down to seconds."""
+    date, written = _date(answer), answer.get("LastModified")
+    return 0.0 if date is None or written is None else max(0.0, date - written.timestamp() - _WHOLE)
+
+
+def _parse(content: bytes, version: str, *, unchanged: float) -> _Found:
     try:
         document = json.loads(content)
         seconds = float(document.get("seconds", _FORMERLY))
-        return _Found(version, str(document["holder"]), seconds, str(document.get("token", "")))
+        return _Found(version, str(document["holder"]), seconds, str(document.get("token", "")), unchanged)
     except (ValueError, KeyError, TypeError, AttributeError):
         return _Found(version, "", 0, "")  # nobody's: whatever wrote this was no lease

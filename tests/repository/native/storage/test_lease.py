@@ -5,6 +5,7 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,8 +53,9 @@ class _Body:
 class MemoryBucket:
     """A store in memory that heeds conditions and terms, as one machine sees it through its own network."""
 
-    def __init__(self, objects: dict[str, bytes], clock: Callable[[], float]) -> None:
+    def __init__(self, objects: dict[str, bytes], modified: dict[str, datetime], clock: Callable[[], float]) -> None:
         self._objects = objects
+        self._modified = modified
         self._clock = clock
         self.gate: asyncio.Event | None = None
         """What requests under the lease wait for on their way, where that is something."""
@@ -104,12 +106,14 @@ class MemoryBucket:
                 raise PreconditionFailedError("the condition does not hold")
             assert body is not None
             content = self._objects[key] = bytes(body.content)
+            self._modified[key] = datetime.fromtimestamp(int(now), UTC)
             etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
         elif content is None:
             raise ObjectMissingError("nothing is there")
         return {
             "ETag": f'"{etag}"',
             "Body": _Body(content or b""),
+            "LastModified": self._modified[key],
             "ResponseMetadata": {"HTTPHeaders": {"date": formatdate(now, usegmt=True)}},
         }
 
@@ -117,14 +121,14 @@ class MemoryBucket:
 class Machine:
     """A publisher, as far as it changes the head."""
 
-    def __init__(self, name: str, objects: dict[str, bytes], clock: Callable[[], float], directory: Path) -> None:
+    def __init__(self, name: str, bucket: MemoryBucket, clock: Callable[[], float], directory: Path) -> None:
         self.name = name
-        self.bucket = MemoryBucket(objects, clock)
-        bucket = cast("Bucket", self.bucket)
+        self.bucket = bucket
+        store = cast("Bucket", bucket)
         self.lease = Lease(
-            bucket=bucket, key="lease", holder=name, seconds=_SECONDS, patience=0, lock=directory / name, clock=clock
+            bucket=store, key="lease", holder=name, seconds=_SECONDS, patience=0, lock=directory / name, clock=clock
         )
-        self.requests = FencedRequests(bucket=bucket, prefix="", lease=self.lease)
+        self.requests = FencedRequests(bucket=store, prefix="", lease=self.lease)
         self.entered = False
         self.head: str | None = None
         """The version of the head that it has read or written."""
@@ -161,7 +165,16 @@ class Machines(RuleBasedStateMachine):
         self._runner = asyncio.Runner()
         self._now = 1000.0
         self._objects: dict[str, bytes] = {}
-        self._machines = [Machine(name, self._objects, lambda: self._now, Path(self._directory.name)) for name in "ab"]
+        modified = dict[str, datetime]()
+        self._machines = [
+            Machine(
+                name,
+                MemoryBucket(self._objects, modified, lambda: self._now),
+                lambda: self._now,
+                Path(self._directory.name),
+            )
+            for name in "ab"
+        ]
         self._latest: Machine | None = None
         """Who has taken the lease last."""
         self._numbers = itertools.count()
@@ -246,6 +259,14 @@ class Machines(RuleBasedStateMachine):
         if self._objects != before:
             assert sender is self._latest, "somebody else has the lease"
 
+    def would_wait(self, number: int) -> bool:
+        """Whether a machine that looks at the lease for the first time does not get it."""
+        try:
+            self._run(self._machines[number].lease.enter())
+        except RepositoryBusyError:
+            return True
+        return False
+
     async def _write(self, machine: Machine, *, head: bool) -> None:
         content = b"%s %d" % (machine.name.encode(), next(self._numbers))
         if head:
@@ -277,4 +298,23 @@ def test_what_was_sent_arrives_when_another_has_the_lease(*, waits: bool) -> Non
         machines.time_passes(seconds=0.3)
     machines.takes_the_lease(number=-1)
     machines.what_was_sent_arrives(number=0)
+    machines.teardown()
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(_SECONDS + 0.9, True), (_SECONDS + 2.1, False)])
+def test_who_looks_late_at_the_lease_of_a_dead_holder_waits_no_longer(seconds: float, *, waits: bool) -> None:
+    machines = Machines()
+    machines.takes_the_lease(number=0)
+    machines.time_passes(seconds=seconds)
+    assert machines.would_wait(1) is waits
+    machines.teardown()
+
+
+def test_who_looks_again_knows_better_since_when_it_is_so() -> None:
+    machines = Machines()
+    machines.takes_the_lease(number=0)
+    machines.time_passes(seconds=_SECONDS + 0.7)
+    assert machines.would_wait(1)
+    machines.time_passes(seconds=1.1)  # by the first look, it could have been written 1.7 s later than it was
+    assert not machines.would_wait(1)
     machines.teardown()
