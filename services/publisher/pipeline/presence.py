@@ -5,13 +5,14 @@ Asked in an open transaction, the answer holds until that ends: nobody else can 
 
 from collections.abc import Sequence
 
+from services.common.digest import Digest
 from services.publisher.journal.image_model import ImageVersion
 from services.publisher.pipeline.images.documents import is_described
 from services.publisher.pipeline.images.shown import is_shown
 from services.publisher.pipeline.units import ReadyImage, ReadyLayer, Unit
 from services.repository.interface import PreparedLayer, Repository
 
-__all__ = ["is_published", "is_visible", "missing_layers"]
+__all__ = ["is_published", "is_visible", "lost_layers", "missing_layers"]
 
 
 async def missing_layers(repository: Repository, unit: Unit) -> Sequence[PreparedLayer]:
@@ -23,6 +24,15 @@ async def missing_layers(repository: Repository, unit: Unit) -> Sequence[Prepare
         The repository cannot be read.
     """
     return [prepared for prepared in unit.layers if await repository.lookup(prepared.layer.digest) is None]
+
+
+async def lost_layers(repository: Repository, unit: Unit) -> Sequence[Digest]:
+    """Return layers that a unit counts on and that have been taken out since. Errors as `missing_layers`."""
+    if not isinstance(unit, ReadyImage):
+        return []
+    brought = {prepared.layer.digest for prepared in unit.layers}
+    counted_on = [layer.digest for layer in unit.version.layers if layer.digest not in brought]
+    return [digest for digest in counted_on if await repository.lookup(digest) is None]
 
 
 async def is_published(repository: Repository, unit: Unit) -> bool:
