@@ -236,7 +236,10 @@ def test_two_publishers_differ_in_their_names_and_in_what_they_keep(read: Read, 
     services = read(*others, "ha")["services"]
     first, second = services["publisher"], services["publisher-2"]
     different = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
-    assert different == {"build", "depends_on", "hostname", "networks", "ports", "pull_policy", "volumes"}
+    assert different == {"build", "depends_on", "environment", "networks", "ports", "pull_policy", "volumes"}
+    names = [service["environment"].pop("PUBLISHER_NAME") for service in (first, second)]
+    assert names == ["publisher-1", "publisher-2"]
+    assert first["environment"] == second["environment"]
     own = {"/run/secrets", "/var/lib/cvmfs-thin-publisher", "/var/spool/cvmfs-thin-publisher"}
     one, other = ({mount["target"]: mount["source"] for mount in each["volumes"]} for each in (first, second))
     assert {target for target in one.keys() | other.keys() if one.get(target) != other.get(target)} == own
