@@ -81,7 +81,7 @@ async def build_publisher(
         stack.enter_context(
             locked(settings.state / LOCK_FILE, otherwise=f"another publisher has the state {settings.state}")
         )
-        journal = await stack.enter_async_context(Journal(_database(settings)))
+        journal = await stack.enter_async_context(Journal(_database(settings), alone=not _is_shared(settings)))
         store = await stack.enter_async_context(ObjectStore(settings=store_settings))
         registries = await stack.enter_async_context(RegistryClient(options=registry_options))
         threads = ThreadPoolExecutor(2 * settings.fetch_concurrency + _MORE_THREADS, "publisher")
@@ -129,9 +129,20 @@ def _services(
     yield work.sweep.run
     if settings.database is not None:
         yield work.lookout.run
-    yield partial(leadership.run, (work.pipeline.run, work.sweep.begin, work.collector.run, work.checks.run))
+    leading = (work.sweep.begin, work.collector.run, work.checks.run)
+    if _is_shared(settings):
+        yield work.pipeline.run
+        yield partial(leadership.run, leading)
+    else:
+        yield partial(leadership.run, (work.pipeline.run, *leading))
     if trust is not None:
         yield trust.run
+
+
+def _is_shared(settings: PublisherSettings) -> bool:
+    """Tell whether all publishers of the journal publish, and not only the one that leads: to a bucket they can."""
+    in_bucket = settings.repository_kind is RepositoryKind.NATIVE and settings.directory is None
+    return in_bucket and settings.database is not None
 
 
 def _turn(settings: PublisherSettings) -> Callable[[], AbstractAsyncContextManager[None]]:

@@ -87,7 +87,12 @@ def build_work(resources: Resources) -> Work:
     times = RetryTimes(first=settings.retry_first, last=settings.retry_last)
     progress = Progress()
     gate = Gate(journal)
-    membership = Membership(journal=journal, leads=resources.leads, name=settings.shown_name)
+    membership = Membership(
+        journal=journal,
+        leads=resources.leads,
+        name=settings.shown_name,
+        lease=settings.lease_seconds,
+    )
     ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     flights = Flights()
     claims = Claims(journal=journal, gate=gate, ready=ready, flights=flights)

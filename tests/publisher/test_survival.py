@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -24,17 +25,24 @@ _LAYERS: Final = 12
 _numbers: Final = count()
 
 
+@asynccontextmanager
+async def _site(
+    seaweedfs: SeaweedFS, postgresql: PostgresqlServer, directory: Path, publishers: int
+) -> AsyncIterator[PublisherSite]:
+    database = await postgresql.create(f"site_{uuid.uuid4().hex}")
+    async with (
+        new_bucket(seaweedfs.access) as bucket,
+        PublisherSite.running(directory, bucket, postgresql, database, publishers=publishers) as site,
+    ):
+        yield site
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(
     seaweedfs: SeaweedFS, postgresql: PostgresqlServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[PublisherSite]:
     """Two publishers."""
-    database = await postgresql.create(f"site_{uuid.uuid4().hex}")
-    directory = tmp_path_factory.mktemp("site")
-    async with (
-        new_bucket(seaweedfs.access) as bucket,
-        PublisherSite.running(directory, bucket, postgresql, database, publishers=2) as site,
-    ):
+    async with _site(seaweedfs, postgresql, tmp_path_factory.mktemp("site"), 2) as site:
         yield site
 
 
@@ -92,3 +100,16 @@ async def test_the_one_that_leads_is_cut_off_from_the_database_and_comes_back(
 
 async def test_the_database_is_started_anew(site: PublisherSite, postgresql: PostgresqlServer, tmp_path: Path) -> None:
     await _survives(site, tmp_path, postgresql.restart)
+
+
+async def test_two_of_five_hang_and_die_at_the_same_time(
+    seaweedfs: SeaweedFS, postgresql: PostgresqlServer, tmp_path: Path
+) -> None:
+    async with _site(seaweedfs, postgresql, tmp_path, 5) as site:
+
+        async def harm() -> None:
+            leader = await site.leader()
+            async with hanging(leader):
+                await (await site.leader(but=leader)).kill()
+
+        await _survives(site, tmp_path, harm)
