@@ -69,6 +69,8 @@ def main() -> int:
         settings, store_settings = PublisherSettings.load(), ObjectStoreSettings.load()
         limits, registries = ArchiveLimits.load(), RegistrySettings.load()
         configure_logging(level=settings.log_level, output=settings.log_format)
+        if settings.database is not None:
+            structlog.contextvars.bind_contextvars(instance=settings.shown_name)
         asyncio.run(_serve(settings, store_settings, limits, registries.options()))
     except* (SuiteError, OSError) as errors:
         for error in _leaves(errors):

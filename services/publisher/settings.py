@@ -1,5 +1,6 @@
 """Settings of the publisher, read from `PUBLISHER_*` environment variables."""
 
+import socket
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -133,6 +134,11 @@ class PublisherSettings(Settings):
     def journal_file(self) -> Path:
         """Where the journal is, if it is a file."""
         return self.state / "journal.sqlite"
+
+    @property
+    def shown_name(self) -> str:
+        """What this publisher is called where several are shown."""
+        return self.name or socket.gethostname()
 
     @field_validator("database")
     @classmethod

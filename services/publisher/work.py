@@ -1,7 +1,6 @@
 """Builds the publisher's work: the pipeline and the sweep, from what they work with."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -89,10 +88,7 @@ def build_work(resources: Resources) -> Work:
     progress = Progress()
     gate = Gate(journal)
     membership = Membership(
-        journal=journal,
-        leads=resources.leads,
-        name=settings.name or socket.gethostname(),
-        lease=settings.lease_seconds,
+        journal=journal, leads=resources.leads, name=settings.shown_name, lease=settings.lease_seconds
     )
     ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     flights = Flights()

@@ -283,7 +283,9 @@ class LayerCollector:
                     except ImageAdditionError as error:
                         kept[config] = str(error)
                 # After the images that stand on them: a layer of one that stays is not given away.
-                for digest in digests:
+                unused = await self._journal.unnamed.still_unused(digests)
+                kept |= dict.fromkeys(set(digests).difference(unused), "an image that another publisher has needs it")
+                for digest in unused:
                     try:
                         await transaction.remove_layer(digest)
                     except LayerRemovalError as error:

@@ -44,16 +44,10 @@ OTHERS_GONE: Final = update(publishers).values(left_at=CLOCK).where(_HERE, not_(
 FORGET: Final = delete(publishers).where(_c.left_at < CLOCK - _KEPT)
 EXPIRE: Final = update(publishers).values(left_at=CLOCK).where(_RUN_OUT, not_(_ME)).returning(_c.id, _c.name)
 _other: Final = publishers.alias("other")
+# Layers are free as soon as their publisher has gone; images that it may have published are not.
 _abandoned: Final = or_(
     exists().where(_other.c.left_at.is_(None), _other.c.lease_until <= CLOCK, _other.c.id != given("me")),
-    *(
-        exists().where(
-            column.is_not(None),
-            column != given("me"),
-            not_(exists().where(_other.c.id == column, _other.c.left_at.is_(None))),
-        )
-        for column in (layers.c.claimed_by, images.c.claimed_by)
-    ),
+    exists().where(_other.c.left_at.is_not(None), _other.c.id != given("me"), images.c.claimed_by == _other.c.id),
 )
 RENEW: Final = (
     update(publishers)

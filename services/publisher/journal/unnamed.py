@@ -106,6 +106,14 @@ class UnnamedJournal:
             await run(statements.COLLECT, claimed=json.dumps(claimed))
         return claimed
 
+    async def still_unused(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Return those of some layers that are being taken out which no image needs that is being worked on.
+
+        Asked in an open transaction, it is decided by this: an image that needs one later finds it gone.
+        """
+        rows = await self._database.run(statements.CLAIMABLE, digests=json.dumps(list(digests)))
+        return [Digest(row["digest"]) for row in rows]
+
     async def interrupted(self) -> list[Digest]:
         """Return the layers that an earlier publisher was taking out, and may have taken out."""
         return [Digest(row["digest"]) for row in await self._database.run(statements.COLLECTING)]

@@ -11,7 +11,7 @@ from services.publisher.journal.journal import Journal
 from services.publisher.pipeline.failures import Failures
 from services.publisher.pipeline.images.documents import documents_of
 from services.publisher.pipeline.outcomes import Added, Outcomes
-from services.publisher.pipeline.presence import check_kept_layers, is_published, missing_layers
+from services.publisher.pipeline.presence import is_published, lost_layers, missing_layers
 from services.publisher.pipeline.progress import Progress, Stage, TransactionProgress
 from services.publisher.pipeline.units import ReadyImage, ReadyRemoval, Unit, digests_of, names_of, size_of
 from services.repository.errors import (
@@ -136,6 +136,11 @@ class BatchPublisher:
             brought: list[PreparedLayer] = []
             missing = unit.layers
             if self._journal.shared:
+                lost = await lost_layers(self._repository, unit)
+                if lost:
+                    error = LayerAdditionError(f"layers have been collected meanwhile: {', '.join(lost)}")
+                    await self._failures.of_unit(unit, error)
+                    continue
                 missing = await missing_layers(self._repository, unit)
                 if not missing and await is_published(self._repository, unit):
                     progress.added += len(unit.layers)
@@ -147,8 +152,6 @@ class BatchPublisher:
                     brought.append(prepared)
                     progress.added += 1
                 if isinstance(unit, ReadyImage):
-                    if self._journal.shared:
-                        await check_kept_layers(self._repository, unit)
                     await transaction.put_image(documents_of(unit.version, now=time.time()))
                 elif isinstance(unit, ReadyRemoval):
                     await transaction.remove_image(unit.record.name)

@@ -5,14 +5,14 @@ Asked in an open transaction, the answer holds until that ends: nobody else can 
 
 from collections.abc import Sequence
 
+from services.common.digest import Digest
 from services.publisher.journal.image_model import ImageVersion
 from services.publisher.pipeline.images.documents import is_described
 from services.publisher.pipeline.images.shown import is_shown
 from services.publisher.pipeline.units import ReadyImage, ReadyLayer, Unit
-from services.repository.errors import ImageAdditionError
 from services.repository.interface import PreparedLayer, Repository
 
-__all__ = ["check_kept_layers", "is_published", "is_visible", "missing_layers"]
+__all__ = ["is_published", "is_visible", "lost_layers", "missing_layers"]
 
 
 async def missing_layers(repository: Repository, unit: Unit) -> Sequence[PreparedLayer]:
@@ -26,20 +26,13 @@ async def missing_layers(repository: Repository, unit: Unit) -> Sequence[Prepare
     return [prepared for prepared in unit.layers if await repository.lookup(prepared.layer.digest) is None]
 
 
-async def check_kept_layers(repository: Repository, image: ReadyImage) -> None:
-    """Make sure that the layers which an image does not bring are still there.
-
-    Raises
-    ------
-    ImageAdditionError
-        Another publisher has collected one since this one saw it; it is fetched when the image is tried again.
-    RepositoryError
-        The repository cannot be read.
-    """
-    brought = {prepared.layer.digest for prepared in image.layers}
-    for layer in image.version.layers:
-        if layer.digest not in brought and await repository.lookup(layer.digest) is None:
-            raise ImageAdditionError(f"layer {layer.digest} has been collected meanwhile")
+async def lost_layers(repository: Repository, unit: Unit) -> Sequence[Digest]:
+    """Return layers that a unit counts on and that have been taken out since. Errors as `missing_layers`."""
+    if not isinstance(unit, ReadyImage):
+        return []
+    brought = {prepared.layer.digest for prepared in unit.layers}
+    counted_on = [layer.digest for layer in unit.version.layers if layer.digest not in brought]
+    return [digest for digest in counted_on if await repository.lookup(digest) is None]
 
 
 async def is_published(repository: Repository, unit: Unit) -> bool:

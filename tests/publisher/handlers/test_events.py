@@ -180,13 +180,13 @@ async def test_other_methods_and_paths_are_answered_as_json(client: Client) -> N
 
 
 async def test_a_journal_that_fails_is_no_success(client: Client, settings: PublisherSettings) -> None:
-    def rename(table: str, other: str) -> None:
+    def rename(old: str, new: str) -> None:
         with closing(sqlite3.connect(settings.state / "journal.sqlite")) as connection, connection:
-            connection.execute(f"ALTER TABLE {table} RENAME TO {other}")
+            connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
 
-    rename("layers", "hidden")
+    rename("layers", "gone")
     response = await client.post("/v1/events", data=_EVENT, headers=_BEARER)
-    rename("hidden", "layers")  # the publisher leaves its journal at the end
+    rename("gone", "layers")  # the publisher writes at its end that it has left
     assert (response.status, response.headers["Retry-After"]) == (503, "5")
     assert "no such table" in (await response.json())["error"]
 
