@@ -88,10 +88,7 @@ def build_work(resources: Resources) -> Work:
     progress = Progress()
     gate = Gate(journal)
     membership = Membership(
-        journal=journal,
-        leads=resources.leads,
-        name=settings.shown_name,
-        lease=settings.lease_seconds,
+        journal=journal, leads=resources.leads, name=settings.shown_name, lease=settings.lease_seconds
     )
     ready = ReadyQueue(BatchLimits(layers=settings.batch_layers, size=settings.batch_size))
     flights = Flights()
