@@ -82,23 +82,23 @@ def grow(directory: Path, layout: LayerLayout, points: Sequence[int]) -> Iterato
         Numbers of layers, the smallest first; each gets 102 more.
     """
     directory.mkdir()
-    repository = _Growing(directory, layout)
-    for layers in points:
-        while repository.layers < layers:
-            repository.publish(min(_AT_ONCE, layers - repository.layers))
-        # What is in memory after a large update is not what a publisher has that adds one to a repository.
-        repository.publish(1)
-        one, batch = repository.publish(1), repository.publish(BATCH)
-        root, expanded = repository.root()
-        yield Point(
-            layout=layout,
-            layers=layers,
-            root=root,
-            root_expanded=expanded,
-            shelf=repository.shelf(),
-            one=one,
-            batch=batch,
-        )
+    with closing(_Growing(directory, layout)) as repository:
+        for layers in points:
+            while repository.layers < layers:
+                repository.publish(min(_AT_ONCE, layers - repository.layers))
+            # What is in memory after a large update is not what a publisher has that adds one to a repository.
+            repository.publish(1)
+            one, batch = repository.publish(1), repository.publish(BATCH)
+            root, expanded = repository.root()
+            yield Point(
+                layout=layout,
+                layers=layers,
+                root=root,
+                root_expanded=expanded,
+                shelf=repository.shelf(),
+                one=one,
+                batch=batch,
+            )
 
 
 class _Growing:
@@ -110,6 +110,10 @@ class _Growing:
         self._tree = RepositoryTree(storage=self._storage, compressor=self._access.compressor, layout=layout)
         self._directory = directory / "repository"
         self.layers = 0
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._tree.close()
 
     def publish(self, layers: int) -> Revision:
         """Publish layers as one revision."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -139,7 +140,8 @@ def _turn(settings: PublisherSettings) -> Callable[[], AbstractAsyncContextManag
         return nullcontext
     from services.publisher.journal.tenure import Tenure  # noqa: PLC0415 - takes a tenth of a second
 
-    return Tenure(settings.database, password=settings.database_password).held
+    lease = timedelta(seconds=settings.lease_seconds)
+    return Tenure(settings.database, password=settings.database_password, silence=lease).held
 
 
 def _database(settings: PublisherSettings) -> Database:

@@ -27,6 +27,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._publishers = Gauge(
+            "publisher_publishers",
+            "Publishers that share the journal: who leads, follows, has ended, or has gone without that.",
+            ["standing"],
+            registry=self.registry,
+        )
         self._layers = Gauge("publisher_layers", "Layers in the journal.", ["state"], registry=self.registry)
         self.notifications = Counter(
             "publisher_notifications", "Notifications by what became of them.", ["outcome"], registry=self.registry
@@ -178,6 +184,8 @@ class Metrics:
 
     def render(self, status: PublisherStatus) -> bytes:
         """Write everything in Prometheus' text format."""
+        for standing, count in status.publishers.counts.items():
+            self._publishers.labels(standing).set(count)
         for state, count in status.layers.counts.items():
             self._layers.labels(state).set(count)
         self._refused.set(status.layers.refused - status.layers.elsewhere)

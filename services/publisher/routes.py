@@ -45,6 +45,7 @@ def build_routes(
     status = StatusReader(
         repository=resources.repository.name,
         journal=journal,
+        leads=resources.leads,
         gate=work.gate,
         progress=work.progress,
         checks=work.checks,
@@ -66,6 +67,7 @@ def build_routes(
         ImagesHandler(
             access=Access(token=token, projects=projects),
             images=journal.images,
+            publishers=journal.publishers,
             versions=journal.versions,
             flats=journal.flats,
             claims=work.images,

@@ -85,6 +85,9 @@ class PublisherSettings(Settings):
     `PUBLISHER_STATE`."""
     database_password: SecretStr | None = None
     """Password of the journal's database."""
+    lease_seconds: Annotated[int, Field(ge=3, le=600)] = 15
+    """Where the journal is in PostgreSQL: seconds after which others take over from a publisher that hangs or is cut
+    off."""
     spool: Path = Path("/var/spool/cvmfs-thin-publisher")
     """Directory for layer archives that have been fetched and are not published yet."""
     spool_limit: ByteSize = ByteSize(20 << 30)

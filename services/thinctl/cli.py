@@ -61,6 +61,17 @@ def status(*, publisher: str | None, as_json: bool) -> None:
         tables.show_status(found)
 
 
+@cli.command(epilog="Example: thinctl publishers")
+@READING
+def publishers(*, publisher: str | None, as_json: bool) -> None:
+    """Show the publishers of the repository: who leads, who works on how much, who has ended or gone."""
+    found = run_async(commands.status(reader(publisher))).publishers
+    if as_json:
+        write_document({"publishers": [entry.model_dump(mode="json") for entry in found]})
+    else:
+        tables.show_publishers(found)
+
+
 @cli.command("list", epilog="Example: thinctl list --state failed --reason 'metadata' --all")
 @click.option(
     "--state",

@@ -44,6 +44,8 @@ def show_image(image: ImageAnswer, versions: Sequence[ImageVersion]) -> None:
     if image.reference != image.name:
         grid.add_row("read from", Text(image.reference))
     grid.add_row("state", _state(image))
+    if image.publisher is not None:
+        grid.add_row("publisher", Text(image.publisher))
     if image.reason:
         grid.add_row("reason", Text(image.reason))
     if image.next_attempt is not None:

@@ -1,6 +1,7 @@
 """What people see."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from services.common.command_line import write_output
 from services.common.digest import Digest
-from services.common.publisher_api import Disagreement, LastCheck, Layer, Status
+from services.common.publisher_api import Disagreement, LastCheck, Layer, PublisherEntry, Status
 from services.common.readable import readable_size, readable_span
 from services.common.times import text_of
 
@@ -22,6 +23,7 @@ __all__ = [
     "show_check",
     "show_layer",
     "show_layers",
+    "show_publishers",
     "show_status",
     "since",
     "size_or_dash",
@@ -38,6 +40,8 @@ _COLOURS: Final[Mapping[str, str]] = {
     "verified": "cyan",
     "fetching": "cyan",
 }
+
+_STANDINGS: Final[Mapping[str, str]] = {"leading": "green", "following": "cyan", "ended": "dim", "gone": "red"}
 
 
 def show(*items: RenderableType) -> None:
@@ -65,6 +69,8 @@ def show_status(status: Status) -> None:
     else:
         grid.add_row("publishing", Text("goes on", style="green"))
     grid.add_row("repository", Text(status.repository))
+    if status.publishers:
+        grid.add_row("publishers", _publishers(status.publishers))
     grid.add_row("layers", _written(status.layers, status.refused))
     grid.add_row("oldest waiting", readable_span(status.oldest_unpublished_seconds))
     if status.images:
@@ -107,6 +113,8 @@ def show_layer(layer: Layer) -> None:
     grid = grid_of_facts()
     grid.add_row("digest", layer.digest)
     grid.add_row("state", _state(layer))
+    if layer.publisher is not None:
+        grid.add_row("publisher", Text(layer.publisher))
     if layer.reason:
         grid.add_row("reason", Text(layer.reason))
     if layer.next_attempt is not None:
@@ -121,6 +129,24 @@ def show_layer(layer: Layer) -> None:
     grid.add_row("announced", f"{text_of(layer.announced_at)} ({since(layer.announced_at)} ago)")
     grid.add_row("changed", f"{text_of(layer.updated_at)} ({since(layer.updated_at)} ago)")
     show(grid)
+
+
+def show_publishers(publishers: Iterable[PublisherEntry]) -> None:
+    """Show publishers, one a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("publisher", "standing", "layers", "images", "started", "last seen", "address"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("layers", "images") else "left")
+    for publisher in publishers:
+        table.add_row(
+            Text(publisher.name),
+            Text(publisher.standing, style=_STANDINGS.get(publisher.standing, "")),
+            str(publisher.layers),
+            str(publisher.images),
+            f"{since(publisher.started_at)} ago",
+            f"{since(publisher.seen_at)} ago",
+            Text(publisher.address or "-"),
+        )
+    show(table)
 
 
 def show_check(layers: int, found: Mapping[str, Sequence[Disagreement]]) -> None:
@@ -163,10 +189,18 @@ def _written(numbers: Mapping[str, int], refused: int) -> str:
     return ", ".join(counts) or "none"
 
 
+def _publishers(publishers: Sequence[PublisherEntry]) -> Text:
+    counts = Counter(publisher.standing for publisher in publishers)
+    leader = next((publisher.name for publisher in publishers if publisher.standing == "leading"), None)
+    others = ", ".join(f"{count} {standing}" for standing, count in counts.items() if standing != "leading")
+    return Text(", ".join(filter(None, (f"{leader} leads" if leader else "none leads", others))))
+
+
 def _transaction(status: Status) -> str:
     transaction = status.transaction
     if transaction is None:
-        return "none"
+        elsewhere = status.layers.get("publishing", 0) if len(status.publishers) > 1 else 0
+        return f"another publisher's, of {elsewhere} layers" if elsewhere else "none"
     named = ", ".join(Digest(digest).short for digest in transaction.layers[:3])
     more = f" and {len(transaction.layers) - 3} others" if len(transaction.layers) > 3 else ""  # noqa: PLR2004 - as above
     return f"{transaction.stage} for {since(transaction.since)}: {named}{more}, {readable_size(transaction.bytes)}"
@@ -174,6 +208,8 @@ def _transaction(status: Status) -> str:
 
 def _sweep(status: Status) -> str:
     sweep = status.sweep
+    if not status.leads and not sweep.begun and len(status.publishers) > 1:
+        return "by the publisher that leads"
     if sweep.ended_at is None:
         return "under way" if sweep.begun else "none yet"
     outcome = f"failed: {sweep.error}" if sweep.error else f"found {sweep.found}"

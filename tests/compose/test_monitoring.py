@@ -72,6 +72,7 @@ def test_every_series_is_one_that_is_shown(text: str, prefix: str, registry: Col
             "publisher",
             [
                 "publisher_layers{state",
+                "by (job, standing) (publisher_publishers)",
                 "publisher_publish_seconds_bucket",
                 "publisher_batch_layers_sum",
                 "publisher_fetched_bytes_total",
@@ -215,8 +216,50 @@ tests:
 """
 
 
+_PUBLISHER_FAILURES = """
+rule_files: [{rules}]
+tests:
+  - name: what several publishers say of one journal is one alert
+    interval: 1m
+    input_series:
+      - series: 'publisher_publishers{{instance="a", job="publisher", standing="leading"}}'
+        values: '1x10 0x20'
+      - series: 'publisher_publishers{{instance="b", job="publisher", standing="leading"}}'
+        values: '1x10 0x20'
+      - series: 'publisher_publishers{{instance="a", job="publisher", standing="gone"}}'
+        values: '0x5 1x20'
+      - series: 'publisher_publishers{{instance="b", job="publisher", standing="gone"}}'
+        values: '0x5 1x20'
+      - {{series: 'publisher_refused_layers{{instance="a", job="publisher"}}', values: '3x30'}}
+      - {{series: 'publisher_refused_layers{{instance="b", job="publisher"}}', values: '3x30'}}
+      - {{series: 'publisher_last_sweep_timestamp_seconds{{instance="a", job="publisher"}}', values: '0+60x300'}}
+      - {{series: 'publisher_last_sweep_timestamp_seconds{{instance="b", job="publisher"}}', values: '0x300'}}
+    alert_rule_test:
+      - {{alertname: NoPublisherLeads, eval_time: 10m}}
+      - {{alertname: PublisherGone, eval_time: 5m}}
+      - {{alertname: SweepMissing, eval_time: 240m}}
+      - alertname: NoPublisherLeads
+        eval_time: 14m
+        exp_alerts: [{{exp_labels: {{job: publisher}}, exp_annotations: {{summary:
+          "Publishers answer, and none leads; nothing is swept, collected or renewed."}}}}]
+      - alertname: PublisherGone
+        eval_time: 8m
+        exp_alerts: [{{exp_labels: {{job: publisher}}, exp_annotations: {{summary:
+          "1 publishers have gone without having ended; what they were working on is others' work now."}}}}]
+      - alertname: LayersRefused
+        eval_time: 6m
+        exp_alerts: [{{exp_labels: {{job: publisher}}, exp_annotations: {{summary:
+          "3 layers cannot be published as they are, and are not tried again by themselves."}}}}]
+"""
+
+
 @pytest.mark.parametrize(
-    ("name", "failures"), [("worker-alerts.yml", _NODE_FAILURES), ("converter-alerts.yml", _CONVERTER_FAILURES)]
+    ("name", "failures"),
+    [
+        ("alerts.yml", _PUBLISHER_FAILURES),
+        ("worker-alerts.yml", _NODE_FAILURES),
+        ("converter-alerts.yml", _CONVERTER_FAILURES),
+    ],
 )
 def test_alerts_fire_when_something_is_wrong_and_only_then(name: str, failures: str, tmp_path: Path) -> None:
     (tmp_path / "test.yml").write_text(failures.format(rules=_MONITORING / name))

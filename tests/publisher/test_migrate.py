@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import select
 
 from harness.postgresql import PostgresqlServer
 from services.common.image_name import ImageName
 from services.common.lock_file import LOCK_FILE, locked
+from services.publisher.journal import schema, upgrade
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.migrations.former import STEPS
 from services.publisher.journal.model import LayerState
@@ -79,6 +81,32 @@ async def test_of_two_at_the_same_time_one_waits_for_the_other(capsys: pytest.Ca
     said = capsys.readouterr().out
     assert f"was made, with version {VERSION}\n" in said
     assert f"has version {VERSION} already\n" in said
+
+
+async def test_a_database_of_the_first_version_on_postgresql_is_taken_over_once_nobody_reads_it(
+    database: PostgresqlDatabase,
+    new_database: str,
+    postgresql: PostgresqlServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as former:
+        former.setattr(schema, "VERSION", 9)
+        assert await asyncio.to_thread(run, ()) == 0
+    layer = f"INSERT INTO layers (digest, state, announced_at, updated_at) VALUES ('{numbered(1)}', 'announced', 1, 1)"  # noqa: S608 - a digest
+    await postgresql.execute(layer, database=new_database.rpartition("/")[2])
+    password = postgresql.password.get_secret_value()
+    with psycopg.connect(new_database, password=password) as copying, monkeypatch.context() as impatient:
+        impatient.setattr(upgrade, "_PATIENCE", "100ms")
+        copying.execute("LOCK TABLE layers IN ACCESS SHARE MODE")  # as pg_dump does
+        assert await asyncio.to_thread(run, ()) == 1
+        assert "as its tables are in use, for a back-up maybe: repeat this" in capsys.readouterr().err
+    assert await asyncio.to_thread(run, ()) == 0
+    assert f"was brought from version 9 to {VERSION}\n" in capsys.readouterr().out
+    async with Journal(database) as journal:
+        claimed = await journal.claim()
+    assert claimed is not None
+    assert claimed.digest == numbered(1)
 
 
 def test_a_file_that_a_publisher_works_with_is_left_alone(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

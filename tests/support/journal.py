@@ -7,8 +7,17 @@ from services.common.image_name import ImageName
 from services.publisher.journal.image_model import ImageRecord, ImageState, ImageVersion, PlatformImage, VersionLayer
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerRecord, LayerState
+from services.publisher.journal.publishers import PublisherRecord
 
-__all__ = ["claim", "image_record", "image_version", "layer_record", "numbered", "recorded"]
+__all__ = [
+    "claim",
+    "image_record",
+    "image_version",
+    "layer_record",
+    "numbered",
+    "publisher_record",
+    "recorded",
+]
 
 
 def numbered(number: int) -> Digest:
@@ -72,6 +81,22 @@ async def claim(journal: Journal, *digests: Digest) -> None:
         claimed.add(record.digest)
     assert claimed.issuperset(digests)
     await journal.give_back(claimed.difference(digests))
+
+
+def publisher_record(id_: str, **known: Any) -> PublisherRecord:  # noqa: ANN401 - the fields of a record
+    """Make the record of a publisher that follows and works on nothing."""
+    nothing: dict[str, Any] = {
+        "name": "stratum0",
+        "address": None,
+        "started_at": 0,
+        "seen_at": 0,
+        "leads": False,
+        "gone": False,
+        "ended": False,
+        "layers": 0,
+        "images": 0,
+    }
+    return PublisherRecord(id=id_, **(nothing | known))
 
 
 async def recorded(journal: Journal, digest: Digest) -> LayerRecord:

@@ -12,6 +12,8 @@ __all__ = ["Steps", "kill_at", "run_until", "states_of_kills"]
 
 _State = TypeVar("_State")
 _CHANGES: Final = ("os.rename", "os.remove", "os.link", "os.truncate")
+_MORE: Final = 100
+"""Steps that a run may have more than the one in which they were counted, and more."""
 _OPENED: Final = os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY
 """To be written, or, of directories, to be brought to the disk."""
 
@@ -112,8 +114,8 @@ def states_of_kills(killed: Callable[[int], _State], steps: Iterable[int], *, af
     chosen = list(steps)
     with ThreadPoolExecutor(2) as threads:
         states = set(threads.map(killed, chosen))
-    beyond = chosen[-1]
-    while after not in states:
-        beyond += 1
+    for beyond in range(chosen[-1] + 1, chosen[-1] + _MORE):
+        if after in states:
+            break
         states.add(killed(beyond))
     return states

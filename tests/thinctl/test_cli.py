@@ -3,6 +3,9 @@
 import asyncio
 import json
 import re
+import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,31 @@ def test_the_status_is_shown(site: Site) -> None:
     assert "transaction     none" in shown
     assert "found 4" in shown
     assert re.search(r"^images +none *$", shown, re.MULTILINE)
+
+
+def test_publishers_are_shown(site: Site) -> None:
+    (publisher,) = _document(site.read("publishers", "--json"))["publishers"]
+    name = publisher["name"]
+    assert name == socket.gethostname()
+    row = rf"^{re.escape(name)} +(leading|following) +0 +0 "  # who leads is told with the next renewal
+    assert re.search(row, site.read("publishers").out.decode(), re.MULTILINE)
+    journal = site.publisher.state / "journal.sqlite"
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute(
+            """
+            INSERT INTO publishers (id, name, address, started_at, seen_at, lease_until, leads, left_at)
+            VALUES ('22', 'another [one]', 'http://two:8480', 0, 0, 1e11, 0, NULL)
+            """
+        )
+    connection.close()
+    try:
+        shown = site.read("publishers").out.decode()
+        assert re.search(r"^another \[one\] +following +0 +0 +\d+ d ago .*http://two:8480 *$", shown, re.MULTILINE)
+        assert re.search(r"^publishers +.*[12] following", site.read("status").out.decode(), re.MULTILINE)
+    finally:
+        with closing(sqlite3.connect(journal)) as connection, connection:
+            connection.execute("DELETE FROM publishers WHERE id = '22'")
+        connection.close()
 
 
 def test_layers_are_listed_and_selected(site: Site) -> None:
@@ -187,7 +215,7 @@ def test_the_help_has_examples_and_exit_statuses_and_no_way_to_give_a_token() ->
     ended = thinctl("--help")
     assert b"docker compose exec publisher thinctl status" in ended.out
     assert b"Exit status:" in ended.out
-    for command in ("status", "list", "show", "retry", "sweep", "pause", "resume", "check"):
+    for command in ("status", "publishers", "list", "show", "retry", "sweep", "pause", "resume", "check"):
         shown = thinctl(command, "--help").out.decode()
         assert f"thinctl {command}" in shown
         assert "Example" in shown

@@ -26,7 +26,15 @@ from services.common.publisher_api.image_model import (
     UnknownImages,
 )
 from services.common.publisher_api.images import ImagesApi
-from services.common.publisher_api.model import CheckSummary, Disagreement, LastCheck, Layer, LayerPage, Status
+from services.common.publisher_api.model import (
+    CheckSummary,
+    Disagreement,
+    LastCheck,
+    Layer,
+    LayerPage,
+    PublisherEntry,
+    Status,
+)
 
 __all__ = [
     "CheckSummary",
@@ -50,6 +58,7 @@ __all__ = [
     "NotKnownError",
     "PublisherApi",
     "PublisherApiError",
+    "PublisherEntry",
     "PublisherRefusedError",
     "PublisherTimeoutError",
     "PublisherTokenError",

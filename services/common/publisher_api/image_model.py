@@ -138,6 +138,8 @@ class ImageAnswer(_Answer):
     """The project whose token asked for it; None if it was the general one."""
     priority: int = 0
     state: Annotated[ImageState, Field(max_length=40)]
+    publisher: str | None = None
+    """Name of the publisher that works on it; None if none does."""
     published_digest: OciDigestField | None = None
     """The version that readers of the repository see."""
     revision: int | None = None

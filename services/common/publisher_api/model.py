@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.digest import DigestField
 from services.common.times import Time
 
-__all__ = ["CheckSummary", "Disagreement", "Layer", "LayerPage", "Status"]
+__all__ = ["CheckSummary", "Disagreement", "Layer", "LayerPage", "PublisherEntry", "Status"]
 
 
 class _Answer(BaseModel):
@@ -20,6 +20,8 @@ class Layer(_Answer):
     digest: DigestField
     state: Annotated[str, Field(max_length=40)]
     """`announced`, `fetching`, `verified`, `publishing`, `published` or `failed`."""
+    publisher: str | None = None
+    """Name of the publisher that works on it; None if none does."""
     reason: str | None = None
     """Why it failed last."""
     retryable: bool | None = None
@@ -116,6 +118,25 @@ class Disk(_Answer):
     total: int
 
 
+class PublisherEntry(_Answer):
+    """One of the publishers that share a journal."""
+
+    id: str
+    """Another one at every start."""
+    name: str
+    address: str | None = None
+    """Where it answers, if it says so."""
+    standing: Annotated[str, Field(max_length=40)]
+    """`leading`, `following`, `ended`, or `gone` without that."""
+    started_at: Time
+    seen_at: Time
+    """When it was heard of last."""
+    layers: int
+    """Layers that it works on."""
+    images: int
+    """Images that it works on."""
+
+
 class Status(_Answer):
     """How a publisher is."""
 
@@ -123,6 +144,10 @@ class Status(_Answer):
     paused: Pause | None
     waiting_for: str | None
     """What keeps layers from being published."""
+    leads: bool = True
+    """Whether the one that answers leads; transaction, sweep, check, spool and disks are its own."""
+    publishers: tuple[PublisherEntry, ...] = ()
+    """All that share the journal, those included that have ended or gone less than a day ago."""
     layers: dict[str, int]
     """Number of layers in each state."""
     refused: int

@@ -2,7 +2,9 @@
 
 No image loses a layer, whatever happens at the same time. A layer that is to go is in flight while that is decided and
 done, and whoever admits an image waits for it to land and looks again; an image that was admitted before has said so in
-the journal before, which the decision reads after the layer has been put in flight.
+the journal before, which the decision reads after the layer has been put in flight. Other publishers do not see what is
+in flight here. So that is decided in the transaction which takes the layers out: an image that another publisher has
+published before has said so in the journal, and one that is published after is looked through for what has gone.
 """
 
 import asyncio
@@ -236,7 +238,9 @@ class LayerCollector:
         kept: dict[Digest, str],
     ) -> Collection:
         if not self._recovered.is_set():
-            raise CollectionRefusedError("what an earlier publisher has left is still being cleaned up: try again")
+            raise CollectionRefusedError(
+                "another publisher leads, or what an earlier one has left is still being cleaned up: try again"
+            )
         async with self._turn:
             if not self._gate.is_open:
                 raise CollectionRefusedError("publishing is paused, and so are collections: resume it first")
@@ -244,13 +248,9 @@ class LayerCollector:
             flying = [layer.digest for layer in due if self._flights.take([layer.digest])]
             try:
                 await self._journal.unnamed.release([layer.digest for layer in committed if layer.digest in flying])
-                claimed = await self._journal.unnamed.claim(flying)
-                # Whoever names a flat image makes it in a transaction, so that nobody does meanwhile.
-                configs = await self._journal.flats.still_due(flats)
-                revision = await self._remove(claimed, configs, kept) if claimed or configs else None
-                gone = {digest for digest in (*claimed, *configs) if digest not in kept}
-                await self._journal.unnamed.collected([digest for digest in claimed if digest in gone])
-                await self._journal.flats.collected([config for config in configs if config in gone])
+                revision, gone = await self._remove(flying, flats, kept) if flying or flats else (None, set())
+                await self._journal.unnamed.collected([digest for digest in flying if digest in gone])
+                await self._journal.flats.collected([flat.config for flat in flats if flat.config in gone])
             finally:
                 self._flights.land(flying)
         layers = [layer for layer in due if layer.digest in gone]
@@ -265,12 +265,18 @@ class LayerCollector:
         )
         return Collection(dry_run=False, at=time.time(), layers=layers, flats=flats, revision=revision, kept=kept)
 
-    async def _remove(self, digests: Sequence[Digest], flats: Sequence[Digest], kept: dict[Digest, str]) -> int | None:
+    async def _remove(
+        self, flying: Sequence[Digest], unnamed: Sequence[UnnamedFlat], kept: dict[Digest, str]
+    ) -> tuple[int | None, set[Digest]]:
+        """Take out what may still go; return the revision without it, if there is one, and what has gone."""
         token = secrets.token_hex(16)
         await self._journal.begin(token)
         revision = None
         try:
             async with self._repository.transaction(token) as transaction:
+                digests = await self._journal.unnamed.claim(flying)
+                # Whoever names a flat image makes it in a transaction, so that nobody does meanwhile.
+                flats = await self._journal.flats.still_due(unnamed)
                 for config in flats:
                     try:
                         await transaction.remove_flat(config)
@@ -282,7 +288,8 @@ class LayerCollector:
                         await transaction.remove_layer(digest)
                     except LayerRemovalError as error:
                         kept[digest] = str(error)
-                if any(digest not in kept for digest in (*digests, *flats)):
+                gone = {digest for digest in (*digests, *flats) if digest not in kept}
+                if gone:
                     revision = await transaction.publish()
         except (NoTransactionError, TransactionLeftOpenError):
             raise  # the journal keeps the token: what was left open of it is aborted by the next one
@@ -290,4 +297,4 @@ class LayerCollector:
             await self._journal.none_open()
             raise
         await self._journal.none_open()
-        return revision
+        return revision, gone

@@ -11,7 +11,9 @@ from services.publisher.pipeline.images.claims import ImageWork, LayerStep
 __all__ = ["image_document", "image_layers", "version_document"]
 
 
-def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: ImageWork | None) -> dict[str, object]:
+def image_document(
+    record: ImageRecord, layers: Sequence[VersionLayer], work: ImageWork | None, *, publisher: str | None
+) -> dict[str, object]:
     """Describe an image.
 
     Parameters
@@ -21,7 +23,9 @@ def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: Im
     layers
         Those of the version that it has, or is to have.
     work
-        How far it is, while it is worked on.
+        How far it is, while this publisher works on it.
+    publisher
+        Name of the one that works on it.
     """
     failed = record.state is ImageState.FAILED
     whole = _is_whole(record)
@@ -34,6 +38,7 @@ def image_document(record: ImageRecord, layers: Sequence[VersionLayer], work: Im
         "project": record.project,
         "priority": record.priority,
         "state": record.state,
+        "publisher": publisher,
         "published_digest": _oci(record.published),
         "revision": record.revision,
         "reason": record.reason,

@@ -17,6 +17,7 @@ from services.common.image_outputs import ImageOutputs
 from services.common.publisher_api.image_model import ImageRequest, ImagesChecked, OciDigestField
 from services.publisher.handlers.access import Access, Caller
 from services.publisher.handlers.answers import answer
+from services.publisher.handlers.claimants import claimants
 from services.publisher.handlers.document import read_document
 from services.publisher.handlers.image_document import image_document, version_document
 from services.publisher.handlers.image_selection import read_image_listing
@@ -28,6 +29,7 @@ from services.publisher.journal.image_model import (
     VersionRecord,
 )
 from services.publisher.journal.images import ImageJournal
+from services.publisher.journal.publishers import PublisherJournal
 from services.publisher.journal.versions import VersionJournal
 from services.publisher.pipeline.images.claims import ImageClaims
 from services.publisher.pipeline.images.documents import check_places
@@ -71,6 +73,7 @@ class ImagesHandler:
         *,
         access: Access,
         images: ImageJournal,
+        publishers: PublisherJournal,
         versions: VersionJournal,
         flats: FlatJournal,
         claims: ImageClaims,
@@ -79,6 +82,7 @@ class ImagesHandler:
     ) -> None:
         self._access = access
         self._images = images
+        self._publishers = publishers
         self._versions = versions
         self._flats = flats
         self._claims = claims
@@ -128,8 +132,15 @@ class ImagesHandler:
             raise RequestRefusedError(400, str(error)) from None
         records = await self._images.page(selection, after=after, limit=limit)
         layers = await self._versions.layers((record.name, record.shown) for record in records if record.shown)
+        names = await claimants(self._publishers, records)
         documents = [
-            image_document(record, layers.get(record.name, ()), self._claims.work(record.name)) for record in records
+            image_document(
+                record,
+                layers.get(record.name, ()),
+                self._claims.work(record.name),
+                publisher=names.get(record.claimed_by),
+            )
+            for record in records
         ]
         following = str(request.rel_url.update_query(after=records[-1].name)) if len(records) == limit else None
         return answer({"images": documents, "next": following})
@@ -225,7 +236,10 @@ class ImagesHandler:
         if record is None:
             raise _unknown()
         layers = await self._versions.layers([(record.name, record.shown)] if record.shown else ())
-        document = image_document(record, layers.get(record.name, ()), self._claims.work(record.name))
+        names = await claimants(self._publishers, [record])
+        document = image_document(
+            record, layers.get(record.name, ()), self._claims.work(record.name), publisher=names.get(record.claimed_by)
+        )
         outputs = await OutputsReader(versions=self._versions, flats=self._flats).read(record)
         reports = {config.oci: report for config, report in outputs.reports.items()}
         return answer({**document, "places": outputs.places, "report": reports}, status=status)

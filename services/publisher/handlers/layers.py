@@ -8,6 +8,7 @@ from services.common.digest import Digest
 from services.common.errors import InvalidValueError
 from services.common.times import time_text
 from services.publisher.handlers.answers import answer, failure
+from services.publisher.handlers.claimants import claimants
 from services.publisher.handlers.selection import Order, read_listing
 from services.publisher.handlers.token import TokenCheck
 from services.publisher.journal.journal import Journal
@@ -43,7 +44,7 @@ class LayersHandler:
             record = await self._journal.get(Digest(request.match_info["digest"]))
         except InvalidValueError as error:
             return failure(400, str(error))
-        return _shown(record)
+        return await self._shown(record)
 
     async def list(self, request: web.Request) -> web.Response:
         """Show layers page by page; see `read_listing` for what the query may say."""
@@ -56,7 +57,9 @@ class LayersHandler:
         if len(records) == listing.limit:
             place = records[-1].digest if listing.order is Order.DIGEST else str(records[-1].moment)
             following = str(request.rel_url.update_query(after=place))
-        return answer({"layers": [_document(record) for record in records], "next": following})
+        names = await claimants(self._journal.publishers, records)
+        documents = [_document(record, names.get(record.claimed_by)) for record in records]
+        return answer({"layers": documents, "next": following})
 
     async def retry(self, request: web.Request) -> web.Response:
         """Try a failed layer again now, or make sure that a published one still is in the repository."""
@@ -66,7 +69,7 @@ class LayersHandler:
         except InvalidValueError as error:
             return failure(400, str(error))
         self._claims.wake()
-        return _shown(record, status=202)
+        return await self._shown(record, status=202)
 
     async def retry_failed(self, request: web.Request) -> web.Response:
         """Try every failed layer again now, refused ones as well."""
@@ -75,18 +78,19 @@ class LayersHandler:
         self._claims.wake()
         return answer({"restarted": restarted}, status=202)
 
+    async def _shown(self, record: LayerRecord | None, *, status: int = 200) -> web.Response:
+        if record is None:
+            return failure(404, "no layer of this digest has been announced or found in the bucket")
+        names = await claimants(self._journal.publishers, [record])
+        return answer(_document(record, names.get(record.claimed_by)), status=status)
 
-def _shown(record: LayerRecord | None, *, status: int = 200) -> web.Response:
-    if record is None:
-        return failure(404, "no layer of this digest has been announced or found in the bucket")
-    return answer(_document(record), status=status)
 
-
-def _document(record: LayerRecord) -> dict[str, object]:
+def _document(record: LayerRecord, publisher: str | None) -> dict[str, object]:
     failed = record.state is LayerState.FAILED
     return {
         "digest": record.digest,
         "state": record.state,
+        "publisher": publisher,
         "revision": record.revision,
         "reason": record.reason,
         "retryable": record.retryable if failed else None,

@@ -9,9 +9,11 @@ from services.common.times import time_text
 from services.publisher.handlers.answers import answer
 from services.publisher.handlers.document import read_document
 from services.publisher.handlers.token import TokenCheck
+from services.publisher.journal.publishers import PublisherRecord
 from services.publisher.pipeline.gate import Gate
 from services.publisher.pipeline.sweep import Sweep
 from services.publisher.status.model import PublisherStatus
+from services.publisher.status.publishers import standing_of
 from services.publisher.status.reader import StatusReader
 
 __all__ = ["StatusHandler", "status_document"]
@@ -80,6 +82,8 @@ def status_document(status: PublisherStatus) -> dict[str, object]:
         "repository": status.repository,
         "paused": pause and {"since": time_text(pause.since), "reason": pause.reason},
         "waiting_for": status.waiting_for,
+        "leads": status.leads,
+        "publishers": [_publisher(record) for record in status.publishers.shown],
         "layers": {state.value: count for state, count in status.layers.counts.items()},
         "refused": status.layers.refused,
         "oldest_unpublished_seconds": round(status.oldest_age, 3),
@@ -113,4 +117,17 @@ def status_document(status: PublisherStatus) -> dict[str, object]:
         "trusted_until": None if status.trusted_until is None else time_text(status.trusted_until),
         "spool": {"used": status.spool_used, "limit": status.spool_limit},
         "disks": {name: disk and {"free": disk.free, "total": disk.total} for name, disk in status.disks.items()},
+    }
+
+
+def _publisher(record: PublisherRecord) -> dict[str, object]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "address": record.address,
+        "standing": standing_of(record),
+        "started_at": time_text(record.started_at),
+        "seen_at": time_text(record.seen_at),
+        "layers": record.layers,
+        "images": record.images,
     }

@@ -76,6 +76,7 @@ LIST: Final[Select[Any]] = select(
     _c.seen_at,
     _c.leads,
     case((or_(_c.left_at.is_not(None), _c.lease_until <= CLOCK), 1), else_=0).label("gone"),
+    case((_c.left_at < _c.lease_until, 1), else_=0).label("ended"),
     _claims(layers.c.claimed_by).label("layers"),
     _claims(images.c.claimed_by).label("images"),
 ).order_by(_c.started_at, _c.id)

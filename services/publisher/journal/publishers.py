@@ -43,6 +43,8 @@ class PublisherRecord:
     """Whether it does what one publisher does for all, as sweeps and collections."""
     gone: bool
     """Whether it has ended, or its lease has run out."""
+    ended: bool
+    """Whether it has gone in order: it was stopped before its lease had run out, and has left nothing undone."""
     layers: int
     """Layers that it has claimed."""
     images: int
@@ -179,6 +181,7 @@ class PublisherJournal:
                 seen_at=row["seen_at"],
                 leads=bool(row["leads"]),
                 gone=bool(row["gone"]),
+                ended=bool(row["ended"]),
                 layers=row["layers"],
                 images=row["images"],
             )

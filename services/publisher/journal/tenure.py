@@ -29,9 +29,9 @@ _LOCK: Final = 0x7468696E7075626C
 """What publishers agree on: "thinpubl", in ASCII."""
 _LOOK: Final = 1.0
 """Seconds between two looks at whether the lock is free, and between two uses of the connection that holds it."""
-_ANSWER: Final = 10.0
-"""Seconds in which the server must answer."""
-_SILENCE: Final = timedelta(seconds=15)
+_ANSWER: Final = 2 / 3
+"""Part of the silence in which the server must answer: a publisher that has lost its turn learns it before another has
+it."""
 _GONE: Final = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
 """When the server ends the connection of a machine that has gone, in seconds."""
 
@@ -48,9 +48,10 @@ class Tenure:
         After which the server ends a connection that is not used, since its publisher hangs.
     """
 
-    def __init__(self, url: str, *, password: SecretStr | None, silence: timedelta = _SILENCE) -> None:
+    def __init__(self, url: str, *, password: SecretStr | None, silence: timedelta) -> None:
         self._name = shown_name(url)
         self._parameters: dict[str, Any] = connection_parameters(url, password)
+        self._answer = _ANSWER * silence.total_seconds()
         self._limits = {"idle_session_timeout": f"{silence / timedelta(milliseconds=1):.0f}ms", **_GONE}
 
     @asynccontextmanager
@@ -97,11 +98,11 @@ class Tenure:
 
     async def _ask(self, connection: _Connection, statement: str, *values: object) -> object:
         try:
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(self._answer):
                 cursor = await connection.execute(statement.encode(), values)
                 row = await cursor.fetchone()
         except (psycopg.Error, TimeoutError) as error:
-            reason = first_line(error) or f"no answer within {_ANSWER:.0f} s"
+            reason = first_line(error) or f"no answer within {self._answer:.0f} s"
             raise JournalError(
                 f"{self._name}: the connection that keeps other publishers from leading is lost: {reason}; "
                 "start this publisher again, it waits for its turn then"

@@ -123,6 +123,10 @@ def _failing(journal: str) -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, sqlite3.Error, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise JournalError(
+                f"{journal} was not brought to this version, as its tables are in use, for a back-up maybe: repeat this"
+            ) from error
         # What SQLAlchemy adds to the driver's own words is a statement.
         said = str(error.orig if isinstance(error, DBAPIError) else error)
         raise JournalError(f"{journal} cannot be opened: {said.splitlines()[0]}") from error

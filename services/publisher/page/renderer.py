@@ -19,6 +19,7 @@ from services.publisher.journal.image_model import ImageState, ImageSummary
 from services.publisher.journal.model import LayerState
 from services.publisher.page.content import ImageContent, ImagesContent, LayersContent
 from services.publisher.status.model import PublisherStatus
+from services.publisher.status.publishers import standing_of
 
 __all__ = ["STATIC", "PageRenderer"]
 
@@ -80,6 +81,7 @@ class PageRenderer:
             "size": lambda count: "\N{EN DASH}" if count is None else readable_size(count),
             "span": readable_span,
             "count": lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+            "standing": standing_of,
             "short": lambda digest: Digest(digest).short,
             "moment": _moment,
         }

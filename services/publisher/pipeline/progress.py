@@ -4,11 +4,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 
-__all__ = ["Progress", "Stage", "SweepState", "TransactionProgress"]
+__all__ = ["UNRECOVERED", "Progress", "Stage", "SweepState", "TransactionProgress"]
+
+UNRECOVERED: Final = "the repository has not been recovered yet"
+"""What keeps a publisher from publishing that has not begun to."""
 
 
 class Stage(StrEnum):
@@ -73,7 +77,7 @@ class SweepState:
 class Progress:
     """The publisher's work at this moment, kept by those who do it."""
 
-    obstacle: str | None = "the repository has not been recovered yet"
+    obstacle: str | None = UNRECOVERED
     """Why nothing is being published at the moment; nothing if it is."""
     transaction: TransactionProgress | None = None
     """The transaction that is under way."""

@@ -6,9 +6,10 @@ from typing import Final
 
 from services.common.repository_name import RepositoryName
 from services.publisher.consistency.model import CheckOutcome
-from services.publisher.journal.image_model import ImageSummary
-from services.publisher.journal.model import Pause, Summary
+from services.publisher.journal.image_model import ImageState, ImageSummary
+from services.publisher.journal.model import LayerState, Pause, Summary
 from services.publisher.pipeline.progress import SweepState, TransactionProgress
+from services.publisher.status.publishers import Publishers
 
 __all__ = ["DiskSpace", "PublisherStatus"]
 
@@ -39,6 +40,10 @@ class PublisherStatus:
 
     now: float
     repository: RepositoryName
+    publishers: Publishers
+    """Who works on it."""
+    leads: bool
+    """Whether this publisher leads. What it says of transaction, sweep, spool and disks is about itself alone."""
     layers: Summary
     images: ImageSummary
     pause: Pause | None
@@ -77,6 +82,12 @@ class PublisherStatus:
     def transaction_age(self) -> float:
         """Seconds since the transaction under way was begun; 0 if there is none."""
         return 0 if self.transaction is None else max(0, self.now - self.transaction.since)
+
+    @property
+    def publishes_elsewhere(self) -> bool:
+        """Whether another publisher has a transaction under way, and this one has none."""
+        publishing = self.layers.counts[LayerState.PUBLISHING] + self.images.counts[ImageState.PUBLISHING]
+        return self.publishers.are_several and self.transaction is None and publishing > 0
 
     @property
     def waiting_for(self) -> str | None:

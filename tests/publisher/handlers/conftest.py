@@ -1,7 +1,9 @@
 """A publisher's HTTP interface in this process; nothing is fetched or published."""
 
+import sqlite3
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from pydantic import HttpUrl, SecretStr
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
 from services.publisher.factory import build_publisher
+from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.settings import PublisherSettings
+from tests.support.notifications import ceph_event
 from tests.support.publisher import REPOSITORY, TOKEN
 from tests.support.registries import impatient
 
@@ -47,6 +51,41 @@ async def serving(settings: PublisherSettings) -> AsyncIterator[Client]:
         TestClient(TestServer(publisher.app)) as client,
     ):
         yield client
+
+
+LAYER = "a" * 64
+"""A layer that "two" works on."""
+IMAGE = "quay.io/ns/tool:v1"
+"""An image that "two" works on."""
+
+
+@asynccontextmanager
+async def serving_one_of_several(directory: Path) -> AsyncIterator[Client]:
+    """Serve "one" of the publishers of a journal: "two" leads, "three" has ended, and "four" has gone."""
+    settings = settings_below(directory).model_copy(update={"name": "one"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SqliteDatabase, "shared", True)  # as others are, which take a server
+        async with serving(settings) as client:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            await client.post("/v1/events", data=ceph_event("layers", f"sha256/{LAYER}"), headers=headers)
+            await client.post("/v1/images", json={"name": IMAGE}, headers=headers)
+            now = time.time()
+            with closing(sqlite3.connect(settings.state / "journal.sqlite")) as connection, connection:
+                connection.executemany(
+                    """
+                    INSERT INTO publishers (id, name, address, started_at, seen_at, lease_until, leads, left_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                    """,
+                    [
+                        ("22", "two", "http://two:8480", now - 7300, now, now + 1e9, 1, None),
+                        ("33", "three", None, now - 90_000, now - 7300, now - 7290, 0, now - 7300),
+                        ("44", "four", None, now - 90_000, now - 130, now - 120, 1, now - 110),
+                    ],
+                )
+                connection.execute("UPDATE layers SET state = 'publishing', claimed_by = '22'")
+                connection.execute("UPDATE images SET state = 'fetching', claimed_by = '22'")
+            connection.close()
+            yield client
 
 
 @pytest.fixture

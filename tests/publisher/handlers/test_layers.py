@@ -37,6 +37,7 @@ async def test_a_layer_is_shown(client: Client, settings: PublisherSettings) -> 
     assert layer == {
         "digest": _DIGESTS[1],
         "state": "announced",
+        "publisher": None,
         "revision": None,
         "reason": None,
         "retryable": None,

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient
 
 from harness.processes import wait_until
 from services.publisher.settings import PublisherSettings
-from tests.publisher.handlers.conftest import serving, settings_below
+from tests.publisher.handlers.conftest import serving, serving_one_of_several, settings_below
 from tests.support.chromium import Chromium, Tab
 from tests.support.notifications import ceph_event
 from tests.support.page import HOSTILE, THEMES, WIDTHS, looks_right
@@ -125,6 +125,23 @@ async def test_no_layers(empty: Client, tab: Tab, tmp_path: Path, *, width: int,
     assert "None is open." in text
     assert "Publishing waits: the repository has not been recovered yet" in text
     assert "Failures" not in text
+
+
+@pytest.mark.parametrize(("width", "theme", "scripts"), [(WIDTHS[0], THEMES[0], False), (WIDTHS[1], THEMES[1], True)])
+async def test_several_publishers(tab: Tab, tmp_path: Path, *, width: int, theme: str, scripts: bool) -> None:
+    await tab.show(width=width, theme=theme, scripts=scripts)
+    async with serving_one_of_several(tmp_path) as client:
+        await tab.open(_url(client))
+        await looks_right(tab, tmp_path / "page.png", width=width, theme=theme)
+        table = "section[aria-labelledby=publishers-heading]"
+        assert await tab.value(f"document.querySelectorAll('{table} tbody tr').length") == 4
+        rows = [re.sub(r"\s+", " ", await tab.text(f"{table} tbody tr:nth-child({number})")) for number in range(1, 5)]
+        for row, name, standing in zip(
+            rows, ("two", "one", "three", "four"), ("leading", "following", "ended", "gone"), strict=True
+        ):
+            assert row.startswith(name)
+            assert standing in row
+        assert await tab.value(f"document.querySelectorAll('{table} tr.gone').length") == 2
 
 
 async def test_the_page_keeps_itself_up_to_date_and_says_when_it_cannot(tmp_path: Path, tab: Tab) -> None:

@@ -1,6 +1,7 @@
 """`/v1/status` tells how the publisher is, and operators change it with the token."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -26,7 +27,10 @@ async def test_the_status_of_a_publisher_that_has_done_nothing(client: Client) -
     disks = status.pop("disks")
     assert 0 < disks["state"]["free"] <= disks["state"]["total"]
     assert disks["spool"] is None
+    (alone,) = status.pop("publishers")
+    assert (alone["name"], alone["layers"], alone["images"]) == (socket.gethostname(), 0, 0)
     assert status == {
+        "leads": False,
         "repository": REPOSITORY,
         "paused": None,
         "waiting_for": "the repository has not been recovered yet",

@@ -62,10 +62,12 @@ async def test_publishers_are_listed_with_what_they_have_claimed(site: Site) -> 
     assert second.seen_at > second.started_at >= first.started_at
     await site.two.publishers.leave()
     first, second = await site.one.publishers.list()
-    assert (second.layers, second.images, second.leads, second.gone) == (0, 0, False, True)
+    assert (second.layers, second.images, second.leads, second.gone, second.ended) == (0, 0, False, True, True)
     assert not first.gone
     await site.expire(site.one)
     assert [publisher.gone for publisher in await site.two.publishers.list()] == [True, True]
+    await site.two.publishers.take_over()
+    assert [publisher.ended for publisher in await site.two.publishers.list()] == [False, True]
 
 
 async def test_what_one_has_claimed_is_no_other_s_until_it_has_gone(site: Site) -> None:

@@ -17,16 +17,18 @@ from services.publisher.journal.tenure import Tenure
 from tests.support.notifications import minio_event
 from tests.support.publisher import PublisherProcess, make_layer, upload
 
+_LEASE = timedelta(seconds=15)
+
 
 class _Turns:
     """What waits for its turn, and has it until it is told to stop."""
 
-    def __init__(self, tenure: Tenure) -> None:
+    def __init__(self, turn: Tenure) -> None:
         self.held, self.stopped = asyncio.Event(), asyncio.Event()
-        self._tenure = tenure
+        self._turn = turn
 
     async def run(self) -> None:
-        async with self._tenure.held():
+        async with self._turn.held():
             self.held.set()
             await self.stopped.wait()
 
@@ -34,7 +36,9 @@ class _Turns:
 async def test_one_has_the_turn_until_it_ends_and_who_waits_can_be_cancelled(
     postgresql: PostgresqlServer, new_database: str
 ) -> None:
-    first, second, third = (_Turns(Tenure(new_database, password=postgresql.password)) for _ in range(3))
+    first, second, third = (
+        _Turns(Tenure(new_database, password=postgresql.password, silence=_LEASE)) for _ in range(3)
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(first.run())
         await first.held.wait()
@@ -50,10 +54,10 @@ async def test_one_has_the_turn_until_it_ends_and_who_waits_can_be_cancelled(
         second.held.set()
 
 
-async def _lost(tenure: Tenure, held: asyncio.Event) -> str:
+async def _lost(turn: Tenure, held: asyncio.Event) -> str:
     """Have the turn until it is lost; return what is said then."""
     with pytest.RaisesGroup(JournalError) as raised:
-        async with tenure.held():
+        async with turn.held():
             held.set()
             await asyncio.Event().wait()
     return str(raised.value.exceptions[0])
@@ -64,7 +68,7 @@ async def test_a_publisher_whose_database_was_started_anew_ends(
     postgresql: PostgresqlServer, new_database: str
 ) -> None:
     held = asyncio.Event()
-    losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password), held))
+    losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password, silence=_LEASE), held))
     await held.wait()
     await postgresql.restart()
     assert re.search(r"keeps other publishers from leading is lost: .*; start this publisher again", await losing)
@@ -73,15 +77,14 @@ async def test_a_publisher_whose_database_was_started_anew_ends(
 async def test_a_publisher_that_hangs_loses_its_turn(
     postgresql: PostgresqlServer, new_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tenures, "_LOOK", 2.5)
+    silence = timedelta(seconds=4)
+    monkeypatch.setattr(tenures, "_LOOK", 5.0)  # so that the connection is not used in time
     held = asyncio.Event()
-    # Ended before it is used again, but not on a busy machine while it waits for its turn.
-    hanging = Tenure(new_database, password=postgresql.password, silence=timedelta(seconds=2))
-    losing = asyncio.create_task(_lost(hanging, held))
+    losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password, silence=silence), held))
     waiting = asyncio.create_task(held.wait())
     await asyncio.wait((losing, waiting), return_when=asyncio.FIRST_COMPLETED)
     assert held.is_set(), losing
-    async with Tenure(new_database, password=postgresql.password).held():
+    async with Tenure(new_database, password=postgresql.password, silence=_LEASE).held():
         assert "is lost" in await losing
 
 
@@ -149,7 +152,7 @@ async def test_a_publisher_that_stands_by_sweeps_when_it_is_asked_and_can_be_sto
 ) -> None:
     publisher = _publisher("standing-by", postgresql, new_database, bucket, tmp_path)
     archive = make_layer(tmp_path, "layer")
-    async with Tenure(new_database, password=postgresql.password).held(), publisher.ended():
+    async with Tenure(new_database, password=postgresql.password, silence=_LEASE).held(), publisher.ended():
         await publisher.start()
         await upload(bucket, archive)
         assert await publisher.post("/v1/sweep") == 202

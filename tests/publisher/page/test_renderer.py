@@ -1,7 +1,7 @@
 """What the page says in situations that pass."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,11 +10,13 @@ from services.common.digest import Digest
 from services.publisher.consistency.model import CheckOutcome
 from services.publisher.journal.image_model import ImageState, ImageSummary
 from services.publisher.journal.model import LayerRecord, LayerState, Pause, Selection, Summary
+from services.publisher.journal.publishers import PublisherRecord
 from services.publisher.page.content import LayerList, LayersContent
 from services.publisher.page.renderer import PageRenderer
 from services.publisher.pipeline.progress import Stage, SweepState, TransactionProgress
 from services.publisher.status.model import DiskSpace, PublisherStatus
-from tests.support.journal import layer_record, numbered
+from services.publisher.status.publishers import Publishers
+from tests.support.journal import layer_record, numbered, publisher_record
 from tests.support.publisher import REPOSITORY
 
 _NOW = 1_000_000.0
@@ -29,12 +31,19 @@ def _rendered(
     disks: Mapping[str, DiskSpace | None] | None = None,
     latest: LayerRecord | None = None,
     trusted_until: float | None = None,
+    publishers: Sequence[PublisherRecord] = (),
+    leads: bool = True,
+    publishing: int = 0,
     check: CheckOutcome | None = None,
 ) -> str:
     status = PublisherStatus(
         now=_NOW,
         repository=REPOSITORY,
-        layers=Summary(counts=dict.fromkeys(LayerState, 0), refused=0, oldest=_NOW - 7200),
+        publishers=Publishers(publishers),
+        leads=leads,
+        layers=Summary(
+            counts=dict.fromkeys(LayerState, 0) | {LayerState.PUBLISHING: publishing}, refused=0, oldest=_NOW - 7200
+        ),
         images=ImageSummary(counts=dict.fromkeys(ImageState, 0), refused=0, oldest=None),
         pause=pause,
         obstacle=obstacle,
@@ -117,6 +126,30 @@ def test_a_whitelist_that_expires(days: int | None, text: str | None) -> None:
     assert ("Whitelist expires" in rendered) == (days is not None)
 
 
+def test_one_publisher_is_nothing_to_tell_of() -> None:
+    alone = publisher_record("a", leads=True)
+    assert "Publishers" not in _rendered(publishers=[alone, publisher_record("b", gone=True)])
+    assert "Publishers" not in _rendered(publishers=[])
+
+
+def test_several_publishers_and_one_that_has_gone() -> None:
+    text = _rendered(
+        publishers=[
+            publisher_record("a", name="one", gone=True, started_at=_NOW - 86400, seen_at=_NOW - 120),
+            publisher_record("b", name="<two>", address="http://two:8480", leads=True, seen_at=_NOW - 3, layers=1234),
+            publisher_record("c", name="three", seen_at=_NOW - 2, images=5, started_at=_NOW - 7200),
+        ]
+    )
+    assert "&lt;two&gt; http://two:8480 leading 1 234 0" in text
+    assert "three following 0 5 2 h ago 2 s ago one gone 0 0 1 d ago 2 min ago" in text
+    assert "No publisher leads" not in text
+
+
+def test_that_no_publisher_leads() -> None:
+    text = _rendered(publishers=[publisher_record("a", name="one"), publisher_record("b", name="two")])
+    assert "No publisher leads: announcements are taken" in text
+
+
 def test_what_the_last_check_has_come_to() -> None:
     outcome = CheckOutcome(ended_at=_NOW - 60, layers=5, images=2, disagreements=0)
     assert "Last check" not in _rendered()
@@ -127,3 +160,11 @@ def test_what_the_last_check_has_come_to() -> None:
     text = _rendered(check=replace(outcome, error="the <store> is down"))
     assert "Last check 1 min ago , not finished" in text
     assert "The last check could not be finished: the &lt;store&gt; is down" in text
+
+
+def test_what_one_says_that_stands_by() -> None:
+    both = [publisher_record("a", name="one"), publisher_record("b", name="two", leads=True)]
+    text = _rendered(publishers=both, leads=False, publishing=3)
+    assert "Another publisher has one open: 0 images, 3 layers." in text
+    assert "Last sweep" not in text
+    assert "None is open." in _rendered(publishers=both[1:], publishing=3)

@@ -8,7 +8,7 @@ __all__ = ["down_revision", "oldest", "revision", "upgrade"]
 
 revision = "10"
 down_revision = "9"
-oldest = 9
+oldest = 10  # a former publisher takes everything that is under way for its own when it starts
 
 _LINE: Final = {"sqlite": "TEXT", "postgresql": 'TEXT COLLATE "C"'}
 _NUMBER: Final = {"sqlite": "INTEGER", "postgresql": "BIGINT"}
