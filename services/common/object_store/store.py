@@ -1,6 +1,5 @@
 """The object store that layers are exchanged through."""
 
-import os
 from collections.abc import AsyncIterable, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
@@ -10,6 +9,7 @@ from typing import Self
 
 from services.common.archive.model import LayerArchive
 from services.common.arriving_file import ArrivingFile
+from services.common.cores import usable_cores
 from services.common.digest import Digest
 from services.common.object_store.abandoned import abort_abandoned_uploads
 from services.common.object_store.bucket import Bucket
@@ -44,7 +44,7 @@ class ObjectStore:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             # Threads of its own: packing and unpacking may occupy the event loop's for minutes.
-            threads = ThreadPoolExecutor(max(_LEAST_THREADS, os.cpu_count() or 1), "object-store")
+            threads = ThreadPoolExecutor(max(_LEAST_THREADS, usable_cores()), "object-store")
             stack.callback(threads.shutdown)
             self._bucket = await stack.enter_async_context(Bucket.open(self._settings))
             self._uploader = Uploader(bucket=self._bucket, settings=self._settings, threads=threads)

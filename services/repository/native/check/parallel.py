@@ -1,10 +1,11 @@
 """Work in threads, with a bound on what waits."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Self, TypeVar
+
+from services.common.cores import usable_cores
 
 __all__ = ["Workers"]
 
@@ -21,7 +22,7 @@ class Workers:
     """A context manager that ends its threads; work that has not begun when it is left through an error is dropped."""
 
     def __init__(self) -> None:
-        self._number = max(_LEAST, os.cpu_count() or 1)
+        self._number = max(_LEAST, usable_cores())
 
     def __enter__(self) -> Self:
         self._threads = ThreadPoolExecutor(self._number, "check")

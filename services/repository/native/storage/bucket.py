@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
+from services.common.cores import usable_cores
 from services.common.durable import sync_directory
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
@@ -122,7 +123,7 @@ class BucketStorage:
         except OSError as error:
             raise StorageError(f"{state} cannot be used: {error.strerror}") from error
         with ExitStack() as stack:
-            threads = stack.enter_context(ThreadPoolExecutor(os.cpu_count() or 1, "repository-store"))
+            threads = stack.enter_context(ThreadPoolExecutor(usable_cores(), "repository-store"))
             loop = stack.enter_context(LoopThread("repository-store"))
             connection = Bucket.open(settings)
             bucket = loop.call(connection.__aenter__())
