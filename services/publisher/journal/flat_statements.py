@@ -4,8 +4,9 @@ from typing import Final
 
 from sqlalchemy import and_, cast, delete, select, update
 
-from services.publisher.journal.expressions import ANY, NOW, given, insert, is_listed, listed, mapped
-from services.publisher.journal.tables import SECONDS, flats, image_versions, version_flats, watched_flats
+from services.common.database.columns import SECONDS
+from services.common.database.expressions import ANY, NOW, given, insert, is_listed, listed, mapped
+from services.publisher.journal.tables import flats, image_versions, version_flats, watched_flats
 from services.publisher.journal.version_statements import named_last
 from services.publisher.journal.watch_statements import due, forget_watched, note_unnamed
 

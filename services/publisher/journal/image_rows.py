@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, not_
 
+from services.common.database.expressions import constant, given, listed
 from services.common.database.interface import Row
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.image_outputs import ImageOutputs, outputs_document, read_outputs
-from services.publisher.journal.expressions import constant, given, listed
 from services.publisher.journal.image_model import (
     ImageRecord,
     ImageSelection,

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, case, cast, func, not_, or_, select, tuple_, update
 
-from services.publisher.journal.expressions import (
+from services.common.database.columns import NUMBER, SECONDS
+from services.common.database.expressions import (
     NOW,
     ONE,
-    WIDEST,
     among,
     constant,
     given,
@@ -25,8 +25,9 @@ from services.publisher.journal.expressions import (
 )
 from services.publisher.journal.image_model import UNDER_WAY, ImageState
 from services.publisher.journal.image_rows import IMAGE_COLUMNS
+from services.publisher.journal.model import WIDEST
 from services.publisher.journal.publisher_statements import others_gone
-from services.publisher.journal.tables import NUMBER, SECONDS, images
+from services.publisher.journal.tables import images
 
 _c: Final = images.c
 _ONE: Final = _c.name == given("name")

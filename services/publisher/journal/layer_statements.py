@@ -28,11 +28,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from services.publisher.journal.expressions import (
+from services.common.database.columns import NUMBER, SECONDS
+from services.common.database.expressions import (
     ANY,
     NOW,
     ONE,
-    WIDEST,
     among,
     constant,
     given,
@@ -42,10 +42,10 @@ from services.publisher.journal.expressions import (
     listed,
     mapped,
 )
-from services.publisher.journal.model import LayerSource, LayerState
+from services.publisher.journal.model import WIDEST, LayerSource, LayerState
 from services.publisher.journal.publisher_statements import others_gone
 from services.publisher.journal.rows import COLUMNS
-from services.publisher.journal.tables import NUMBER, SECONDS, WAITING, images, layers, pause, transactions
+from services.publisher.journal.tables import WAITING, images, layers, pause, transactions
 
 __all__ = [
     "ADVANCE",

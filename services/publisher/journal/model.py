@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.common.digest import Digest
 
-__all__ = ["LayerRecord", "LayerSource", "LayerState", "Moment", "Pause", "Selection", "Summary"]
+__all__ = ["WIDEST", "LayerRecord", "LayerSource", "LayerState", "Moment", "Pause", "Selection", "Summary"]
+
+WIDEST: Final = 1024
+"""The number of units that bounds what an earlier failure lets be part of a batch."""
 
 
 class LayerState(StrEnum):

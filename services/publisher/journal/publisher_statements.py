@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, not_, or_, select, update
 
-from services.publisher.journal.expressions import CLOCK, given, insert
-from services.publisher.journal.tables import SECONDS, images, layers, publishers
+from services.common.database.columns import SECONDS
+from services.common.database.expressions import given, insert, time_of_day
+from services.publisher.journal.tables import images, layers, publishers
 
 __all__ = [
     "ENTER",
@@ -23,12 +24,14 @@ __all__ = [
 ]
 
 _c: Final = publishers.c
+_CLOCK: Final = time_of_day("now")
+"""The present time by the clock that all publishers share. Other times are by that of whoever runs a statement."""
 _KEPT: Final = 86400
 """Seconds for which those that have gone are remembered, for people."""
 _ME: Final = _c.id == given("me")
 _HERE: Final = _c.left_at.is_(None)
-_RUN_OUT: Final = and_(_HERE, _c.lease_until <= CLOCK)
-_LEASE: Final = {"seen_at": CLOCK, "lease_until": CLOCK + given("lease", SECONDS)}
+_RUN_OUT: Final = and_(_HERE, _c.lease_until <= _CLOCK)
+_LEASE: Final = {"seen_at": _CLOCK, "lease_until": _CLOCK + given("lease", SECONDS)}
 
 
 def others_gone(column: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -38,15 +41,15 @@ def others_gone(column: ColumnElement[Any]) -> ColumnElement[bool]:
 
 
 ENTER: Final = insert(publishers).values(
-    id=given("me"), name=given("name"), address=given("address"), started_at=CLOCK, **_LEASE
+    id=given("me"), name=given("name"), address=given("address"), started_at=_CLOCK, **_LEASE
 )
-OTHERS_GONE: Final = update(publishers).values(left_at=CLOCK).where(_HERE, not_(_ME))
-FORGET: Final = delete(publishers).where(_c.left_at < CLOCK - _KEPT)
-EXPIRE: Final = update(publishers).values(left_at=CLOCK).where(_RUN_OUT, not_(_ME)).returning(_c.id, _c.name)
+OTHERS_GONE: Final = update(publishers).values(left_at=_CLOCK).where(_HERE, not_(_ME))
+FORGET: Final = delete(publishers).where(_c.left_at < _CLOCK - _KEPT)
+EXPIRE: Final = update(publishers).values(left_at=_CLOCK).where(_RUN_OUT, not_(_ME)).returning(_c.id, _c.name)
 _other: Final = publishers.alias("other")
 # Layers are free as soon as their publisher has gone; images that it may have published are not.
 _abandoned: Final = or_(
-    exists().where(_other.c.left_at.is_(None), _other.c.lease_until <= CLOCK, _other.c.id != given("me")),
+    exists().where(_other.c.left_at.is_(None), _other.c.lease_until <= _CLOCK, _other.c.id != given("me")),
     exists().where(_other.c.left_at.is_not(None), _other.c.id != given("me"), images.c.claimed_by == _other.c.id),
 )
 RENEW: Final = (
@@ -55,7 +58,7 @@ RENEW: Final = (
     .where(_ME, _HERE)
     .returning(case((_abandoned, 1), else_=0).label("abandoned"))
 )
-LEAVE: Final = update(publishers).values(left_at=CLOCK, leads=0).where(_ME, _HERE)
+LEAVE: Final = update(publishers).values(left_at=_CLOCK, leads=0).where(_ME, _HERE)
 
 
 def _claims(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -69,7 +72,7 @@ LIST: Final[Select[Any]] = select(
     _c.started_at,
     _c.seen_at,
     _c.leads,
-    case((or_(_c.left_at.is_not(None), _c.lease_until <= CLOCK), 1), else_=0).label("gone"),
+    case((or_(_c.left_at.is_not(None), _c.lease_until <= _CLOCK), 1), else_=0).label("gone"),
     case((_c.left_at < _c.lease_until, 1), else_=0).label("ended"),
     _claims(layers.c.claimed_by).label("layers"),
     _claims(images.c.claimed_by).label("images"),

@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, func, or_
 
+from services.common.database.expressions import contains, given
 from services.common.database.interface import Row
 from services.common.digest import Digest
-from services.publisher.journal.expressions import contains, given
 from services.publisher.journal.model import LayerRecord, LayerSource, LayerState, Selection, Summary
 from services.publisher.journal.tables import layers
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import and_, delete, exists, func, not_, or_, select, update
 
-from services.publisher.journal.expressions import ANY, NOW, among, constant, given, insert, is_listed, listed
+from services.common.database.expressions import ANY, NOW, among, constant, given, insert, is_listed, listed
 from services.publisher.journal.image_model import ImageState
 from services.publisher.journal.model import LayerSource, LayerState
 from services.publisher.journal.tables import collecting, image_versions, images, layers, version_layers, watch, watched

@@ -4,11 +4,12 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, FromClause, Table, and_, case, delete, func, select, update
 
-from services.publisher.journal.expressions import NOW, constant, given, insert, is_listed, later, listed, mapped
+from services.common.database.columns import NUMBER
+from services.common.database.expressions import NOW, constant, given, insert, is_listed, later, listed, mapped
 from services.publisher.journal.image_model import ImageState
 from services.publisher.journal.image_rows import VERSION_COLUMNS
 from services.publisher.journal.model import LayerSource, LayerState
-from services.publisher.journal.tables import NUMBER, image_versions, images, layers, version_documents, version_layers
+from services.publisher.journal.tables import image_versions, images, layers, version_documents, version_layers
 
 _i: Final = images.c
 _v: Final = image_versions.c

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, Insert, Select, Table, delete, exists, not_, select
 
-from services.publisher.journal.expressions import ANY, NOW, given, insert, limit
+from services.common.database.expressions import ANY, NOW, given, insert, limit
 from services.publisher.journal.tables import watch
 
 __all__ = ["due", "forget_watched", "note_unnamed"]

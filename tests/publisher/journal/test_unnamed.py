@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import update
 
+from services.common.database.expressions import given
 from services.common.digest import Digest
-from services.publisher.journal.expressions import given
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.tables import layers
 from services.publisher.journal.versions import AddedLayer
