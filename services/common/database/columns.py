@@ -11,7 +11,7 @@ from sqlalchemy import REAL, BigInteger, CheckConstraint, Double, Integer, Text,
 from sqlalchemy.dialects.postgresql import TEXT
 from sqlalchemy.types import TypeEngine
 
-__all__ = ["LINE", "NUMBER", "SECONDS", "TEXTS", "one_of", "where"]
+__all__ = ["LINE", "NUMBER", "SECONDS", "TEXTS", "kept", "one_of", "where"]
 
 LINE: Final = Text().with_variant(TEXT(collation="C"), "postgresql")
 """What is compared and sorted."""
@@ -19,6 +19,11 @@ NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")
 SECONDS: Final[TypeEngine[float]] = Double().with_variant(REAL(), "sqlite")
 TEXTS: Final = Text()
 """What people or programs read."""
+
+
+def kept(text: str) -> str:
+    """Return a text as both kinds of databases keep it: PostgreSQL's have no NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def where(condition: str) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""How PostgreSQL is connected to, and what errors say of it."""
+"""How PostgreSQL is connected to."""
 
 from typing import Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-__all__ = ["connection_parameters", "first_line", "shown_url"]
+__all__ = ["connection_parameters", "shown_url"]
 
 _CONNECT: Final = 10
 """Seconds that a connection may take to come about."""
@@ -34,8 +34,3 @@ def connection_parameters(url: str, password: SecretStr | None, *, program: str)
 def shown_url(url: str) -> str:
     """Return a database's URL as errors show it: without parameters, among which a secret may be."""
     return url.partition("?")[0]
-
-
-def first_line(error: BaseException | None) -> str:
-    """Return the first line of what an error says."""
-    return str(error).partition("\n")[0]

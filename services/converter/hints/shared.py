@@ -18,11 +18,12 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 from sqlalchemy import Boolean, delete, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.dialects.postgresql.psycopg import dialect
 
-from services.common.database.connecting import connection_parameters, first_line, shown_url
+from services.common.database.connecting import connection_parameters, shown_url
+from services.common.database.errors import first_line
 from services.common.database.expressions import given, limit
-from services.common.database.interface import Row, Statement, Statements
+from services.common.database.interface import Row, Statement
+from services.common.database.postgresql import PostgresqlStatements
 from services.converter.hints.errors import HintJournalError, JournalFullError
 from services.converter.hints.model import Event, Recorded
 from services.converter.hints.tables import deliveries, pending
@@ -86,7 +87,7 @@ class SharedHintJournal:
         self._name = f"the journal of hints {shown_url(url)}"
         self._state = state
         self._limit = limit
-        self._statements = Statements(dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+        self._statements = PostgresqlStatements()
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
             connection_class=AsyncConnection[DictRow],
             kwargs={
@@ -185,9 +186,7 @@ class SharedHintJournal:
 
     async def _record(self, connection: AsyncConnection[DictRow], endpoint: str, events: Sequence[Event]) -> Recorded:
         async def run(statement: Statement, **parameters: object) -> list[Row]:
-            written, values = self._statements.write(statement, parameters)
-            cursor = await connection.execute(written.encode(), values)
-            return [] if cursor.description is None else [*await cursor.fetchall()]
+            return await self._statements.run(connection, statement, parameters)
 
         (count,) = await run(_COUNT)
         waiting: int = count["number"]

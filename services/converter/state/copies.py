@@ -6,13 +6,14 @@ from typing import Final
 
 from sqlalchemy import delete, exists, func, literal_column, or_, select, update
 
+from services.common.database.columns import kept
 from services.common.database.expressions import given, limit, listed, mapped
 from services.common.database.interface import Row
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.common.repository_name import RepositoryName
 from services.converter.state.clock import SteadyClock
-from services.converter.state.database import StateDatabase, kept
+from services.converter.state.database import StateDatabase
 from services.converter.state.model import Copy, Lateness, Removable
 from services.converter.state.tables import copies, images, thin_images
 

@@ -7,12 +7,7 @@ from typing import Protocol, Self
 
 from services.common.database.interface import Row, Run, Statement
 
-__all__ = ["StateDatabase", "kept"]
-
-
-def kept(text: str) -> str:
-    """Return a text as both kinds of databases keep it: PostgreSQL's have no NUL."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+__all__ = ["StateDatabase"]
 
 
 class StateDatabase(Protocol):

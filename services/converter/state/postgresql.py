@@ -1,15 +1,15 @@
 """The state in a PostgreSQL database, which several converters may share: one works, the others stand by.
 
-All statements of a converter go through one session of the database's, and the one that works holds an advisory lock of
-that session. So nothing can be changed by a converter that has lost its turn: it has lost the session, and with it
-everything that it had not committed. The server ends the session at once where the converter has died, after some
-silence where its machine has gone, or where it hangs and does not use the session any more. A converter that has lost
-it ends, since another one may be at work; whoever started it starts it again, and it stands by then.
+All statements of a converter go through one session of the database's, and the one that works has the turn by that
+session (`common/database/turn`). So nothing can be changed by a converter that has lost its turn: it has lost the
+session, and with it everything that it had not committed. A converter that has lost it ends, since another one may be
+at work; whoever started it starts it again, and it stands by then.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,14 +19,15 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from pydantic import SecretStr
 from sqlalchemy import NullPool, create_engine
-from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.exc import DBAPIError
 
-from services.common.database.connecting import connection_parameters, first_line, shown_url
-from services.common.database.interface import Row, Run, Statement, Statements
+from services.common.database.connecting import connection_parameters, shown_url
+from services.common.database.errors import first_line
+from services.common.database.interface import Row, Run, Statement
+from services.common.database.postgresql import PostgresqlStatements, has_version, set_parameters
+from services.common.database.turn import LOOK, Turn
 from services.common.threads import to_end
 from services.converter.errors import StateError
-from services.converter.state.database import kept
 from services.converter.state.version import VERSION
 
 __all__ = ["PostgresqlState"]
@@ -37,23 +38,8 @@ _TURN: Final = 0x7468696E636F6E76
 """What converters agree on, for the turn: "thinconv", in ASCII."""
 _TABLES: Final = 0x7468696E636F6E74
 """What they agree on while one of them makes the tables: "thincont"."""
-_VERSION: Final = "SELECT version_num FROM alembic_version"
-_LOOK: Final = 1.0
-"""Seconds between two looks at whether the lock is free, and between two uses of the session that holds it."""
-_ANSWER: Final = 10.0
-"""Seconds in which the server must answer that the turn is held."""
-_LIMITS: Final = {
-    # When the server ends the session of a converter that hangs.
-    "idle_session_timeout": "15s",
-    "idle_in_transaction_session_timeout": "15s",
-    # When it ends that of a machine that has gone, in seconds.
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "2",
-    # What a loss of the server's power takes back is found out again.
-    "synchronous_commit": "off",
-}
-"""How a session is from when it waits for its turn."""
+_SILENCE: Final = timedelta(seconds=15)
+"""After which the server ends the session of a converter that hangs."""
 
 
 class PostgresqlState:
@@ -62,8 +48,7 @@ class PostgresqlState:
     Parameters
     ----------
     url
-        As libpq takes it, `postgresql://USER@HOST[:PORT]/DATABASE[?...]`, without a password. The lock is the
-        session's: a proxy that gives one session to several of its users must not be in between.
+        As libpq takes it, `postgresql://USER@HOST[:PORT]/DATABASE[?...]`, without a password.
     password
         None where the server wants none, or a file of libpq's has it.
     """
@@ -74,7 +59,8 @@ class PostgresqlState:
         self._stack = AsyncExitStack()
         self._one = asyncio.Lock()
         self._connection: AsyncConnection[DictRow]
-        self._statements = Statements(dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+        self._statements = PostgresqlStatements()
+        self._turn = Turn(_TURN, silence=_SILENCE)
 
     async def __aenter__(self) -> Self:
         """Connect, and make its tables those of this version.
@@ -90,9 +76,7 @@ class PostgresqlState:
             await self._prepare()
         except (psycopg.Error, DBAPIError) as error:
             await self._stack.aclose()
-            # What SQLAlchemy adds to the driver's own words is a statement.
-            said = error.orig if isinstance(error, DBAPIError) else error
-            raise StateError(f"{self._name} cannot be opened: {first_line(said)}") from error
+            raise StateError(f"{self._name} cannot be opened: {first_line(error)}") from error
         except BaseException:
             await self._stack.aclose()
             raise
@@ -105,12 +89,10 @@ class PostgresqlState:
         await self._stack.aclose()
 
     async def _prepare(self) -> None:
-        cursor = await self._connection.execute("SELECT to_regclass('alembic_version') AS found")
-        if await cursor.fetchone() != {"found": None}:
-            cursor = await self._connection.execute(_VERSION)
-            if await cursor.fetchone() == {"version_num": str(VERSION)}:
-                return
-        await to_end(asyncio.to_thread(self._migrate))
+        if not await has_version(self._connection, VERSION):
+            await to_end(asyncio.to_thread(self._migrate))
+        # What a loss of the server's power takes back is found out again.
+        await set_parameters(self._connection, {"synchronous_commit": "off"})
 
     def _migrate(self) -> None:
         from services.converter.state.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
@@ -142,10 +124,7 @@ class PostgresqlState:
             The database cannot be asked any more.
         """
         async with self._one, self._failing():
-            # Not before: until then, a session may be silent.
-            for name, value in _LIMITS.items():
-                await self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-        return await self._ask(f"SELECT pg_try_advisory_lock({_TURN}) AS answer")
+            return await self._turn.take(self._connection)
 
     async def begin(self, stopped: asyncio.Event) -> bool:
         """Wait for this converter's turn; tell whether it has come, and nobody wants it to stop before.
@@ -174,31 +153,24 @@ class PostgresqlState:
         StateError
             It is lost: another converter may have its turn now.
         """
-        await self._ask("SELECT true AS answer")
+        async with self._one, self._failing():
+            await self._turn.confirm(self._connection)
 
     async def hold(self) -> None:
         """Use the session until cancelled; raises as `confirm`."""
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(LOOK)
             await self.confirm()
 
-    async def _ask(self, statement: str) -> bool:
-        async with self._one, self._failing(), asyncio.timeout(_ANSWER):
-            cursor = await self._connection.execute(statement.encode())
-            row = await cursor.fetchone()
-        return row is not None and bool(row["answer"])
-
     async def _run(self, statement: Statement, /, **parameters: object) -> list[Row]:
-        text, values = self._statements.write(statement, parameters)
-        cursor = await self._connection.execute(text.encode(), {name: _plain(value) for name, value in values.items()})
-        return [] if cursor.description is None else [*await cursor.fetchall()]
+        return await self._statements.run(self._connection, statement, parameters)
 
     @asynccontextmanager
     async def _failing(self) -> AsyncIterator[None]:
         try:
             yield
         except (psycopg.Error, TimeoutError) as error:
-            reason = first_line(error) or f"no answer within {_ANSWER:.0f} s"
+            reason = first_line(error)
             if isinstance(error, TimeoutError) or self._connection.closed:
                 raise StateError(
                     f"{self._name}: the session that keeps other converters out is lost: {reason}; start this "
@@ -207,14 +179,9 @@ class PostgresqlState:
             raise StateError(f"{self._name} failed: {reason}") from error
 
 
-def _plain(value: object) -> object:
-    """Return a value as the driver takes it, which knows no kinds of texts but one."""
-    return kept(str(value)) if isinstance(value, str) else value
-
-
 async def _pause(stopped: asyncio.Event) -> None:
     try:
-        async with asyncio.timeout(_LOOK):
+        async with asyncio.timeout(LOOK):
             await stopped.wait()
     except TimeoutError:
         return

@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy import cast, delete, literal_column, select
 
-from services.common.database.columns import SECONDS
+from services.common.database.columns import SECONDS, kept
 from services.common.database.expressions import ANY, given, insert, listed, mapped, part
-from services.converter.state.database import StateDatabase, kept
+from services.converter.state.database import StateDatabase
 from services.converter.state.model import Polled, WishRecord
 from services.converter.state.tables import wishes
 

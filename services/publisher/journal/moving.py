@@ -14,10 +14,10 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composable, Identifier
 from sqlalchemy import Table
 
-from services.common.database.connecting import first_line
+from services.common.database.errors import first_line
+from services.common.database.postgresql import plain
 from services.publisher.errors import JournalError
 from services.publisher.journal.occupancy import keep_away
-from services.publisher.journal.postgresql import plain
 from services.publisher.journal.tables import metadata, watch
 from services.publisher.journal.version import VERSION
 

@@ -24,24 +24,23 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
-from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from services.common.database import connecting
-from services.common.database.connecting import first_line
-from services.common.database.interface import Row, Run, Statement, Statements
+from services.common.database.errors import first_line
+from services.common.database.interface import Row, Run, Statement
+from services.common.database.postgresql import PostgresqlStatements, has_version, set_parameters
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
 from services.publisher.journal.occupancy import MAY_WORK, OCCUPY
 from services.publisher.journal.version import VERSION
 
-__all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "plain", "shown_name"]
+__all__ = ["PostgresqlDatabase", "connection_parameters", "shown_name"]
 
 _Connection = AsyncConnection[DictRow]
 
 _TURN: Final = 0x7468696E6A6F7572
 """What publishers lock by agreement: "thinjour", in ASCII."""
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({_TURN})"
-_VERSION: Final = "SELECT version_num FROM alembic_version"
 _ATTEMPTS: Final = 5
 """How often a statement is tried that others block."""
 _CONNECTIONS: Final = 4
@@ -85,7 +84,7 @@ class PostgresqlDatabase:
         self._lasting: AsyncConnectionPool[_Connection]
         self._passing: AsyncConnectionPool[_Connection]
         self._ahead: AsyncConnectionPool[_Connection]
-        self._statements = Statements(dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+        self._statements = PostgresqlStatements()
 
     async def __aenter__(self) -> Self:
         """Open it, and make its tables those of this version.
@@ -120,8 +119,7 @@ class PostgresqlDatabase:
             allowed = await (await connection.execute(MAY_WORK)).fetchone()
             if allowed is None or not all(allowed.values()):
                 raise JournalError(f"{self._name} is not for publishers of version {VERSION} any more")
-            for name, value in {**_LIMITS, "synchronous_commit": synchronous_commit}.items():
-                await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            await set_parameters(connection, {**_LIMITS, "synchronous_commit": synchronous_commit})
 
         return AsyncConnectionPool(
             connection_class=_Connection,
@@ -136,11 +134,8 @@ class PostgresqlDatabase:
 
     async def _prepare(self) -> None:
         async with await AsyncConnection.connect(**self._parameters, autocommit=True) as connection:
-            cursor = await connection.execute("SELECT to_regclass('alembic_version')")
-            if await cursor.fetchone() != (None,):
-                cursor = await connection.execute(_VERSION)
-                if await cursor.fetchone() == (str(VERSION),):
-                    return
+            if await has_version(connection, VERSION):
+                return
         await to_end(asyncio.to_thread(self._migrate))
 
     def _migrate(self) -> None:
@@ -203,9 +198,7 @@ class PostgresqlDatabase:
     async def _fetch(
         self, connection: _Connection, statement: Statement, parameters: dict[str, object]
     ) -> Sequence[Row]:
-        text, values = self._statements.write(statement, {"now": time.time(), **parameters})
-        cursor = await connection.execute(text.encode(), {name: plain(value) for name, value in values.items()})
-        return [] if cursor.description is None else await cursor.fetchall()
+        return await self._statements.run(connection, statement, {"now": time.time(), **parameters})
 
     @asynccontextmanager
     async def _failing(self, pool: AsyncConnectionPool[_Connection]) -> AsyncIterator[None]:
@@ -216,8 +209,3 @@ class PostgresqlDatabase:
             if isinstance(error, psycopg.OperationalError):
                 await pool.check()
             raise JournalError(f"{self._name} failed: {first_line(error)}") from error
-
-
-def plain(value: object) -> object:
-    """Return a value as the driver and the server take it: PostgreSQL's texts hold no NUL."""
-    return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value

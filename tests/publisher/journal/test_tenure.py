@@ -78,7 +78,7 @@ async def test_a_publisher_that_hangs_loses_its_turn(
     postgresql: PostgresqlServer, new_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silence = timedelta(seconds=4)
-    monkeypatch.setattr(tenures, "_LOOK", 5.0)  # so that the connection is not used in time
+    monkeypatch.setattr(tenures, "LOOK", 5.0)  # so that the connection is not used in time
     held = asyncio.Event()
     losing = asyncio.create_task(_lost(Tenure(new_database, password=postgresql.password, silence=silence), held))
     waiting = asyncio.create_task(held.wait())
