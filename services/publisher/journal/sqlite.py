@@ -14,13 +14,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
-import aiosqlite
-from sqlalchemy.dialects.sqlite import dialect
-
-from services.common.database.interface import Row, Run, Statement, Statements
-from services.common.sqlite_file import connected, one_change
+from services.common.database.interface import Row, Run, Statement
+from services.common.database.sqlite_file import SqliteConnection, connected, statements
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
 from services.publisher.journal.version import VERSION
@@ -42,11 +39,11 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stack = AsyncExitStack()
-        self._lasting: aiosqlite.Connection
-        self._passing: aiosqlite.Connection
-        self._together: aiosqlite.Connection
+        self._lasting: SqliteConnection
+        self._passing: SqliteConnection
+        self._together: SqliteConnection
         self._turn = asyncio.Lock()
-        self._statements = Statements(dialect(paramstyle="named"))
+        self._statements = statements()
 
     async def __aenter__(self) -> Self:
         """Open it, and make its tables those of this version.
@@ -58,10 +55,11 @@ class SqliteDatabase:
         """
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._lasting = await self._stack.enter_async_context(connected(self._path, synchronous="FULL"))
-            await self._prepare()
-            self._passing = await self._stack.enter_async_context(connected(self._path, synchronous="NORMAL"))
-            self._together = await self._stack.enter_async_context(connected(self._path, synchronous="FULL"))
+            self._lasting = await self._connect("FULL")
+            if await self._lasting.version() != VERSION:
+                await to_end(asyncio.to_thread(self._migrate))
+            self._passing = await self._connect("NORMAL")
+            self._together = await self._connect("FULL")
         except BaseException as error:
             await self._stack.aclose()
             if not isinstance(error, sqlite3.Error):
@@ -75,10 +73,12 @@ class SqliteDatabase:
         """Close it."""
         await self._stack.aclose()
 
-    async def _prepare(self) -> None:
-        ((version,),) = await self._lasting.execute_fetchall("PRAGMA user_version")
-        if version != VERSION:
-            await to_end(asyncio.to_thread(self._migrate))
+    async def _connect(self, synchronous: Literal["FULL", "NORMAL"]) -> SqliteConnection:
+        connection = await self._stack.enter_async_context(connected(self._path, synchronous=synchronous))
+        return SqliteConnection(connection, written=self._statements, failed=self._failed)
+
+    def _failed(self, error: sqlite3.Error) -> JournalError:
+        return JournalError(f"the journal {self._path} failed: {error}")
 
     def _migrate(self) -> None:
         from services.publisher.journal.upgrade import upgrade_sqlite  # noqa: PLC0415 - Alembic, which few starts need
@@ -112,27 +112,14 @@ class SqliteDatabase:
         JournalError
             It failed.
         """
-        connection = self._together
+        async with self._turn, self._together.transaction():
 
-        async def run(statement: Statement, /, **parameters: object) -> Sequence[Row]:
-            return await self._run(connection, statement, parameters)
+            async def run(statement: Statement, /, **parameters: object) -> Sequence[Row]:
+                return await self._run(self._together, statement, parameters)
 
-        async def control(statement: str, /, **parameters: object) -> list[sqlite3.Row]:
-            return await self._fetch(connection, statement, parameters)
-
-        async with self._turn, one_change(connection, control):
             yield run
 
     async def _run(
-        self, connection: aiosqlite.Connection, statement: Statement, parameters: dict[str, object]
+        self, connection: SqliteConnection, statement: Statement, parameters: dict[str, object]
     ) -> Sequence[Row]:
-        return await self._fetch(connection, *self._statements.write(statement, {"now": time.time(), **parameters}))
-
-    async def _fetch(
-        self, connection: aiosqlite.Connection, statement: str, parameters: dict[str, object]
-    ) -> list[sqlite3.Row]:
-        # One trip to the connection's thread: a cancelled caller never leaves a statement half done.
-        try:
-            return list(await connection.execute_fetchall(statement, parameters))
-        except sqlite3.Error as error:
-            raise JournalError(f"the journal {self._path} failed: {error}") from error
+        return await connection.run(statement, **{"now": time.time(), **parameters})

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import psycopg
 import structlog
-from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from services.common.database.errors import first_line
+from services.common.database.sqlite_file import changing
 from services.publisher.errors import JournalError
 from services.publisher.journal.occupancy import keep_away
 from services.publisher.journal.schema import Migration, Tables, migrate, read_tables
@@ -99,12 +101,7 @@ def read_postgresql(parameters: Mapping[str, Any], *, journal: str) -> Tables:
 @contextmanager
 def _sqlite(path: Path, journal: str) -> Iterator[Connection]:
     """Connect to a file, for one transaction."""
-    engine = create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect(path, isolation_level=None, timeout=30), poolclass=NullPool
-    )
-    # The driver begins no transaction of its own, so that what follows is one, definitions of tables included.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    with _failing(journal), engine.begin() as connection:
+    with _failing(journal), changing(path) as connection:
         yield connection
 
 
@@ -127,9 +124,7 @@ def _failing(journal: str) -> Iterator[None]:
             raise JournalError(
                 f"{journal} was not brought to this version, as its tables are in use, for a back-up maybe: repeat this"
             ) from error
-        # What SQLAlchemy adds to the driver's own words is a statement.
-        said = str(error.orig if isinstance(error, DBAPIError) else error)
-        raise JournalError(f"{journal} cannot be opened: {said.splitlines()[0]}") from error
+        raise JournalError(f"{journal} cannot be opened: {first_line(error)}") from error
 
 
 def _wait_for_turn(connection: Connection, journal: str) -> None:
