@@ -8,13 +8,14 @@ from typing import Final
 import click
 
 from services.common.command_line import report, write_output
+from services.common.database.versions import Tables
 from services.common.errors import InvalidValueError, SuiteError
 from services.common.lock_file import LOCK_FILE, locked
 from services.common.logs import configure_logging
 from services.publisher.errors import JournalError, PublisherError
 from services.publisher.journal.moving import move_rows
 from services.publisher.journal.postgresql import connection_parameters, shown_name
-from services.publisher.journal.schema import Migration, Tables
+from services.publisher.journal.schema import Migration, refuse_newer
 from services.publisher.journal.upgrade import read_postgresql, read_sqlite, upgrade_postgresql, upgrade_sqlite
 from services.publisher.journal.version import VERSION
 from services.publisher.settings import PublisherSettings
@@ -83,8 +84,8 @@ def _read(settings: PublisherSettings) -> Tables:
 
 def _check(settings: PublisherSettings) -> None:
     found, name = _read(settings), _name(settings)
-    found.refuse_newer(name)
-    if not found.usable:
+    refuse_newer(found, journal=name)
+    if not found.usable(VERSION):
         has = f"has version {found.version}" if found.version else "does not exist yet"
         raise MigrationNeededError(f"{name} {has}, this publisher writes version {VERSION}")
     write_output(f"{name} has version {found.version}, nothing has to be done\n")
@@ -95,8 +96,8 @@ def _migrate(settings: PublisherSettings) -> Migration:
     if settings.database is not None:
         return upgrade_postgresql(connection_parameters(settings.database, settings.database_password), journal=name)
     found = _read(settings)
-    found.refuse_newer(name)
-    if found.usable:
+    refuse_newer(found, journal=name)
+    if found.usable(VERSION):
         return Migration(found=found.version, now=found.version)
     # A publisher that runs has brought it to its own version, which is not this one.
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)

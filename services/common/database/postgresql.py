@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, tuple_row
+from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from services.common.database.columns import kept
 from services.common.database.interface import Row, Statement, Statements
 
-__all__ = ["PostgresqlStatements", "has_version", "plain", "set_parameters"]
+__all__ = ["PostgresqlStatements", "blocking_engine", "has_version", "plain", "set_parameters"]
 
 
 class PostgresqlStatements:
@@ -49,6 +51,17 @@ async def has_version(connection: AsyncConnection[Any], version: int) -> bool:
         return False
     await cursor.execute("SELECT version_num FROM alembic_version")
     return await cursor.fetchone() == (str(version),)
+
+
+def blocking_engine(parameters: Mapping[str, Any]) -> Engine:
+    """Return what makes connections as Alembic takes them, each when it is asked for.
+
+    Parameters
+    ----------
+    parameters
+        What they are made with.
+    """
+    return create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(**parameters), poolclass=NullPool)
 
 
 def plain(value: object) -> object:

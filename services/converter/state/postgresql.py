@@ -18,13 +18,12 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from pydantic import SecretStr
-from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from services.common.database.connecting import connection_parameters, shown_url
 from services.common.database.errors import first_line
 from services.common.database.interface import Row, Run, Statement
-from services.common.database.postgresql import PostgresqlStatements, has_version, set_parameters
+from services.common.database.postgresql import PostgresqlStatements, blocking_engine, has_version, set_parameters
 from services.common.database.turn import LOOK, Turn
 from services.common.threads import to_end
 from services.converter.errors import StateError
@@ -97,10 +96,7 @@ class PostgresqlState:
     def _migrate(self) -> None:
         from services.converter.state.schema import migrate  # noqa: PLC0415 - Alembic, which few starts need
 
-        engine = create_engine(
-            "postgresql+psycopg://", creator=lambda: psycopg.connect(**self._parameters), poolclass=NullPool
-        )
-        with engine.begin() as connection:
+        with blocking_engine(self._parameters).begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TABLES})")
             migrate(connection, state=self._name)
 

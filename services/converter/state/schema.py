@@ -1,17 +1,14 @@
 """The version of the tables, and how those of an earlier one become it.
 
-Versions are numbers. The third is the first that Alembic knows, and the first on PostgreSQL. A file of SQLite says its
-version in `user_version` as well, where converters before the third look for it.
+The third is the first that Alembic knows, and the first on PostgreSQL.
 """
 
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from services.common.database.versions import read_tables, upgrade
 from services.converter.errors import StateError
 from services.converter.state.version import VERSION
 
@@ -33,18 +30,10 @@ def migrate(connection: Connection, *, state: str) -> None:
     StateError
         A newer converter has written it.
     """
-    found = MigrationContext.configure(connection).get_current_revision()
-    sqlite = connection.dialect.name == "sqlite"
-    if found is None and sqlite:
-        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if found is not None and int(found) > VERSION:
+    found = read_tables(connection).version
+    if found > VERSION:
         raise StateError(
             f"{state} has version {found}, this converter reads up to {VERSION}: use the converter that wrote it, or "
             "another state (everything is looked for anew then, and what is to be removed is counted anew)"
         )
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    config.attributes["connection"] = connection
-    command.upgrade(config, str(VERSION))
-    if sqlite:
-        connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    upgrade(connection, migrations=_MIGRATIONS, version=VERSION)

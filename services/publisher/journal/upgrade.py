@@ -13,14 +13,16 @@ from typing import Any, Final
 
 import psycopg
 import structlog
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from services.common.database.errors import first_line
+from services.common.database.postgresql import blocking_engine
 from services.common.database.sqlite_file import changing
+from services.common.database.versions import Tables, read_tables
 from services.publisher.errors import JournalError
 from services.publisher.journal.occupancy import keep_away
-from services.publisher.journal.schema import Migration, Tables, migrate, read_tables
+from services.publisher.journal.schema import Migration, migrate
 
 __all__ = ["read_postgresql", "read_sqlite", "upgrade_postgresql", "upgrade_sqlite"]
 
@@ -108,8 +110,7 @@ def _sqlite(path: Path, journal: str) -> Iterator[Connection]:
 @contextmanager
 def _postgresql(parameters: Mapping[str, Any], journal: str) -> Iterator[Connection]:
     """Connect to a database; the end of the connection gives its locks back."""
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(**parameters), poolclass=NullPool)
-    with _failing(journal), engine.connect() as connection:
+    with _failing(journal), blocking_engine(parameters).connect() as connection:
         connection.exec_driver_sql(f"SET lock_timeout = '{_PATIENCE}'")
         connection.commit()
         yield connection

@@ -5,14 +5,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, MetaData, NullPool, create_engine
+from sqlalchemy import Engine, MetaData, create_engine
 
 from harness.postgresql import PostgresqlServer
+from services.common.database.connecting import connection_parameters
+from services.common.database.postgresql import blocking_engine
 from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.converter.errors import StateError
@@ -28,10 +29,7 @@ from services.converter.state.version import VERSION
 
 
 def _engine(url: str, server: PostgresqlServer) -> Engine:
-    def connect() -> Any:  # noqa: ANN401 - a connection of the driver's
-        return psycopg.connect(url, password=server.password.get_secret_value())
-
-    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+    return blocking_engine(connection_parameters(url, server.password, program="test"))
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

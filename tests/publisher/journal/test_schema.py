@@ -8,8 +8,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from services.common.database.versions import oldest_of
 from services.publisher.journal import migrations
-from services.publisher.journal.schema import migrate, oldest_of
+from services.publisher.journal.schema import migrate
 from services.publisher.journal.tables import metadata
 from services.publisher.journal.version import VERSION
 

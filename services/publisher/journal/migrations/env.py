@@ -5,7 +5,7 @@ Where the caller has begun a transaction, all of it is part of that. Otherwise e
 
 from alembic import context
 
-from services.publisher.journal.schema import record_oldest
+from services.common.database.versions import record_oldest
 from services.publisher.journal.tables import metadata
 
 context.configure(
