@@ -44,6 +44,8 @@ class PostgresqlServer:
         self._daemon: Daemon | None = None
         self.password: Final = SecretStr("the password of a server on the loopback interface")
         """Password of the user `publisher`, who may do everything."""
+        self.password_file: Final = self._directory / "password"
+        """The same, from the first start on."""
 
     def url(self, database: str) -> str:
         """Return the URL of a database."""
@@ -61,12 +63,12 @@ class PostgresqlServer:
         data = self._directory / "data"
         user = ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups")
         if not data.exists():
-            secret = self._directory / "password"
-            secret.write_text(self.password.get_secret_value())
-            for path in (self._directory, secret):
+            self.password_file.write_text(self.password.get_secret_value())
+            for path in (self._directory, self.password_file):
                 os.chown(path, _USER, _USER)
-            options = ("--no-sync", "--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", f"--pwfile={secret}")
-            await run(*user, programs / "initdb", f"--pgdata={data}", "--username=publisher", *options)
+            login = ("--auth=scram-sha-256", "--username=publisher", f"--pwfile={self.password_file}")
+            options = ("--no-sync", "--encoding=UTF8", "--no-locale", *login)
+            await run(*user, programs / "initdb", f"--pgdata={data}", *options)
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),

@@ -116,9 +116,8 @@ class PublisherSite:
         """
         place = self.directory / name
         (port,) = free_ports(1)
-        secret = self.directory / "password"
-        secret.write_text(self.postgresql.password.get_secret_value())
-        shared = {"PUBLISHER_DATABASE": str(database), "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret)}
+        password = str(self.postgresql.password_file)
+        shared = {"PUBLISHER_DATABASE": str(database), "PUBLISHER_DATABASE_PASSWORD_FILE": password}
         environment = {
             **access.environment,
             **({} if database is None else shared),

@@ -40,7 +40,6 @@ class _Site:
         (directory / "wishes.yaml").write_text(json.dumps(wished))
         jobs = {"name": "jobs", "kind": "sync", "secret": _SECRET}
         (directory / "endpoints.yaml").write_text(json.dumps({"endpoints": [jobs]}))
-        (directory / "password").write_text(server.password.get_secret_value())
 
     def _converter(self, directory: Path, name: str) -> ConverterProcess:
         return ConverterProcess(
@@ -50,7 +49,7 @@ class _Site:
             token="a token of the tests",
             settings={
                 "CONVERTER_DATABASE": self._database,
-                "CONVERTER_DATABASE_PASSWORD_FILE": str(directory / "password"),
+                "CONVERTER_DATABASE_PASSWORD_FILE": str(self._server.password_file),
                 "CONVERTER_WISH_LISTS": str(directory / "wishes.yaml"),
                 "CONVERTER_HINTS_ENDPOINTS": str(directory / "endpoints.yaml"),
                 "CONVERTER_HINTS_PATIENCE": "60",

@@ -47,14 +47,12 @@ def journal(request: pytest.FixtureRequest, state: Path) -> str:
 
 @pytest.fixture
 def database(
-    postgresql: PostgresqlServer, new_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: Path
+    postgresql: PostgresqlServer, new_database: str, monkeypatch: pytest.MonkeyPatch, state: Path
 ) -> PostgresqlDatabase:
     """A database that has nothing yet, and that the settings name."""
     assert not state.exists()
-    secret = tmp_path / "password"
-    secret.write_text(postgresql.password.get_secret_value())
     monkeypatch.setenv("PUBLISHER_DATABASE", new_database)
-    monkeypatch.setenv("PUBLISHER_DATABASE_PASSWORD_FILE", str(secret))
+    monkeypatch.setenv("PUBLISHER_DATABASE_PASSWORD_FILE", str(postgresql.password_file))
     return PostgresqlDatabase(new_database, password=postgresql.password)
 
 

@@ -12,11 +12,9 @@ from tests.support.publisher import PublisherProcess
 async def test_a_publisher_has_a_name(
     postgresql: PostgresqlServer, new_database: str, bucket: S3Access, tmp_path: Path
 ) -> None:
-    secret = tmp_path / "password"
-    secret.write_text(postgresql.password.get_secret_value())
     settings = {
         "PUBLISHER_DATABASE": new_database,
-        "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret),
+        "PUBLISHER_DATABASE_PASSWORD_FILE": str(postgresql.password_file),
         "PUBLISHER_NAME": "stratum0-a",
     }
     publisher = PublisherProcess(tmp_path / "publisher", bucket, settings)

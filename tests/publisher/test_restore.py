@@ -1,7 +1,6 @@
 """Journal and bucket come back from back-ups of different moments: nothing is lost, and what is to be done is told."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,11 @@ from harness.postgresql import PostgresqlServer
 from harness.processes import wait_until
 from harness.s3 import S3Access, s3_client
 from services.common.archive.model import LayerArchive
-from services.common.layout import layer_tree
-from services.repository.native.check.checker import Checker
-from services.repository.native.create import create_repository
-from services.repository.native.format import RepositoryFormat
-from services.repository.native.reader.reader import RepositoryReader
-from services.repository.native.storage.bucket import BucketStorage
 from services.repository.native.trust.keyring import KeyFiles
 from services.thinctl import commands
+from tests.support.bucket_site import BucketSite
 from tests.support.object_stores import new_bucket
 from tests.support.publisher import REPOSITORY, TOKEN, PublisherProcess, make_layer, upload
-
-_PREFIX = "cvmfs/"
 
 
 class _Site:
@@ -32,40 +24,31 @@ class _Site:
         self._directory = directory
         self._server = server
         self.keys = KeyFiles(directory / "keys", REPOSITORY)
-        (directory / "password").write_text(server.password.get_secret_value())
 
     def create(self, bucket: S3Access) -> None:
-        with self._storage(bucket) as storage:
-            create_repository(name=REPOSITORY, storage=storage, keys=self.keys, chosen=RepositoryFormat(), meta={})
+        self._repository(bucket).create()
 
     def publisher(self, machine: str, bucket: S3Access, journal: str) -> PublisherProcess:
         settings = {
             "PUBLISHER_DATABASE": journal,
-            "PUBLISHER_DATABASE_PASSWORD_FILE": str(self._directory / "password"),
+            "PUBLISHER_DATABASE_PASSWORD_FILE": str(self._server.password_file),
             "PUBLISHER_REPOSITORY_KIND": "native",
             "PUBLISHER_KEYS": str(self._directory / "keys"),
             "PUBLISHER_DIRECTORY": "",
             "PUBLISHER_SWEEP_INTERVAL": "0.2",
-            "REPOSITORY_STORE_PREFIX": _PREFIX,
+            "REPOSITORY_STORE_PREFIX": self._repository(bucket).prefix,
             **bucket.repository_environment,
         }
         return PublisherProcess(self._directory / machine, bucket, settings)
 
-    def _storage(self, bucket: S3Access) -> AbstractContextManager[BucketStorage]:
-        state = self._directory / "reader"
-        state.mkdir(exist_ok=True)
-        return BucketStorage.connect(bucket.repository_settings(prefix=_PREFIX), state)
+    def _repository(self, bucket: S3Access) -> BucketSite:
+        return BucketSite(access=bucket, keys=self.keys, state=self._directory / "reader", name=REPOSITORY)
 
     def read(self, bucket: S3Access, *layers: LayerArchive) -> tuple[int, list[bytes | None]]:
         """Check the whole repository; return its revision, and the file of each layer that a client would see."""
-        public = self.keys.public.read_bytes()
-        with self._storage(bucket) as storage:
-            assert Checker(storage, name=REPOSITORY, master_keys=[public]).run().problems == ()
-            with RepositoryReader(storage, name=REPOSITORY, master_keys=[public]) as reader:
-                revision = reader.newest(reader.head())
-                entries = [revision.stat(f"/{layer_tree(layer.digest)}/name".encode()) for layer in layers]
-                contents = [None if entry is None else b"".join(revision.content(entry)) for entry in entries]
-                return reader.head().manifest.revision, contents
+        repository = self._repository(bucket)
+        assert repository.problems() == []
+        return repository.revision(), repository.read_all(layers, "name")
 
 
 @pytest.fixture

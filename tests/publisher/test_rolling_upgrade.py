@@ -29,11 +29,9 @@ _CONTRACTING = (VERSION + 1, ('op.execute("ALTER TABLE layers DROP COLUMN later"
 async def test_a_site_is_upgraded_while_it_publishes(
     postgresql: PostgresqlServer, new_database: str, bucket: S3Access, tmp_path: Path
 ) -> None:
-    secret = tmp_path / "password"
-    secret.write_text(postgresql.password.get_secret_value())
     settings = {
         "PUBLISHER_DATABASE": new_database,
-        "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret),
+        "PUBLISHER_DATABASE_PASSWORD_FILE": str(postgresql.password_file),
         "PUBLISHER_DIRECTORY": str(tmp_path / "repository"),
         "PUBLISHER_SWEEP_INTERVAL": "0.2",
     }

@@ -60,7 +60,7 @@ async def _survives(site: PublisherSite, directory: Path, harm: Callable[[], Awa
 
 async def _judge(site: PublisherSite, archives: Sequence[LayerArchive]) -> None:
     assert await asyncio.to_thread(site.missing, archives) == []
-    assert await asyncio.to_thread(site.problems) == ()
+    assert await asyncio.to_thread(site.problems) == []
 
 
 async def test_the_one_that_leads_is_killed(site: PublisherSite, tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """A native repository in a bucket, and one publisher of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.layout import LayerLayout, layer_tree
+from services.common.repository_name import RepositoryName
 from services.repository.native.check.checker import Checker
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
@@ -30,6 +31,7 @@ class BucketSite:
     access: S3Access
     keys: KeyFiles
     state: Path
+    name: RepositoryName = NATIVE_NAME
     prefix: str = "cvmfs/"
     retry_seconds: float = 20
     lease_seconds: int = 20
@@ -44,14 +46,14 @@ class BucketSite:
     def create(self) -> None:
         """Make the repository."""
         with self.storage() as storage:
-            create_repository(name=NATIVE_NAME, storage=storage, keys=self.keys, chosen=RepositoryFormat(), meta={})
+            create_repository(name=self.name, storage=storage, keys=self.keys, chosen=RepositoryFormat(), meta={})
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[NativeRepository]:
         """Open it as the publisher does."""
         with ThreadPoolExecutor(4) as threads, self.storage() as storage:
             repository = NativeRepository(
-                name=NATIVE_NAME,
+                name=self.name,
                 storage=storage,
                 keys=self.keys,
                 state=self.state,
@@ -66,17 +68,33 @@ class BucketSite:
     def problems(self) -> list[str]:
         """Check everything; return what is wrong."""
         with self.storage() as storage:
-            checker = Checker(storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()])
+            checker = Checker(storage, name=self.name, master_keys=[self.keys.public.read_bytes()])
             return [f"{problem.place}: {problem.what}" for problem in checker.run().problems]
 
     def read(self, layer: LayerArchive, name: str) -> bytes | None:
         """Return a file of a layer of the newest revision."""
-        with self.storage() as storage:
-            public = self.keys.public.read_bytes()
-            with RepositoryReader(storage, name=NATIVE_NAME, master_keys=[public]) as reader:
-                revision = reader.newest(reader.head())
-                entry = revision.stat(f"/{layer_tree(layer.digest)}/{name}".encode())
-                return None if entry is None else b"".join(revision.content(entry))
+        (content,) = self.read_all([layer], name)
+        return content
+
+    def read_all(self, layers: Sequence[LayerArchive], name: str) -> list[bytes | None]:
+        """Return a file of each of some layers of the newest revision."""
+        with self._reader() as reader:
+            revision = reader.newest(reader.head())
+            entries = [revision.stat(f"/{layer_tree(layer.digest)}/{name}".encode()) for layer in layers]
+            return [None if entry is None else b"".join(revision.content(entry)) for entry in entries]
+
+    def revision(self) -> int:
+        """Return the number of the newest revision."""
+        with self._reader() as reader:
+            return reader.head().manifest.revision
+
+    @contextmanager
+    def _reader(self) -> Iterator[RepositoryReader]:
+        with (
+            self.storage() as storage,
+            RepositoryReader(storage, name=self.name, master_keys=[self.keys.public.read_bytes()]) as reader,
+        ):
+            yield reader
 
     def faults_of_reflog(self) -> list[str]:
         """Say what the stock checker would find fault with in the reference log."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self
 
@@ -14,21 +14,15 @@ from harness.postgresql import PostgresqlServer
 from harness.processes import DaemonError, wait_until
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
-from services.common.layout import layer_tree
 from services.common.object_store.model import key_of
-from services.repository.native.check.checker import Checker
-from services.repository.native.create import create_repository
-from services.repository.native.format import RepositoryFormat
-from services.repository.native.reader.reader import RepositoryReader
-from services.repository.native.storage.bucket import BucketStorage
 from services.repository.native.trust.keyring import KeyFiles
+from tests.support.bucket_site import BucketSite
 from tests.support.link import Link
 from tests.support.notifications import minio_event
 from tests.support.publisher import REPOSITORY, PublisherProcess
 
 __all__ = ["PublisherSite", "hanging"]
 
-_PREFIX = "cvmfs/"
 _LEASE = 5
 
 
@@ -57,8 +51,13 @@ class PublisherSite:
         self._access = access
         self._server = server
         self._database = database
-        self._keys = KeyFiles(directory / "keys", REPOSITORY)
-        self._secret = directory / "password"
+        self._repository = BucketSite(
+            access=access,
+            keys=KeyFiles(directory / "keys", REPOSITORY),
+            state=directory / "repository",
+            name=REPOSITORY,
+            lease_seconds=_LEASE,
+        )
 
     @classmethod
     @asynccontextmanager
@@ -67,8 +66,7 @@ class PublisherSite:
     ) -> AsyncIterator[Self]:
         """Make a repository; run publishers of it, which are started again when they end, as by a supervisor."""
         self = cls(directory, access, server, database)
-        self._secret.write_text(server.password.get_secret_value())
-        await asyncio.to_thread(self._create)
+        await asyncio.to_thread(self._repository.create)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             for number in range(publishers):
                 link = Link(server.port)
@@ -83,24 +81,16 @@ class PublisherSite:
             for supervisor in supervisors:
                 supervisor.cancel()
 
-    def _create(self) -> None:
-        with self._storage("creation") as storage:
-            create_repository(name=REPOSITORY, storage=storage, keys=self._keys, chosen=RepositoryFormat(), meta={})
-
-    def _storage(self, state: str) -> AbstractContextManager[BucketStorage]:
-        settings = self._access.repository_settings(prefix=_PREFIX, lease_seconds=_LEASE)
-        return BucketStorage.connect(settings, self._directory / state)
-
     def _publisher(self, number: int, link: Link) -> PublisherProcess:
         settings = {
             **self._access.repository_environment,
-            "REPOSITORY_STORE_PREFIX": _PREFIX,
+            "REPOSITORY_STORE_PREFIX": self._repository.prefix,
             "REPOSITORY_STORE_LEASE_SECONDS": str(_LEASE),
             "PUBLISHER_REPOSITORY_KIND": "native",
             "PUBLISHER_DIRECTORY": "",
             "PUBLISHER_KEYS": str(self._directory / "keys"),
             "PUBLISHER_DATABASE": self._database.replace(f":{self._server.port}/", f":{link.port}/"),
-            "PUBLISHER_DATABASE_PASSWORD_FILE": str(self._secret),
+            "PUBLISHER_DATABASE_PASSWORD_FILE": str(self._server.password_file),
             "PUBLISHER_LEASE_SECONDS": str(_LEASE),
         }
         return PublisherProcess(self._directory / f"publisher-{number}", self._access, settings)
@@ -161,22 +151,14 @@ class PublisherSite:
 
         await wait_until(there, what=f"{least} of {len(wanted)} layers are published")
 
-    def problems(self) -> Sequence[object]:
+    def problems(self) -> Sequence[str]:
         """Check the whole repository, as `thin-repository check` does; return what is wrong."""
-        with self._storage("check") as storage:
-            checker = Checker(storage, name=REPOSITORY, master_keys=[self._keys.public.read_bytes()])
-            return checker.run().problems
+        return self._repository.problems()
 
     def missing(self, archives: Sequence[LayerArchive]) -> list[LayerArchive]:
         """Return those layers of which the newest revision does not have the file `name`."""
-        with (
-            self._storage("check") as storage,
-            RepositoryReader(storage, name=REPOSITORY, master_keys=[self._keys.public.read_bytes()]) as reader,
-        ):
-            revision = reader.newest(reader.head())
-            return [
-                archive for archive in archives if revision.stat(f"/{layer_tree(archive.digest)}/name".encode()) is None
-            ]
+        contents = self._repository.read_all(archives, "name")
+        return [archive for archive, content in zip(archives, contents, strict=True) if content is None]
 
 
 @asynccontextmanager

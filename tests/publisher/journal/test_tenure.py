@@ -92,11 +92,9 @@ def _publisher(
     name: str, postgresql: PostgresqlServer, database: str, bucket: S3Access, directory: Path
 ) -> PublisherProcess:
     """A publisher with a state and a spool of its own, and a repository in common with others of the directory."""
-    secret = directory / "password"
-    secret.write_text(postgresql.password.get_secret_value())
     settings = {
         "PUBLISHER_DATABASE": database,
-        "PUBLISHER_DATABASE_PASSWORD_FILE": str(secret),
+        "PUBLISHER_DATABASE_PASSWORD_FILE": str(postgresql.password_file),
         "PUBLISHER_DIRECTORY": str(directory / "repository"),
     }
     return PublisherProcess(directory / name, bucket, settings)
