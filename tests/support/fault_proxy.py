@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.support.connections import Connections
+
 __all__ = ["Answer", "Effect", "Fault", "FaultProxy", "cut", "damage", "stall", "unharmed"]
 
 _CHUNK: Final = 64 << 10
@@ -91,7 +93,7 @@ class FaultProxy:
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname, parts.port)
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._serve)
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.endpoint = ""
@@ -102,25 +104,13 @@ class FaultProxy:
         """Run a proxy in front of a server."""
         self = cls(upstream)
         self.faults = list(faults)
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with self._connections.taken() as port:
+            self.endpoint = f"http://127.0.0.1:{port}"
             yield self
-        finally:
-            server.close()
-            for connection in self._connections:
-                connection.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
-            await server.wait_closed()
 
     def seen(self, expression: str) -> int:
         """How many request lines hold this regular expression."""
         return sum(bool(re.search(expression, line)) for line in self.requests)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

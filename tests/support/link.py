@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from harness.ports import free_ports
+from tests.support.connections import Connections
 
 __all__ = ["Link"]
 
@@ -25,18 +26,13 @@ class Link:
         self._server_port = port
         self._passes = asyncio.Event()
         self._passes.set()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._serve)
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[None]:
         """Pass on, until the end of the context."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        try:
+        async with self._connections.taken(port=self.port):
             yield
-        finally:
-            server.close()
-            await self._abort()
-            await server.wait_closed()
 
     def cut(self) -> None:
         """Let nothing through; connections stay, and new ones are taken and hear nothing."""
@@ -44,19 +40,8 @@ class Link:
 
     async def mend(self) -> None:
         """Let everything through; connections that were there are lost, with what was on its way."""
-        await self._abort()
+        await self._connections.abort()
         self._passes.set()
-
-    async def _abort(self) -> None:
-        connections = tuple(self._connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
