@@ -17,7 +17,8 @@ from services.common.image_name import ImageName
 from services.common.layout import layer_tree
 from services.common.repository_name import RepositoryName
 from services.repository.image_platforms import platform_images
-from services.repository.podman.store import Deletions, LayerFacts, PodmanStore
+from services.repository.podman.layer_facts import Deletions, LayerFacts
+from services.repository.podman.store import PodmanStore
 from tests.support.images import image_of_layers
 from tests.support.podman import Podman, seen_by_clients, system_tree
 

@@ -28,7 +28,8 @@ from services.repository.directory.images import ImageIndex
 from services.repository.directory.store_tree import LISTS_OF_STORES, DirectoryStoreTree
 from services.repository.errors import ImageAdditionError
 from services.repository.images import ImageDocuments
-from services.repository.podman.store import LISTS, Deletions, StoreChanges
+from services.repository.podman.layer_facts import Deletions
+from services.repository.podman.store import LISTS, StoreChanges
 from services.repository.podman.stores import PodmanStores
 
 __all__ = ["DirectoryStores"]

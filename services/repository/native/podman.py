@@ -17,8 +17,8 @@ from services.repository.images import ImageDocuments
 from services.repository.native.records import ContentHash
 from services.repository.native.writer.tree import RepositoryTree, TreeUpdate
 from services.repository.native.writer.xattrs import packed
+from services.repository.podman.layer_facts import Deletions
 from services.repository.podman.shown import StoredImage, images_in_stores, images_not_in_stores
-from services.repository.podman.store import Deletions
 from services.repository.podman.stores import PodmanStores, store_paths
 
 __all__ = ["NativeStores", "not_in_stores", "stored_images"]

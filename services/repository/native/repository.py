@@ -21,7 +21,7 @@ from services.common.image_name import ImageName
 from services.common.layout import LayerLayout
 from services.common.lock_file import LOCK_FILE, LockError, locked
 from services.common.repository_name import RepositoryName
-from services.common.threads import Stop, in_thread
+from services.common.threads import in_thread
 from services.repository.errors import (
     ForeignTransactionError,
     NoTransactionError,
@@ -30,11 +30,11 @@ from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
-from services.repository.native.collection.wholeness import check_whole
 from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.podman import not_in_stores, stored_images
+from services.repository.native.prepared import PreparedLayers
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.transaction import NativeTransaction
@@ -55,21 +55,6 @@ _log = structlog.get_logger(__name__)
 
 _FORGOTTEN: Final = 24 * 3600
 """Age of temporary files that nobody can be writing any more, in seconds."""
-
-
-class _Held:
-    """A prepared layer, and the hold on the objects that it uses.
-
-    Parameters
-    ----------
-    collections
-        What the storage said of collections before it was prepared, or before it was found to be whole.
-    """
-
-    def __init__(self, layer: IngestedLayer, hold: ExitStack, collections: str) -> None:
-        self.layer = layer
-        self.hold = hold
-        self.collections = collections
 
 
 class NativeRepository:
@@ -121,7 +106,6 @@ class NativeRepository:
         self._workers = workers
         self._clock = clock
         self._turn = asyncio.Lock()
-        self._prepared: dict[Digest, _Held] = {}
         self._holds = ObjectHolds(storage)
         self._stack = ExitStack()
 
@@ -170,13 +154,18 @@ class NativeRepository:
             catalogs = CatalogFiles(
                 storage=self._storage, compressor=self._access.compressor, pool=pool, temporary=temporary
             )
-            self._ingest = LayerIngest(pool=pool, catalogs=catalogs, temporary=temporary)
+            self._prepared = PreparedLayers(
+                storage=self._storage,
+                holds=self._holds,
+                known=self._known,
+                ingest=LayerIngest(pool=pool, catalogs=catalogs, temporary=temporary),
+            )
+            stack.callback(self._prepared.close)
             self.composer = FlatComposer(
                 read=self._tree.catalogs.read,
                 read_file=lambda name: self._tree.objects.get(name, ObjectKind.FILE),
                 files=catalogs,
             )
-            stack.callback(self._release_all)
             self._stack = stack.pop_all()
 
     def _take_state(self, stack: ExitStack) -> Path:
@@ -200,10 +189,6 @@ class NativeRepository:
             "the index of content was lost or damaged and is started anew: known content is compressed once more",
             path=str(self._directory / "index.sqlite"),
         )
-
-    def _release_all(self) -> None:
-        while self._prepared:
-            self._prepared.popitem()[1].hold.close()
 
     @property
     def whitelist(self) -> WhitelistFile:
@@ -293,28 +278,13 @@ class NativeRepository:
 
     async def prepare(self, layer: VerifiedLayer) -> PreparedLayer:
         """Make objects and a catalog of a layer."""
-        held = await in_thread(self._threads, lambda stop: self._prepare(layer, stop))
-        self._drop(layer.digest)
-        self._prepared[layer.digest] = held
+        held = await in_thread(self._threads, lambda stop: self._prepared.prepare(layer, stop))
+        self._prepared.keep(layer.digest, held)
         return PreparedLayer(layer=layer, sidecar=held.layer.sidecar, is_stored=True)
-
-    def _prepare(self, layer: VerifiedLayer, stop: Stop) -> _Held:
-        with ExitStack() as hold:
-            hold.enter_context(self._holds.take())
-            collections = self._known.catch_up()
-            ingested = self._ingest.ingest(layer, stop)
-            if self._storage.staged:
-                self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
-            return _Held(ingested, hold.pop_all(), collections)
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Let the objects of a layer go, if it has not been published."""
-        self._drop(prepared.layer.digest)
-
-    def _drop(self, digest: Digest) -> None:
-        held = self._prepared.pop(digest, None)
-        if held is not None:
-            held.hold.close()
+        self._prepared.drop(prepared.layer.digest)
 
     @asynccontextmanager
     async def transaction(self, token: str) -> AsyncIterator[NativeTransaction]:  # noqa: ARG002 - nothing of it is ever left
@@ -345,12 +315,9 @@ class NativeRepository:
 
     def _add(self, update: TreeUpdate, digest: Digest, collections: str) -> IngestedLayer:
         """Add a prepared layer to an update; nothing of it may have been collected since."""
-        held = self._prepared[digest]
-        if held.collections != collections:
-            check_whole(self._storage, held.layer.catalog)
-            held.collections = collections
-        update.add(held.layer.catalog, digest)
-        return held.layer
+        layer = self._prepared.whole(digest, collections)
+        update.add(layer.catalog, digest)
+        return layer
 
     def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
         revision, published = self._access.head.next_revision(previous, self._state.highest())

@@ -22,8 +22,9 @@ from services.repository.image_platforms import PlatformImage
 from services.repository.podman.descriptions import image_row
 from services.repository.podman.ducc import split_lists
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
+from services.repository.podman.layer_facts import LayerFacts
 from services.repository.podman.rows import ImageRow, LayerRow, read_images, read_layers
-from services.repository.podman.store import IMAGES, LAYERS, LISTS, LayerFacts
+from services.repository.podman.store import IMAGES, LAYERS, LISTS
 
 __all__ = ["StoreInspection", "StoreProblem", "StoreTree"]
 

@@ -19,21 +19,19 @@ every command where one that it has been told of is missing.
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, Self
 
 from services.common.digest import Digest
-from services.common.errors import InvalidValueError
 from services.common.image_name import ImageName
 from services.common.layout import layer_tree, tar_split_path
-from services.common.sidecar import LayerSidecar, decode_path, encode_path
 from services.repository.image_platforms import PlatformImage
 from services.repository.podman.descriptions import created, image_documents, image_names, image_row, layer_row
 from services.repository.podman.ducc import NO_ROWS, DuccRows
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
+from services.repository.podman.layer_facts import Deletions, LayerFacts
 from services.repository.podman.rows import (
     ImageRow,
     LayerRow,
@@ -46,8 +44,6 @@ __all__ = [
     "IMAGES",
     "LAYERS",
     "LISTS",
-    "Deletions",
-    "LayerFacts",
     "PodmanStore",
     "StoreChanges",
 ]
@@ -57,63 +53,6 @@ LAYERS: Final = "overlay-layers/layers.json"
 LISTS: Final = {IMAGES: "overlay-images/images.lock", LAYERS: "overlay-layers/layers.lock"}
 """The two lists, and their locks."""
 _SHORT: Final = "overlay/l"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deletions:
-    """What of lower layers a layer hides; paths are relative to the layer's root."""
-
-    whiteouts: tuple[bytes, ...] = ()
-    opaque: tuple[bytes, ...] = ()
-    """Directories that hide what lower layers have in them."""
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self.whiteouts or self.opaque)
-
-    def check(self) -> None:
-        """Make sure that one tree can have all of them.
-
-        Raises
-        ------
-        InvalidValueError
-            A path is deleted, and something at or below it as well.
-        """
-        paths = (*self.whiteouts, *self.opaque)
-        deleted = set(self.whiteouts)
-        again = next((path for path in paths if any(above in deleted for above in _above(path))), None)
-        if again is None and len(set(paths)) < len(paths):
-            again = next(path for path, count in Counter(paths).items() if count > 1)
-        if again is not None:
-            raise InvalidValueError(f"it deletes a path and something at or below it: {encode_path(again[:200])}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerFacts:
-    """What a layer's sidecar says."""
-
-    size: int
-    """Of the tar stream, in bytes."""
-    masked: Deletions
-    """Deletions that its tree does not show to everybody who is to see them."""
-    tar_split: bool
-    """Whether there is what podman makes its archive again with."""
-
-    @classmethod
-    def of(cls, sidecar: LayerSidecar) -> Self:
-        """Read them.
-
-        Whiteouts in the tree are seen by all; opaque directories there are not by those who have no privileges, to whom
-        the attribute `trusted.overlay.opaque` does not exist. overlayfs knows no opaque root: the roots of all layers
-        are merged.
-        """
-        whiteouts = sidecar.whiteouts if sidecar.deletions == "listed" else ()
-        opaque = filter(None, sidecar.opaque)
-        return cls(
-            size=sidecar.uncompressed_size,
-            masked=Deletions(whiteouts=tuple(map(decode_path, whiteouts)), opaque=tuple(map(decode_path, opaque))),
-            tar_split=sidecar.tar_split,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,12 +276,6 @@ class PodmanStore:
         if parent is not None:
             names += [f"l/{link_name(parent)}", *self._below(parent)]
         return names
-
-
-def _above(path: bytes) -> Iterator[bytes]:
-    """Give the directories above a path."""
-    while path := path.rpartition(b"/")[0]:
-        yield path
 
 
 def _entries(images: Iterable[Digest], layers: Iterable[Digest]) -> frozenset[str]:

@@ -23,7 +23,8 @@ from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.images import ImageDocuments
 from services.repository.podman.ducc import NO_ROWS, DuccRows, split_lists
 from services.repository.podman.inspection import StoreInspection, StoreTree
-from services.repository.podman.store import IMAGES, LAYERS, Deletions, LayerFacts, PodmanStore, StoreChanges
+from services.repository.podman.layer_facts import Deletions, LayerFacts
+from services.repository.podman.store import IMAGES, LAYERS, PodmanStore, StoreChanges
 
 __all__ = ["PodmanStores", "PublishedStores", "store_images", "store_path", "store_paths"]
 

@@ -17,7 +17,8 @@ from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, PlatformLayer
 from services.repository.podman.identity import big_data_file
 from services.repository.podman.inspection import StoreInspection
-from services.repository.podman.store import LayerFacts, PodmanStore
+from services.repository.podman.layer_facts import LayerFacts
+from services.repository.podman.store import PodmanStore
 from tests.support.store_damage import Damage, store_damages
 
 _NAME: Final = ImageName("quay.io/ns/tool:v1")

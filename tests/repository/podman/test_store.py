@@ -18,7 +18,8 @@ from services.common.layout import layer_tree, tar_split_path
 from services.repository.errors import ImageAdditionError
 from services.repository.image_platforms import PlatformImage, platform_images
 from services.repository.podman.identity import big_data_file, layer_ids, link_name, mask_id
-from services.repository.podman.store import IMAGES, LAYERS, LISTS, Deletions, LayerFacts, PodmanStore, StoreChanges
+from services.repository.podman.layer_facts import Deletions, LayerFacts
+from services.repository.podman.store import IMAGES, LAYERS, LISTS, PodmanStore, StoreChanges
 from tests.support.images import image_of_layers
 from tests.support.publisher import make_layer
 

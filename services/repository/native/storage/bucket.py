@@ -8,8 +8,6 @@ All requests are made by `services.common.object_store`, which signs and repeats
 """
 
 import contextlib
-import os
-import secrets
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -20,7 +18,6 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
 from services.common.cores import usable_cores
-from services.common.durable import sync_directory
 from services.common.object_store.bucket import Bucket
 from services.common.object_store.errors import ObjectMissingError as NoSuchObjectError
 from services.common.object_store.errors import ObjectStoreError
@@ -30,6 +27,7 @@ from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
 from services.repository.native.storage.collected import CollectionRecord
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.storage.fenced import FencedRequests
+from services.repository.native.storage.holder import holder_name
 from services.repository.native.storage.interface import NewObject, StoredObject
 from services.repository.native.storage.lease import LEASE_FILE, Lease
 from services.repository.native.storage.locks import RepositoryLocks
@@ -119,7 +117,7 @@ class BucketStorage:
         """
         try:
             state.mkdir(parents=True, exist_ok=True, mode=0o700)
-            holder = _holder(state / "holder")
+            holder = holder_name(state / "holder")
         except OSError as error:
             raise StorageError(f"{state} cannot be used: {error.strerror}") from error
         with ExitStack() as stack:
@@ -338,19 +336,6 @@ class BucketStorage:
 
 def _is_metadata(path: str) -> bool:
     return path.endswith(_METADATA)
-
-
-def _holder(path: Path) -> str:
-    """Return what names this state directory: made once, by whichever process comes first."""
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_text("ascii")
-    temporary = path.with_name(f".holder-{secrets.token_hex(8)}")
-    temporary.write_text(f"{os.uname().nodename} {secrets.token_hex(8)}", "ascii")
-    with contextlib.suppress(FileExistsError):
-        os.link(temporary, path)
-    temporary.unlink()
-    sync_directory(path.parent)
-    return path.read_text("ascii")
 
 
 def _in_own_terms(error: ObjectStoreError) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from services.repository.native.records import ObjectKind
 from services.repository.native.storage.interface import Buffer
 from services.repository.native.writer.encoder import Encoded
-from services.repository.native.writer.index import NewRows
+from services.repository.native.writer.new_rows import NewRows
 from services.repository.native.writer.pool import TRAY_SIZE, Tray, WorkerPool
 
 __all__ = ["ContentWriter", "Receiver"]

@@ -7,7 +7,8 @@ from services.repository.native.records import ObjectKind, object_path
 from services.repository.native.storage.interface import Buffer
 from services.repository.native.storage.object_files import ObjectFiles
 from services.repository.native.writer.compressor import Compressor
-from services.repository.native.writer.index import ContentIndex, content_key
+from services.repository.native.writer.index import ContentIndex
+from services.repository.native.writer.new_rows import content_key
 
 __all__ = ["Encoded", "Encoder"]
 

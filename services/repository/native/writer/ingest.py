@@ -14,9 +14,9 @@ from services.common.threads import Stop
 from services.repository.layer import VerifiedLayer
 from services.repository.native.writer.catalog import NestedCatalog
 from services.repository.native.writer.catalog_files import CatalogFiles
-from services.repository.native.writer.index import NewRows
 from services.repository.native.writer.layer_catalog import LayerCatalogs
 from services.repository.native.writer.layer_tree import CatalogTree
+from services.repository.native.writer.new_rows import NewRows
 from services.repository.native.writer.pool import WorkerPool
 from services.repository.native.writer.rows import MARKER_MODE
 from services.repository.podman.tar_split import TarSplit

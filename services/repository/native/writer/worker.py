@@ -33,7 +33,8 @@ from services.repository.native.writer.catalog_rows import CatalogRows, empty_ca
 from services.repository.native.writer.compressor import Compressor
 from services.repository.native.writer.encoder import Encoder
 from services.repository.native.writer.frames import receive, send
-from services.repository.native.writer.index import CONTENT_KEY_SIZE, ContentIndex
+from services.repository.native.writer.index import ContentIndex
+from services.repository.native.writer.new_rows import CONTENT_KEY_SIZE
 
 __all__ = ["ANSWER", "CATALOG", "CONTENT", "DONE", "FAILED", "FLAT", "KINDS", "PLACE", "STORED", "WorkerOrder"]
 

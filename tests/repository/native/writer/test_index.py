@@ -8,7 +8,8 @@ from typing import Final
 import pytest
 
 from services.repository.native.errors import StorageError
-from services.repository.native.writer.index import ContentIndex, content_key
+from services.repository.native.writer.index import ContentIndex
+from services.repository.native.writer.new_rows import content_key
 
 _PAGE: Final = 4096
 _ROWS: Final = [(content_key(b"%d" % number), "", (number + 1).to_bytes(2, "big") * 10) for number in range(300)]
