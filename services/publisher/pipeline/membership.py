@@ -29,7 +29,7 @@ class Membership:
     ----------
     leads
         Tells whether this publisher does what one does for all.
-    name, address
+    name
         As in `PublisherRecord`.
     lease
         Seconds after which others count this publisher as gone if it does not renew its lease.
@@ -41,7 +41,6 @@ class Membership:
         journal: Journal,
         leads: Callable[[], bool],
         name: str,
-        address: str | None = None,
         lease: float = LEASE,
     ) -> None:
         self.abandoned = asyncio.Event()
@@ -49,7 +48,6 @@ class Membership:
         self._journal = journal
         self._leads = leads
         self._name = name
-        self._address = address
         self._lease = lease
         self._pause = min(lease / 4, _OFTEN) if journal.shared else lease / 4
         self._renewed = 0.0
@@ -63,7 +61,7 @@ class Membership:
             The journal failed.
         """
         self._renewed = time.monotonic()
-        await self._journal.publishers.enter(name=self._name, address=self._address, lease=self._lease)
+        await self._journal.publishers.enter(name=self._name, lease=self._lease)
         _log.info("publisher has entered", publisher=self._journal.publisher, name=self._name)
         return self
 
