@@ -20,6 +20,8 @@ _OFTEN: Final = 1.0
 """Most seconds between two renewals where there may be others: each tells whether one of them has gone."""
 _ATTEMPT: Final = 5.0
 """Seconds that an attempt has at least: one that was stopped for longer than its lease learns what others did."""
+_LEAVING: Final = 5.0
+"""Most seconds that a publisher takes to leave which has failed: what has failed may be the way to the journal."""
 
 
 class Membership:
@@ -75,13 +77,14 @@ class Membership:
         JournalError
             The journal failed.
         """
-        try:
+        if error is None:
             await self._journal.publishers.leave()
-        except JournalError as failure:
-            if error is None:
-                raise
-            # Whatever ended this publisher may have been the journal: others wait for the end of the lease then.
-            _log.warning("publisher could not leave", reason=str(failure))
+            return
+        try:
+            async with asyncio.timeout(_LEAVING):
+                await self._journal.publishers.leave()
+        except (JournalError, TimeoutError) as failure:
+            _log.warning("publisher could not leave: others wait for the end of its lease", reason=str(failure))
 
     async def run(self) -> None:
         """Renew the lease until cancelled.
