@@ -149,14 +149,6 @@ def test_services_volumes_secrets_and_files_exist() -> None:
         assert name in make or (kind in ("access_key", "secret_key") and f" {user}" in make), name
     for name in re.findall(r"`?((?:docker-compose|monitoring/)[\w./]*\.yml)", _BOTH):
         assert (_ROOT / name).exists(), name
-    for document in ("operations.md", "security.md"):
-        for link in re.findall(r"\]\(([^)#]+)", (_ROOT / "docs" / document).read_text()):
-            assert (_ROOT / "docs" / link).exists(), link
-
-
-def test_links_within_the_page_lead_to_headings() -> None:
-    headings = {re.sub(r"\W+", "-", text.lower()) for text in re.findall(r"^#+ (.+)$", _OPERATIONS, re.MULTILINE)}
-    assert set(re.findall(r"\]\(#([\w-]+)\)", _OPERATIONS)) <= headings
 
 
 def test_the_journal_is_copied_by_the_command_that_is_named(tmp_path: Path) -> None:

@@ -55,23 +55,3 @@ def test_every_event_that_is_named_is_logged() -> None:
     events = [event for row in table.splitlines() for event in re.findall(r"`(\w+)`", row.split("|")[1])]
     assert events
     assert [event for event in events if f'"{event}"' not in _SOURCES] == []
-
-
-def test_links_lead_to_files_and_headings() -> None:
-    links = re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", _WORKER)
-    assert links
-    for file, heading in links:
-        target = _ROOT / "docs" / (file or "worker.md")
-        assert target.exists(), file
-        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
-        assert not heading or heading in anchors, heading
-
-
-def test_what_else_leads_here_finds_its_heading() -> None:
-    headings = re.findall(r"^#+ (.+)$", _WORKER, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
-    documents = [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]
-    named = {name for path in documents for name in re.findall(r"worker\.md#([\w-]+)", path.read_text())}
-    assert named
-    assert named <= anchors
