@@ -12,6 +12,8 @@ NETWORKED_SANDBOX = exec $(PYTHON) -m harness.sandbox --network --
 BUILD_OPTIONS =
 PLUGIN = cvmfs/graphdriver
 PLUGIN_DIRECTORY = .cache/plugin
+# What `docker plugin inspect` says that it was built from.
+REVISION = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 
 .PHONY: help secrets demo plugin plugin-push test bench lint docs dist
 .PHONY: test-machine compiled built-dist
@@ -61,7 +63,7 @@ named-registry:
 
 build-plugin:
 	@rm -rf $(PLUGIN_DIRECTORY)
-	docker build --target plugin --output type=local,dest=$(PLUGIN_DIRECTORY) $(BUILD_OPTIONS) .
+	docker build --target plugin --output type=local,dest=$(PLUGIN_DIRECTORY) --build-arg 'REVISION=$(REVISION)' $(BUILD_OPTIONS) .
 
 # Each worker has daemons of its own, which takes a while to start: for some tests it is not worth it.
 WORKERS = --tx '3*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0

@@ -28,6 +28,27 @@ def _run(*command: str | Path, cwd: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ("Dockerfile", r"^ARG VERSION=(.*)$"),
+        ("docs/kubernetes.md", r"/cvmfs-thin/[a-z-]+:([\w.]+)"),
+        ("deploy/kubernetes/*/overlays/*/kustomization.yaml", r'^ +newTag: "?([^"\n]+)'),
+    ],
+)
+def test_the_version_is_the_same_everywhere(files: str, said: str) -> None:
+    versions = [re.findall(said, path.read_text(), re.MULTILINE) for path in _ROOT.glob(files)]
+    assert {version for found in versions for version in found} == {_PROJECT["version"]}
+
+
+def test_every_image_is_labelled() -> None:
+    labels = re.findall(r"^LABEL (?:.*\\\n)*.*$", (_ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert labels
+    for label in labels:
+        assert 'org.opencontainers.image.version="$VERSION"' in label
+        assert 'org.opencontainers.image.revision="$REVISION"' in label
+
+
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("release")
