@@ -7,7 +7,6 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.settings import GraphDriverSettings
-from services.node.metrics import NodeMetrics
 from services.snapshotter.settings import SnapshotterSettings
 
 _ROOT = Path(__file__).parents[2]
@@ -17,24 +16,6 @@ _SOURCES = "".join(
     for room in ("node", "graphdriver", "snapshotter")
     for path in (_ROOT / "services" / room).rglob("*.py")
 )
-
-
-def metric_rows() -> list[str]:
-    """Write the rows of the table of metrics."""
-    registry = NodeMetrics().registry
-    rows = []
-    for metric in registry.collect():
-        suffix = "_total" if metric.type == "counter" else ""
-        kind = ", a histogram" if metric.type == "histogram" else ""
-        registered = registry._names_to_collectors  # noqa: SLF001 - there is no other way to the labels
-        collector = registered[f"{metric.name}_total" if f"{metric.name}_total" in registered else metric.name]
-        labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
-        rows.append(f"| `{metric.name}{suffix}`{f' by {labels}' if labels else ''}{kind} | {metric.documentation} |")
-    return rows
-
-
-def test_the_table_of_metrics_is_that_of_the_code() -> None:
-    assert "\n".join(metric_rows()) in _WORKER
 
 
 def test_every_alert_is_explained_in_its_order() -> None:
