@@ -31,7 +31,14 @@ from services.repository.interface import ListedLayer, OwnTransaction, PreparedL
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.collection.wholeness import check_whole
-from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
+from services.repository.native.errors import (
+    BrokenRepositoryError,
+    NativeError,
+    ObjectMissingError,
+    OvertakenError,
+    RepositoryBusyError,
+    StorageError,
+)
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.podman import not_in_stores, stored_images
@@ -253,10 +260,13 @@ class NativeRepository:
     def _lookup(self, digest: Digest) -> Publication | None:
         try:
             found = self._tree.find(self._access.head.read().root, digest)
-        except NativeError:
+        except (BrokenRepositoryError, ObjectMissingError) as error:
             if digest in self._republication.layers():
                 return None  # it is to be published anew because of that
-            raise
+            raise BrokenRepositoryError(
+                f"whether layer {digest} is there cannot be told: {error}: thin-repository check {self.name} says what "
+                "mends it"
+            ) from error
         if found is None or not found.whole or digest in self._republication.layers():
             return None
         return Publication(revision=self._state.revision_of(digest))

@@ -59,6 +59,15 @@ class Place:
             checker = Checker(storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()])
             return [str(problem) for problem in checker.run().problems]
 
+    def catalog_of(self, layer: LayerArchive) -> str:
+        """Return the path of a layer's catalog."""
+        with (
+            self.connect() as storage,
+            RepositoryReader(storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()]) as reader,
+        ):
+            home = f"/{layer_home(layer.digest)}".encode()
+            return reader.newest(reader.head()).catalog_of(home).hash.path(ObjectKind.CATALOG)
+
     def objects_of(self, layer: LayerArchive) -> list[str]:
         """Return the paths of a layer's catalog, of the object of its file `shared`, and of a chunk."""
         with (
@@ -69,9 +78,8 @@ class Place:
             shared = revision.stat(f"/{layer_tree(layer.digest)}/shared".encode())
             assert shared is not None
             assert shared.hash is not None
-            catalog = revision.catalog_of(f"/{layer_home(layer.digest)}".encode()).hash
             chunk = next(found.path for found in storage.list("data/") if found.size >= 4 << 20)
-            return [catalog.path(ObjectKind.CATALOG), shared.hash.path(ObjectKind.FILE), chunk]
+            return [self.catalog_of(layer), shared.hash.path(ObjectKind.FILE), chunk]
 
     def read(self, *paths: str) -> list[bytes]:
         """Return stored objects."""
@@ -164,6 +172,27 @@ async def test_a_layer_that_is_published_anew_mends_all_that_have_its_objects(
             assert await asyncio.to_thread(place.read, *objects) == whole
         with pytest.raises(RepositoryError, match="is there already"):
             await publish(repository, one)
+
+
+async def test_a_layer_whose_catalog_is_lost_is_missing_once_it_is_to_be_published_anew(
+    in_directory: Place, tmp_path: Path
+) -> None:
+    layer = tar_archive(tmp_path, archive(member(b"shared", b"content")))
+    async with in_directory.publishers[0]() as repository:
+        await publish(repository, layer)
+    with in_directory.connect() as storage:
+        in_directory.damage(in_directory.catalog_of(layer), None)
+        async with in_directory.publishers[0]() as repository:
+            with pytest.raises(BrokenRepositoryError, match=f"thin-repository check {NATIVE_NAME} says what mends it"):
+                await repository.lookup(layer.digest)
+            with storage.exclusive():
+                Republication(storage).ask([layer.digest])
+            assert await repository.lookup(layer.digest) is None
+            assert await repository.list_layers(layer.digest[:2]) == []
+            await publish(repository, layer)
+            assert await repository.lookup(layer.digest) is not None
+            assert storage.size(REPUBLISHED) is None
+    assert in_directory.problems() == []
 
 
 def test_only_layers_that_are_there_are_published_anew(site: NativeSite) -> None:
