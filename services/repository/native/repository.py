@@ -31,11 +31,19 @@ from services.repository.interface import ListedLayer, OwnTransaction, PreparedL
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
 from services.repository.native.collection.wholeness import check_whole
-from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
+from services.repository.native.errors import (
+    BrokenRepositoryError,
+    NativeError,
+    ObjectMissingError,
+    OvertakenError,
+    RepositoryBusyError,
+    StorageError,
+)
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.podman import not_in_stores, stored_images
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
+from services.repository.native.republication import Republication
 from services.repository.native.storage.interface import Storage
 from services.repository.native.transaction import NativeTransaction
 from services.repository.native.trust.keyring import KeyFiles
@@ -64,12 +72,15 @@ class _Held:
     ----------
     collections
         What the storage said of collections before it was prepared, or before it was found to be whole.
+    anew
+        Whether all its objects have been written, whatever was there.
     """
 
-    def __init__(self, layer: IngestedLayer, hold: ExitStack, collections: str) -> None:
+    def __init__(self, layer: IngestedLayer, hold: ExitStack, collections: str, *, anew: bool) -> None:
         self.layer = layer
         self.hold = hold
         self.collections = collections
+        self.anew = anew
 
 
 class NativeRepository:
@@ -150,7 +161,8 @@ class NativeRepository:
             )
             self._tree = RepositoryTree(storage=self._storage, compressor=self._access.compressor, layout=self._layout)
             stack.callback(self._tree.close)
-            self._state = LocalState(self._directory / "state.sqlite")
+            self._republication = Republication(self._storage)
+            self._state = LocalState.open_or_replace(self._directory / "state.sqlite")
             stack.callback(self._state.close)
             path = self._directory / "index.sqlite"
             if not path.exists() and self._state.highest().revision:
@@ -246,16 +258,26 @@ class NativeRepository:
         return await in_thread(self._threads, lambda _stop: self._lookup(digest))
 
     def _lookup(self, digest: Digest) -> Publication | None:
-        found = self._tree.find(self._access.head.read().root, digest)
-        if found is None or not found.whole:
+        try:
+            found = self._tree.find(self._access.head.read().root, digest)
+        except (BrokenRepositoryError, ObjectMissingError) as error:
+            if digest in self._republication.layers():
+                return None  # it is to be published anew because of that
+            raise BrokenRepositoryError(
+                f"whether layer {digest} is there cannot be told: {error}: thin-repository check {self.name} says what "
+                "mends it"
+            ) from error
+        if found is None or not found.whole or digest in self._republication.layers():
             return None
         return Publication(revision=self._state.revision_of(digest))
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
         """List the published layers whose digests begin with two hex digits."""
-        return await in_thread(
-            self._threads, lambda _stop: self._tree.list_layers(self._access.head.read().root, shard)
-        )
+        return await in_thread(self._threads, lambda _stop: self._list_layers(shard))
+
+    def _list_layers(self, shard: str) -> Sequence[ListedLayer]:
+        without = self._republication.layers()
+        return self._tree.list_layers(self._access.head.read().root, shard, without=without)
 
     async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
         """Return the documents of an image of the newest revision."""
@@ -302,10 +324,11 @@ class NativeRepository:
         with ExitStack() as hold:
             hold.enter_context(self._holds.take())
             collections = self._known.catch_up()
-            ingested = self._ingest.ingest(layer, stop)
+            anew = layer.digest in self._republication.layers()
+            ingested = (self._ingest.ingest_anew if anew else self._ingest.ingest)(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
-            return _Held(ingested, hold.pop_all(), collections)
+            return _Held(ingested, hold.pop_all(), collections, anew=anew)
 
     async def discard(self, prepared: PreparedLayer) -> None:
         """Let the objects of a layer go, if it has not been published."""
@@ -349,7 +372,10 @@ class NativeRepository:
         if held.collections != collections:
             check_whole(self._storage, held.layer.catalog)
             held.collections = collections
-        update.add(held.layer.catalog, digest)
+        if held.anew:
+            update.replace(held.layer.catalog, digest)
+        else:
+            update.add(held.layer.catalog, digest)
         return held.layer
 
     def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
@@ -361,6 +387,12 @@ class NativeRepository:
             self._access.head.publish(root, previous=previous)
         except OvertakenError as error:
             raise ForeignTransactionError(f"the revision {revision} is given up: {error}") from error
+        try:
+            self._republication.done(
+                [digest for layer in layers if self._prepared[digest := Digest(layer.sidecar.digest)].anew]
+            )
+        except NativeError as error:
+            _log.warning("layers that have been published anew will be once more", reason=str(error))
         try:
             for layer in layers:
                 self._known.add(layer.new)
