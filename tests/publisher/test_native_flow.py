@@ -9,10 +9,13 @@ import pytest
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
 from services.common.layout import layer_tree
+from services.repository.native.access import RepositoryAccess
 from services.repository.native.check.checker import Checker
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.records import ObjectKind
+from services.repository.native.republication import republish_layers
 from services.repository.native.storage.bucket import BucketStorage
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.storage.interface import Storage
@@ -72,6 +75,18 @@ def _read(publisher: PublisherProcess, kind: str, keys: KeyFiles, archive: Layer
             return b"".join(revision.content(entry))
 
 
+def _damage(publisher: PublisherProcess, kind: str, keys: KeyFiles, archive: LayerArchive) -> None:
+    """Damage a layer's file, and have the layer published anew, as an operator does."""
+    with _storage(publisher, kind) as storage:
+        with RepositoryReader(storage, name=REPOSITORY, master_keys=[keys.public.read_bytes()]) as reader:
+            entry = reader.newest(reader.head()).stat(f"/{layer_tree(archive.digest)}/name".encode())
+        assert entry is not None
+        assert entry.hash is not None
+        with storage.exclusive():
+            storage.replace(entry.hash.path(ObjectKind.FILE), b"damaged")
+        republish_layers(RepositoryAccess.open(name=REPOSITORY, storage=storage, keys=keys), [archive.digest])
+
+
 async def test_announced_layers_are_published(
     native: PublisherProcess, tmp_path: Path, kind: str, keys: KeyFiles
 ) -> None:
@@ -83,8 +98,11 @@ async def test_announced_layers_are_published(
         await native.published(*archives)
         assert (await native.get("/readyz"))["waiting_for"] is None
         assert (await native.get("/v1/status"))["trusted_until"] is not None
+        first = await native.becomes(archives[0].digest, "published")
+        _damage(native, kind, keys, archives[0])
+        assert await native.retry(archives[0].digest) == 202
         layer = await native.becomes(archives[0].digest, "published")
-    assert layer["revision"] > 1
+    assert layer["revision"] > first["revision"] > 1
     assert layer["notes"] == []
     assert [_read(native, kind, keys, archive) for archive in archives] == [b"one", b"two", b"three"]
 

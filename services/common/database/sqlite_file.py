@@ -1,6 +1,8 @@
 """SQLite files, used from asynchronous code: changes are atomic, whatever is cancelled or killed around them."""
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,7 +18,9 @@ from services.common.threads import to_end
 __all__ = ["SqliteConnection", "changing", "connected", "statements"]
 
 _PATIENCE: Final = 30
-"""Seconds for which a connection waits for what others are changing."""
+"""Seconds that anything waits for whoever has the file locked."""
+_PAUSE: Final = 0.02
+"""Seconds between two attempts at what SQLite does not wait with itself."""
 
 
 @asynccontextmanager
@@ -38,11 +42,25 @@ async def connected(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> As
         # Whoever is cancelled while the connection's thread opens the file would leave it open.
         await to_end(connection)
         connection.row_factory = sqlite3.Row
-        await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        await _write_ahead(connection)
         await connection.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
         yield connection
     finally:
         await connection.close()
+
+
+async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    """Have a write-ahead log; while somebody else changes the file, which has none yet, SQLite refuses that at once."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            await asyncio.sleep(_PAUSE)
+        else:
+            return
 
 
 @contextmanager

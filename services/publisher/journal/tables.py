@@ -196,7 +196,6 @@ publishers: Final = Table(
     metadata,
     Column("id", LINE, primary_key=True),
     Column("name", TEXTS, nullable=False),
-    Column("address", TEXTS),
     Column("started_at", SECONDS, nullable=False),
     Column("seen_at", SECONDS, nullable=False),
     Column("lease_until", SECONDS, nullable=False),

@@ -8,6 +8,7 @@ from services.common.threads import Stop
 from services.repository.layer import VerifiedLayer
 from services.repository.native.collection.wholeness import check_whole
 from services.repository.native.holds import ObjectHolds
+from services.repository.native.republication import Republication
 from services.repository.native.storage.interface import Storage
 from services.repository.native.writer.ingest import IngestedLayer, LayerIngest
 from services.repository.native.writer.known_content import KnownContent
@@ -24,6 +25,8 @@ class HeldLayer:
     """On the objects that it uses."""
     collections: str
     """What the storage said of collections before it was prepared, or before it was found to be whole."""
+    anew: bool
+    """Whether all its objects have been written, whatever was there."""
 
 
 class PreparedLayers:
@@ -37,14 +40,25 @@ class PreparedLayers:
         Keep objects from being collected.
     known
         What content is there.
+    republication
+        Says which layers are published anew.
     ingest
         Makes objects and catalogs.
     """
 
-    def __init__(self, *, storage: Storage, holds: ObjectHolds, known: KnownContent, ingest: LayerIngest) -> None:
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        holds: ObjectHolds,
+        known: KnownContent,
+        republication: Republication,
+        ingest: LayerIngest,
+    ) -> None:
         self._storage = storage
         self._holds = holds
         self._known = known
+        self._republication = republication
         self._ingest = ingest
         self._layers: dict[Digest, HeldLayer] = {}
 
@@ -53,10 +67,11 @@ class PreparedLayers:
         with ExitStack() as hold:
             hold.enter_context(self._holds.take())
             collections = self._known.catch_up()
-            ingested = self._ingest.ingest(layer, stop)
+            anew = layer.digest in self._republication.layers()
+            ingested = (self._ingest.ingest_anew if anew else self._ingest.ingest)(layer, stop)
             if self._storage.staged:
                 self._storage.flush()  # now, side by side with other layers, and not while others wait for the lock
-            return HeldLayer(ingested, hold.pop_all(), collections)
+            return HeldLayer(ingested, hold.pop_all(), collections, anew)
 
     def keep(self, digest: Digest, held: HeldLayer) -> None:
         """Take a layer, in the place of one that was prepared before."""
@@ -74,7 +89,11 @@ class PreparedLayers:
         while self._layers:
             self._layers.popitem()[1].hold.close()
 
-    def whole(self, digest: Digest, collections: str) -> IngestedLayer:
+    def is_anew(self, digest: Digest) -> bool:
+        """Tell whether all objects of a layer have been written, whatever was there."""
+        return self._layers[digest].anew
+
+    def whole(self, digest: Digest, collections: str) -> HeldLayer:
         """Return a layer of which nothing has been collected (blocking).
 
         Parameters
@@ -93,4 +112,4 @@ class PreparedLayers:
         if held.collections != collections:
             check_whole(self._storage, held.layer.catalog)
             held.collections = collections
-        return held.layer
+        return held

@@ -34,6 +34,7 @@ __all__ = [
     "REFLOG_SCHEMA_REVISION",
     "REFLOG_SCHEMA_VERSION",
     "REPLICA_MARK",
+    "REPUBLISHED",
     "ROOT_PATH_HASH",
     "SNAPSHOT_MARK",
     "TRANSACTION_DIRECTORY",
@@ -57,6 +58,8 @@ REFLOG: Final = ".cvmfsreflog"
 """The reference log, an SQLite file that is stored as it is."""
 WAITING_REFLOG: Final = ".cvmfs_thin_reflog"
 """The next reference log, while this suite replaces the manifest; not of CVMFS's format."""
+REPUBLISHED: Final = ".cvmfs_thin_republished.json"
+"""Which layers are to be published anew; not of CVMFS's format."""
 REPLICA_MARK: Final = ".cvmfs_master_replica"
 """A file whose presence allows replication."""
 SNAPSHOT_MARK: Final = ".cvmfs_last_snapshot"

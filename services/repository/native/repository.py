@@ -30,12 +30,20 @@ from services.repository.images import ImageDocuments
 from services.repository.interface import ListedLayer, OwnTransaction, PreparedLayer, Publication, StoredImage
 from services.repository.layer import VerifiedLayer
 from services.repository.native.access import RepositoryAccess
-from services.repository.native.errors import NativeError, OvertakenError, RepositoryBusyError, StorageError
+from services.repository.native.errors import (
+    BrokenRepositoryError,
+    NativeError,
+    ObjectMissingError,
+    OvertakenError,
+    RepositoryBusyError,
+    StorageError,
+)
 from services.repository.native.flat.composer import FlatComposer
 from services.repository.native.holds import ObjectHolds
 from services.repository.native.podman import not_in_stores, stored_images
 from services.repository.native.prepared import PreparedLayers
 from services.repository.native.records import TRANSACTION_DIRECTORY, ObjectKind
+from services.repository.native.republication import Republication
 from services.repository.native.storage.interface import Storage
 from services.repository.native.transaction import NativeTransaction
 from services.repository.native.trust.keyring import KeyFiles
@@ -134,7 +142,8 @@ class NativeRepository:
             )
             self._tree = RepositoryTree(storage=self._storage, compressor=self._access.compressor, layout=self._layout)
             stack.callback(self._tree.close)
-            self._state = LocalState(self._directory / "state.sqlite")
+            self._republication = Republication(self._storage)
+            self._state = LocalState.open_or_replace(self._directory / "state.sqlite")
             stack.callback(self._state.close)
             path = self._directory / "index.sqlite"
             if not path.exists() and self._state.highest().revision:
@@ -158,6 +167,7 @@ class NativeRepository:
                 storage=self._storage,
                 holds=self._holds,
                 known=self._known,
+                republication=self._republication,
                 ingest=LayerIngest(pool=pool, catalogs=catalogs, temporary=temporary),
             )
             stack.callback(self._prepared.close)
@@ -231,16 +241,26 @@ class NativeRepository:
         return await in_thread(self._threads, lambda _stop: self._lookup(digest))
 
     def _lookup(self, digest: Digest) -> Publication | None:
-        found = self._tree.find(self._access.head.read().root, digest)
-        if found is None or not found.whole:
+        try:
+            found = self._tree.find(self._access.head.read().root, digest)
+        except (BrokenRepositoryError, ObjectMissingError) as error:
+            if digest in self._republication.layers():
+                return None  # it is to be published anew because of that
+            raise BrokenRepositoryError(
+                f"whether layer {digest} is there cannot be told: {error}: thin-repository check {self.name} says what "
+                "mends it"
+            ) from error
+        if found is None or not found.whole or digest in self._republication.layers():
             return None
         return Publication(revision=self._state.revision_of(digest))
 
     async def list_layers(self, shard: str) -> Sequence[ListedLayer]:
         """List the published layers whose digests begin with two hex digits."""
-        return await in_thread(
-            self._threads, lambda _stop: self._tree.list_layers(self._access.head.read().root, shard)
-        )
+        return await in_thread(self._threads, lambda _stop: self._list_layers(shard))
+
+    def _list_layers(self, shard: str) -> Sequence[ListedLayer]:
+        without = self._republication.layers()
+        return self._tree.list_layers(self._access.head.read().root, shard, without=without)
 
     async def read_image(self, name: ImageName) -> Mapping[str, bytes] | None:
         """Return the documents of an image of the newest revision."""
@@ -315,9 +335,12 @@ class NativeRepository:
 
     def _add(self, update: TreeUpdate, digest: Digest, collections: str) -> IngestedLayer:
         """Add a prepared layer to an update; nothing of it may have been collected since."""
-        layer = self._prepared.whole(digest, collections)
-        update.add(layer.catalog, digest)
-        return layer
+        held = self._prepared.whole(digest, collections)
+        if held.anew:
+            update.replace(held.layer.catalog, digest)
+        else:
+            update.add(held.layer.catalog, digest)
+        return held.layer
 
     def _publish(self, update: TreeUpdate, previous: Manifest, layers: Sequence[IngestedLayer]) -> int:
         revision, published = self._access.head.next_revision(previous, self._state.highest())
@@ -328,6 +351,12 @@ class NativeRepository:
             self._access.head.publish(root, previous=previous)
         except OvertakenError as error:
             raise ForeignTransactionError(f"the revision {revision} is given up: {error}") from error
+        try:
+            self._republication.done(
+                [digest for layer in layers if self._prepared.is_anew(digest := Digest(layer.sidecar.digest))]
+            )
+        except NativeError as error:
+            _log.warning("layers that have been published anew will be once more", reason=str(error))
         try:
             for layer in layers:
                 self._known.add(layer.new)

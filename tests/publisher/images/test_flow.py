@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 
 from services.common.digest import Digest
+from services.common.layout import layer_tree
 from services.publisher.settings import RepositoryKind
+from services.repository.native.access import RepositoryAccess
+from services.repository.native.check.checker import Checker
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.records import ObjectKind
+from services.repository.native.republication import republish_layers
 from services.repository.native.storage.directory import DirectoryStorage
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.image_site import ImagePublisher, layer_of, push_image, sha256
@@ -95,5 +100,17 @@ async def test_an_image_is_published_to_a_native_repository(registry: RegistrySe
             entry = revision.stat(f"/.metadata/{name.path}/manifest.json".encode())
             assert entry is not None
             assert sha256(b"".join(revision.content(entry))) == image.published_digest
+            file = revision.stat(f"/{layer_tree(sha256(layers[0]))}/file".encode())
+        assert file is not None
+        assert file.hash is not None
+        # A layer that is damaged comes from the registry once more.
+        storage.replace(file.hash.path(ObjectKind.FILE), b"damaged")
+        checker = Checker(storage, name=REPOSITORY, master_keys=[keys.public.read_bytes()])
+        assert len(checker.run().problems) == 1
+        republish_layers(RepositoryAccess.open(name=REPOSITORY, storage=storage, keys=keys), [sha256(layers[0])])
+        await publisher.api.retry(name)
+        again = await publisher.becomes(name, "published")
+        assert again.bytes_fetched == len(layers[0])
+        assert checker.run().problems == ()
         await publisher.api.remove(name)
         await publisher.becomes(name, "removed")

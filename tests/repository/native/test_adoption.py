@@ -35,10 +35,12 @@ from services.repository.native.trust.errors import KeyUnusableError, TrustError
 from services.repository.native.trust.keyring import KeyFiles
 from services.repository.native.trust.renewal import sign_whitelist
 from services.repository.native.writer.compressor import Compressor
+from services.repository.native.writer.history import TagName
 from services.repository.native.writer.manifest import Manifest
 from services.repository.native.writer.reflog import ReferenceLog
 from tests.support.golden import GOLDEN, GOLDEN_NAME, client_view, expected
 from tests.support.native import publish, tar_archive
+from tests.support.stratum1 import Replica
 from tests.support.tars import archive, member
 from tests.support.thin_repository import thin_repository
 
@@ -271,3 +273,41 @@ async def test_publishing_and_collecting_go_on(storage: DirectoryStorage, keys: 
     assert check(storage, keys) == []
     with RepositoryReader(storage, name=NAME, master_keys=[keys.public.read_bytes()]) as reader:
         assert client_view(reader.tagged(reader.head(), "v1")) == expected("expected-v1")
+
+
+async def test_predecessors_of_its_nested_catalogs_are_collected(
+    storage: DirectoryStorage, keys: KeyFiles, tmp_path: Path
+) -> None:
+    """The real server names them, which this suite does not; a replica that is up to date never asks for them."""
+    adopt_repository(name=NAME, storage=storage, keys=keys)
+
+    def predecessors() -> set[str]:
+        with RepositoryReader(storage, name=NAME, master_keys=[keys.public.read_bytes()]) as reader:
+            newest = reader.newest(reader.head())
+            return {
+                ContentHash.parse(newest.properties(place)["previous_revision"]).path(ObjectKind.CATALOG)
+                for place in (b"/nested1", b"/dirtab/v0")
+            }
+
+    named = predecessors()
+    assert storage.missing(list(named)) == []
+    replica = Replica(tmp_path / "repository", tmp_path / "replica")
+    replica.snapshot()
+    access = RepositoryAccess.open(name=NAME, storage=storage, keys=keys)
+    Tags(access).remove([TagName("v1"), TagName("v2")])  # the first has them as catalogs of its own
+    for seed in (b"one", b"two"):
+        await publish_into(storage, keys, tmp_path / "state", tar_archive(tmp_path, archive(member(seed, seed))))
+    Collector(
+        access=access,
+        retention=Retention(revisions=1, days=0),
+        forget=lambda _digests: None,
+        patience=10,
+        clock=lambda: time.time() + 365 * 86400,
+    ).collect()
+    assert set(storage.missing(list(named))) == named == predecessors()
+    assert check(storage, keys) == []
+    replica.snapshot()
+    anew = Replica(tmp_path / "repository", tmp_path / "new-replica")
+    anew.snapshot()
+    for each in (replica, anew):
+        assert check(DirectoryStorage(each.root), keys) == []

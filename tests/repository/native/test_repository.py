@@ -382,6 +382,25 @@ async def test_quick_revisions_are_not_dated_into_the_future_and_time_never_goes
     assert site.problems() == []
 
 
+async def test_a_publisher_goes_on_above_the_head_where_its_own_state_is_damaged(
+    site: NativeSite, tmp_path: Path
+) -> None:
+    one = make_layer(tmp_path, "one")
+    async with site.opened() as repository:
+        before = await publish(repository, one)
+    (site.state / "state.sqlite").write_bytes(b"garbage" * 1000)
+    with capture_logs() as logs:
+        async with site.opened() as repository:
+            assert await repository.lookup(one.digest) == Publication(revision=None)
+            assert await publish(repository, make_layer(tmp_path, "two")) == before + 1
+    assert [entry["log_level"] for entry in logs if "aside" in entry] == ["error"]
+    (site.root / MANIFEST).unlink()
+    (site.state / "state.sqlite").write_bytes(b"garbage" * 1000)
+    with pytest.raises(BrokenRepositoryError, match=f"has no {MANIFEST}: restore it from a replica or a backup"):
+        async with site.opened():
+            pass
+
+
 async def test_a_repository_from_a_backup_goes_on_above_and_not_before_what_clients_have_seen(
     site: NativeSite, tmp_path: Path
 ) -> None:

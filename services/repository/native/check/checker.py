@@ -14,7 +14,7 @@ from services.repository.native.check.lists import check_links, check_meta, chec
 from services.repository.native.check.nesting import CatalogKey, check_nesting, key_of
 from services.repository.native.check.objects import ObjectLedger, WantedObject, check_objects
 from services.repository.native.check.parallel import Workers
-from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.check.problem import RESTORE, Problem, mending
 from services.repository.native.check.reflog import check_reflog, note_waiting_reflog
 from services.repository.native.check.replication import check_copies, is_replica
 from services.repository.native.check.shown import check_shown
@@ -167,9 +167,9 @@ class Checker:
             with closing(Catalog(database, path=reference.path)) as catalog:
                 check_catalog(catalog, facts, note)
         except ObjectMissingError:
-            facts.problems.append(Problem(place, f"its catalog {path} is missing", RESTORE))
+            facts.problems.append(Problem(place, f"its catalog {path} is missing", mending(place)))
         except BrokenRepositoryError as error:
-            facts.problems.append(Problem(place, f"its catalog: {error}", RESTORE))
+            facts.problems.append(Problem(place, f"its catalog: {error}", mending(place)))
         ledger.add(noted)
         return facts
 

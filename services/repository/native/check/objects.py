@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from services.repository.native.check.parallel import Workers
-from services.repository.native.check.problem import RESTORE, Problem
+from services.repository.native.check.problem import Problem, mending
 from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.reader.objects import read_sized_object
 from services.repository.native.reader.source import Source
@@ -58,7 +58,7 @@ class ObjectLedger:
         self._directory.cleanup()
 
     def add(self, objects: Iterable[WantedObject]) -> None:
-        """Note objects; of one that is there already the first path by name is kept."""
+        """Note objects; of one that is there already the first path by name is kept, before others one of a layer."""
         rows = [
             (
                 wanted.name.digest,
@@ -73,8 +73,8 @@ class ObjectLedger:
         with self._lock:
             self._connection.execute("BEGIN")
             self._connection.executemany(
-                "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET place = min(place, excluded.place)",
+                "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET place = excluded.place"
+                " WHERE (excluded.place NOT GLOB '/.layers/*', excluded.place) < (place NOT GLOB '/.layers/*', place)",
                 rows,
             )
             self._connection.execute("COMMIT")
@@ -129,7 +129,7 @@ def check_objects(source: Source, ledger: ObjectLedger, workers: Workers, *, con
 
 def _check(source: Source, wanted: WantedObject, *, content: bool) -> Problem | None:
     path = wanted.name.path(wanted.kind)
-    missing = Problem(wanted.place, f"its object {path} is missing", RESTORE)
+    missing = Problem(wanted.place, f"its object {path} is missing", mending(wanted.place))
     try:
         if content:
             for _ in read_sized_object(
@@ -141,5 +141,5 @@ def _check(source: Source, wanted: WantedObject, *, content: bool) -> Problem | 
     except ObjectMissingError:
         return missing
     except BrokenRepositoryError as error:
-        return Problem(wanted.place, f"its object {error}", RESTORE)
+        return Problem(wanted.place, f"its object {error}", mending(wanted.place))
     return None

@@ -19,6 +19,7 @@ from services.repository.native.commands.gc import gc
 from services.repository.native.commands.info import info
 from services.repository.native.commands.list_ import list_
 from services.repository.native.commands.remove import remove
+from services.repository.native.commands.republish import republish
 from services.repository.native.commands.resign import resign, sign_whitelist_file
 from services.repository.native.commands.tag import tag
 
@@ -37,7 +38,7 @@ def cli() -> None:
     configure_logging(level=LogLevel.WARNING, output=LogFormat.CONSOLE)
 
 
-for command in (create, adopt, info, list_, check, tag, remove, gc, resign, sign_whitelist_file):
+for command in (create, adopt, info, list_, check, tag, remove, republish, gc, resign, sign_whitelist_file):
     cli.add_command(command)
 
 

@@ -73,10 +73,8 @@ class DirectoryStorage:
             raise StorageError(f"an object cannot be written below {self._root}: {error}") from error
 
     def put_file(self, path: str, source: Path) -> None:
-        """Store an object that is not there yet from a local file."""
+        """Store an object from a local file, over whatever is in its place: that may be damaged."""
         final = os.path.join(self._root, path)
-        if _is_whole(final, source.stat().st_size):
-            return
         temporary = self._temporary()
         try:
             with source.open("rb", buffering=0) as file:

@@ -90,7 +90,7 @@ class Storage(Source, Protocol):
         """
 
     def put_file(self, path: str, source: Path) -> None:
-        """Store an object that is not there yet from a local file, which stays the caller's; else as `put`.
+        """Store an object from a local file, which stays the caller's, over what is in its place; else as `put`.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Whether clients would believe the head in a storage: what is built on it gets the publisher's signature."""
 
 from services.common.repository_name import RepositoryName
-from services.repository.native.errors import BrokenRepositoryError
+from services.repository.native.errors import BrokenRepositoryError, ObjectMissingError
 from services.repository.native.records import MANIFEST, WHITELIST, ContentHash, ObjectKind
 from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.errors import SignatureError, TrustError, WhitelistError
@@ -35,7 +35,12 @@ def verify_head(storage: Storage, name: RepositoryName, public: PublicKey, objec
     NativeError
         A file is missing, malformed, or of another repository.
     """
-    content = storage.read(MANIFEST)
+    try:
+        content = storage.read(MANIFEST)
+    except ObjectMissingError as error:
+        raise BrokenRepositoryError(
+            f"{storage} holds no repository: it has no {MANIFEST}: restore it from a replica or a backup"
+        ) from error
     manifest = Manifest.parse(content)
     if manifest.name != name:
         raise WhitelistError(f"{storage} holds the repository {manifest.name}, not {name}")

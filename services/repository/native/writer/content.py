@@ -1,7 +1,7 @@
 """Puts the content of files into trays, and collects what became of it."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, Protocol
 
@@ -11,7 +11,10 @@ from services.repository.native.writer.encoder import Encoded
 from services.repository.native.writer.new_rows import NewRows
 from services.repository.native.writer.pool import TRAY_SIZE, Tray, WorkerPool
 
-__all__ = ["ContentWriter", "Receiver"]
+__all__ = ["ContentWriter", "Encode", "Receiver"]
+
+Encode = Callable[[Tray], "Future[Sequence[Encoded]]"]
+"""Makes objects of a tray, as `WorkerPool.encode` does."""
 
 _PIECES: Final = 256
 """Pieces of a tray: so few that small files keep all cores busy from early on."""
@@ -38,13 +41,16 @@ class ContentWriter:
     Parameters
     ----------
     pool
+        Has the trays.
+    encode
         Makes the objects.
     receiver
         Told what they are, in the order in which the files came.
     """
 
-    def __init__(self, pool: WorkerPool, receiver: Receiver) -> None:
+    def __init__(self, pool: WorkerPool, encode: Encode, receiver: Receiver) -> None:
         self._pool = pool
+        self._encode = encode
         self._receiver = receiver
         self._tray: Tray | None = None
         self._meanings: list[_Piece] = []
@@ -148,7 +154,7 @@ class ContentWriter:
         meanings, self._meanings = self._meanings, []
         if tray is None:
             return
-        self._waiting.append((self._pool.encode(tray), meanings))
+        self._waiting.append((self._encode(tray), meanings))
         while self._waiting and self._waiting[0][0].done():
             self._collect()
 

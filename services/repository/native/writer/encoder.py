@@ -78,6 +78,19 @@ class Encoder:
             self._remember(key, kind, digest)
         return [objects[key, kind] for key, (_, kind) in zip(keys, pieces, strict=True)]
 
+    def encode_anew(self, pieces: Sequence[tuple[Buffer, ObjectKind]]) -> Sequence[Encoded]:
+        """Write the objects that hold some contents, whatever is there: what is known of one may be damaged.
+
+        Raises
+        ------
+        OSError
+            One could not be written.
+        """
+        keys = [content_key(content) for content, _ in pieces]
+        new = {(key, kind): content for key, (content, kind) in zip(keys, pieces, strict=True)}
+        digests = dict(zip(new, self._write(new), strict=True))
+        return [Encoded(key, digests[key, kind], known=False) for key, (_, kind) in zip(keys, pieces, strict=True)]
+
     def _write(self, new: Mapping[tuple[bytes, ObjectKind], Buffer]) -> Sequence[bytes]:
         """Make objects, and return their digests."""
         stored = [self._compressor.compress(content) for content in new.values()]

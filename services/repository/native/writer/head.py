@@ -85,7 +85,9 @@ class HeadWriter:
         try:
             content, version = self._storage.look(MANIFEST)
         except ObjectMissingError as error:
-            raise BrokenRepositoryError(f"{self._storage} holds no repository: it has no {MANIFEST}") from error
+            raise BrokenRepositoryError(
+                f"{self._storage} holds no repository: it has no {MANIFEST}: restore it from a replica or a backup"
+            ) from error
         manifest = Manifest.parse(content)
         if manifest.name != self._name:
             raise BrokenRepositoryError(f"{self._storage} holds the repository {manifest.name}, not {self._name}")

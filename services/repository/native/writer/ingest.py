@@ -14,6 +14,7 @@ from services.common.threads import Stop
 from services.repository.layer import VerifiedLayer
 from services.repository.native.writer.catalog import NestedCatalog
 from services.repository.native.writer.catalog_files import CatalogFiles
+from services.repository.native.writer.content import Encode
 from services.repository.native.writer.layer_catalog import LayerCatalogs
 from services.repository.native.writer.layer_tree import CatalogTree
 from services.repository.native.writer.new_rows import NewRows
@@ -69,9 +70,16 @@ class LayerIngest:
         OSError
             The spool failed.
         """
+        return self._ingest(layer, stop, self._pool.encode)
+
+    def ingest_anew(self, layer: VerifiedLayer, stop: Stop) -> IngestedLayer:
+        """Do the same and write each object over whatever is in its place. Errors as `ingest`."""
+        return self._ingest(layer, stop, self._pool.encode_anew)
+
+    def _ingest(self, layer: VerifiedLayer, stop: Stop, encode: Encode) -> IngestedLayer:
         notes = Notes()
         with (
-            CatalogTree(self._pool, notes) as tree,
+            CatalogTree(self._pool, encode, notes) as tree,
             SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self._temporary)) as split,
         ):
             witness = TarSplit(split)

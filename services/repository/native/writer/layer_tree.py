@@ -19,7 +19,7 @@ from services.common.archive.ondisk import OPAQUE_VALUE, OPAQUE_XATTR
 from services.common.archive.reader import TarReader
 from services.common.layout import CATALOG_MARKER
 from services.repository.native.records import DIGEST_SIZE
-from services.repository.native.writer.content import ContentWriter
+from services.repository.native.writer.content import ContentWriter, Encode
 from services.repository.native.writer.pool import WorkerPool
 from services.repository.native.writer.rows import DirectoryRow
 from services.repository.native.writer.xattrs import pack_xattrs
@@ -61,13 +61,13 @@ class CatalogTree:
 
     Parameters
     ----------
-    pool
-        Makes objects of content.
+    pool, encode
+        Make objects of content, as `ContentWriter` has it.
     notes
         Told what CVMFS cannot keep.
     """
 
-    def __init__(self, pool: WorkerPool, notes: Notes) -> None:
+    def __init__(self, pool: WorkerPool, encode: Encode, notes: Notes) -> None:
         self.names = NameTree(self._forget)
         self.modes = array("I")
         self.uids = array("I")
@@ -86,7 +86,7 @@ class CatalogTree:
         self._notes = notes
         self._groups = 0
         self._separated = 0
-        self.content = ContentWriter(pool, self)
+        self.content = ContentWriter(pool, encode, self)
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,7 @@ from services.repository.native.records import COUNTER_NAMES, ContentHash, Objec
 from services.repository.native.writer.encoder import Encoded
 from services.repository.native.writer.frames import receive, send
 from services.repository.native.writer.worker import (
+    ANEW,
     ANSWER,
     CATALOG,
     CONTENT,
@@ -167,7 +168,11 @@ class WorkerPool:
         Future
             The objects, in the order of the pieces; or StorageError.
         """
-        return self._threads.submit(self._encode, tray)
+        return self._threads.submit(self._encode, CONTENT, tray)
+
+    def encode_anew(self, tray: Tray) -> "Future[Sequence[Encoded]]":
+        """Make them as `encode` does, and write each over whatever is in its place."""
+        return self._threads.submit(self._encode, ANEW, tray)
 
     def store_catalog(self, packed: bytes) -> "Future[StoredCatalog]":
         """Make a catalog in memory and store it; waits while too many are waiting.
@@ -215,9 +220,9 @@ class WorkerPool:
         finally:
             self._catalogs.release()
 
-    def _encode(self, tray: Tray) -> Sequence[Encoded]:
+    def _encode(self, request: bytes, tray: Tray) -> Sequence[Encoded]:
         try:
-            answer = self._ask(CONTENT + tray.places.tobytes())
+            answer = self._ask(request + tray.places.tobytes())
         finally:
             self.return_tray(tray)
         return [Encoded(key, digest, known) for known, key, digest in ANSWER.iter_unpack(answer)]

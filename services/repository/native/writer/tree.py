@@ -74,10 +74,17 @@ class RepositoryTree:
         with TreeUpdate(self, root) as update:
             return update.find(digest)
 
-    def list_layers(self, root: ContentHash, shard: str) -> Sequence[ListedLayer]:
-        """List the layers of a revision whose digests begin with two hex digits, in their order."""
+    def list_layers(self, root: ContentHash, shard: str, *, without: Collection[Digest] = ()) -> Sequence[ListedLayer]:
+        """List the layers of a revision whose digests begin with two hex digits, in their order.
+
+        Parameters
+        ----------
+        without
+            Layers that are passed over, and may be damaged.
+        """
         with TreeUpdate(self, root) as update:
-            return [found for digest in update.digests(shard) if (found := update.find(digest))]
+            digests = [digest for digest in update.digests(shard) if digest not in without]
+            return [found for digest in digests if (found := update.find(digest))]
 
     def read_image(self, root: ContentHash, name: ImageName) -> Mapping[str, bytes] | None:
         """Return the documents of an image in a revision; None if there is no such image."""
@@ -147,6 +154,10 @@ class TreeUpdate:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._catalogs.close(unharmed=kind is None)
+
+    def holds(self, digest: Digest) -> bool:
+        """Tell whether something is in the place of a layer; it may be damaged."""
+        return self._catalogs.above(_home(digest)).catalog.holds(_home(digest))
 
     def find(self, digest: Digest) -> ListedLayer | None:
         """Return what is in the place of a layer, if anything."""
@@ -234,6 +245,13 @@ class TreeUpdate:
         if with_link:
             root.catalog.insert(link_row(link, layer_tree(digest).encode()), "self_symlink")
             root.changed = True
+
+    def replace(self, layer: NestedCatalog, digest: Digest) -> None:
+        """Add a layer whose catalog has been stored, in the place of itself, which may be damaged. Errors as `add`."""
+        root, link = self._catalogs.root.catalog, _link(digest)
+        if not root.holds(link) or root.link_target(link) == layer_tree(digest).encode():
+            self.remove(digest)
+        self.add(layer, digest)
 
     def is_ducc_flat(self, config: Digest) -> bool:
         """Tell whether a flat image is there that DUCC has made."""

@@ -5,9 +5,10 @@ where threads would hand one lock back and forth. A worker reads requests from a
 ends when the socket does, so that it never outlives the publisher.
 
 The first byte of a request says what it is about. Content is numbers, three for each piece: its kind, and offset and
-size in the shared memory; a catalog is its packed rows, or what those of a flat image are made of. An answer is a
-status byte, then one record for each piece: whether it was known, its key, its digest; or the digest and the size of
-the catalog, and what is counted of a flat image's. Where something failed, the answer is a text.
+size in the shared memory; its objects are made where they are not known, or in any case. A catalog is its packed rows,
+or what those of a flat image are made of. An answer is a status byte, then one record for each piece: whether it was
+known, its key, its digest; or the digest and the size of the catalog, and what is counted of a flat image's. Where
+something failed, the answer is a text.
 
 It imports as little as it can: of what a publisher spends on a few small layers, starting the processes is a good part.
 """
@@ -19,6 +20,7 @@ import sqlite3
 import struct
 import sys
 from array import array
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,21 +30,24 @@ from services.repository.native.errors import NativeError
 from services.repository.native.flat.contents import unpack_flat
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.records import DIGEST_SIZE, ObjectKind
+from services.repository.native.storage.interface import Buffer
 from services.repository.native.storage.object_files import ObjectFiles
 from services.repository.native.writer.catalog_rows import CatalogRows, empty_catalog, make_catalog
 from services.repository.native.writer.compressor import Compressor
-from services.repository.native.writer.encoder import Encoder
+from services.repository.native.writer.encoder import Encoded, Encoder
 from services.repository.native.writer.frames import receive, send
 from services.repository.native.writer.index import ContentIndex
 from services.repository.native.writer.new_rows import CONTENT_KEY_SIZE
 
-__all__ = ["ANSWER", "CATALOG", "CONTENT", "DONE", "FAILED", "FLAT", "KINDS", "PLACE", "STORED", "WorkerOrder"]
+__all__ = ["ANEW", "ANSWER", "CATALOG", "CONTENT", "DONE", "FAILED", "FLAT", "KINDS", "PLACE", "STORED", "WorkerOrder"]
 
 KINDS: Final = (ObjectKind.FILE, ObjectKind.CHUNK)
 """What the number of a kind is an index into."""
 CONTENT: Final = b"\0"
 CATALOG: Final = b"\1"
 FLAT: Final = b"\2"
+ANEW: Final = b"\3"
+"""Content whose objects are written whatever is there."""
 PLACE: Final = "Q"
 """Type of the numbers of a request."""
 ANSWER: Final = struct.Struct(f"?{CONTENT_KEY_SIZE}s{DIGEST_SIZE}s")
@@ -95,7 +100,12 @@ class _Worker:
         self._compressor = Compressor(order.chosen)
         self._encoder = Encoder(compressor=self._compressor, index=index, files=files, check=order.check)
         self._empty = empty_catalog(self._compressor.algorithm)
-        self._works = {CONTENT: self._encode, CATALOG: self._store_catalog, FLAT: self._store_flat}
+        self._works = {
+            CONTENT: self._encode,
+            ANEW: self._encode_anew,
+            CATALOG: self._store_catalog,
+            FLAT: self._store_flat,
+        }
 
     def answer(self, request: bytearray) -> bytes:
         """Do what is asked for."""
@@ -105,14 +115,19 @@ class _Worker:
             return FAILED + str(error).encode(errors="backslashreplace")
 
     def _encode(self, request: memoryview) -> bytes:
+        self._index.refresh()
+        return _packed(self._encoder.encode(self._pieces(request)))
+
+    def _encode_anew(self, request: memoryview) -> bytes:
+        return _packed(self._encoder.encode_anew(self._pieces(request)))
+
+    def _pieces(self, request: memoryview) -> Sequence[tuple[Buffer, ObjectKind]]:
         places = array(PLACE)
         places.frombytes(request)
-        pieces = [
+        return [
             (self._content[offset : offset + size], KINDS[kind])
             for kind, offset, size in zip(places[::3], places[1::3], places[2::3], strict=True)
         ]
-        self._index.refresh()
-        return b"".join(ANSWER.pack(one.known, one.key, one.digest) for one in self._encoder.encode(pieces))
 
     def _store_catalog(self, request: memoryview) -> bytes:
         return self._store(CatalogRows.unpack(request))
@@ -128,6 +143,10 @@ class _Worker:
         name = self._compressor.name(stored)
         self._files.write(name.path(ObjectKind.CATALOG), stored)
         return STORED.pack(name.digest, len(plain))
+
+
+def _packed(objects: Sequence[Encoded]) -> bytes:
+    return b"".join(ANSWER.pack(one.known, one.key, one.digest) for one in objects)
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ def test_an_object_that_a_power_failure_cut_is_put_anew(storage: DirectoryStorag
     assert storage.read(_PATH) == b"content"
 
 
-def test_a_file_that_a_power_failure_cut_is_put_anew(storage: DirectoryStorage, tmp_path: Path) -> None:
-    (tmp_path / _PATH).write_bytes(b"con")
+@pytest.mark.parametrize("there", [b"con", b"damaged"], ids=["cut", "of-the-same-size"])
+def test_a_file_is_put_over_what_is_damaged(storage: DirectoryStorage, tmp_path: Path, there: bytes) -> None:
+    (tmp_path / _PATH).write_bytes(there)
     (tmp_path / "source").write_bytes(b"content")
     storage.put_file(_PATH, tmp_path / "source")
     assert storage.read(_PATH) == b"content"
