@@ -121,6 +121,13 @@ async def in_bucket(bucket: S3Access, keys: KeyFiles, tmp_path: Path, monkeypatc
     )
 
 
+@pytest.fixture(params=["directory", "bucket"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each kind in turn, made before a loop runs."""
+    found: Place = request.getfixturevalue(f"in_{request.param}")
+    return found
+
+
 def layer_of(directory: Path, seed: str) -> LayerArchive:
     """Make a layer with a small file and a chunk that others have as well, and something of its own."""
 
@@ -137,11 +144,7 @@ def layer_of(directory: Path, seed: str) -> LayerArchive:
     )
 
 
-@pytest.mark.parametrize("kind", ["directory", "bucket"])
-async def test_a_layer_that_is_published_anew_mends_all_that_have_its_objects(
-    request: pytest.FixtureRequest, kind: str, tmp_path: Path
-) -> None:
-    place: Place = request.getfixturevalue(f"in_{kind}")
+async def test_a_layer_that_is_published_anew_mends_all_that_have_its_objects(place: Place, tmp_path: Path) -> None:
     one, two = (layer_of(tmp_path, seed) for seed in ("one", "two"))
     async with AsyncExitStack() as stack:
         repositories = [await stack.enter_async_context(opened()) for opened in place.publishers]
