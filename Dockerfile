@@ -13,6 +13,9 @@
 # Behind a proxy that re-signs TLS: --secret id=ca_bundle,src=/etc/ssl/certs/ca-certificates.crt
 
 ARG BASE_IMAGE=debian:trixie-slim
+# What images and plugin say that they were made of: the version of pyproject.toml, and the commit.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
 
 
 # --- what all Python images share ------------------------------------------------------------------------------------
@@ -83,9 +86,13 @@ RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
     && install -d -o 10001 -g 10001 /srv/cvmfs
 COPY docker/nginx.conf docker/nginx-bucket.conf docker/nginx-common.conf /etc/nginx/
 COPY docker/http-check /usr/local/bin/
+ARG VERSION
+ARG REVISION
 LABEL org.opencontainers.image.title="CVMFS thin images: repository" \
       org.opencontainers.image.description="Serves a CernVM-FS repository to clients and caches" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 USER 10002:10002
 EXPOSE 8000
 ENTRYPOINT ["nginx"]
@@ -111,9 +118,13 @@ COPY --from=weed /bin/busybox /bin/sh
 COPY --from=weed /opt/suite/bin/weed /bin/weed
 COPY --from=weed --chown=10003:10003 /empty /data
 COPY docker/seaweedfs /bin/start
+ARG VERSION
+ARG REVISION
 LABEL org.opencontainers.image.title="SeaweedFS" \
       org.opencontainers.image.description="SeaweedFS from its wheel, with one bucket and two users" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 USER 10003:10003
 EXPOSE 9000
 ENTRYPOINT ["/bin/start"]
@@ -148,7 +159,9 @@ COPY --from=node-code /code /opt/code
 
 FROM plugin-files AS plugin-config
 WORKDIR /opt/code
-RUN /opt/suite/bin/python -m services.graphdriver.managed.config >/config.json
+ARG VERSION
+ARG REVISION
+RUN /opt/suite/bin/python -m services.graphdriver.managed.config "$VERSION" "$REVISION" >/config.json
 
 FROM scratch AS plugin
 COPY --from=plugin-config /config.json /
@@ -168,9 +181,13 @@ COPY --from=snapshotter-packages /opt/suite /opt/suite
 COPY --from=node-code /code /opt/code
 ENV PATH=/opt/suite/bin:$PATH \
     PYTHONPATH=/opt/code
+ARG VERSION
+ARG REVISION
 LABEL org.opencontainers.image.title="CVMFS thin images: snapshotter" \
       org.opencontainers.image.description="containerd's snapshotter for images whose layers are in CernVM-FS" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 ENTRYPOINT ["python", "-m", "services.snapshotter"]
 
 
@@ -193,9 +210,13 @@ RUN --mount=type=secret,id=ca_bundle \
     && install -d /cvmfs /etc/cvmfs/site /var/lib/cvmfs /run/cvmfs \
     && ln -sf site/default.local /etc/cvmfs/default.local
 COPY docker/cvmfs-client /usr/local/bin/
+ARG VERSION
+ARG REVISION
 LABEL org.opencontainers.image.title="CernVM-FS client" \
       org.opencontainers.image.description="Mounts CernVM-FS repositories for the machine that it runs on" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
 ENTRYPOINT ["tini", "--", "cvmfs-client"]
 
 
@@ -214,8 +235,8 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --
     && install -d -o thin -g thin -m 0700 /var/lib/cvmfs-thin-publisher /var/spool/cvmfs-thin-publisher /etc/cvmfs/keys \
        /var/lib/cvmfs-thin-converter \
     && install -d -o thin -g thin /srv/cvmfs
-ARG VERSION=0.1.0
-ARG REVISION=unknown
+ARG VERSION
+ARG REVISION
 LABEL org.opencontainers.image.title="CVMFS thin images" \
       org.opencontainers.image.description="Publishes layers of Docker images to CernVM-FS repositories as they are uploaded" \
       org.opencontainers.image.licenses="Apache-2.0" \

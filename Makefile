@@ -12,9 +12,11 @@ NETWORKED_SANDBOX = exec $(PYTHON) -m harness.sandbox --network --
 BUILD_OPTIONS =
 PLUGIN = cvmfs/graphdriver
 PLUGIN_DIRECTORY = .cache/plugin
+# What `docker plugin inspect` says that it was built from.
+REVISION = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 
-.PHONY: help secrets demo plugin plugin-push test bench lint
-.PHONY: test-machine compiled
+.PHONY: help secrets demo plugin plugin-push test bench lint docs dist
+.PHONY: test-machine compiled built-dist
 .DEFAULT_GOAL = help
 
 help:
@@ -25,6 +27,8 @@ help:
 	@echo '             TESTS="tests/common -k sidecar" runs some of them'
 	@echo 'make bench   compare with overlay2 and containerd's overlayfs, and write bench.json; ONLY=load,commit,... runs some rows'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make docs    build the documentation as a site, in site/'
+	@echo 'make dist    build what a release consists of, in dist/: wheel, source archive, and which packages they run with (SBOM)'
 	@echo
 	@echo 'Each installs what it needs and is missing (apt packages, a .venv from uv.lock), and says so.'
 	@echo
@@ -59,7 +63,7 @@ named-registry:
 
 build-plugin:
 	@rm -rf $(PLUGIN_DIRECTORY)
-	docker build --target plugin --output type=local,dest=$(PLUGIN_DIRECTORY) $(BUILD_OPTIONS) .
+	docker build --target plugin --output type=local,dest=$(PLUGIN_DIRECTORY) --build-arg 'REVISION=$(REVISION)' $(BUILD_OPTIONS) .
 
 # Each worker has daemons of its own, which takes a while to start: for some tests it is not worth it.
 WORKERS = --tx '3*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
@@ -90,3 +94,24 @@ lint:
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
+
+docs:
+	@harness/bootstrap.sh docs
+	@$(PYTHON) -m harness.site collect .cache/site
+	@NO_MKDOCS_2_WARNING=1 .cache/docs-environment/bin/mkdocs build --quiet
+	@$(PYTHON) -m harness.site check site
+	@echo 'docs: site/index.html'
+
+DIST = dist
+
+dist:
+	@harness/bootstrap.sh lint
+	@rm -rf '$(DIST)'
+	@$(MAKE) --no-print-directory built-dist
+	@ls '$(DIST)'
+
+# uv.lock decides what builds, too: hence no isolation. The wheel is made of the source archive.
+built-dist:
+	@.venv/bin/uv build --quiet --no-cache --offline --no-build-isolation --python $(PYTHON) --out-dir '$(DIST)'
+	@.venv/bin/uv export --quiet --no-cache --offline --frozen --no-default-groups --all-extras \
+		--preview-features sbom-export --format cyclonedx1.5 --output-file "$$(ls '$(DIST)'/*.tar.gz | sed 's/tar.gz$$/cdx.json/')"

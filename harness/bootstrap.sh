@@ -2,11 +2,13 @@
 # Installs what a make target needs and is missing, on Debian and Ubuntu as root; elsewhere it says what is needed.
 # It must run where neither Python nor any package of the project is there yet, hence a shell script.
 #
-# usage: harness/bootstrap.sh lint|demo|bench|test
+# usage: harness/bootstrap.sh lint|docs|demo|bench|test
 #        harness/bootstrap.sh fetch REFERENCE FILE    (an image of a registry, as a docker archive)
 set -eu
 
 target=$1
+# Those that need Python, and neither daemons nor file systems.
+case $target in lint | docs) python_alone=yes ;; *) python_alone= ;; esac
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 suite=trixie
@@ -61,7 +63,7 @@ find_python() {
 find_missing() {
     find_python
     [ -n "$python" ] || need python3-venv "Python 3.11 to 3.13 with venv and ensurepip"
-    [ "$target" = lint ] && return
+    [ -z "$python_alone" ] || return 0
     if [ -n "$python" ] && [ "$python" != .venv/bin/python ] && fits /usr/bin/python3; then
         makes_environments /usr/bin/python3 || need python3-venv "ensurepip for /usr/bin/python3"
     fi
@@ -190,6 +192,20 @@ sync_environment() {
     printf '%s\n' "$state" >$stamp
 }
 
+# What makes the site is not in .venv: tests do without it.
+sync_docs_environment() {
+    docs=.cache/docs-environment
+    stamp=$docs/.bootstrap
+    .venv/bin/uv export -q --frozen --only-group docs --no-emit-project --format requirements-txt >.cache/docs.txt ||
+        fail "uv could not tell what the documentation's site is made with"
+    state=$(cksum <.cache/docs.txt)
+    [ "$(cat $stamp 2>/dev/null)" != "$state" ] || return 0
+    say "installing what makes the documentation's site into $docs"
+    .venv/bin/python -m venv --clear $docs
+    $docs/bin/pip install -q --disable-pip-version-check --require-hashes -r .cache/docs.txt || fail "pip install failed"
+    printf '%s\n' "$state" >$stamp
+}
+
 # --- base image ------------------------------------------------------------------------------------------------------
 
 # No registry is asked, so the file systems that come from outside are made here, once.
@@ -234,8 +250,9 @@ if [ -n "$packages" ]; then
     [ -z "$packages" ] || fail "still missing:
 $missing"
 fi
-[ "$target" = lint ] || check_docker
+[ -n "$python_alone" ] || check_docker
 sync_environment
+[ "$target" != docs ] || sync_docs_environment
 if [ "$target" = test ]; then
     # At the same time: each waits for the network and the disk most of the time.
     make_rootfs_with_python &
@@ -244,7 +261,7 @@ if [ "$target" = test ]; then
     slim=$!
     wait $with_python
     wait $slim
-elif [ "$target" != lint ]; then
+elif [ -z "$python_alone" ]; then
     make_rootfs_with_python
 fi
 if [ "$target" = fetch ]; then

@@ -1,16 +1,23 @@
 """SQLite files, used from asynchronous code: changes are atomic, whatever is cancelled or killed around them."""
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import aiosqlite
 
 from services.common.threads import to_end
 
 __all__ = ["Run", "connected", "one_change"]
+
+_PATIENCE: Final = 30
+"""Seconds that anything waits for whoever has the file locked."""
+_PAUSE: Final = 0.02
+"""Seconds between two attempts at what SQLite does not wait with itself."""
 
 
 class Run(Protocol):
@@ -34,16 +41,30 @@ async def connected(path: Path, *, synchronous: Literal["FULL", "NORMAL"]) -> As
     sqlite3.Error
         It cannot be opened.
     """
-    connection = aiosqlite.connect(path, isolation_level=None, timeout=30)
+    connection = aiosqlite.connect(path, isolation_level=None, timeout=_PATIENCE)
     try:
         # Whoever is cancelled while the connection's thread opens the file would leave it open.
         await to_end(connection)
         connection.row_factory = sqlite3.Row
-        await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        await _write_ahead(connection)
         await connection.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
         yield connection
     finally:
         await connection.close()
+
+
+async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    """Have a write-ahead log; while somebody else changes the file, which has none yet, SQLite refuses that at once."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            await asyncio.sleep(_PAUSE)
+        else:
+            return
 
 
 @asynccontextmanager

@@ -160,7 +160,7 @@ def _database(settings: PublisherSettings) -> Database:
         return SqliteDatabase(settings.journal_file)
     from services.publisher.journal.postgresql import PostgresqlDatabase  # noqa: PLC0415 - takes a tenth of a second
 
-    return PostgresqlDatabase(settings.database, password=settings.database_password)
+    return PostgresqlDatabase(settings.database, password=settings.database_password, lease=settings.lease_seconds)
 
 
 def _trust(

@@ -134,7 +134,7 @@ def show_layer(layer: Layer) -> None:
 def show_publishers(publishers: Iterable[PublisherEntry]) -> None:
     """Show publishers, one a line."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("publisher", "standing", "layers", "images", "started", "last seen", "address"):
+    for name in ("publisher", "standing", "layers", "images", "started", "last seen"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("layers", "images") else "left")
     for publisher in publishers:
         table.add_row(
@@ -144,7 +144,6 @@ def show_publishers(publishers: Iterable[PublisherEntry]) -> None:
             str(publisher.images),
             f"{since(publisher.started_at)} ago",
             f"{since(publisher.seen_at)} ago",
-            Text(publisher.address or "-"),
         )
     show(table)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import aiosqlite
@@ -41,3 +42,12 @@ async def test_a_change_is_whole_or_not_at_all(tmp_path: Path) -> None:
         await _change(connection, "INSERT INTO t VALUES (4)")
     async with connected(tmp_path / "file", synchronous="FULL") as connection:
         assert await _rows(connection) == [4]
+
+
+async def test_a_file_that_somebody_changes_meanwhile_is_opened_when_that_has_ended(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "file", isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.3, other.execute, "COMMIT")
+        async with connected(tmp_path / "file", synchronous="NORMAL") as connection:
+            assert await _rows(connection) == []

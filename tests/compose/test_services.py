@@ -1,7 +1,6 @@
 """What holds for every service of every variant."""
 
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +120,6 @@ def test_services_wait_for_what_they_need(read: Read) -> None:
     assert waits(services["registry"]) == secrets
     assert waits(services["repository"]) == {"repository-create": "service_completed_successfully"}
     assert waits(services["grafana"]) == {"prometheus": "service_healthy", **secrets}
-
-
-def test_images_are_labelled_with_the_version_of_the_project() -> None:
-    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
-    assert f"\nARG VERSION={version}\n" in (CHECKOUT / "Dockerfile").read_text()
 
 
 def test_minio_announces_layers_to_the_publisher_by_the_webhook_that_is_set_up(read: Read) -> None:

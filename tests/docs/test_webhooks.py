@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
 from services.converter.hints.dialects.parse import Kind
 from services.converter.hints.endpoints import Endpoints
-from services.converter.hints.metrics import HintMetrics
 from tests.support.registries import RegistryServer
 
 _TEXT = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
@@ -29,15 +27,6 @@ async def test_the_example_is_a_file_of_endpoints(tmp_path: Path) -> None:
 def test_every_kind_and_key_is_told_of() -> None:
     (row,) = re.findall(r"^\| `kind` \| (.*) \|$", _TEXT, re.MULTILINE)
     assert set(re.findall(r"`([a-z-]+)`", row)) == set(Kind)
-
-
-def test_the_metrics_are_those_of_the_code() -> None:
-    registry = CollectorRegistry()
-    HintMetrics(registry)
-    rows = re.findall(
-        r"^\| `(\w+?)(?:_total)?`(?: by .*)? \| (.*) \|$", _TEXT.partition("## What is counted")[2], re.MULTILINE
-    )
-    assert rows == [(metric.name, metric.documentation) for metric in registry.collect()]
 
 
 @pytest.mark.parametrize("block", _BLOCKS)

@@ -7,7 +7,6 @@ from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
 from services.graphdriver.settings import GraphDriverSettings
-from services.node.metrics import NodeMetrics
 from services.snapshotter.settings import SnapshotterSettings
 
 _ROOT = Path(__file__).parents[2]
@@ -17,24 +16,6 @@ _SOURCES = "".join(
     for room in ("node", "graphdriver", "snapshotter")
     for path in (_ROOT / "services" / room).rglob("*.py")
 )
-
-
-def metric_rows() -> list[str]:
-    """Write the rows of the table of metrics."""
-    registry = NodeMetrics().registry
-    rows = []
-    for metric in registry.collect():
-        suffix = "_total" if metric.type == "counter" else ""
-        kind = ", a histogram" if metric.type == "histogram" else ""
-        registered = registry._names_to_collectors  # noqa: SLF001 - there is no other way to the labels
-        collector = registered[f"{metric.name}_total" if f"{metric.name}_total" in registered else metric.name]
-        labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
-        rows.append(f"| `{metric.name}{suffix}`{f' by {labels}' if labels else ''}{kind} | {metric.documentation} |")
-    return rows
-
-
-def test_the_table_of_metrics_is_that_of_the_code() -> None:
-    assert "\n".join(metric_rows()) in _WORKER
 
 
 def test_every_alert_is_explained_in_its_order() -> None:
@@ -55,23 +36,3 @@ def test_every_event_that_is_named_is_logged() -> None:
     events = [event for row in table.splitlines() for event in re.findall(r"`(\w+)`", row.split("|")[1])]
     assert events
     assert [event for event in events if f'"{event}"' not in _SOURCES] == []
-
-
-def test_links_lead_to_files_and_headings() -> None:
-    links = re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", _WORKER)
-    assert links
-    for file, heading in links:
-        target = _ROOT / "docs" / (file or "worker.md")
-        assert target.exists(), file
-        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
-        assert not heading or heading in anchors, heading
-
-
-def test_what_else_leads_here_finds_its_heading() -> None:
-    headings = re.findall(r"^#+ (.+)$", _WORKER, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
-    documents = [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]
-    named = {name for path in documents for name in re.findall(r"worker\.md#([\w-]+)", path.read_text())}
-    assert named
-    assert named <= anchors

@@ -183,7 +183,8 @@ async def test_images_are_small_labelled_and_not_of_root(compose_stack: ComposeS
         assert image["Size"] < most, name
         labels = image["Config"]["Labels"]
         prefix = "org.opencontainers.image."
-        assert {f"{prefix}title", f"{prefix}description", f"{prefix}licenses"} <= labels.keys()
+        said = ("title", "description", "licenses", "version", "revision")
+        assert {f"{prefix}{name}" for name in said} <= labels.keys()
         assert int(image["Config"]["User"].partition(":")[0]) >= 10000
 
 

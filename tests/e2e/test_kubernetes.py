@@ -183,7 +183,8 @@ async def test_images_are_small_and_labelled(kubelet: Engine) -> None:
         assert image["Size"] < most
         prefix = "org.opencontainers.image."
         labels = image["Config"]["Labels"].keys()
-        assert {f"{prefix}title", f"{prefix}description", f"{prefix}licenses"} <= labels
+        said = ("title", "description", "licenses", "version", "revision")
+        assert {f"{prefix}{name}" for name in said} <= labels
 
 
 async def test_the_image_writes_the_configuration(kubelet: Engine) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill
 
+from prometheus_client import CollectorRegistry
+
 from services.common.settings import Settings, variables
 
-__all__ = ["commands_below", "environment_examples", "settings_discrepancies", "settings_table"]
+__all__ = ["commands_below", "environment_examples", "metrics_table", "settings_discrepancies", "settings_table"]
 
 _ROW = re.compile(r"^\| `(?P<name>[A-Z0-9_]+)` \|.*$", re.MULTILINE)
 
@@ -27,6 +29,17 @@ def settings_discrepancies(document: Path, groups: Iterable[type[Settings]]) -> 
     expected = {row for settings in groups for row in settings_table(settings)}
     found = {match[0] for match in _ROW.finditer(document.read_text())}
     return [f"add: {row}" for row in sorted(expected - found)] + [f"remove: {row}" for row in sorted(found - expected)]
+
+
+def metrics_table(registry: CollectorRegistry) -> list[str]:
+    """Write the rows of a Markdown table with the columns metric, kind, labels and meaning."""
+    collectors = registry._names_to_collectors  # noqa: SLF001 - there is no other way to the labels
+    rows = []
+    for metric in registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        labels = ", ".join(f"`{label}`" for label in getattr(collectors[name], "_labelnames", ()))
+        rows.append(f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |")
+    return rows
 
 
 def environment_examples(settings: type[Settings]) -> dict[str, str]:

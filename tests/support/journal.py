@@ -87,7 +87,6 @@ def publisher_record(id_: str, **known: Any) -> PublisherRecord:  # noqa: ANN401
     """Make the record of a publisher that follows and works on nothing."""
     nothing: dict[str, Any] = {
         "name": "stratum0",
-        "address": None,
         "started_at": 0,
         "seen_at": 0,
         "leads": False,

@@ -124,8 +124,6 @@ class PublisherEntry(_Answer):
     id: str
     """Another one at every start."""
     name: str
-    address: str | None = None
-    """Where it answers, if it says so."""
     standing: Annotated[str, Field(max_length=40)]
     """`leading`, `following`, `ended`, or `gone` without that."""
     started_at: Time

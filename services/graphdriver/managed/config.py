@@ -1,8 +1,9 @@
 """The plugin's config.json: what the engine gives it, and which settings `docker plugin set` knows.
 
-`python -m services.graphdriver.managed.config` writes it to standard output. The settings are those of the settings
-classes, so that names and descriptions are the same everywhere; what is fixed by the plugin's own file system is left
-out. A secret can be given as a file only: the engine shows the values of all settings to everybody who can ask it.
+`python -m services.graphdriver.managed.config VERSION REVISION` writes it to standard output. The settings are those of
+the settings classes, so that names and descriptions are the same everywhere; what is fixed by the plugin's own file
+system is left out. A secret can be given as a file only: the engine shows the values of all settings to everybody who
+can ask it.
 
 The format is that of the engine's "plugin config version 1".
 """
@@ -36,10 +37,19 @@ _SECRET_FILES: Final = {
 }
 
 
-def plugin_config() -> dict[str, Any]:
-    """Return the document."""
+def plugin_config(*, version: str, revision: str) -> dict[str, Any]:
+    """Return the document.
+
+    Parameters
+    ----------
+    version
+        Version of the suite. The engine has no labels for plugins, so the description says it.
+    revision
+        The commit that the plugin is built from.
+    """
     return {
-        "description": "CVMFS thin images: stacks layers from CernVM-FS, and uploads what is committed",
+        "description": "CVMFS thin images: stacks layers from CernVM-FS, and uploads what is committed "
+        f"(version {version}, revision {revision})",
         "entrypoint": list(_ENTRYPOINT),
         "workdir": _CODE,
         "interface": {
@@ -131,5 +141,6 @@ def _entry(variable: Variable) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(plugin_config(), sys.stdout, indent=2)
+    _version, _revision = sys.argv[1:]
+    json.dump(plugin_config(version=_version, revision=_revision), sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -5,12 +5,16 @@ done, and whoever admits an image waits for it to land and looks again; an image
 the journal before, which the decision reads after the layer has been put in flight. Other publishers do not see what is
 in flight here. So that is decided in the transaction which takes the layers out: an image that another publisher has
 published before has said so in the journal, and one that is published after is looked through for what has gone.
+
+What is about to be taken out is in the journal before it is, so that whoever has the next transaction finds out what
+became of it: nobody takes anything out meanwhile, or brings it.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +37,7 @@ from services.repository.errors import (
     RepositoryError,
     TransactionLeftOpenError,
 )
-from services.repository.interface import Repository
+from services.repository.interface import Repository, Transaction
 
 __all__ = ["Collection", "CollectionRefusedError", "CollectionRules", "LayerCollector"]
 
@@ -116,17 +120,24 @@ class LayerCollector:
         self._store = store
         self._metrics = metrics
         self._monotonic = monotonic
-        self._looked = monotonic()
+        self._looked: float | None = None
+        """When this publisher looked last; None if it does not lead: the time counts that one of them runs."""
 
     async def run(self) -> None:
-        """Look and collect until cancelled.
+        """Look and collect until cancelled, while this publisher leads.
 
         Raises
         ------
         JournalError
             The journal failed.
         """
-        begun = self._monotonic()
+        begun = self._looked = self._monotonic()
+        try:
+            await self._run(begun)
+        finally:
+            self._looked = None
+
+    async def _run(self, begun: float) -> None:
         while True:
             interval = self.rules.interval
             await asyncio.sleep(min(interval or _LOOK, _LOOK))
@@ -139,22 +150,26 @@ class LayerCollector:
                     _log.warning("nothing has been collected", reason=str(error), seconds=interval)
 
     async def recover(self) -> None:
-        """Record what an earlier publisher has taken out and had no time to record.
+        """Record what a publisher has taken out and had no time to record.
+
+        That is found out in a transaction: no collection that is under way is taken for one that was left.
 
         Raises
         ------
         JournalError
             The journal failed.
         RepositoryError
-            The repository cannot be read.
+            The repository cannot be read, or no transaction can be opened.
         """
-        digests = await self._journal.unnamed.interrupted()
-        if digests:
-            gone = [digest for digest in digests if await self._repository.lookup(digest) is None]
-            await self._journal.unnamed.collected(gone)
+        async with self._turn:
+            if await self._journal.unnamed.interrupted():
+                async with self._transaction():
+                    await self._record_left()
 
     async def look(self) -> None:
-        """Take note of what is named by nothing."""
+        """Take note of what is named by nothing, if this publisher leads."""
+        if self._looked is None:
+            return
         now = self._monotonic()
         elapsed, self._looked = now - self._looked, now
         await self._journal.unnamed.look(elapsed)
@@ -249,7 +264,10 @@ class LayerCollector:
             try:
                 await self._journal.unnamed.release([layer.digest for layer in committed if layer.digest in flying])
                 revision, gone = await self._remove(flying, flats, kept) if flying or flats else (None, set())
-                await self._journal.unnamed.collected([digest for digest in flying if digest in gone])
+                await self._journal.unnamed.collected(
+                    [digest for digest in flying if digest in gone],
+                    kept=[digest for digest in flying if digest not in gone],
+                )
                 await self._journal.flats.collected([flat.config for flat in flats if flat.config in gone])
             finally:
                 self._flights.land(flying)
@@ -269,34 +287,48 @@ class LayerCollector:
         self, flying: Sequence[Digest], unnamed: Sequence[UnnamedFlat], kept: dict[Digest, str]
     ) -> tuple[int | None, set[Digest]]:
         """Take out what may still go; return the revision without it, if there is one, and what has gone."""
+        revision = None
+        async with self._transaction() as transaction:
+            await self._record_left()
+            digests = await self._journal.unnamed.claim(flying)
+            # Whoever names a flat image makes it in a transaction, so that nobody does meanwhile.
+            flats = await self._journal.flats.still_due(unnamed)
+            for config in flats:
+                try:
+                    await transaction.remove_flat(config)
+                except ImageAdditionError as error:
+                    kept[config] = str(error)
+            # After the images that stand on them: a layer of one that stays is not given away.
+            unused = await self._journal.unnamed.still_unused(digests)
+            kept |= dict.fromkeys(set(digests).difference(unused), "an image that another publisher has needs it")
+            for digest in unused:
+                try:
+                    await transaction.remove_layer(digest)
+                except LayerRemovalError as error:
+                    kept[digest] = str(error)
+            gone = {digest for digest in (*digests, *flats) if digest not in kept}
+            if gone:
+                revision = await transaction.publish()
+        return revision, gone
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction of the repository that the journal knows; errors as `Repository.transaction`."""
         token = secrets.token_hex(16)
         await self._journal.begin(token)
-        revision = None
         try:
             async with self._repository.transaction(token) as transaction:
-                digests = await self._journal.unnamed.claim(flying)
-                # Whoever names a flat image makes it in a transaction, so that nobody does meanwhile.
-                flats = await self._journal.flats.still_due(unnamed)
-                for config in flats:
-                    try:
-                        await transaction.remove_flat(config)
-                    except ImageAdditionError as error:
-                        kept[config] = str(error)
-                # After the images that stand on them: a layer of one that stays is not given away.
-                unused = await self._journal.unnamed.still_unused(digests)
-                kept |= dict.fromkeys(set(digests).difference(unused), "an image that another publisher has needs it")
-                for digest in unused:
-                    try:
-                        await transaction.remove_layer(digest)
-                    except LayerRemovalError as error:
-                        kept[digest] = str(error)
-                gone = {digest for digest in (*digests, *flats) if digest not in kept}
-                if gone:
-                    revision = await transaction.publish()
+                yield transaction
         except (NoTransactionError, TransactionLeftOpenError):
             raise  # the journal keeps the token: what was left open of it is aborted by the next one
         except RepositoryError:
             await self._journal.none_open()
             raise
         await self._journal.none_open()
-        return revision, gone
+
+    async def _record_left(self) -> None:
+        """Record what became of layers that others were taking out; in a transaction, so that it is over."""
+        left = await self._journal.unnamed.interrupted()
+        gone = [digest for digest in left if await self._repository.lookup(digest) is None]
+        if left:
+            await self._journal.unnamed.collected(gone, kept=[digest for digest in left if digest not in gone])

@@ -124,7 +124,6 @@ def _publisher(record: PublisherRecord) -> dict[str, object]:
     return {
         "id": record.id,
         "name": record.name,
-        "address": record.address,
         "standing": standing_of(record),
         "started_at": time_text(record.started_at),
         "seen_at": time_text(record.seen_at),

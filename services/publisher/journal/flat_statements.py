@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from sqlalchemy import and_, cast, delete, select, update
+from sqlalchemy import and_, cast, delete, exists, not_, select, update
 
 from services.publisher.journal.expressions import ANY, NOW, given, insert, is_listed, listed, mapped
-from services.publisher.journal.tables import SECONDS, flats, image_versions, version_flats, watched_flats
-from services.publisher.journal.version_statements import named_last
+from services.publisher.journal.tables import SECONDS, flats, image_versions, images, version_flats, watched_flats
+from services.publisher.journal.version_statements import IN_USE, named_last
 from services.publisher.journal.watch_statements import due, forget_watched, note_unnamed
 
 _c: Final = flats.c
@@ -14,6 +14,11 @@ _f: Final = version_flats.c
 _FLATS_OF_VERSION: Final = and_(_f.name == given("name"), _f.digest == given("digest"))
 _naming: Final = version_flats.join(
     image_versions, and_(_f.name == image_versions.c.name, _f.digest == image_versions.c.digest)
+)
+_UNUSED: Final = not_(
+    exists()
+    .select_from(_naming.join(images, image_versions.c.name == images.c.name))
+    .where(_f.config == _c.config, IN_USE)
 )
 
 NAME_FLATS: Final = (
@@ -46,11 +51,14 @@ REPORTS: Final = (
 )
 FORGET_WATCHED: Final = forget_watched(watched_flats, flats, key="config")
 WATCH: Final = note_unnamed(watched_flats, flats, key="config")
-DUE: Final = due(watched_flats, flats, (_c.config, _c.named_last), key="config")
+DUE: Final = due(watched_flats, flats, (_c.config, _c.named_last), _UNUSED, key="config")
 _due: Final = mapped("due")
-STILL_DUE: Final = select(_c.config).select_from(
-    flats.join(_due, and_(_c.config == _due.c.key, _c.named_last == cast(_due.c.value, SECONDS)))
+STILL_DUE: Final = (
+    select(_c.config)
+    .select_from(flats.join(_due, and_(_c.config == _due.c.key, _c.named_last == cast(_due.c.value, SECONDS))))
+    .where(_UNUSED)
 )
+STILL_UNNAMED: Final = select(_c.config).where(is_listed(_c.config, "configs"), _c.named_last.is_not(None))
 COLLECTED: Final = tuple(
     delete(table).where(is_listed(table.c.config, "configs")) for table in (version_flats, watched_flats, flats)
 )

@@ -16,7 +16,7 @@ from services.common.image_name import ImageName
 from services.publisher.journal import flat_statements as statements
 from services.publisher.journal.image_model import ImageVersion
 
-__all__ = ["FlatJournal", "UnnamedFlat", "name_flats", "report_flats", "set_named_last"]
+__all__ = ["FlatJournal", "UnnamedFlat", "name_flats", "plan_flats", "report_flats", "set_named_last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,28 @@ class FlatJournal:
         return [UnnamedFlat(Digest(row["config"]), row["named_last"]) for row in rows]
 
     async def still_due(self, flats: Iterable[UnnamedFlat]) -> list[Digest]:
-        """Return those of the flat images to which nothing has led since they were found; in a publisher's turn."""
+        """Return those of the flat images to which nothing has led since they were found, or may lead soon.
+
+        Asked in an open transaction, it is decided by this: an image that needs one later makes it anew.
+        """
         rows = await self._database.run(
             statements.STILL_DUE, due=json.dumps({flat.config: flat.named_last for flat in flats})
         )
         return [Digest(row["config"]) for row in rows]
 
     async def collected(self, configs: Sequence[Digest]) -> None:
-        """Record that flat images are in the repository no more."""
+        """Record that flat images are in the repository no more, but for those that somebody has made anew since."""
         async with self._database.transaction() as run:
+            rows = await run(statements.STILL_UNNAMED, configs=json.dumps(list(configs)))
             for delete in statements.COLLECTED:
-                await run(delete, configs=json.dumps(list(configs)))
+                await run(delete, configs=json.dumps([row["config"] for row in rows]))
+
+
+async def plan_flats(run: Run, version: ImageVersion) -> None:
+    """Record which flat images a version is to have, in the transaction that records what it is."""
+    if version.shown:
+        flats = json.dumps(sorted(version.shown))
+        await run(statements.ADD_FLATS_OF_VERSION, name=version.name, digest=version.digest, flats=flats)
 
 
 async def name_flats(run: Run, version: ImageVersion) -> set[str]:

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import DeadlockDetected, SerializationFailure
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic import SecretStr
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
@@ -32,6 +32,7 @@ from services.common.database.interface import Row, Run, Statement, Statements
 from services.common.threads import to_end
 from services.publisher.errors import JournalError
 from services.publisher.journal.occupancy import MAY_WORK, OCCUPY
+from services.publisher.journal.publishers import LEASE
 from services.publisher.journal.version import VERSION
 
 __all__ = ["PostgresqlDatabase", "connection_parameters", "first_line", "plain", "shown_name"]
@@ -48,11 +49,9 @@ _CONNECTIONS: Final = 4
 """Most connections of each kind."""
 _PATIENCE: Final = 30.0
 """Seconds for which a statement waits for a connection, while the server is away for instance."""
-_LIMITS: Final = {
-    "statement_timeout": "60s",
-    # So that a publisher that hangs in the middle of a transaction does not keep others waiting.
-    "idle_in_transaction_session_timeout": "60s",
-}
+_IDLE: Final = 2 / 3
+"""Part of the lease for which a publisher may hang in the middle of a transaction, which keeps others waiting: they can
+take over what it does as soon as its lease has run out."""
 
 
 def connection_parameters(url: str, password: SecretStr | None) -> dict[str, Any]:
@@ -74,13 +73,19 @@ class PostgresqlDatabase:
         As libpq takes it, `postgresql://USER@HOST[:PORT]/DATABASE[?...]`, without a password.
     password
         None where the server wants none, or a file of libpq's has it.
+    lease
+        Seconds after which others take over what a publisher does that hangs.
     """
 
     shared = True
 
-    def __init__(self, url: str, *, password: SecretStr | None) -> None:
+    def __init__(self, url: str, *, password: SecretStr | None, lease: float = LEASE) -> None:
         self._name = shown_name(url)
         self._parameters = connection_parameters(url, password)
+        self._limits = {
+            "statement_timeout": "60s",
+            "idle_in_transaction_session_timeout": f"{_IDLE * lease * 1000:.0f}ms",
+        }
         self._stack = AsyncExitStack()
         self._lasting: AsyncConnectionPool[_Connection]
         self._passing: AsyncConnectionPool[_Connection]
@@ -117,10 +122,8 @@ class PostgresqlDatabase:
     def _pool(self, *, synchronous_commit: str, connections: int = _CONNECTIONS) -> AsyncConnectionPool[_Connection]:
         async def configure(connection: _Connection) -> None:
             await connection.execute(OCCUPY)
-            allowed = await (await connection.execute(MAY_WORK)).fetchone()
-            if allowed is None or not all(allowed.values()):
-                raise JournalError(f"{self._name} is not for publishers of version {VERSION} any more")
-            for name, value in {**_LIMITS, "synchronous_commit": synchronous_commit}.items():
+            await self._demand_access(connection)
+            for name, value in {**self._limits, "synchronous_commit": synchronous_commit}.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
         return AsyncConnectionPool(
@@ -133,6 +136,24 @@ class PostgresqlDatabase:
             reconnect_timeout=_PATIENCE,
             open=False,
         )
+
+    async def _demand_access(self, connection: _Connection) -> None:
+        allowed = await (await connection.execute(MAY_WORK)).fetchone()
+        if allowed is None or not all(allowed.values()):
+            raise JournalError(f"{self._name} is not for publishers of version {VERSION} any more: install the new one")
+
+    async def _find_obstacle(self) -> None:
+        """Raise what keeps connections from coming about, if it still does: a pool says only that it has none.
+
+        Raises
+        ------
+        JournalError
+            Publishers of this version may not work with the tables.
+        psycopg.Error
+            The server cannot be reached, or refuses the connection.
+        """
+        async with await _Connection.connect(**self._parameters, autocommit=True, row_factory=dict_row) as connection:
+            await self._demand_access(connection)
 
     async def _prepare(self) -> None:
         async with await AsyncConnection.connect(**self._parameters, autocommit=True) as connection:
@@ -215,6 +236,11 @@ class PostgresqlDatabase:
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError):
                 await pool.check()
+            if isinstance(error, PoolTimeout):
+                try:
+                    await self._find_obstacle()
+                except psycopg.Error as obstacle:
+                    error = obstacle
             raise JournalError(f"{self._name} failed: {first_line(error)}") from error
 
 

@@ -37,9 +37,7 @@ def others_gone(column: ColumnElement[Any]) -> ColumnElement[bool]:
     return and_(column != given("me"), or_(given("alone") == 1, not_(here)))
 
 
-ENTER: Final = insert(publishers).values(
-    id=given("me"), name=given("name"), address=given("address"), started_at=CLOCK, **_LEASE
-)
+ENTER: Final = insert(publishers).values(id=given("me"), name=given("name"), started_at=CLOCK, **_LEASE)
 OTHERS_GONE: Final = update(publishers).values(left_at=CLOCK).where(_HERE, not_(_ME))
 FORGET: Final = delete(publishers).where(_c.left_at < CLOCK - _KEPT)
 EXPIRE: Final = update(publishers).values(left_at=CLOCK).where(_RUN_OUT, not_(_ME)).returning(_c.id, _c.name)
@@ -65,7 +63,6 @@ def _claims(column: ColumnElement[Any]) -> ColumnElement[Any]:
 LIST: Final[Select[Any]] = select(
     _c.id,
     _c.name,
-    _c.address,
     _c.started_at,
     _c.seen_at,
     _c.leads,

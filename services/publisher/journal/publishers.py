@@ -34,8 +34,6 @@ class PublisherRecord:
     """Made anew whenever it is started."""
     name: str
     """What people call it."""
-    address: str | None
-    """Where its HTTP interface can be reached by others, if that is known."""
     started_at: float
     seen_at: float
     """When it renewed its lease last."""
@@ -87,14 +85,14 @@ class PublisherJournal:
         self._me = me
         self._others = {"me": me, "alone": int(alone)}
 
-    async def enter(self, *, name: str, address: str | None = None, lease: float = LEASE) -> None:
+    async def enter(self, *, name: str, lease: float = LEASE) -> None:
         """Record that this publisher works with the journal; it must `renew` from now on.
 
         Those that have gone for a day are forgotten.
 
         Parameters
         ----------
-        name, address
+        name
             As in `PublisherRecord`.
         lease
             Seconds after which it counts as gone if it does not renew its lease.
@@ -106,7 +104,7 @@ class PublisherJournal:
         """
         async with self._database.transaction() as run:
             await run(statements.FORGET)
-            await run(statements.ENTER, me=self._me, name=name, address=address, lease=lease)
+            await run(statements.ENTER, me=self._me, name=name, lease=lease)
             if not self._database.shared:
                 # Where the journal is a file, the lock of the state says that nobody else works with it.
                 await run(statements.OTHERS_GONE, me=self._me)
@@ -176,7 +174,6 @@ class PublisherJournal:
             PublisherRecord(
                 id=row["id"],
                 name=row["name"],
-                address=row["address"],
                 started_at=row["started_at"],
                 seen_at=row["seen_at"],
                 leads=bool(row["leads"]),

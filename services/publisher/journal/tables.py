@@ -202,7 +202,6 @@ publishers: Final = Table(
     metadata,
     Column("id", _LINE, primary_key=True),
     Column("name", _TEXTS, nullable=False),
-    Column("address", _TEXTS),
     Column("started_at", SECONDS, nullable=False),
     Column("seen_at", SECONDS, nullable=False),
     Column("lease_until", SECONDS, nullable=False),

@@ -115,19 +115,27 @@ class UnnamedJournal:
         return [Digest(row["digest"]) for row in rows]
 
     async def interrupted(self) -> list[Digest]:
-        """Return the layers that an earlier publisher was taking out, and may have taken out."""
+        """Return the layers that a publisher is taking out, or may have taken out and has not recorded."""
         return [Digest(row["digest"]) for row in await self._database.run(statements.COLLECTING)]
 
-    async def collected(self, digests: Sequence[Digest]) -> None:
-        """Record that layers are in the repository no more, and that no collection is under way.
+    async def collected(self, digests: Sequence[Digest], *, kept: Sequence[Digest] = ()) -> None:
+        """Record what became of layers that were to be taken out.
 
-        What the bucket has announced meanwhile is fetched.
+        Nothing is recorded of those that an image has brought again meanwhile, or of which somebody else has recorded
+        it. What the bucket has announced meanwhile is fetched.
+
+        Parameters
+        ----------
+        digests
+            Layers that are in the repository no more.
+        kept
+            Those that are.
         """
         given = json.dumps(list(digests))
         async with self._database.transaction() as run:
             await run(statements.GONE, digests=given)
             await run(statements.ANNOUNCED_MEANWHILE, digests=given)
-            await run(statements.COLLECTED)
+            await run(statements.COLLECTED, digests=json.dumps([*digests, *kept]))
 
     async def summary(self) -> UnnamedSummary:
         """Return how much is named by nothing, whether it may go yet or not."""

@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from sqlalchemy import and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy import and_, delete, exists, func, not_, select, update
 
-from services.publisher.journal.expressions import ANY, NOW, among, constant, given, insert, is_listed, listed
-from services.publisher.journal.image_model import ImageState
+from services.publisher.journal.expressions import ANY, NOW, constant, given, insert, is_listed, listed
 from services.publisher.journal.model import LayerSource, LayerState
 from services.publisher.journal.tables import collecting, image_versions, images, layers, version_layers, watch, watched
-from services.publisher.journal.version_statements import MAY_COME_BACK, VISIBLE, WITH_LAYERS
+from services.publisher.journal.version_statements import IN_USE, MAY_COME_BACK, WITH_LAYERS
 from services.publisher.journal.watch_statements import due, forget_watched, note_unnamed
 
 _c: Final = layers.c
@@ -17,21 +16,15 @@ _v: Final = image_versions.c
 _PUBLISHED: Final = _c.state == constant(LayerState.PUBLISHED)
 _FETCHED: Final = and_(_c.source == constant(LayerSource.REGISTRY), _PUBLISHED)
 _GIVEN: Final = is_listed(_c.digest, "digests")
-_NAMING: Final = and_(version_layers.c.layer == _c.digest, _v.collected_at.is_(None))
+_NAMING: Final = version_layers.c.layer == _c.digest
 _COMMITTED: Final = and_(
     _c.source == constant(LayerSource.BUCKET),
     _PUBLISHED,
     _GIVEN,
-    not_(exists().select_from(WITH_LAYERS).where(_NAMING, _v.keep_until > NOW)),
+    not_(exists().select_from(WITH_LAYERS).where(_NAMING, _v.collected_at.is_(None), _v.keep_until > NOW)),
 )
 """What came by commits, and is kept for no version that can be brought back."""
-_at_rest: Final = or_(
-    among(_i.state, ImageState.PUBLISHED, ImageState.REMOVED),
-    and_(_i.state == constant(ImageState.FAILED), _i.retryable == 0),
-)
-_UNUSED: Final = not_(
-    exists().select_from(WITH_LAYERS.join(images, _i.name == _v.name)).where(_NAMING, or_(VISIBLE, not_(_at_rest)))
-)
+_UNUSED: Final = not_(exists().select_from(WITH_LAYERS.join(images, _i.name == _v.name)).where(_NAMING, IN_USE))
 """What is named by no version that is visible, or that may become so: that of an image which is being worked on."""
 
 RAN: Final = update(watch).values(seconds=watch.c.seconds + given("elapsed"))
@@ -56,13 +49,14 @@ COLLECT: Final = (
     .on_conflict_do_nothing()
 )
 COLLECTING: Final = select(collecting.c.digest)
-GONE: Final = delete(layers).where(_FETCHED, _GIVEN)
+_taken_out: Final = and_(_GIVEN, exists().where(collecting.c.digest == _c.digest))
+GONE: Final = delete(layers).where(_FETCHED, _taken_out)
 ANNOUNCED_MEANWHILE: Final = (
     update(layers)
     .values(state=constant(LayerState.ANNOUNCED), retryable=0, due=0, updated_at=NOW)
-    .where(_PUBLISHED, _GIVEN)
+    .where(_PUBLISHED, _taken_out)
 )
-COLLECTED: Final = delete(collecting)
+COLLECTED: Final = delete(collecting).where(is_listed(collecting.c.digest, "digests"))
 SUMMARY: Final = select(func.count().label("layers"), func.coalesce(func.sum(_c.tree_size), 0).label("size")).where(
     _c.named_last.is_not(None), _FETCHED
 )

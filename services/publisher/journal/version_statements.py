@@ -2,13 +2,22 @@
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, FromClause, Table, and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, FromClause, Table, and_, case, delete, func, not_, or_, select, update
 
-from services.publisher.journal.expressions import NOW, constant, given, insert, is_listed, later, listed, mapped
+from services.publisher.journal.expressions import NOW, among, constant, given, insert, is_listed, later, listed, mapped
 from services.publisher.journal.image_model import ImageState
 from services.publisher.journal.image_rows import VERSION_COLUMNS
 from services.publisher.journal.model import LayerSource, LayerState
-from services.publisher.journal.tables import NUMBER, image_versions, images, layers, version_documents, version_layers
+from services.publisher.journal.tables import (
+    NUMBER,
+    collecting,
+    image_versions,
+    images,
+    layers,
+    version_documents,
+    version_flats,
+    version_layers,
+)
 
 _i: Final = images.c
 _v: Final = image_versions.c
@@ -19,6 +28,15 @@ _MINE: Final = _i.claimed_by == given("me")
 _VERSION: Final = and_(_v.name == given("name"), _v.digest == given("digest"))
 _LAYERS_OF_VERSION: Final = and_(_l.name == given("name"), _l.digest == given("digest"))
 VISIBLE: Final = and_(_v.published_at.is_not(None), _v.replaced_at.is_(None), _v.removed_at.is_(None))
+_at_rest: Final = or_(
+    among(_i.state, ImageState.PUBLISHED, ImageState.REMOVED),
+    and_(_i.state == constant(ImageState.FAILED), _i.retryable == 0),
+)
+IN_USE: Final = or_(VISIBLE, not_(_at_rest))
+"""What readers see, or may see soon: also what is visible and not recorded, as its image is being worked on until then.
+
+A version that was collected is in use as well once its image is worked on: it may be what that is to be.
+"""
 MAY_COME_BACK: Final = and_(_v.published_at.is_not(None), _v.collected_at.is_(None))
 WITH_LAYERS: Final = version_layers.join(image_versions, and_(_l.name == _v.name, _l.digest == _v.digest))
 """The layers that versions name, and the versions."""
@@ -180,7 +198,7 @@ DROP_UNPUBLISHED: Final = tuple(
             )
         ),
     )
-    for table in (version_documents, version_layers, image_versions)
+    for table in (version_documents, version_layers, version_flats, image_versions)
 )
 """Forget versions of a name that never became visible, but for one."""
 _added: Final = {
@@ -214,3 +232,5 @@ ADD_LAYER: Final = (
         },
     )
 )
+BROUGHT: Final = delete(collecting).where(is_listed(collecting.c.digest, "layers"))
+"""Whoever took them out and records that late has nothing to record any more."""

@@ -15,7 +15,7 @@ from services.common.digest import Digest
 from services.common.image_name import ImageName
 from services.publisher.journal import version_statements as statements
 from services.publisher.journal.flat_statements import FLATS_OF_NAME
-from services.publisher.journal.flats import name_flats, report_flats, set_named_last
+from services.publisher.journal.flats import name_flats, plan_flats, report_flats, set_named_last
 from services.publisher.journal.image_model import ImageRecord, ImageVersion, VersionLayer, VersionRecord
 from services.publisher.journal.image_rows import images_text, outputs_text, version_of, version_record
 
@@ -90,6 +90,7 @@ class VersionJournal:
                     size=layer.size,
                     position=position,
                 )
+            await plan_flats(run, version)
         return True
 
     async def missing(self, version: ImageVersion, layers: Iterable[Digest]) -> None:
@@ -241,3 +242,5 @@ async def _add_layers(run: Run, layers: Sequence[AddedLayer], revision: int | No
             tree_size=layer.tree_size,
             notes=json.dumps(list(layer.notes)),
         )
+    if layers:
+        await run(statements.BROUGHT, layers=json.dumps([layer.digest for layer in layers]))

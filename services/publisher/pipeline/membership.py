@@ -20,6 +20,8 @@ _OFTEN: Final = 1.0
 """Most seconds between two renewals where there may be others: each tells whether one of them has gone."""
 _ATTEMPT: Final = 5.0
 """Seconds that an attempt has at least: one that was stopped for longer than its lease learns what others did."""
+_LEAVING: Final = 5.0
+"""Most seconds that a publisher takes to leave which has failed: what has failed may be the way to the journal."""
 
 
 class Membership:
@@ -29,7 +31,7 @@ class Membership:
     ----------
     leads
         Tells whether this publisher does what one does for all.
-    name, address
+    name
         As in `PublisherRecord`.
     lease
         Seconds after which others count this publisher as gone if it does not renew its lease.
@@ -41,7 +43,6 @@ class Membership:
         journal: Journal,
         leads: Callable[[], bool],
         name: str,
-        address: str | None = None,
         lease: float = LEASE,
     ) -> None:
         self.abandoned = asyncio.Event()
@@ -49,7 +50,6 @@ class Membership:
         self._journal = journal
         self._leads = leads
         self._name = name
-        self._address = address
         self._lease = lease
         self._pause = min(lease / 4, _OFTEN) if journal.shared else lease / 4
         self._renewed = 0.0
@@ -63,7 +63,7 @@ class Membership:
             The journal failed.
         """
         self._renewed = time.monotonic()
-        await self._journal.publishers.enter(name=self._name, address=self._address, lease=self._lease)
+        await self._journal.publishers.enter(name=self._name, lease=self._lease)
         _log.info("publisher has entered", publisher=self._journal.publisher, name=self._name)
         return self
 
@@ -77,13 +77,14 @@ class Membership:
         JournalError
             The journal failed.
         """
-        try:
+        if error is None:
             await self._journal.publishers.leave()
-        except JournalError as failure:
-            if error is None:
-                raise
-            # Whatever ended this publisher may have been the journal: others wait for the end of the lease then.
-            _log.warning("publisher could not leave", reason=str(failure))
+            return
+        try:
+            async with asyncio.timeout(_LEAVING):
+                await self._journal.publishers.leave()
+        except (JournalError, TimeoutError) as failure:
+            _log.warning("publisher could not leave: others wait for the end of its lease", reason=str(failure))
 
     async def run(self) -> None:
         """Renew the lease until cancelled.

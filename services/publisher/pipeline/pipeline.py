@@ -103,6 +103,7 @@ class Pipeline:
             self._abandoned.clear()
             leavings = await self._journal.publishers.take_over()
             await self._until_readable(lambda: self._images.recover(leavings.publishing))  # noqa: B023 - awaited here
+            await self._until_readable(self._recover_collection)
 
     async def _recover(self, leavings: Leavings) -> None:
         await self._repository.recover(await self._journal.transactions())

@@ -52,7 +52,8 @@ class Readiness:
         Parameters
         ----------
         at_work
-            Tells whether the publisher has a program at work, which may unmount everything for a moment.
+            Tells whether the publisher has a program at work, which may unmount everything for a moment. Where a
+            transaction is open, another publisher's may be.
 
         Raises
         ------
@@ -86,7 +87,7 @@ class Readiness:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REMOUNT):
                 while not await self._blocking(self._branch.mounted):
-                    if not at_work():
+                    if not at_work() and not await self._blocking(self._place.flag.exists):
                         return await self._blocking(self._branch.mounted)
                     await asyncio.sleep(_REMOUNT_LOOK)
                 return True

@@ -15,9 +15,11 @@ _INSIDE = {"GRAPHDRIVER_SOCKET", "GRAPHDRIVER_STATE", "GRAPHDRIVER_CVMFS_ROOT", 
            "GRAPHDRIVER_CVMFS_TALK"}  # fmt: skip
 _SECRETS = {"LAYER_STORE_ACCESS_KEY", "LAYER_STORE_SECRET_KEY"}
 
+_CONFIG = plugin_config(version="1.2.3", revision="c0ffee")
+
 
 def test_every_setting_can_be_set_but_for_places_inside_the_plugin() -> None:
-    described = {entry["name"]: entry for entry in plugin_config()["env"]}
+    described = {entry["name"]: entry for entry in _CONFIG["env"]}
     expected = [
         variable
         for group in (GraphDriverSettings, ObjectStoreSettings, ArchiveLimits)
@@ -34,7 +36,7 @@ def test_every_setting_can_be_set_but_for_places_inside_the_plugin() -> None:
 
 def test_a_secret_can_be_given_as_a_file_only() -> None:
     # `docker plugin inspect` shows all values.
-    entries = {entry["name"]: entry.get("value") for entry in plugin_config()["env"]}
+    entries = {entry["name"]: entry.get("value") for entry in _CONFIG["env"]}
     assert [name for name in entries if re.search(r"KEY|SECRET|TOKEN|PASSW", name) and not name.endswith("_FILE")] == []
     assert {name: value for name, value in entries.items() if value is not None} == {
         "LAYER_STORE_ACCESS_KEY_FILE": f"{SECRETS}/access-key",
@@ -43,7 +45,7 @@ def test_a_secret_can_be_given_as_a_file_only() -> None:
 
 
 def test_it_asks_for_no_more_than_is_needed() -> None:
-    config = plugin_config()
+    config = _CONFIG
     assert config["interface"] == {"socket": "cvmfs.sock", "types": ["docker.graphdriver/1.0"]}
     assert config["network"] == {"type": "host"}
     assert config["propagatedMount"] == str(LAYERS)
@@ -54,7 +56,7 @@ def test_it_asks_for_no_more_than_is_needed() -> None:
 
 
 def test_mounts_can_be_moved_and_repositories_propagate_inwards_only() -> None:
-    mounts = {mount["name"]: mount for mount in plugin_config()["mounts"]}
+    mounts = {mount["name"]: mount for mount in _CONFIG["mounts"]}
     assert {name: (mount["source"], mount["destination"], mount["options"]) for name, mount in mounts.items()} == {
         "cvmfs": ("/cvmfs", "/cvmfs", ["rbind", "rslave"]),
         "cvmfs-config": ("/etc/cvmfs", "/etc/cvmfs", ["rbind", "ro"]),
@@ -65,5 +67,7 @@ def test_mounts_can_be_moved_and_repositories_propagate_inwards_only() -> None:
 
 
 def test_the_module_writes_it() -> None:
-    command = [sys.executable, "-m", "services.graphdriver.managed.config"]
-    assert json.loads(subprocess.run(command, capture_output=True, check=True).stdout) == plugin_config()
+    command = [sys.executable, "-m", "services.graphdriver.managed.config", "1.2.3", "c0ffee"]
+    written = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert written == plugin_config(version="1.2.3", revision="c0ffee")
+    assert written["description"].endswith("(version 1.2.3, revision c0ffee)")

@@ -73,13 +73,13 @@ async def serving_one_of_several(directory: Path) -> AsyncIterator[Client]:
             with closing(sqlite3.connect(settings.state / "journal.sqlite")) as connection, connection:
                 connection.executemany(
                     """
-                    INSERT INTO publishers (id, name, address, started_at, seen_at, lease_until, leads, left_at)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                    INSERT INTO publishers (id, name, started_at, seen_at, lease_until, leads, left_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?)
                     """,
                     [
-                        ("22", "two", "http://two:8480", now - 7300, now, now + 1e9, 1, None),
-                        ("33", "three", None, now - 90_000, now - 7300, now - 7290, 0, now - 7300),
-                        ("44", "four", None, now - 90_000, now - 130, now - 120, 1, now - 110),
+                        ("22", "two", now - 7300, now, now + 1e9, 1, None),
+                        ("33", "three", now - 90_000, now - 7300, now - 7290, 0, now - 7300),
+                        ("44", "four", now - 90_000, now - 130, now - 120, 1, now - 110),
                     ],
                 )
                 connection.execute("UPDATE layers SET state = 'publishing', claimed_by = '22'")

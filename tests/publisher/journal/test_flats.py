@@ -31,6 +31,16 @@ async def _publish(
     journal: Journal, config: Digest, *, name: ImageName = _NAME, outputs: ImageOutputs = _FLAT
 ) -> ImageRecord:
     """Have an image published whose digest is that of its configuration, backwards."""
+    record, version = await _resolved(journal, config, name=name, outputs=outputs)
+    await journal.versions.published([PublishedImage(record=record, version=version, seconds=0)], (), revision=1)
+    await journal.images.release([name])
+    return replace(record, digest=version.digest)
+
+
+async def _resolved(
+    journal: Journal, config: Digest, *, name: ImageName = _NAME, outputs: ImageOutputs = _FLAT
+) -> tuple[ImageRecord, ImageVersion]:
+    """Have it asked for, and be on its way; else as `_publish`."""
     digest = Digest(config[::-1])
     wish = ImageWish(name=name, reference=name, digest=digest, platforms=("linux/amd64",), keep=_KEEP, outputs=outputs)
     await journal.images.ask(wish)
@@ -46,9 +56,7 @@ async def _publish(
         outputs=outputs,
     )
     assert await journal.versions.resolved(record, version, seconds=0)
-    await journal.versions.published([PublishedImage(record=record, version=version, seconds=0)], (), revision=1)
-    await journal.images.release([name])
-    return replace(record, digest=digest)
+    return record, version
 
 
 async def _claimed(journal: Journal) -> ImageRecord:
@@ -117,6 +125,36 @@ async def test_one_that_is_named_again_meanwhile_is_not_collected(
     await _publish(journal, _ONE)
     assert await journal.flats.still_due(due) == []
     assert await _due(journal) == []
+
+
+async def test_one_that_an_image_is_to_have_is_not_collected(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _publish(journal, _ONE)
+    await _publish(journal, _TWO)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + _KEEP + _HOUR)
+    await journal.flats.look()
+    due = await journal.flats.due(after=0, seen=0, limit=10)
+    record, _ = await _resolved(journal, _ONE, name=_OTHER)
+    # Whoever publishes it may have done so, and not have recorded it.
+    assert await journal.flats.still_due(due) == []
+    assert await _due(journal) == []
+    assert await journal.images.refused(record, "made up", due=None)
+    assert await journal.flats.still_due(due) == [_ONE]
+    assert await _due(journal) == [_ONE]
+
+
+async def test_one_that_is_made_anew_before_its_collection_is_recorded_stays_recorded(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _publish(journal, _ONE)
+    await _publish(journal, _TWO)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + _KEEP + _HOUR)
+    await _publish(journal, _ONE, name=_OTHER)
+    await journal.flats.collected([_ONE])
+    assert await journal.flats.all() == {_ONE, _TWO}
+    await _removed(journal, _OTHER, revision=2)
+    assert await _due(journal) == [_ONE]
 
 
 async def test_other_outputs_are_another_ask_and_are_recorded(journal: Journal) -> None:

@@ -1,6 +1,7 @@
 """A journal in PostgreSQL: what SQLite files have not, a server that goes away and comes back, and a password."""
 
 import asyncio
+import time
 import traceback
 import uuid
 
@@ -12,14 +13,16 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 from harness.postgresql import PostgresqlServer
 from harness.processes import wait_until
 from services.common.database.interface import Statements
+from services.common.image_name import ImageName
 from services.publisher.errors import JournalError
 from services.publisher.journal import layer_statements as statements
 from services.publisher.journal import postgresql as postgresql_database
+from services.publisher.journal.image_model import ImageWish
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.model import LayerState
 from services.publisher.journal.postgresql import PostgresqlDatabase
 from services.publisher.journal.version import VERSION
-from tests.support.journal import numbered, recorded
+from tests.support.journal import claim, numbered, recorded
 
 
 async def test_publishers_that_open_it_at_the_same_time_make_it_once(
@@ -64,9 +67,29 @@ async def test_a_publisher_that_connects_anew_is_kept_out_by_a_version_that_was_
         await journal.check()  # by a connection that would have kept that version from being made
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND"
         await postgresql.execute(f"{ended} pid <> pg_backend_pid()", database=name)
-        for _ in range(2):
-            with pytest.raises(JournalError):
-                await journal.check()
+        with pytest.raises(JournalError):
+            await journal.check()
+        with pytest.raises(JournalError, match=rf"is not for publishers of version {VERSION} any more: install"):
+            await journal.check()
+
+
+async def test_one_that_hangs_in_the_middle_of_a_transaction_keeps_others_waiting_for_less_than_its_lease(
+    postgresql: PostgresqlServer, empty_database: str
+) -> None:
+    async with (
+        PostgresqlDatabase(empty_database, password=postgresql.password, lease=3) as hanging,
+        PostgresqlDatabase(empty_database, password=postgresql.password) as other,
+    ):
+
+        async def hang() -> None:
+            async with hanging.transaction() as run:
+                async with asyncio.timeout(50), other.transaction():  # less than the limit of any statement
+                    pass
+                await run(statements.CHECK)
+
+        with pytest.raises(JournalError, match="idle-in-transaction timeout"):
+            await hang()
+        await hanging.run(statements.CHECK)
 
 
 async def test_a_password_that_is_refused_is_told_to_nobody(postgresql: PostgresqlServer) -> None:
@@ -131,6 +154,36 @@ async def test_publishers_claim_each_layer_once(postgresql: PostgresqlServer, em
     claimed = [digest for task in tasks for digest in task.result()]
     assert len(claimed) == len(set(claimed))
     assert set(digests) <= set(claimed)
+
+
+async def test_steps_of_machines_clocks_expire_nobody_and_lose_no_claim(
+    postgresql: PostgresqlServer, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = ImageName("quay.io/ns/tool:v1")
+    async with (
+        Journal(PostgresqlDatabase(empty_database, password=postgresql.password), alone=False) as one,
+        Journal(PostgresqlDatabase(empty_database, password=postgresql.password), alone=False) as stepping,
+    ):
+        for journal in (one, stepping):
+            await journal.publishers.enter(name=journal.publisher, lease=3600)
+        await one.announce([numbered(1)])
+        await claim(one, numbered(1))
+        await one.images.ask(ImageWish(name=name, reference=name, digest=None, platforms=("linux/amd64",)))
+        assert await one.images.claim(busy=(), full=())
+        now = time.time()
+        for days in (400, -400):
+            stepped = now + days * 86400
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "time", lambda: stepped)  # noqa: B023 - used in this round
+                assert not (await stepping.publishers.renew(lease=3600)).abandoned
+                left = await stepping.publishers.take_over()
+                assert (left.verified, left.publishing) == ([], [])
+                assert await stepping.claim() is None
+                assert await stepping.images.claim(busy=(), full=()) is None
+            assert not (await one.publishers.renew(lease=3600)).abandoned
+            assert [publisher.gone for publisher in await one.publishers.list()] == [False, False]
+        assert await one.held([numbered(1)]) == {numbered(1)}
+        assert len(await one.images.claimed([name])) == 1
 
 
 async def test_layers_are_found_by_their_index(postgresql: PostgresqlServer, new_database: str) -> None:

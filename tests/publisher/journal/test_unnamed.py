@@ -7,10 +7,13 @@ import pytest
 from sqlalchemy import update
 
 from services.common.digest import Digest
+from services.common.image_name import ImageName
 from services.publisher.journal.expressions import given
+from services.publisher.journal.image_model import ImageRecord, ImageWish
 from services.publisher.journal.journal import Journal
 from services.publisher.journal.tables import layers
-from services.publisher.journal.versions import AddedLayer
+from services.publisher.journal.versions import AddedLayer, PublishedImage
+from tests.support.journal import image_version
 from tests.support.journal_databases import Open
 
 _DAY = 86400.0
@@ -87,3 +90,52 @@ async def test_what_the_bucket_announces_during_a_collection_is_fetched_again(jo
     assert record is not None
     assert record.state == "announced"
     assert await journal.get(_TWO) is None
+
+
+async def test_what_an_image_has_brought_again_before_its_collection_is_recorded_stays_recorded(
+    journal: Journal,
+) -> None:
+    assert await journal.unnamed.claim([_ONE, _TWO]) == [_ONE, _TWO]
+    await journal.versions.added([AddedLayer(digest=_ONE, archive_size=10, tree_size=20)], revision=3)
+    await journal.unnamed.collected([_ONE, _TWO])
+    record = await journal.get(_ONE)
+    assert record is not None
+    assert (record.state, record.revision) == ("published", 3)
+    assert await journal.get(_TWO) is None
+
+
+async def test_what_one_collection_has_done_says_nothing_of_another(journal: Journal) -> None:
+    await journal.unnamed.claim([_ONE])
+    await journal.unnamed.claim([_TWO])
+    await journal.unnamed.collected([], kept=[_TWO])
+    assert await journal.unnamed.interrupted() == [_ONE]
+    assert await journal.get(_TWO) is not None
+
+
+async def test_a_version_that_was_collected_keeps_its_layers_once_it_is_to_come_again(journal: Journal) -> None:
+    name, digest = ImageName("quay.io/ns/tool:v1"), Digest("0" * 63 + "1")
+    version = image_version(name, 7, number=1)
+    (layer,) = version.layers
+    added = AddedLayer(digest=layer.digest, archive_size=10, tree_size=20)
+
+    async def claimed() -> ImageRecord:
+        record = await journal.images.claim(busy=(), full=())
+        assert record is not None
+        return record
+
+    wish = ImageWish(name=name, reference=name, digest=digest, platforms=("linux/amd64",))
+    await journal.images.ask(wish)
+    record = await claimed()
+    assert await journal.versions.resolved(record, version, seconds=0)
+    image = PublishedImage(record=record, version=version, seconds=0, added=[added])
+    await journal.versions.published([image], (), revision=1)
+    await journal.images.release([name])
+    await journal.images.remove(name, keep=0)
+    await journal.versions.published((), [await claimed()], revision=2)
+    await journal.images.release([name])
+    assert await journal.unnamed.claim([layer.digest]) == [layer.digest]
+    await journal.unnamed.collected([layer.digest])
+    await journal.versions.added([added], revision=3)  # by another image, which names it no more
+    await journal.images.ask(wish)
+    assert await journal.versions.resolved(await claimed(), version, seconds=0)
+    assert await journal.unnamed.claim([layer.digest]) == []

@@ -136,11 +136,11 @@ def test_several_publishers_and_one_that_has_gone() -> None:
     text = _rendered(
         publishers=[
             publisher_record("a", name="one", gone=True, started_at=_NOW - 86400, seen_at=_NOW - 120),
-            publisher_record("b", name="<two>", address="http://two:8480", leads=True, seen_at=_NOW - 3, layers=1234),
+            publisher_record("b", name="<two>", leads=True, seen_at=_NOW - 3, layers=1234),
             publisher_record("c", name="three", seen_at=_NOW - 2, images=5, started_at=_NOW - 7200),
         ]
     )
-    assert "&lt;two&gt; http://two:8480 leading 1 234 0" in text
+    assert "&lt;two&gt; leading 1 234 0" in text
     assert "three following 0 5 2 h ago 2 s ago one gone 0 0 1 d ago 2 min ago" in text
     assert "No publisher leads" not in text
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.postgresql import PostgresqlServer
 from harness.processes import wait_until
 from services.publisher.errors import JournalError, LeaseLostError
 from services.publisher.journal.journal import Journal
+from services.publisher.journal.postgresql import PostgresqlDatabase
 from services.publisher.journal.sqlite import SqliteDatabase
+from services.publisher.pipeline import membership as membership_module
 from services.publisher.pipeline.membership import Membership
 from tests.support.journal import claim, numbered
+from tests.support.link import Link
 
 _LONG = 1000.0
 _SHORT = 0.2
@@ -74,3 +78,22 @@ async def test_one_that_cannot_renew_its_lease_ends(journals: tuple[Journal, Jou
             await membership.run()
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("ALTER TABLE hidden RENAME TO publishers")
+
+
+async def test_one_that_ends_since_it_is_cut_off_does_not_wait_for_the_journal(
+    postgresql: PostgresqlServer, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership_module, "_LEAVING", 0.5)
+    link = Link(postgresql.port)
+    async with link.up():
+        url = empty_database.replace(f":{postgresql.port}/", f":{link.port}/")
+        async with Journal(PostgresqlDatabase(url, password=postgresql.password), alone=False) as journal:
+
+            async def fail() -> None:
+                async with asyncio.timeout(60), _membership(journal, lease=_LONG):
+                    link.cut()
+                    raise JournalError("made up")
+
+            with pytest.raises(JournalError, match="made up"):
+                await fail()
+            await link.mend()

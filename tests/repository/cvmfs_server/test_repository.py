@@ -28,6 +28,7 @@ from services.common.digest import Digest
 from services.common.layout import LayerLayout, layer_home, layer_tree, sidecar_path
 from services.common.repository_name import RepositoryName
 from services.common.sidecar import LayerSidecar
+from services.repository.cvmfs_server import readiness
 from services.repository.cvmfs_server.claim import claim
 from services.repository.cvmfs_server.identity import process_identity
 from services.repository.cvmfs_server.place import Place
@@ -735,6 +736,27 @@ async def test_a_client_that_has_died_is_mounted_anew_by_a_look_up(
     standin.lose_client()
     assert [layer.digest for layer in await repository.list_layers(archive.digest[:2])] == [archive.digest]
     assert await _publish(repository, make_layer(tmp_path, "two")) == 3
+
+
+async def test_a_remount_by_another_publisher_is_waited_for(
+    repository: CvmfsServerRepository, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "_REMOUNT", 60)  # for a busy machine
+    mounted, seen = repository._branch.mounted, list[bool]()  # noqa: SLF001 - so that it has looked too early
+
+    def look() -> bool:
+        seen.append(mounted())
+        return seen[-1]
+
+    monkeypatch.setattr(repository._branch, "mounted", look)  # noqa: SLF001
+    standin.run("transaction", REPOSITORY)
+    async with _hanging(standin, "publish.unmounted"):
+        publish = await asyncio.create_subprocess_exec("cvmfs_server", "publish", "-f", REPOSITORY)
+        await standin.reached("publish.unmounted")
+        checking = asyncio.create_task(repository.check())
+        await wait_until(lambda: asyncio.sleep(0, False in seen), what="it has found nothing mounted")
+    await checking
+    assert await publish.wait() == 0
 
 
 async def test_it_is_seen_that_nothing_is_mounted(repository: CvmfsServerRepository, standin: StandIn) -> None:

@@ -18,7 +18,6 @@ _STATEMENTS: Final = (
     CREATE TABLE publishers (
         id {line} NOT NULL,
         name TEXT NOT NULL,
-        address TEXT,
         started_at {seconds} NOT NULL,
         seen_at {seconds} NOT NULL,
         lease_until {seconds} NOT NULL,
