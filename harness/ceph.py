@@ -22,7 +22,7 @@ __all__ = ["CephRGW"]
 
 _BUCKET: Final = "layers"
 _PACKAGES: Final = "ceph-mon ceph-osd radosgw ceph-common"
-_COMMAND_TIMEOUT: Final = 30
+_COMMAND_TIMEOUT: Final = 300
 _NOBODY: Final = "http://127.0.0.1:9"
 _MEMORY: Final = 6 << 30
 """Capacity of the storage daemon, in bytes; memory is taken only as objects come."""

@@ -67,9 +67,12 @@ async def _record(journal: Journal, image: ImageDocuments) -> ImageVersion:
         outputs=_BOTH,
     )
     wish = ImageWish(name=_NAME, reference=_NAME, digest=version.digest, platforms=version.platforms, outputs=_BOTH)
-    record = (await journal.images.ask(wish)).record
+    await journal.images.ask(wish)
+    record = await journal.images.claim(busy=(), full=())
+    assert record is not None
     assert await journal.versions.resolved(record, version, seconds=0)
     await journal.versions.published([PublishedImage(record=record, version=version, seconds=0)], (), revision=1)
+    await journal.images.release([_NAME])
     return version
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -53,42 +53,29 @@ class Place:
     options: tuple[str | Path, ...]
     """What commands that change it are given."""
 
-    def problems(self) -> list[str]:
-        """Check everything; return what is to be done."""
-        with self.connect() as storage:
-            checker = Checker(storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()])
-            return [str(problem) for problem in checker.run().problems]
 
-    def catalog_of(self, layer: LayerArchive) -> str:
-        """Return the path of a layer's catalog."""
-        with (
-            self.connect() as storage,
-            RepositoryReader(storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()]) as reader,
-        ):
-            home = f"/{layer_home(layer.digest)}".encode()
-            return reader.newest(reader.head()).catalog_of(home).hash.path(ObjectKind.CATALOG)
+def problems(storage: Storage, keys: KeyFiles) -> list[str]:
+    """Check everything; return what is wrong, and what to do."""
+    checker = Checker(storage, name=NATIVE_NAME, master_keys=[keys.public.read_bytes()])
+    return [str(problem) for problem in checker.run().problems]
 
-    def objects_of(self, layer: LayerArchive) -> list[str]:
-        """Return the paths of a layer's catalog, of the object of its file `shared`, and of a chunk."""
-        with (
-            self.connect() as storage,
-            RepositoryReader(storage, name=NATIVE_NAME, master_keys=[self.keys.public.read_bytes()]) as reader,
-        ):
-            revision = reader.newest(reader.head())
-            shared = revision.stat(f"/{layer_tree(layer.digest)}/shared".encode())
-            assert shared is not None
-            assert shared.hash is not None
-            chunk = next(found.path for found in storage.list("data/") if found.size >= 4 << 20)
-            return [self.catalog_of(layer), shared.hash.path(ObjectKind.FILE), chunk]
 
-    def read(self, *paths: str) -> list[bytes]:
-        """Return stored objects."""
-        with self.connect() as storage:
-            return [storage.read(path) for path in paths]
+def objects_of(storage: Storage, keys: KeyFiles, layer: LayerArchive) -> list[str]:
+    """Return the paths of a layer's catalog, of the object of its file `shared`, and of the largest object."""
+    with RepositoryReader(storage, name=NATIVE_NAME, master_keys=[keys.public.read_bytes()]) as reader:
+        revision = reader.newest(reader.head())
+        shared = revision.stat(f"/{layer_tree(layer.digest)}/shared".encode())
+        assert shared is not None
+        assert shared.hash is not None
+        catalog = revision.catalog_of(f"/{layer_home(layer.digest)}".encode()).hash
+        chunk = max(storage.list("data/"), key=lambda found: found.size).path
+        return [catalog.path(ObjectKind.CATALOG), shared.hash.path(ObjectKind.FILE), chunk]
 
-    def damage(self, path: str, change: Change | None) -> None:
-        """Change an object behind everybody's back, or delete it."""
-        with self.connect() as storage, storage.exclusive():
+
+def damage(storage: Storage, changes: Mapping[str, Change | None]) -> None:
+    """Change objects behind everybody's back, or delete them."""
+    with storage.exclusive():
+        for path, change in changes.items():
             if change is None:
                 storage.delete([path])
             else:
@@ -121,13 +108,6 @@ async def in_bucket(bucket: S3Access, keys: KeyFiles, tmp_path: Path, monkeypatc
     )
 
 
-@pytest.fixture(params=["directory", "bucket"])
-def place(request: pytest.FixtureRequest) -> Place:
-    """Each kind in turn, made before a loop runs."""
-    found: Place = request.getfixturevalue(f"in_{request.param}")
-    return found
-
-
 def layer_of(directory: Path, seed: str) -> LayerArchive:
     """Make a layer with a small file and a chunk that others have as well, and something of its own."""
 
@@ -144,19 +124,29 @@ def layer_of(directory: Path, seed: str) -> LayerArchive:
     )
 
 
-async def test_a_layer_that_is_published_anew_mends_all_that_have_its_objects(place: Place, tmp_path: Path) -> None:
+async def test_a_layer_that_is_published_anew_mends_all_that_have_its_objects(
+    in_directory: Place, tmp_path: Path
+) -> None:
+    await mend(in_directory, tmp_path, [(flipped, cut, None), (cut, None, flipped), (None, flipped, cut)])
+
+
+async def test_so_it_does_in_a_bucket_whichever_publisher_does_it(in_bucket: Place, tmp_path: Path) -> None:
+    await mend(in_bucket, tmp_path, [(flipped, cut, None), (None, flipped, cut)])
+
+
+async def mend(place: Place, tmp_path: Path, rounds: Sequence[Sequence[Change | None]]) -> None:
+    """Damage a catalog, a file's object and a chunk, and have them mended, by each publisher in turn."""
     one, two = (layer_of(tmp_path, seed) for seed in ("one", "two"))
     async with AsyncExitStack() as stack:
+        storage = stack.enter_context(place.connect())
         repositories = [await stack.enter_async_context(opened()) for opened in place.publishers]
         await publish(repositories[0], one)
         await publish(repositories[-1], two)
-        objects = await asyncio.to_thread(place.objects_of, one)
-        whole = await asyncio.to_thread(place.read, *objects)
-        changes: tuple[Change | None, ...] = (flipped, cut, None)
-        for repository, change in zip(cycle(repositories), changes, strict=False):
-            for path in objects:
-                await asyncio.to_thread(place.damage, path, change)
-            told = await asyncio.to_thread(place.problems)
+        objects = await asyncio.to_thread(objects_of, storage, place.keys, one)
+        whole = [storage.read(path) for path in objects]
+        for repository, changes in zip(cycle(repositories), rounds, strict=False):
+            damage(storage, dict(zip(objects, changes, strict=True)))
+            told = await asyncio.to_thread(problems, storage, place.keys)
             assert sorted(path for path in objects for text in told if path in text) == sorted(objects)
             # What is in the damaged catalog is not known; so of what both layers have, the other one is named.
             named = {digest for text in told for digest in re.findall("republish NAME ([0-9a-f]{64})", text)}
@@ -171,31 +161,30 @@ async def test_a_layer_that_is_published_anew_mends_all_that_have_its_objects(pl
             await publish(repository, one)
             for each in repositories:
                 assert await each.lookup(one.digest) is not None
-            assert await asyncio.to_thread(place.problems) == []
-            assert await asyncio.to_thread(place.read, *objects) == whole
+            assert await asyncio.to_thread(problems, storage, place.keys) == []
+            assert [storage.read(path) for path in objects] == whole
         with pytest.raises(RepositoryError, match="is there already"):
-            await publish(repository, one)
+            await publish(repositories[0], one)
 
 
 async def test_a_layer_whose_catalog_is_lost_is_missing_once_it_is_to_be_published_anew(
-    in_directory: Place, tmp_path: Path
+    site: NativeSite, tmp_path: Path
 ) -> None:
-    layer = tar_archive(tmp_path, archive(member(b"shared", b"content")))
-    async with in_directory.publishers[0]() as repository:
+    layer, storage = layer_of(tmp_path, "one"), site.storage
+    async with site.opened() as repository:
         await publish(repository, layer)
-    with in_directory.connect() as storage:
-        in_directory.damage(in_directory.catalog_of(layer), None)
-        async with in_directory.publishers[0]() as repository:
-            with pytest.raises(BrokenRepositoryError, match=f"thin-repository check {NATIVE_NAME} says what mends it"):
-                await repository.lookup(layer.digest)
-            with storage.exclusive():
-                Republication(storage).ask([layer.digest])
-            assert await repository.lookup(layer.digest) is None
-            assert await repository.list_layers(layer.digest[:2]) == []
-            await publish(repository, layer)
-            assert await repository.lookup(layer.digest) is not None
-            assert storage.size(REPUBLISHED) is None
-    assert in_directory.problems() == []
+    damage(storage, {objects_of(storage, site.keys, layer)[0]: None})
+    async with site.opened() as repository:
+        with pytest.raises(BrokenRepositoryError, match=f"thin-repository check {NATIVE_NAME} says what mends it"):
+            await repository.lookup(layer.digest)
+        with storage.exclusive():
+            Republication(storage).ask([layer.digest])
+        assert await repository.lookup(layer.digest) is None
+        assert await repository.list_layers(layer.digest[:2]) == []
+        await publish(repository, layer)
+        assert await repository.lookup(layer.digest) is not None
+        assert storage.size(REPUBLISHED) is None
+    assert site.problems() == []
 
 
 def test_only_layers_that_are_there_are_published_anew(site: NativeSite) -> None:
