@@ -46,6 +46,8 @@ osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 mon allow pool size one = true
+# However full the machine's disk is: otherwise the monitor ends when less than a twentieth is free.
+mon data avail crit = 0
 # Every start-up step is a round of Paxos, which collects proposals for a second by default.
 paxos propose interval = 0.02
 paxos min wait = 0.01
@@ -197,24 +199,14 @@ class CephRGW:
         address = f"[v2:127.0.0.1:{self._monitor_port}]"
         await self._run("monmaptool", "--create", "--addv", "a", address, "--fsid", fsid, monitors)
         await self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monitors)
-        await self._start_daemon("ceph-mon", "-i", "a")
+        await self._start_daemon("ceph-mon", "-i", "a", listens=self._monitor_port)
         osd = str(uuid.uuid4())
         await self._run("ceph", "osd", "new", osd)
         await self._run("ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", osd)
         await self._start_daemon("ceph-osd", "-i", "0")
 
     async def _start_gateway(self) -> None:
-        await self._start_daemon("radosgw", "--name", "client.rgw")
-
-        async def answers() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self._gateway_port)
-            except OSError:
-                return False
-            writer.close()
-            return True
-
-        await wait_until(answers, what="the gateway listens")
+        await self._start_daemon("radosgw", "--name", "client.rgw", listens=self._gateway_port)
 
     def _configure(self, fsid: str) -> None:
         (self._directory / "keyring").touch()
@@ -229,8 +221,8 @@ class CephRGW:
             )
         )
 
-    async def _start_daemon(self, program: str, *arguments: str) -> None:
-        """Start a daemon; those that need it wait for it on their own."""
+    async def _start_daemon(self, program: str, *arguments: str, listens: int | None = None) -> None:
+        """Start a daemon and wait until it listens on a port, if one is given."""
         daemon = Daemon(
             program,
             [program, "-f", *arguments, "-c", str(self._directory / "ceph.conf")],
@@ -238,7 +230,7 @@ class CephRGW:
         )
 
         async def started() -> bool:
-            return daemon.running
+            return daemon.running if listens is None else await _answers(listens)
 
         self._running.append(daemon)
         await daemon.start(started)
@@ -254,3 +246,12 @@ class CephRGW:
             ) from None
         except CommandError as error:
             raise DaemonError(str(error)) from None
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
