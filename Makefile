@@ -15,7 +15,7 @@ PLUGIN_DIRECTORY = .cache/plugin
 # What `docker plugin inspect` says that it was built from.
 REVISION = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 
-.PHONY: help secrets demo plugin plugin-push test bench lint docs dist
+.PHONY: help secrets demo plugin plugin-push test soak bench lint docs dist
 .PHONY: test-machine compiled built-dist
 .DEFAULT_GOAL = help
 
@@ -25,6 +25,8 @@ help:
 	@echo '             IMAGE=FILE|REFERENCE starts from a docker archive or from an image of a registry instead of Debian'
 	@echo 'make test    lint, then every test, with real daemons (needs root)'
 	@echo '             TESTS="tests/common -k sidecar" runs some of them'
+	@echo 'make soak    kills, power cuts, faults of the network, load and hostile input for at most 20 minutes, and write'
+	@echo '             docs/reliability.md from what came out; TESTS="tests/soak/..." runs some of them; SEED=N draws others'
 	@echo 'make bench   compare with overlay2 and containerd's overlayfs, and write bench.json; ONLY=load,commit,... runs some rows'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make docs    build the documentation as a site, in site/'
@@ -66,7 +68,10 @@ build-plugin:
 	docker build --target plugin --output type=local,dest=$(PLUGIN_DIRECTORY) --build-arg 'REVISION=$(REVISION)' $(BUILD_OPTIONS) .
 
 # Each worker has daemons of its own, which takes a while to start: for some tests it is not worth it.
-WORKERS = --tx '3*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
+WORKERS = $(call workers,3)
+# Figures of load are no figures where three others work.
+SOAK_WORKERS = $(call workers,2)
+workers = --tx '$(1)*popen//python=harness/sandboxed-python' --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 test:
 	@harness/bootstrap.sh lint
@@ -83,6 +88,17 @@ compiled:
 	@$(PYTHON) -m compileall -q -j 0 services harness tests
 	@$(if $(TESTS),,said=$$(env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest --collect-only -qq -p no:cacheprovider 2>&1) \
 		|| { printf '%s\n' "$$said"; exit 1; })
+
+SOAK_DIRECTORY = .cache/soak
+SOAK_SECONDS = 1200
+SEED = 0
+
+soak:
+	@harness/bootstrap.sh test
+	@rm -rf $(SOAK_DIRECTORY) && mkdir -p $(SOAK_DIRECTORY)
+	@timeout --signal INT --kill-after 60 $(SOAK_SECONDS) $(PYTHON) -m pytest $(SOAK_WORKERS) $(or $(TESTS),tests/soak) \
+		--soak --seed $(SEED) --figures '$(CURDIR)/$(SOAK_DIRECTORY)'
+	@$(if $(TESTS),,$(PYTHON) -m harness.reliability $(SOAK_DIRECTORY))
 
 bench:
 	@harness/bootstrap.sh bench

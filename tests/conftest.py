@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.support.no_skips",
     "tests.support.object_stores",
     "tests.support.places",
+    "tests.support.soak",
     "tests.support.state_databases",
     "tests.support.stratum0",
     "tests.support.workers",

@@ -1,0 +1,1 @@
+"""What `make soak` found out, and docs/reliability.md, the page that is made of it."""
