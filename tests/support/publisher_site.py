@@ -17,7 +17,7 @@ from services.common.archive.model import LayerArchive
 from services.common.object_store.model import key_of
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.bucket_site import BucketSite
-from tests.support.link import Link
+from tests.support.fault_proxy import Link
 from tests.support.notifications import minio_event
 from tests.support.publisher import REPOSITORY, PublisherProcess
 
