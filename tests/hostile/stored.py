@@ -110,7 +110,8 @@ REFUSED: Final = [
         ArchiveLimitError, "limit path_length",
     ),
     Case(
-        "pax-bomb", lambda _: gzip.compress(archive(pax({b"%06x" % n: b"" for n in range(120_000)}), member(b"f", b"x"))),
+        "pax-bomb",
+        lambda _: gzip.compress(archive(pax({b"%06x" % n: b"" for n in range(120_000)}), member(b"f", b"x"))),
         ArchiveLimitError, "limit header_size",
     ),
     Case(
