@@ -93,12 +93,13 @@ SOAK_DIRECTORY = .cache/soak
 SOAK_SECONDS = 1200
 SEED = 0
 
+# Where the time is up, the run has failed: what was found out by then is no whole.
 soak:
 	@harness/bootstrap.sh test
-	@rm -rf $(SOAK_DIRECTORY) && mkdir -p $(SOAK_DIRECTORY)
+	@rm -rf $(SOAK_DIRECTORY) && mkdir -p $(SOAK_DIRECTORY) && date +%s >$(SOAK_DIRECTORY)/begun
 	@timeout --signal INT --kill-after 60 $(SOAK_SECONDS) $(PYTHON) -m pytest $(SOAK_WORKERS) $(or $(TESTS),tests/soak) \
 		--soak --seed $(SEED) --figures '$(CURDIR)/$(SOAK_DIRECTORY)'
-	@$(if $(TESTS),,$(PYTHON) -m harness.reliability $(SOAK_DIRECTORY))
+	@$(if $(TESTS),,$(PYTHON) -m harness.reliability $(SOAK_DIRECTORY) --seed $(SEED) --begun "$$(cat $(SOAK_DIRECTORY)/begun)")
 
 bench:
 	@harness/bootstrap.sh bench

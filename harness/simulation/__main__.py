@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from harness.plot import Curve, in_bytes, plot
 from harness.simulation.growth import BATCH, Point, grow, index_of, links_of, log_of
-from harness.simulation.plot import Curve, plot
 from services.common.layout import LayerLayout
 
 __all__: list[str] = []
@@ -52,7 +52,9 @@ def main() -> None:
             for layout, measured in grown.items()
             for name, text in (("batch", f"{BATCH} layers"), ("one", "one layer"))
         ]
-        chosen.svg.write_text(plot("What one revision writes", curves, below="layers in the repository"))
+        chosen.svg.write_text(
+            plot("What one revision writes", curves, below="layers in the repository", label=in_bytes)
+        )
 
 
 def _decades(last: int) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.s3 import S3Access
 from harness.seaweedfs import SeaweedFS
 from services.common.archive.model import LayerArchive
 from tests.support.fault_proxy import FaultProxy, Link
-from tests.support.network_faults import BLACK_HOLE, HALF_OPEN, RESET, SLOW, WRONG, Blow, Pair
+from tests.support.network_faults import BLACK_HOLE, HALF_OPEN, RESET, SLOW, WRONG, Pair
 from tests.support.object_stores import new_bucket
 from tests.support.publisher import make_layer, upload
 from tests.support.publisher_site import PublisherSite

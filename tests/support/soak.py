@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -11,7 +11,7 @@ import pytest
 from harness.reliability.figures import Curve, Figures, Trial
 from services.common.durable import replace_file
 
-__all__ = ["Soak", "pytest_addoption", "soak"]
+__all__ = ["Soak", "pytest_addoption", "pytest_runtest_call", "soak"]
 
 _Value = TypeVar("_Value")
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -76,11 +76,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def soak(request: pytest.FixtureRequest) -> Iterator[Soak]:
-    """How long this test goes on; it records there what it finds out, which is written if it passes."""
+def soak(request: pytest.FixtureRequest) -> Soak:
+    """How long this test goes on; it records there what it finds out, which is written down if it passes."""
     options = request.config.option
-    soak = Soak(full=options.soak, seed=options.seed)
-    yield soak
-    if options.figures is not None and (soak.figures.trials or soak.figures.curves):
-        name = _UNFIT.sub("-", request.node.nodeid.removeprefix("tests/soak/"))
-        replace_file(Path(options.figures) / f"{name}.json", soak.figures.model_dump_json(indent=1).encode())
+    return Soak(full=options.soak, seed=options.seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Write down what a test has found out that has come to its end."""
+    yield
+    directory = item.config.option.figures
+    found = item.funcargs.get("soak") if isinstance(item, pytest.Function) else None
+    if directory is not None and isinstance(found, Soak):
+        name = _UNFIT.sub("-", item.nodeid.removeprefix("tests/soak/"))
+        replace_file(Path(directory) / f"{name}.json", found.figures.model_dump_json(indent=1).encode())
