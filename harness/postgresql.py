@@ -118,6 +118,19 @@ class PostgresqlServer:
         await self._end()
         await self.start()
 
+    async def crash(self) -> None:
+        """Kill its first process, and wait until the others have ended of that, so that it can be started again."""
+        daemon = self._daemon
+        if daemon is None or not daemon.running:
+            return
+        others = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        await daemon.kill()
+
+        async def ended() -> bool:
+            return not any(Path("/proc", process).exists() for process in others)
+
+        await wait_until(ended, what="the processes of the database server end")
+
     async def kill(self) -> None:
         """End it, and remove its files."""
         await self._end()

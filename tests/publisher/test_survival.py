@@ -32,7 +32,7 @@ async def _site(
     database = await postgresql.create(f"site_{uuid.uuid4().hex}")
     async with (
         new_bucket(seaweedfs.access) as bucket,
-        PublisherSite.running(directory, bucket, postgresql, database, publishers=publishers) as site,
+        PublisherSite.running(directory, bucket, (postgresql, database), publishers=publishers) as site,
     ):
         yield site
 

@@ -113,7 +113,7 @@ async def site(
             "REPOSITORY_STORE_ENDPOINT": repository.endpoint,
         }
         async with PublisherSite.running(
-            directory, access, postgresql, one_database, publishers=1, settings=settings
+            directory, access, (postgresql, one_database), publishers=1, settings=settings
         ) as publishers:
             yield Site(
                 publishers=publishers,

@@ -1,20 +1,33 @@
-"""Several publishers of one repository in a bucket, with one journal in PostgreSQL, and whoever starts them again."""
+"""Publishers of one native repository, with their journal, and whoever starts them again.
+
+Several share a repository in a bucket, and a journal in PostgreSQL; one may have both in files.
+"""
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
 import aiohttp
+import psycopg
 
 from harness.postgresql import PostgresqlServer
 from harness.processes import DaemonError, wait_until
 from harness.s3 import S3Access
 from services.common.archive.model import LayerArchive
+from services.common.digest import Digest
+from services.common.layout import layer_tree
 from services.common.object_store.model import key_of
+from services.repository.native.check.checker import Checker
+from services.repository.native.create import create_repository
+from services.repository.native.format import RepositoryFormat
+from services.repository.native.reader.reader import RepositoryReader
+from services.repository.native.storage.directory import DirectoryStorage
+from services.repository.native.storage.interface import Storage
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.bucket_site import BucketSite
 from tests.support.fault_proxy import Link
@@ -32,15 +45,15 @@ class PublisherSite:
     Parameters
     ----------
     directory
-        Where their states and logs are, and the repository's keys.
+        Where their states and logs are, the repository's keys, and the repository unless it is in the bucket.
     access
-        The bucket of layers, and of the repository.
-    server
-        Of the journal.
-    database
-        Its URL.
+        The bucket of layers.
+    journal
+        The server of the journal, and its database's URL; None for a file.
+    bucket
+        Whether the repository is in the bucket as well.
     settings
-        Further environment variables of the publishers; they win.
+        Further settings of all publishers.
     """
 
     lease = _LEASE
@@ -50,22 +63,24 @@ class PublisherSite:
         self,
         directory: Path,
         access: S3Access,
-        server: PostgresqlServer,
-        database: str,
-        settings: Mapping[str, str] | None = None,
+        journal: tuple[PostgresqlServer, str] | None,
+        *,
+        bucket: bool,
+        settings: Mapping[str, str],
     ) -> None:
         self.publishers: list[PublisherProcess] = []
         self.links: list[Link] = []
+        self.access = access
         self._directory = directory
-        self._access = access
-        self._server = server
-        self._database = database
-        self._settings = settings or {}
-        self._repository = BucketSite(
+        self._journal = journal
+        self._settings = settings
+        self._keys = KeyFiles(directory / "keys", REPOSITORY)
+        self._bucket = bucket and BucketSite(
             access=access,
-            keys=KeyFiles(directory / "keys", REPOSITORY),
-            state=directory / "repository",
+            keys=self._keys,
+            state=directory / "witness",
             name=REPOSITORY,
+            retry_seconds=1,
             lease_seconds=_LEASE,
         )
 
@@ -75,22 +90,19 @@ class PublisherSite:
         cls,
         directory: Path,
         access: S3Access,
-        server: PostgresqlServer,
-        database: str,
+        journal: tuple[PostgresqlServer, str] | None,
         *,
         publishers: int,
+        bucket: bool = True,
         settings: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Self]:
         """Make a repository; run publishers of it, which are started again when they end, as by a supervisor."""
-        self = cls(directory, access, server, database, settings)
-        await asyncio.to_thread(self._repository.create)
+        self = cls(directory, access, journal, bucket=bucket, settings=settings or {})
+        await asyncio.to_thread(self._create)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             for number in range(publishers):
-                link = Link(server.port)
-                await stack.enter_async_context(link.up())
-                publisher = self._publisher(number, link)
+                publisher = await self._publisher(number, stack)
                 await stack.enter_async_context(publisher.ended())
-                self.links.append(link)
                 self.publishers.append(publisher)
             supervisors = [group.create_task(self._supervise(publisher)) for publisher in self.publishers]
             await self.leader()
@@ -98,20 +110,63 @@ class PublisherSite:
             for supervisor in supervisors:
                 supervisor.cancel()
 
-    def _publisher(self, number: int, link: Link) -> PublisherProcess:
-        settings = {
-            **self._access.repository_environment,
-            "REPOSITORY_STORE_PREFIX": self._repository.prefix,
-            "REPOSITORY_STORE_LEASE_SECONDS": str(_LEASE),
-            "PUBLISHER_REPOSITORY_KIND": "native",
-            "PUBLISHER_DIRECTORY": "",
-            "PUBLISHER_KEYS": str(self._directory / "keys"),
-            "PUBLISHER_DATABASE": self._database.replace(f":{self._server.port}/", f":{link.port}/"),
-            "PUBLISHER_DATABASE_PASSWORD_FILE": str(self._server.password_file),
-            "PUBLISHER_LEASE_SECONDS": str(_LEASE),
-            **self._settings,
-        }
-        return PublisherProcess(self._directory / f"publisher-{number}", self._access, settings)
+    def _create(self) -> None:
+        with self.storage() as storage:
+            create_repository(name=REPOSITORY, storage=storage, keys=self._keys, chosen=RepositoryFormat(), meta={})
+
+    async def _publisher(self, number: int, stack: AsyncExitStack) -> PublisherProcess:
+        settings = {"PUBLISHER_REPOSITORY_KIND": "native", "PUBLISHER_KEYS": str(self._directory / "keys")}
+        if self._bucket:
+            settings |= {
+                **self.access.repository_environment,
+                "PUBLISHER_DIRECTORY": "",
+                "REPOSITORY_STORE_PREFIX": self._bucket.prefix,
+                "REPOSITORY_STORE_LEASE_SECONDS": str(_LEASE),
+            }
+        else:
+            settings["PUBLISHER_DIRECTORY"] = str(self._root)
+        if self._journal is not None:
+            server, database = self._journal
+            link = Link(server.port)
+            await stack.enter_async_context(link.up())
+            self.links.append(link)
+            settings |= {
+                "PUBLISHER_DATABASE": database.replace(f":{server.port}/", f":{link.port}/"),
+                "PUBLISHER_DATABASE_PASSWORD_FILE": str(server.password_file),
+                "PUBLISHER_LEASE_SECONDS": str(_LEASE),
+            }
+        return PublisherProcess(self._directory / f"publisher-{number}", self.access, {**settings, **self._settings})
+
+    @property
+    def _root(self) -> Path:
+        return self._directory / "repository"
+
+    @contextmanager
+    def storage(self) -> Iterator[Storage]:
+        """Open the repository's files, as another machine does."""
+        if not self._bucket:
+            yield DirectoryStorage(self._root)
+            return
+        with self._bucket.storage() as storage:
+            yield storage
+
+    @contextmanager
+    def reader(self) -> Iterator[RepositoryReader]:
+        """Open a reader of the repository."""
+        keys = [self._keys.public.read_bytes()]
+        with self.storage() as storage, RepositoryReader(storage, name=REPOSITORY, master_keys=keys) as reader:
+            yield reader
+
+    def journaled(self) -> set[Digest]:
+        """Return which layers the journal has, as its database says; no publisher need run."""
+        statement = "SELECT digest FROM layers"
+        if self._journal is None:
+            path = self.publishers[0].state / "journal.sqlite"
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+                return {Digest(digest) for (digest,) in file.execute(statement)}
+        server, database = self._journal
+        with psycopg.connect(database, password=server.password.get_secret_value()) as connection:
+            return {Digest(digest) for (digest,) in connection.execute(statement)}
 
     async def _supervise(self, publisher: PublisherProcess) -> None:
         while True:
@@ -125,11 +180,13 @@ class PublisherSite:
 
             await wait_until(ended, timeout=float("inf"), what="the publisher ends")
 
-    async def announce(self, archives: Sequence[LayerArchive], *, without: PublisherProcess | None = None) -> None:
+    async def announce(
+        self, archives: Sequence[LayerArchive], *, without: PublisherProcess | None = None, first: int = 0
+    ) -> None:
         """Tell one publisher after the other of a layer, each again until one takes it, as object stores do."""
         told = [publisher for publisher in self.publishers if publisher is not without]
-        for number, archive in enumerate(archives):
-            body = minio_event(self._access.bucket, key_of(archive.digest))
+        for number, archive in enumerate(archives, first):
+            body = minio_event(self.access.bucket, key_of(archive.digest))
             for attempt in range(number, 1 << 20):
                 try:
                     async with asyncio.timeout(10):
@@ -169,14 +226,17 @@ class PublisherSite:
 
         await wait_until(there, what=f"{least} of {len(wanted)} layers are published")
 
-    def problems(self) -> Sequence[str]:
+    def problems(self) -> list[str]:
         """Check the whole repository, as `thin-repository check` does; return what is wrong."""
-        return self._repository.problems()
+        with self.storage() as storage:
+            report = Checker(storage, name=REPOSITORY, master_keys=[self._keys.public.read_bytes()]).run()
+        return [f"{problem.place}: {problem.what}" for problem in report.problems]
 
     def missing(self, archives: Sequence[LayerArchive]) -> list[LayerArchive]:
         """Return those layers of which the newest revision does not have the file `name`."""
-        contents = self._repository.read_all(archives, "name")
-        return [archive for archive, content in zip(archives, contents, strict=True) if content is None]
+        with self.reader() as reader:
+            newest = reader.newest(reader.head())
+            return [item for item in archives if newest.stat(f"/{layer_tree(item.digest)}/name".encode()) is None]
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 A look-up opens the catalogs on the way to its path and no others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Final
 
 from services.repository.native.errors import BrokenRepositoryError
@@ -103,7 +103,7 @@ class Revision:
             return None
         return Revision(self._source, reference._replace(path=b""), catalogs=self._catalogs)
 
-    def list(self, path: bytes, *, hidden: bool = False) -> Iterator[Entry]:
+    def list(self, path: bytes, *, hidden: bool = False) -> Generator[Entry, None, None]:
         """Iterate over the entries of a directory in the order of their names.
 
         Parameters
@@ -153,16 +153,23 @@ class Revision:
             return
         yield top
         stack = [self.list(path, hidden=hidden)] if top.is_directory else []
-        while stack:
-            entry = next(stack[-1], None)
-            if entry is None:
-                stack.pop()
-                continue
-            yield entry
-            if entry.is_directory and EntryFlag.BIND_MOUNTPOINT not in entry.flags:
-                if len(stack) >= _MAX_DEPTH:
-                    raise BrokenRepositoryError(f"{show_path(entry.path[:200])}... is {len(stack)} directories deep")
-                stack.append(self.list(entry.path, hidden=hidden))
+        try:
+            while stack:
+                entry = next(stack[-1], None)
+                if entry is None:
+                    stack.pop()
+                    continue
+                yield entry
+                if entry.is_directory and EntryFlag.BIND_MOUNTPOINT not in entry.flags:
+                    if len(stack) >= _MAX_DEPTH:
+                        raise BrokenRepositoryError(
+                            f"{show_path(entry.path[:200])}... is {len(stack)} directories deep"
+                        )
+                    stack.append(self.list(entry.path, hidden=hidden))
+        finally:
+            # Before their catalogs are closed, which they read.
+            for level in reversed(stack):
+                level.close()
 
     def content(self, entry: Entry) -> Iterator[bytes]:
         """Read a regular file in pieces; only at the end is it known whether they are its content.
