@@ -58,7 +58,7 @@ class HealthHandler:
     async def readyz(self, _request: web.Request) -> web.Response:
         """Say of everything that the publisher needs whether it can be used, and what keeps it from publishing."""
         checks, warnings = self._health.checks, self._health.warnings
-        status: list[PublisherStatus] = []
+        status = list[PublisherStatus]()
 
         async def read_status() -> None:
             status.append(await self._status.read())
