@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 from harness.postgresql import PostgresqlServer
+from harness.processes import wait_until
 from harness.s3 import S3Access
 from harness.seaweedfs import SeaweedFS
 from services.common.archive.model import LayerArchive
-from tests.support.fault_proxy import FaultProxy, Link
+from tests.support.fault_proxy import Fault, FaultProxy, FirstAnswers, Link
 from tests.support.network_faults import BLACK_HOLE, HALF_OPEN, RESET, SLOW, WRONG, Pair
 from tests.support.object_stores import new_bucket
 from tests.support.publisher import make_layer, upload
@@ -29,9 +30,10 @@ _IMPATIENT = {
         for prefix in ("LAYER_STORE", "REPOSITORY_STORE")
         for name, value in (("CONNECT_TIMEOUT", "1"), ("READ_TIMEOUT", "1"), ("RETRY_SECONDS", "2"))
     },
-    "PUBLISHER_SWEEP_INTERVAL": "3600",
+    "PUBLISHER_SWEEP_INTERVAL": "3",
 }
 """Settings of a site that wants to know soon."""
+_ALWAYS = 1 << 30
 
 
 @dataclass(kw_only=True)
@@ -44,6 +46,7 @@ class Site:
     repository: FaultProxy
     directory: Path
     layers: list[LayerArchive] = field(default_factory=list)
+    announcing: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def database(self) -> Link:
@@ -54,8 +57,6 @@ class Site:
         layer = await self.upload()
         announcing = asyncio.create_task(self.publishers.announce([layer]))
         self.announcing.append(announcing)
-
-    announcing: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def upload(self) -> LayerArchive:
         layer = make_layer(self.directory, f"layer-{len(self.layers)}")
@@ -68,10 +69,10 @@ class Site:
         states = await asyncio.gather(*(self.ask(f"/v1/layers/{layer.digest}") for layer in self.layers))
         return all(isinstance(state, dict) and state.get("state") == "published" for state in states)
 
-    async def ask(self, path: str) -> Any:  # noqa: ANN401 - a JSON document
-        """Ask the publisher, which has two seconds; None if it does not answer."""
+    async def ask(self, path: str, patience: float = 2) -> Any:  # noqa: ANN401 - a JSON document
+        """Ask the publisher, which has so many seconds; None if it does not answer."""
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(patience):
                 return await self.publishers.publishers[0].get(path)
         except (aiohttp.ClientError, TimeoutError):
             return None
@@ -87,7 +88,7 @@ class Site:
 
     async def unready(self) -> bool:
         """Whether the publisher says that it cannot work, or has ended since it cannot."""
-        said = await self.ask("/readyz")
+        said = await self.ask("/readyz", patience=15)
         return not self.publishers.publishers[0].daemon.running or (said is not None and not said["ready"])
 
     def losses(self) -> dict[str, int]:
@@ -136,7 +137,27 @@ async def test_publisher_and_layer_store(soak: Soak, site: Site) -> None:
         await pair.suffer(blow)
     for blow in soak.pick((SLOW,), (SLOW, HALF_OPEN)):
         await pair.outlive(blow)
-    soak.record(pair.trial(losses=site.losses(), bound=10, recovery_bound=30))
+    also = ["former answers"] if soak.full else []
+    if soak.full:
+        await _announced_too_early(site, pair)
+    soak.record(pair.trial(losses=site.losses(), bound=10, recovery_bound=30, also=also))
+
+
+async def _announced_too_early(site: Site, pair: Pair) -> None:
+    """Have the store go on saying that there is no such object."""
+    site.store.faults.append(Fault(r"^(GET|HEAD) .*sha256/", times=_ALWAYS, stale=FirstAnswers()))
+    layer = make_layer(site.directory, "early")
+    site.layers.append(layer)
+    await site.publishers.announce([layer])
+
+    async def missing() -> bool:
+        shown = await site.ask(f"/v1/layers/{layer.digest}")
+        return shown is not None and shown["state"] == "failed"
+
+    await wait_until(missing, what="a layer without an object has failed")
+    await upload(site.access, layer)
+    await site.publishers.announce([layer])
+    await pair.recover()
 
 
 async def test_publisher_and_repository_in_a_bucket(soak: Soak, site: Site) -> None:
@@ -151,7 +172,14 @@ async def test_publisher_and_repository_in_a_bucket(soak: Soak, site: Site) -> N
         await pair.suffer(blow)
     for blow in soak.pick((), (SLOW, HALF_OPEN)):
         await pair.outlive(blow)
-    soak.record(pair.trial(losses=site.losses(), bound=30, recovery_bound=60))
+    also = ["former answers"] if soak.full else []
+    if soak.full:
+        site.repository.faults.append(Fault(r"^GET .*cvmfspublished", times=_ALWAYS, stale=FirstAnswers()))
+        for _ in range(3):
+            await site.publish()
+        await asyncio.gather(*site.announcing)
+        await pair.recover()
+    soak.record(pair.trial(losses=site.losses(), bound=30, recovery_bound=60, also=also))
 
 
 async def test_publisher_and_database(soak: Soak, site: Site) -> None:

@@ -73,9 +73,13 @@ class Pair:
         await self.work()
         await wait_until(self.shown, what=f"{self.subject}: {blow.name} shows")
         self._shown.append(time.monotonic() - began)
+        await self.recover()
+
+    async def recover(self) -> None:
+        """End the fault, and see all done."""
         await self.way.mend()
         began = time.monotonic()
-        await wait_until(self.done, what=f"{self.subject}: all is done after {blow.name}")
+        await wait_until(self.done, what=f"{self.subject}: all is done after the fault")
         self._recovery.append(time.monotonic() - began)
 
     def trial(

@@ -3,16 +3,22 @@
 import asyncio
 import shutil
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
 from services.common.archive.limits import ArchiveLimits
 from services.common.repository_name import RepositoryName
+from services.publisher.errors import JournalError
 from services.publisher.factory import build_publisher
+from services.publisher.handlers import health
 from services.publisher.settings import PublisherSettings, RepositoryKind
+from services.publisher.status.model import PublisherStatus
+from services.publisher.status.reader import StatusReader
 from services.repository.native.create import create_repository
 from services.repository.native.format import RepositoryFormat
 from services.repository.native.storage.directory import DirectoryStorage
@@ -44,6 +50,36 @@ async def test_what_is_not_ready_is_named(client: Client, settings: PublisherSet
         document["checks"]["repository"]
         == f"{settings.directory}/.batches cannot be written: No such file or directory"
     )
+
+
+async def _hang(_status: StatusReader) -> PublisherStatus:
+    """Wait for a database that hears nothing, not even that nobody waits for it any more."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.sleep(60)
+    raise JournalError("made up")
+
+
+async def _fail(_status: StatusReader) -> PublisherStatus:
+    raise JournalError("made up")
+
+
+@pytest.mark.parametrize(("read", "said"), [(_hang, "no answer within 0.1 s"), (_fail, "made up")])
+async def test_it_says_so_soon_where_the_journal_does_not_answer(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[StatusReader], Awaitable[PublisherStatus]],
+    said: str,
+) -> None:
+    monkeypatch.setattr(health, "_PATIENCE", 0.1)
+    monkeypatch.setattr(StatusReader, "read", read)
+    async with asyncio.timeout(30):
+        response = await client.get("/readyz")
+        document = await response.json()
+    assert (response.status, document["ready"]) == (503, False)
+    assert document["waiting_for"] == f"the journal: {said}"
+    assert document["checks"].keys() == {"journal", "store", "repository"}
 
 
 async def test_metrics_show_the_layers_of_every_state(client: Client) -> None:
