@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -148,7 +148,7 @@ class Descent:
         return descriptor
 
 
-def statuses(tree: str | bytes | os.PathLike[str]) -> Iterator[os.stat_result]:
+def statuses(tree: str | bytes | os.PathLike[str]) -> Generator[os.stat_result]:
     """Give the status of everything below a directory; what vanishes meanwhile is left out. Blocks.
 
     Raises

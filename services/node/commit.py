@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from services.common.allocator import release_free_memory
-from services.common.archive.compression import write_archive
+from services.common.archive.compression import write_archive, writing_memory
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerArchive
 from services.common.archive.pack import has_changes
@@ -27,6 +27,8 @@ from services.node.masks import MaskStore
 from services.node.metrics import NodeMetrics
 from services.node.removal import delete_leftovers
 from services.node.store import NodeStore
+from services.node.tree_size import is_small
+from services.node.work_memory import SMALL_WORK, WorkMemory
 
 __all__ = ["Committer"]
 
@@ -34,6 +36,8 @@ _log = structlog.get_logger(__name__)
 
 _HEIGHT: Final = LAYER_LIMIT - 1
 """Most directories of a descriptor that a container can stand on: Docker's have a layer of their own above them."""
+_SMALL_TREE: Final = 1 << 20
+"""Bytes of a layer that can be compressed with `SMALL_WORK`."""
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _DESCRIPTOR: Final = frozenset({DESCRIPTOR_NAME.encode()})
 
@@ -66,6 +70,8 @@ class Committer:
         What a publisher would refuse is not committed: it would be found out when the container is gone.
     metrics
         Counts uploads.
+    memory
+        What layers wait for before they are compressed, and before they are sent.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Committer:
         layout: LayerLayout,
         limits: ArchiveLimits,
         metrics: NodeMetrics,
+        memory: WorkMemory,
     ) -> None:
         self._copies = copies
         self._masks = masks
@@ -86,6 +93,7 @@ class Committer:
         self._layout = layout
         self._limits = limits
         self._metrics = metrics
+        self._memory = memory
 
     async def commit(self, layer: Layer, lineage: Lineage) -> ThinDescriptor:
         """Upload a container's changes and every local layer below them, base first.
@@ -141,11 +149,14 @@ class Committer:
             return write_archive(part.layer.diff, spools[0] / "new", exclude=part.exclude, limits=self._limits)
 
         try:
-            archive = await run_in_thread(write)
+            small = await asyncio.to_thread(is_small, part.layer.diff, most=_SMALL_TREE)
+            async with self._memory.begin(SMALL_WORK if small else writing_memory()):
+                archive = await run_in_thread(write)
             url = LayerUrl.of(repository, archive.digest, self._layout)
             log = _log.bind(layer=part.layer.id, digest=archive.digest, repository=repository)
-            with self._metrics.uploads.one():
-                created = await self._store.upload(archive, repository=repository)
+            async with self._memory.go_on(self._store.memory(archive)):
+                with self._metrics.uploads.one():
+                    created = await self._store.upload(archive, repository=repository)
             self._metrics.uploaded_bytes.inc(archive.size if created else 0)
             await run_in_thread(lambda: self._copies.keep(LocalCopy(archive, url)))
         except (SuiteError, OSError) as error:

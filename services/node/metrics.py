@@ -121,6 +121,12 @@ class NodeMetrics:
         self.uploaded_bytes = Counter(
             "thin_node_uploaded_bytes", "Bytes of layer archives that the object store took.", registry=self.registry
         )
+        self.memory_waits = Activity(
+            "thin_node_memory_waits", "waits of work for memory that other work holds", registry=self.registry
+        )
+        self.work_memory = Gauge(
+            "thin_node_work_memory_bytes", "Bytes of memory that work on layers may hold now.", registry=self.registry
+        )
         self._initialised = Gauge(
             "thin_node_initialised", "1 once there is an engine that is served.", registry=self.registry
         )

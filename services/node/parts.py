@@ -19,6 +19,7 @@ from services.node.settings import NodeSettings
 from services.node.state_reader import NodeStateReader
 from services.node.store import NodeStore
 from services.node.uses import Uses
+from services.node.work_memory import WorkMemory
 
 __all__ = ["NodeParts"]
 
@@ -94,6 +95,7 @@ class NodeParts:
                 layout=settings.layout,
                 limits=limits,
                 metrics=metrics,
+                memory=WorkMemory(settings.work_memory, metrics=metrics),
             ),
             uses=Uses(repositories=repositories, copies=copies),
             state=NodeStateReader(copies=copies, finder=finder, repositories=repositories, io=io),

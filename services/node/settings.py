@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ByteSize, Field, ValidationInfo, field_validator
 
 from services.common.layout import LayerLayout
 from services.common.listen_address import ListenAddressField
 from services.common.logs import LogFormat, LogLevel
 from services.common.repository_name import RepositoryNameField
 from services.common.settings import CommaSeparated, Settings
+from services.node.work_memory import LEAST_MEMORY
 
 __all__ = ["NodeSettings"]
 
@@ -33,6 +34,9 @@ class NodeSettings(Settings):
     topmost layer."""
     layout: LayerLayout = LayerLayout.FLAT
     """Form of the layer paths in descriptors of committed images."""
+    work_memory: Annotated[ByteSize, Field(ge=LEAST_MEMORY)] = ByteSize(64 << 20)
+    """Memory for commits, however many there are at the same time: what it does not suffice for waits in order. What
+    the program needs besides, some 90 MB, does not count. At least 32 MiB."""
     copy_interval: Annotated[float, Field(gt=0)] = 30
     """How often it is looked for what can go, in seconds: local copies of committed layers that are published now, and
     what removed images needed."""

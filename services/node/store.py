@@ -38,6 +38,10 @@ class NodeStore:
     async def __aexit__(self, *_failure: object) -> None:
         await self._stack.aclose()
 
+    def memory(self, archive: LayerArchive) -> int:
+        """Return how many bytes of memory the upload of an archive holds at most."""
+        return self._settings.sending_memory(archive.size)
+
     async def upload(self, archive: LayerArchive, *, repository: RepositoryName) -> bool:
         """Store a layer archive, as `ObjectStore.upload` does."""
         async with self._opening:

@@ -29,6 +29,7 @@ from services.node.commit import Committer
 from services.node.errors import CommitError
 from services.node.layers import Layer
 from services.node.store import NodeStore
+from services.node.work_memory import LEAST_MEMORY, WorkMemory
 from tests.common.object_store.conftest import store_settings
 from tests.node.conftest import Core
 from tests.support.deep import deepen, removed_afterwards
@@ -69,6 +70,7 @@ class Commits:
             layout=self.layout,
             limits=ArchiveLimits(ratio_free_size=ByteSize(8 << 20)),
             metrics=self.core.metrics,
+            memory=WorkMemory(LEAST_MEMORY, metrics=self.core.metrics),
         )
 
     @asynccontextmanager

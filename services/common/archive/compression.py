@@ -27,10 +27,10 @@ from services.common.cores import usable_cores
 from services.common.digest import Digest
 from services.common.durable import sync_directory
 
-__all__ = ["ArchiveReader", "open_archive", "write_archive"]
+__all__ = ["ArchiveReader", "open_archive", "write_archive", "writing_memory"]
 
 _LEVEL: Final = 3
-_JOB_SIZE: Final = 2 << 20
+_JOB_SIZE: Final = 1 << 20
 """Piece that one thread compresses at a time, in bytes: the same output for any number of threads, little memory."""
 
 # isal's stub has its exception as an instance.
@@ -40,7 +40,12 @@ _TOO_MUCH_MEMORY: Final = "too much memory"
 """How libzstd words an error that has no class of its own."""
 
 _MAX_WORKERS: Final = 8
-"""More threads would wait for the hash of the uncompressed stream, and each costs some 6 MiB."""
+"""More threads would wait for the hash of the uncompressed stream, and each costs some 4 MiB."""
+
+_WRITING: Final = 8 << 20
+"""What writing an archive takes besides what its threads do, in bytes."""
+_WORKER: Final = 4 << 20
+"""What each of the threads takes, in bytes."""
 
 _PIECE: Final = 256 << 10
 _MAGIC_SIZE: Final = 6
@@ -48,6 +53,15 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))
 _UNSUPPORTED: Final = {b"\xfd7zXZ\0": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4", b"PK\x03\x04": "zip"}
+
+
+def writing_memory() -> int:
+    """Return how many bytes of memory `write_archive` holds at most, whatever the tree's size."""
+    return _WRITING + _WORKER * _workers()
+
+
+def _workers() -> int:
+    return min(_MAX_WORKERS, usable_cores())
 
 
 def write_archive(
@@ -107,7 +121,7 @@ class _CompressingSink:
             options={
                 CompressionParameter.compression_level: _LEVEL,
                 CompressionParameter.checksum_flag: 1,
-                CompressionParameter.nb_workers: min(_MAX_WORKERS, usable_cores()),
+                CompressionParameter.nb_workers: _workers(),
                 CompressionParameter.job_size: _JOB_SIZE,
             }
         )

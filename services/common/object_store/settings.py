@@ -12,6 +12,10 @@ __all__ = ["BucketName", "ObjectStoreSettings", "StoreSettings"]
 
 _MIB = 1 << 20
 
+_SENDING = 3 * _MIB
+"""What a request takes that sends part of an archive, in bytes: a piece is read, one is sent, and of one the kernel
+has not taken everything yet."""
+
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 """Name of an S3 bucket."""
 
@@ -69,3 +73,8 @@ class ObjectStoreSettings(StoreSettings):
     """Parts of one archive that are uploaded at the same time."""
     object_limit: Annotated[ByteSize, Field(ge=1)] = ByteSize(64 << 30)
     """Larger objects are not downloaded."""
+
+    def sending_memory(self, size: int) -> int:
+        """Bytes of memory that the upload of an archive of `size` bytes holds at most."""
+        requests = 1 if size <= self.multipart_threshold else self.parallel_parts
+        return min(size, _SENDING) * requests + _MIB  # and a piece that is hashed

@@ -7,14 +7,13 @@ import socket
 import stat
 import subprocess
 import sys
-import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from harness.ports import free_ports
-from harness.processes import DaemonError, Service
+from harness.processes import DaemonError
 from services.common.archive.limits import ArchiveLimits
 from services.common.object_store.settings import ObjectStoreSettings
 from services.common.settings import variables
@@ -25,44 +24,9 @@ from tests.support.engine_client import EngineClient
 from tests.support.fuse import served, stop
 from tests.support.metrics import ask, counted, shown
 from tests.support.mounts import mounts_below
+from tests.support.plugin_process import PluginProcess
 
 COMMAND = [sys.executable, "-m", "services.graphdriver"]
-
-
-class Process:
-    """A process of the plugin that keeps all it has below one directory."""
-
-    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
-        # Paths of sockets are short, hence not below the directory of a test.
-        self.socket = Path(f"/run/test-{zlib.crc32(os.fsencode(directory)):08x}/cvmfs.sock")
-        self.home = directory / "docker/cvmfs"
-        self.environment = {
-            "GRAPHDRIVER_SOCKET": str(self.socket),
-            "GRAPHDRIVER_STATE": str(directory / "state"),
-            "GRAPHDRIVER_CVMFS_ROOT": str(directory / "cvmfs"),
-            "GRAPHDRIVER_REPOSITORIES": "test.example.org",
-            "GRAPHDRIVER_LOG_FORMAT": "json",
-            **(settings or {}),
-        }
-        self.daemon = Service(
-            "graphdriver", "services.graphdriver", log=directory / "graphdriver.log", env=self.environment
-        )
-
-    async def start(self) -> None:
-        async def listens() -> bool:
-            try:
-                async with EngineClient.connected(self.socket) as client:
-                    return (await client.call("/Plugin.Activate")).status == 200
-            except (FileNotFoundError, ConnectionRefusedError):
-                return False
-
-        await self.daemon.start(listens)
-
-    async def call(self, operation: str, **fields: object) -> object:
-        async with EngineClient.connected(self.socket) as client:
-            answer = await client.call(f"/GraphDriver.{operation}", fields)
-        assert answer.status == 200, answer
-        return answer.document
 
 
 async def _never() -> bool:
@@ -73,8 +37,8 @@ async def _never() -> bool:
 async def process(
     tmp_path: Path,
     mounting: None,  # noqa: ARG001 - ends after this
-) -> AsyncIterator[Process]:
-    process = Process(tmp_path)
+) -> AsyncIterator[PluginProcess]:
+    process = PluginProcess(tmp_path)
     yield process
     await process.daemon.kill()
 
@@ -139,7 +103,7 @@ def test_arguments_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 async def test_a_service_manager_is_told_when_it_serves(tmp_path: Path) -> None:
-    process = Process(tmp_path)
+    process = PluginProcess(tmp_path)
     address = f"@thin-images-{os.getpid()}-{id(process)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
         manager.bind(f"\0{address[1:]}")
@@ -151,7 +115,7 @@ async def test_a_service_manager_is_told_when_it_serves(tmp_path: Path) -> None:
 
 
 async def test_secrets_are_in_no_log(tmp_path: Path) -> None:
-    process = Process(
+    process = PluginProcess(
         tmp_path,
         {
             "LAYER_STORE_ENDPOINT": "http://127.0.0.1:9",
@@ -172,7 +136,7 @@ async def test_secrets_are_in_no_log(tmp_path: Path) -> None:
 async def test_it_is_watched_at_a_port(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     place = f"127.0.0.1:{port}"
-    process = Process(tmp_path, {"GRAPHDRIVER_METRICS": place})
+    process = PluginProcess(tmp_path, {"GRAPHDRIVER_METRICS": place})
     await process.start()
     assert await ask(place, "/healthz") == {"status": "alive", "initialised": False}
     async with EngineClient.connected(process.socket) as client:
@@ -205,7 +169,7 @@ async def test_it_is_watched_at_a_port(tmp_path: Path) -> None:
 # The socket
 
 
-async def test_the_socket_is_roots_only(process: Process) -> None:
+async def test_the_socket_is_roots_only(process: PluginProcess) -> None:
     await process.start()
     status = process.socket.stat()
     assert stat.S_ISSOCK(status.st_mode)
@@ -213,26 +177,26 @@ async def test_the_socket_is_roots_only(process: Process) -> None:
 
 
 async def test_a_second_process_on_the_socket_is_refused_and_the_first_goes_on(
-    process: Process, tmp_path: Path
+    process: PluginProcess, tmp_path: Path
 ) -> None:
     await process.start()
-    other = Process(tmp_path, {"GRAPHDRIVER_STATE": str(tmp_path / "other state")})
+    other = PluginProcess(tmp_path, {"GRAPHDRIVER_STATE": str(tmp_path / "other state")})
     with pytest.raises(DaemonError, match=rf"with status 1\n(?s:.*)another process listens on {process.socket}: stop"):
         await other.daemon.start(_never)
     await process.call("Init", Home=str(process.home))
 
 
-async def test_a_second_process_on_the_state_is_refused(process: Process, tmp_path: Path) -> None:
+async def test_a_second_process_on_the_state_is_refused(process: PluginProcess, tmp_path: Path) -> None:
     """It would serve the same home as the first, and each would count its own mounts."""
     await process.start()
-    other = Process(tmp_path / "other", {"GRAPHDRIVER_STATE": str(tmp_path / "state")})
+    other = PluginProcess(tmp_path / "other", {"GRAPHDRIVER_STATE": str(tmp_path / "state")})
     with pytest.raises(DaemonError, match=rf"with status 1\n(?s:.*)another process uses {tmp_path}/state: stop it"):
         await other.start()
     assert not other.socket.exists()
     await process.call("Init", Home=str(process.home))
 
 
-async def test_the_socket_of_a_killed_process_is_replaced(process: Process) -> None:
+async def test_the_socket_of_a_killed_process_is_replaced(process: PluginProcess) -> None:
     await process.start()
     await process.daemon.kill()
     assert process.socket.is_socket()
@@ -241,7 +205,7 @@ async def test_the_socket_of_a_killed_process_is_replaced(process: Process) -> N
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
-async def test_what_is_no_socket_is_not_replaced(process: Process, kind: str) -> None:
+async def test_what_is_no_socket_is_not_replaced(process: PluginProcess, kind: str) -> None:
     process.socket.parent.mkdir(parents=True)
     if kind == "file":
         process.socket.write_text("precious")
@@ -253,7 +217,7 @@ async def test_what_is_no_socket_is_not_replaced(process: Process, kind: str) ->
 
 
 async def test_a_path_that_is_too_long_for_a_socket_is_an_error_that_says_so(tmp_path: Path) -> None:
-    process = Process(tmp_path, {"GRAPHDRIVER_SOCKET": f"/run/{'x' * 110}"})
+    process = PluginProcess(tmp_path, {"GRAPHDRIVER_SOCKET": f"/run/{'x' * 110}"})
     with pytest.raises(DaemonError, match=r"ended with status 1\n(?s:.*)too long"):
         await process.start()
     assert "Traceback" not in process.daemon.log.read_text()
@@ -263,7 +227,9 @@ async def test_a_path_that_is_too_long_for_a_socket_is_an_error_that_says_so(tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_orderly_also_with_idle_connections(process: Process, number: signal.Signals) -> None:
+async def test_a_signal_ends_it_orderly_also_with_idle_connections(
+    process: PluginProcess, number: signal.Signals
+) -> None:
     await process.start()
     async with EngineClient.connected(process.socket) as client:
         await client.call("/Plugin.Activate")
@@ -272,7 +238,7 @@ async def test_a_signal_ends_it_orderly_also_with_idle_connections(process: Proc
     assert not process.socket.exists()
 
 
-async def test_containers_outlive_an_orderly_end_and_a_kill(process: Process) -> None:
+async def test_containers_outlive_an_orderly_end_and_a_kill(process: PluginProcess) -> None:
     await process.start()
     await process.call("Init", Home=str(process.home))
     await process.call("Create", ID="base")
@@ -292,7 +258,7 @@ async def test_containers_outlive_an_orderly_end_and_a_kill(process: Process) ->
     assert mounts_below(process.home) == []
 
 
-async def test_a_damaged_memory_of_init_is_named(process: Process, tmp_path: Path) -> None:
+async def test_a_damaged_memory_of_init_is_named(process: PluginProcess, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state/init.json").write_text("{")
     with pytest.raises(DaemonError, match=rf"ended with status 1\n(?s:.*){tmp_path}/state/init\.json is damaged"):
@@ -300,7 +266,7 @@ async def test_a_damaged_memory_of_init_is_named(process: Process, tmp_path: Pat
     assert "Traceback" not in process.daemon.log.read_text()
 
 
-async def test_a_home_that_is_not_mounted_yet_is_not_made_anew(process: Process, tmp_path: Path) -> None:
+async def test_a_home_that_is_not_mounted_yet_is_not_made_anew(process: PluginProcess, tmp_path: Path) -> None:
     """At boot the plugin may come before the engine's file system; the engine's Init comes after it."""
     await process.start()
     await process.call("Init", Home=str(process.home))
@@ -314,7 +280,7 @@ async def test_a_home_that_is_not_mounted_yet_is_not_made_anew(process: Process,
     assert await process.call("Exists", ID="base") == {"Exists": True}
 
 
-async def test_a_signal_ends_it_while_a_repository_hangs(process: Process, tmp_path: Path) -> None:
+async def test_a_signal_ends_it_while_a_repository_hangs(process: PluginProcess, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with served(tmp_path / "source", tmp_path / "cvmfs/test.example.org") as client:
         await process.start()
@@ -331,7 +297,7 @@ async def test_a_signal_ends_it_while_a_repository_hangs(process: Process, tmp_p
             await getting
 
 
-async def _add_thin(process: Process) -> None:
+async def _add_thin(process: PluginProcess) -> None:
     digest = "1e" * 32
     content = f'{{"version": "1.0", "layers": [{{"digest": "{digest}", "url": "cvmfs://test.example.org/{digest}"}}]}}'
     await process.call("Create", ID="thin")
@@ -341,7 +307,7 @@ async def _add_thin(process: Process) -> None:
 
 async def test_an_unreachable_socket_directory_is_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    process = Process(tmp_path, {"GRAPHDRIVER_SOCKET": str(tmp_path / "file/cvmfs.sock")})
+    process = PluginProcess(tmp_path, {"GRAPHDRIVER_SOCKET": str(tmp_path / "file/cvmfs.sock")})
     with pytest.raises(DaemonError, match=r"ended with status 1\n(?s:.*)Not a directory|File exists"):
         await process.start()
     assert "Traceback" not in process.daemon.log.read_text()
