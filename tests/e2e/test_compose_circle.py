@@ -17,7 +17,7 @@ from harness.trees import CONTAINER_EXCLUSIONS, differences, read_directory
 from tests.support.compose import ComposeStack
 from tests.support.cvmfs_client import follow
 from tests.support.e2e import THIN, Images
-from tests.support.forwarder import forwarded
+from tests.support.fault_proxy import Link
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -43,8 +43,9 @@ async def registry(builder: Engine, tmp_path_factory: pytest.TempPathFactory) ->
     try:
         await registry.start()
         host, _, port = registry.address.rpartition(":")
-        async with forwarded(builder.gateway, host, int(port)) as address:
-            yield address
+        link = Link(int(port), host=host)
+        async with link.up(builder.gateway):
+            yield f"{builder.gateway}:{link.port}"
     finally:
         await registry.close()
 

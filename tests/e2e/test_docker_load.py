@@ -25,8 +25,8 @@ from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_director
 from services.common.archive.errors import MalformedArchiveError
 from services.common.archive.limits import ArchiveLimits
 from services.common.descriptor import DESCRIPTOR_NAME
+from tests.hostile.archives import CASES, Case
 from tests.support.e2e import Images, Nodes
-from tests.support.hostile import CASES, Case
 from tests.support.layers import Directory, Leaf, layers, members_of
 from tests.support.node_traces import NodeTraces
 from tests.support.repositories import thin_json

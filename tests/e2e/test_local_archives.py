@@ -19,8 +19,8 @@ from harness.node import Node
 from harness.trees import CONTAINER_EXCLUSIONS, Tree, differences, read_directory
 from services.common.archive.limits import ArchiveLimits
 from services.common.descriptor import LayerUrl
+from tests.hostile.archives import CASES
 from tests.support.e2e import Images
-from tests.support.hostile import CASES
 from tests.support.node_traces import NodeTraces
 from tests.support.policies import DIFFERENCES, described
 from tests.support.repositories import thin_json

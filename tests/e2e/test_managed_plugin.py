@@ -21,7 +21,7 @@ from harness.processes import DaemonError
 from harness.registry import Registry
 from harness.thin_images import read_descriptor
 from tests.support import cvmfs2
-from tests.support.autofs import automounted
+from tests.support.automounter import automounted
 from tests.support.compose import TRIAL_REPOSITORY, ComposeStack
 from tests.support.containers import Trio
 from tests.support.cvmfs_client import follow

@@ -1,0 +1,1 @@
+"""Faults and load, short in `make test` and long in `make soak`."""

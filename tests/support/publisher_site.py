@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from services.common.archive.model import LayerArchive
 from services.common.object_store.model import key_of
 from services.repository.native.trust.keyring import KeyFiles
 from tests.support.bucket_site import BucketSite
-from tests.support.link import Link
+from tests.support.fault_proxy import Link
 from tests.support.notifications import minio_event
 from tests.support.publisher import REPOSITORY, PublisherProcess
 
@@ -39,18 +39,28 @@ class PublisherSite:
         Of the journal.
     database
         Its URL.
+    settings
+        Further environment variables of the publishers; they win.
     """
 
     lease = _LEASE
     """Seconds for which a publisher that hangs keeps its turn, and the repository."""
 
-    def __init__(self, directory: Path, access: S3Access, server: PostgresqlServer, database: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        access: S3Access,
+        server: PostgresqlServer,
+        database: str,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.publishers: list[PublisherProcess] = []
         self.links: list[Link] = []
         self._directory = directory
         self._access = access
         self._server = server
         self._database = database
+        self._settings = settings or {}
         self._repository = BucketSite(
             access=access,
             keys=KeyFiles(directory / "keys", REPOSITORY),
@@ -62,10 +72,17 @@ class PublisherSite:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, directory: Path, access: S3Access, server: PostgresqlServer, database: str, *, publishers: int
+        cls,
+        directory: Path,
+        access: S3Access,
+        server: PostgresqlServer,
+        database: str,
+        *,
+        publishers: int,
+        settings: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Self]:
         """Make a repository; run publishers of it, which are started again when they end, as by a supervisor."""
-        self = cls(directory, access, server, database)
+        self = cls(directory, access, server, database, settings)
         await asyncio.to_thread(self._repository.create)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             for number in range(publishers):
@@ -92,6 +109,7 @@ class PublisherSite:
             "PUBLISHER_DATABASE": self._database.replace(f":{self._server.port}/", f":{link.port}/"),
             "PUBLISHER_DATABASE_PASSWORD_FILE": str(self._server.password_file),
             "PUBLISHER_LEASE_SECONDS": str(_LEASE),
+            **self._settings,
         }
         return PublisherProcess(self._directory / f"publisher-{number}", self._access, settings)
 

@@ -9,7 +9,6 @@ from typing import Final
 
 import pytest
 
-from harness.trees import differences, read_directory
 from services.common.archive.errors import ArchiveError, UnsafeArchiveError
 from services.common.archive.limits import ArchiveLimits
 from services.common.archive.model import LayerContent
@@ -17,7 +16,7 @@ from services.common.archive.ondisk import OverlayDeletions
 from services.common.archive.policy import LocalPolicy
 from services.common.archive.survey import survey
 from services.common.archive.unpack import unpack, unpack_by_policy
-from tests.support.hostile import CASES, Case, link
+from tests.hostile.archives import link
 from tests.support.policies import DIFFERENCES, Difference, described
 from tests.support.tars import archive, member, pax
 
@@ -81,23 +80,6 @@ def _size(tree: Path) -> int:
 def test_the_table_has_what_it_should_have() -> None:
     names = [difference.name for difference in DIFFERENCES]
     assert len(set(names)) == len(names) >= 80
-
-
-@pytest.mark.parametrize("hostile", CASES, ids=[hostile.name for hostile in CASES])
-def test_nothing_that_is_local_leads_out(tree: Path, hostile: Case) -> None:
-    canary = tree.parent / "canary"
-    canary.mkdir()
-    (canary / "victim").write_bytes(b"untouched")
-    before, neighbours = read_directory(canary), sorted(tree.parent.iterdir())
-    content = hostile.build(os.fsencode(canary))
-    if hostile.local is None:
-        _put(content, tree, hostile.limits)
-    else:
-        with pytest.raises(ArchiveError) as refused:
-            _put(content, tree, hostile.limits)
-        assert hostile.local in str(refused.value)
-    assert differences(before, read_directory(canary)) == []
-    assert sorted(tree.parent.iterdir()) == neighbours
 
 
 def test_of_the_limits_only_those_on_form_and_time_hold(tree: Path) -> None:

@@ -15,7 +15,7 @@ from services.node.cvmfs.host_repositories import HostRepositories
 from services.node.cvmfs.repository_io import RepositoryIo
 from services.node.errors import RepositoryError
 from tests.node.conftest import LOOKUP_TIMEOUT, Core
-from tests.support.autofs import automounted
+from tests.support.automounter import automounted
 from tests.support.driver import contents
 from tests.support.fuse import served
 from tests.support.mounts import mount

@@ -16,8 +16,8 @@ from services.publisher.journal.postgresql import PostgresqlDatabase
 from services.publisher.journal.sqlite import SqliteDatabase
 from services.publisher.pipeline import membership as membership_module
 from services.publisher.pipeline.membership import Membership
+from tests.support.fault_proxy import Link
 from tests.support.journal import claim, numbered
-from tests.support.link import Link
 
 _LONG = 1000.0
 _SHORT = 0.2
