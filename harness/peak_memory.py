@@ -1,8 +1,8 @@
-"""The most memory that a process has used."""
+"""The memory that a process uses, and the most that it has used."""
 
 from pathlib import Path
 
-__all__ = ["peak_memory"]
+__all__ = ["peak_memory", "resident_memory"]
 
 
 def peak_memory(process: int | str = "self") -> int:
@@ -10,6 +10,15 @@ def peak_memory(process: int | str = "self") -> int:
 
     getrusage(2) would include the peak of whoever started it.
     """
+    return _bytes(process, "VmHWM:")
+
+
+def resident_memory(process: int | str = "self") -> int:
+    """Return the resident set of a process, in bytes."""
+    return _bytes(process, "VmRSS:")
+
+
+def _bytes(process: int | str, name: str) -> int:
     status = Path(f"/proc/{process}/status").read_text()
-    (peak,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    return peak * 1024
+    (kilobytes,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
+    return kilobytes * 1024

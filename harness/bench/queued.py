@@ -5,18 +5,15 @@ publisher adds to them shows all the more.
 """
 
 import asyncio
-import gzip
 import hashlib
-import io
 import itertools
 import os
 import shlex
 import sys
-import tarfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -33,20 +30,17 @@ from harness.processes import Daemon, wait_until
 from harness.s3 import S3Access, create_bucket, remove_bucket, s3_client
 from harness.stratum0 import Stratum0
 from harness.trees import Tree, differences, read_directory
-from services.common.archive.model import LayerArchive, MediaType
-from services.common.digest import Digest
 from services.common.layout import sidecar_path
 from services.common.object_store.store import ObjectStore
 from services.common.publisher_api.client import PublisherApi
 from services.common.repository_name import RepositoryName
-from services.common.sidecar import LayerSidecar
 from tests.support.cvmfs_server.standin import StandIn
+from tests.support.small_layers import SmallLayer, small_layer
 
 __all__ = ["queued"]
 
 _NAME: Final = RepositoryName("queued.example.org")
 _LAYERS: Final = 100
-_FILES: Final = 3
 _LIMIT: Final = 1.5
 _TOKEN: Final = "the token of a publisher on the loopback interface"  # noqa: S105
 _PATIENCE: Final = 120
@@ -70,20 +64,6 @@ done
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Layer:
-    """A layer in the bucket."""
-
-    archive: LayerArchive
-    sidecar: bytes
-    """What lies beside it in a repository."""
-
-    @property
-    def digest(self) -> Digest:
-        """Its digest."""
-        return self.archive.digest
-
-
 async def queued(directory: Path, stratum0: Stratum0, runs: int) -> list[Row]:
     """Publish a hundred small layers that are in the bucket, until all are visible; each time to a new repository.
 
@@ -100,7 +80,7 @@ async def queued(directory: Path, stratum0: Stratum0, runs: int) -> list[Row]:
         Figures that count.
     """
     directory.mkdir()
-    layers = await asyncio.to_thread(lambda: [_make(directory, number) for number in range(_LAYERS)])
+    layers = await asyncio.to_thread(lambda: [small_layer(directory, number) for number in range(_LAYERS)])
     return [await _Queue(directory, stratum0.access, layers).row(runs)]
 
 
@@ -117,7 +97,7 @@ class _Queue:
         The layers.
     """
 
-    def __init__(self, directory: Path, access: S3Access, layers: Sequence[_Layer]) -> None:
+    def __init__(self, directory: Path, access: S3Access, layers: Sequence[SmallLayer]) -> None:
         self._directory = directory
         self._access = access
         self._layers = layers
@@ -260,37 +240,3 @@ def _published(standin: StandIn) -> Tree:
         for path, entry in read_directory(standin.published).items()
         if path != _OWN
     }
-
-
-def _make(directory: Path, number: int) -> _Layer:
-    """Write a small layer: a directory and three files."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        entry = tarfile.TarInfo("etc")
-        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-        tar.addfile(entry)
-        files = [f"{file} of {number}\n".encode() for file in range(_FILES)]
-        for file, content in enumerate(files):
-            entry = tarfile.TarInfo(f"etc/{file}")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    tarred = stream.getvalue()
-    compressed = gzip.compress(tarred, mtime=0)
-    archive = LayerArchive(
-        path=directory / f"layer-{number}",
-        digest=Digest(hashlib.sha256(compressed).hexdigest()),
-        diff_id=Digest(hashlib.sha256(tarred).hexdigest()),
-        size=len(compressed),
-        uncompressed_size=len(tarred),
-        media_type=MediaType.TAR_GZIP,
-    )
-    archive.path.write_bytes(compressed)
-    sidecar = LayerSidecar(
-        digest=archive.digest,
-        diff_id=archive.diff_id,
-        archive_size=archive.size,
-        uncompressed_size=archive.uncompressed_size,
-        tree_size=sum(map(len, files)),
-        entries=1 + _FILES,
-    )
-    return _Layer(archive=archive, sidecar=sidecar.encode())
