@@ -87,7 +87,11 @@ class Forgery:
     def __init__(self, root: Path) -> None:
         self.root = root
         shutil.copytree(GOLDEN, root)
-        letter = (root / ".cvmfspublished").read_bytes().partition(b"--\n")[0].decode()
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Take all changes back; objects that have been stored stay, and nobody names them."""
+        letter = (GOLDEN / ".cvmfspublished").read_bytes().partition(b"--\n")[0].decode()
         self.fields = {line[0]: line[1:] for line in letter.splitlines()}
         self.fields["X"] = self.store(_certificate(), "X")
         der = base64.b64decode(b"".join(_certificate().splitlines()[1:-1]))

@@ -1,5 +1,6 @@
 """File catalogs: databases that hold the entries of a subtree."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +13,9 @@ from services.repository.native.records import DIGEST_SIZE, ContentHash, path_ha
 __all__ = ["Catalog", "CatalogReference"]
 
 _SCHEMA: Final = "2.5"
+_NO_NAMES: Final = frozenset({b"", b".", b".."})
+_UNFIT: Final = re.compile(rb"[/\0]")
+"""What no name has in it."""
 _REVISIONS: Final = {"nested size": 1, "xattr": 2, "bind_mountpoints": 4, "mtimens": 7}
 """Schema revision that brought a column or table; what an older catalog lacks reads as NULL."""
 
@@ -124,8 +128,9 @@ class Catalog:
         )
         for found in rows:
             row = Row(*found)
-            if not isinstance(row.name, bytes):
-                raise BrokenRepositoryError(f"{show_path(path)}: an entry has the name {row.name!r}")
+            # Whoever writes what is read here must not be led out of its directory.
+            if not isinstance(row.name, bytes) or row.name in _NO_NAMES or _UNFIT.search(row.name):
+                raise BrokenRepositoryError(f"{show_path(path)}: an entry has the name {str(row.name)[:300]}")
             yield Entry.of(row, path + b"/" + row.name)
 
     def rows(self, condition: str = "1") -> Iterator[Row]:

@@ -20,6 +20,10 @@ __all__ = ["read_object", "read_sized_object", "read_small_object"]
 
 _PIECE: Final = 256 << 10
 """Most bytes that are decompressed at a time."""
+_GROWTH: Final = 100
+"""What cannot be compressed grows by less than a hundredth of it,"""
+_FRAME: Final = 4096
+"""and by fewer bytes than this."""
 
 
 def read_object(
@@ -48,14 +52,16 @@ def read_object(
     ObjectMissingError, StorageError
         As `Source.open`.
     BrokenRepositoryError
-        At the end at the latest: the stored bytes are not those of the name, are no complete zlib stream, or hold more
-        than the limit.
+        At the end at the latest: the stored bytes are not those of the name, are no complete zlib stream, hold more
+        than the limit, or are more than content within it can need.
     """
     path = name.path(kind)
     hasher = name.algorithm.hasher()
-    stored = _hashed(source, path, hasher.update)
+    # A server that lies may send without end.
+    too_large = BrokenRepositoryError(f"{path} holds more than {limit} bytes")
+    stored = _at_most(limit + limit // _GROWTH + _FRAME, _hashed(source, path, hasher.update), too_large)
     try:
-        yield from _at_most(limit, stored if compression is Compression.NONE else _inflate(stored, path), path)
+        yield from _at_most(limit, stored if compression is Compression.NONE else _inflate(stored, path), too_large)
     except BrokenRepositoryError:
         # Bytes that have changed are the cause, whatever they lead to.
         for _ in stored:
@@ -93,12 +99,12 @@ def _compare(found: bytes, name: ContentHash, path: str) -> None:
         raise BrokenRepositoryError(f"{path} has been changed: its bytes have the hash {found.hex()}")
 
 
-def _at_most(limit: int, pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
+def _at_most(limit: int, pieces: Iterator[bytes], too_large: BrokenRepositoryError) -> Iterator[bytes]:
     found = 0
     for piece in pieces:
         found += len(piece)
         if found > limit:
-            raise BrokenRepositoryError(f"{path} holds more than {limit} bytes")
+            raise too_large
         yield piece
 
 

@@ -76,11 +76,16 @@ class Revision:
         Raises
         ------
         ObjectMissingError, StorageError, BrokenRepositoryError
-            As `stat`.
+            As `stat`; or one catalog is named twice, of which few could make more than anybody can read.
         """
         waiting = [self.catalog_of(directory)]
+        seen: set[bytes] = set()
         while waiting:
-            with self._catalogs.open(waiting.pop()) as catalog:
+            reference = waiting.pop()
+            if reference.hash.digest in seen:
+                raise BrokenRepositoryError(f"{show_path(reference.path)}: its catalog is named more than once")
+            seen.add(reference.hash.digest)
+            with self._catalogs.open(reference) as catalog:
                 waiting += [nested for nested in catalog.all_nested() if nested.path.startswith(directory + b"/")]
                 yield catalog
 

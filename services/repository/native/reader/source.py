@@ -1,6 +1,7 @@
 """Where the files of a repository are read: any storage, or any server of static files."""
 
 import http.client
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,6 +18,7 @@ _PIECE: Final = 256 << 10
 """Most bytes that are read at a time."""
 _TIMEOUT: Final = 30.0
 """Longest silence of a server, in seconds."""
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _ABSENT: Final = frozenset({403, 404, 410})
 """A bucket that may not be listed answers 403 for what it does not hold."""
 
@@ -33,7 +35,8 @@ def pieces_of(source: Source, path: str) -> Iterator[bytes]:
         while True:
             try:
                 piece = stream.read(_PIECE)
-            except (OSError, http.client.HTTPException) as error:
+            # A ValueError is about the length of a chunk.
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 raise StorageError(f"{path} in {source} cannot be read to its end: {error}") from error
             if not piece:
                 return
@@ -106,9 +109,12 @@ class HttpSource:
         """Return a file's size."""
         try:
             with self._request("HEAD", path) as answer:
-                return int(answer.headers.get("Content-Length") or 0)
+                length = answer.headers.get("Content-Length") or "0"
         except ObjectMissingError:
             return None
+        if not _LENGTH.fullmatch(length):
+            raise StorageError(f"{self._base}/{path} has the length {length[:80]!r}, which is no number")
+        return int(length)
 
     def _request(self, method: str, path: str) -> http.client.HTTPResponse:
         url = f"{self._base}/{path}"
@@ -120,6 +126,7 @@ class HttpSource:
             if error.code in _ABSENT:
                 raise ObjectMissingError(f"{url} does not exist (HTTP {error.code})") from None
             raise StorageError(f"{url} cannot be read: HTTP {error.code}") from None
-        except (OSError, http.client.HTTPException) as error:
+        # A ValueError is about the address of a redirect.
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise StorageError(f"{url} cannot be read: {getattr(error, 'reason', error)}") from error
         return answer
