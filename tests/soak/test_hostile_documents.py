@@ -42,7 +42,7 @@ def test_seeds_are_of_their_form(document: Document) -> None:
 def test_what_is_no_such_document(soak: Soak) -> None:
     accepted, times, most = [], 0, 0
     for document in DOCUMENTS:
-        for name, content in (NO_JSON | ODD_JSON).items():
+        for name, content in {**NO_JSON, **ODD_JSON}.items():
             with Memory() as memory:
                 refusal = _refusal(document, content)
             most = max(most, memory.taken)

@@ -7,9 +7,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-__all__ = ["disk", "ext4", "full_disk", "mount", "mounts_below", "unmount_all_below"]
+__all__ = ["SmallDisk", "disk", "ext4", "full_disk", "mount", "mounts_below", "small_disk", "unmount_all_below"]
+
+_BLOCK: Final = 4096
 
 
 def mounts_below(directory: Path) -> list[str]:
@@ -55,6 +59,35 @@ def full_disk(directory: Path) -> Iterator[Callable[[int], None]]:
         yield fill
     finally:
         unmount_all_below(directory.parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallDisk:
+    """A file system that can be filled and freed."""
+
+    filler: Path
+    """The file that fills it."""
+
+    def fill(self) -> None:
+        """Leave no byte free (blocking)."""
+        with self.filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(_BLOCK)):
+                pass
+
+    def free(self) -> None:
+        """Take away what fills it."""
+        self.filler.unlink()
+
+
+@contextmanager
+def small_disk(directory: Path, *, megabytes: int) -> Iterator[SmallDisk]:
+    """Mount a small file system in a directory, which is made if it is not there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", directory)
+    try:
+        yield SmallDisk(filler=directory / ".filler")
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 @contextmanager

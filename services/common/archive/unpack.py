@@ -81,7 +81,10 @@ def unpack_by_policy(
     try:
         if os.listdir(root):
             raise TreeWriteError(f"a layer cannot be unpacked to {tree}: the directory is not empty")
-        with DiskTree(root, deletions=deletions, policy=policy, notes=notes) as disk:
-            return read_by_policy(source, disk, policy=policy, notes=notes, witness=witness)
+        try:
+            with DiskTree(root, deletions=deletions, policy=policy, notes=notes) as disk:
+                return read_by_policy(source, disk, policy=policy, notes=notes, witness=witness)
+        except TreeWriteError as error:
+            raise TreeWriteError(f"in {tree}: {error}") from error.__cause__  # which file system it was
     finally:
         os.close(root)

@@ -29,18 +29,28 @@ _BEAT: Final = 0.25
 def main() -> int:
     """Record the intention, run the program, claim the transaction, write the marker; return the program's status."""
     publisher, flag, marker, token, *command = sys.argv[1:]
+    try:
+        return _open(int(publisher), Path(flag), marker, token, command)
+    except OSError as error:
+        # The publisher shows this as what keeps it from publishing.
+        places = f"{os.path.dirname(flag)} or {os.path.dirname(marker)}"
+        sys.stderr.write(f"whose the transaction is cannot be written to {places}: {error.strerror}\n")
+        return 1
+
+
+def _open(publisher: int, flag: Path, marker: str, token: str, command: list[str]) -> int:
     asked: list[None] = []
     # Whoever ends the program ends this process as well, which is to see what became of it.
     signal.signal(signal.SIGTERM, lambda *_: asked.append(None))
-    intention = IntentionFile(Path(flag)).record(token)
-    if os.getppid() != int(publisher):
+    intention = IntentionFile(flag).record(token)
+    if os.getppid() != publisher:
         # A publisher that is started after a kill waits for whom it knows of; it may have looked before the record.
         intention.withdraw()
         sys.stderr.write("the publisher has ended before a transaction was opened\n")
         return 1
     status = _run(command, intention)
     if status == 0:
-        claim(Path(flag), token)
+        claim(flag, token)
         intention.withdraw()
         os.makedirs(os.path.dirname(marker), mode=0o755, exist_ok=True)
         temporary = f"{marker}.new"

@@ -250,7 +250,7 @@ class WorkerPool:
         finally:
             self._processes.put(worker)
         if answer[:1] == FAILED:
-            raise StorageError(f"an object cannot be written: {answer[1:].decode()}")
+            raise StorageError(f"an object cannot be written below {self._files}: {answer[1:].decode()}")
         return memoryview(answer)[1:]
 
     def _start(self) -> "_Worker":
