@@ -41,6 +41,7 @@ class SeaweedFS:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._webhook: Mapping[str, str] = {}
         self._ports = free_ports(10)
         self._daemon: Daemon | None = None
         self.access = S3Access(
@@ -82,15 +83,26 @@ class SeaweedFS:
         """The settings of a service that uses the bucket."""
         return self.access.environment
 
-    async def start(self, webhook_url: str | None = None, webhook_token: str | None = None) -> None:
-        """Start the server and wait until it takes objects.
+    def announce_to(self, url: str, token: str) -> None:
+        """Post an event for every change below `sha256/` in the bucket, from the next start on.
 
         Parameters
         ----------
-        webhook_url
-            Where it posts an event for every change below `sha256/` in the bucket.
-        webhook_token
+        url
+            Where it is posted.
+        token
             Bearer token of these requests.
+        """
+        self._webhook = {
+            "WEED_NOTIFICATION_WEBHOOK_ENABLED": "true",
+            "WEED_NOTIFICATION_WEBHOOK_ENDPOINT": url,
+            "WEED_NOTIFICATION_WEBHOOK_BEARER_TOKEN": token,
+            # The parts of a multipart upload are files as well, below .uploads/.
+            "WEED_NOTIFICATION_WEBHOOK_PATH_PREFIXES": f"/buckets/{_BUCKET}/sha256/",
+        }
+
+    async def start(self) -> None:
+        """Start the server and wait until it takes objects.
 
         Raises
         ------
@@ -102,7 +114,7 @@ class SeaweedFS:
             "seaweedfs",
             [*_IN_ITS_DIRECTORY, _program(), str(self._directory), *self._arguments()],
             log=self._directory / "seaweedfs.log",
-            env=self._variables(webhook_url, webhook_token),
+            env=self._variables(),
         )
         self._daemon = daemon
         async with s3_client(self.access) as client:
@@ -143,18 +155,8 @@ class SeaweedFS:
             f"-volume.max={_VOLUMES}",
         ]
 
-    def _variables(self, webhook_url: str | None, webhook_token: str | None) -> dict[str, str]:
-        variables = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-        if webhook_url is not None:
-            variables |= {
-                "WEED_NOTIFICATION_WEBHOOK_ENABLED": "true",
-                "WEED_NOTIFICATION_WEBHOOK_ENDPOINT": webhook_url,
-                # The parts of a multipart upload are files as well, below .uploads/.
-                "WEED_NOTIFICATION_WEBHOOK_PATH_PREFIXES": f"/buckets/{_BUCKET}/sha256/",
-            }
-        if webhook_token is not None:
-            variables["WEED_NOTIFICATION_WEBHOOK_BEARER_TOKEN"] = webhook_token
-        return variables
+    def _variables(self) -> dict[str, str]:
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key, **self._webhook}
 
 
 def _program() -> str:

@@ -74,10 +74,11 @@ class Stratum0:
         self._bucket = bucket
         self.keys = KeyFiles(directory / "keys", repository)
         """Of a native repository."""
-        self.store = SeaweedFS(directory / "seaweedfs")
         (self._port,) = free_ports(1)
         self.token = secrets.token_urlsafe(24)
         """What the publisher wants to see of whoever changes something."""
+        self.store = SeaweedFS(directory / "seaweedfs")
+        self.store.announce_to(f"{self.url}/v1/events", self.token)
         self.publisher = Service(
             "publisher",
             "services.publisher",
@@ -161,7 +162,7 @@ class Stratum0:
             One of them ended, or was not ready in time.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        await self.store.start(webhook_url=f"{self.url}/v1/events", webhook_token=self.token)
+        await self.store.start()
         if self._bucket is not None:
             async with s3_client(self._access) as client:
                 await create_bucket(client, self._bucket)

@@ -15,8 +15,11 @@ KEY = "sha256/" + "a" * 64
 async def test_an_upload_is_announced_with_the_token_and_its_parts_are_not(tmp_path: Path) -> None:
     server = SeaweedFS(tmp_path / "server")
     async with Webhook.listen() as webhook:
-        await server.start(webhook_url=f"{webhook.url}/v1/events", webhook_token="the-token")
+        server.announce_to(f"{webhook.url}/v1/events", "the-token")
+        await server.start()
         try:
+            await server.kill()
+            await server.start()  # it goes on announcing
             async with s3_client(server.access) as client:
                 upload = await client.create_multipart_upload(Bucket=server.bucket, Key=KEY)
                 target = {"Bucket": server.bucket, "Key": KEY, "UploadId": upload["UploadId"]}

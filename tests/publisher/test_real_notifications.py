@@ -29,7 +29,8 @@ async def test_seaweedfs_announces_and_the_sweep_finds_what_was_lost(
             ready = await publisher.get("/readyz")
             assert ready["ready"] is False
             assert store.endpoint in ready["checks"]["store"]
-            await store.start(f"{publisher.url}/v1/events", TOKEN)
+            store.announce_to(f"{publisher.url}/v1/events", TOKEN)
+            await store.start()
             ready = await publisher.get("/readyz")
             assert (ready["ready"], set(ready["checks"].values())) == (True, {"ok"})
             swept = lambda: _swept(publisher)  # noqa: E731 - a condition
