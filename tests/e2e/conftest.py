@@ -76,6 +76,6 @@ async def compose_stack(builder: Engine, tmp_path_factory: pytest.TempPathFactor
     """The stack of docker-compose.yml with SeaweedFS, up and healthy; who changes it brings it back."""
     stack = ComposeStack(engine=builder, directory=tmp_path_factory.mktemp("compose") / "clone")
     await stack.clone()
-    # Word for word what the README says, so that it is true.
-    await stack.shell(commands_below(CHECKOUT / "README.md", "### The stratum 0, with docker compose"), timeout=900)
+    # Word for word what the documentation says, so that it is true.
+    await stack.shell(commands_below(CHECKOUT / "docs" / "stratum0.md", "## With docker compose"), timeout=900)
     return stack

@@ -1,4 +1,4 @@
-"""The stack of docker-compose.yml, on a real engine, built and started as the README says."""
+"""The stack of docker-compose.yml, on a real engine, built and started as docs/stratum0.md says."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ async def test_each_service_has_its_own_secrets_and_no_others(compose_stack: Com
 
 
 async def test_worker_nodes_get_the_uploaders_keys_as_documented(compose_stack: ComposeStack) -> None:
-    await compose_stack.shell(commands_below(CHECKOUT / "README.md", "Worker nodes need its public key"))
+    await compose_stack.shell(commands_below(CHECKOUT / "docs" / "stratum0.md", "Worker nodes need its public key"))
     for name, secret in (("access-key", "uploader_access_key"), ("secret-key", "uploader_secret_key")):
         file = compose_stack.directory / name
         assert (file.read_text(), file.stat().st_mode & 0o7777) == (compose_stack.secret(secret), 0o400)
@@ -356,7 +356,7 @@ async def test_a_back_up_is_restored_as_documented(
     compose_stack: ComposeStack, published: dict[str, Any], layers: list[LayerArchive], tmp_path: Path
 ) -> None:
     before = await compose_stack.layer(published["digest"])
-    (line,) = commands_below(CHECKOUT / "README.md", "They trust it by its public key:").splitlines()
+    (line,) = commands_below(CHECKOUT / "docs" / "stratum0.md", "They trust it by its public key:").splitlines()
     await compose_stack.shell(line)
     key = (compose_stack.directory / "repository.pub").read_bytes()
     await compose_stack.shell(commands_below(OPERATIONS, "**Back up.**"))

@@ -1,7 +1,7 @@
-"""Profiles `registry` and `converter` of the compose stack, by the README's own commands: what is pushed gets visible.
+"""Profiles `registry` and `converter` of the compose stack, by the page's own commands: what is pushed gets visible.
 
 The registry's image cannot be had here, so that Debian's package of the same program has its name; all else is as the
-README has it.
+page has it.
 """
 
 import asyncio
@@ -35,12 +35,12 @@ from tests.support.tars import archive, member
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _PATIENCE: Final = 300
-_README: Final = CHECKOUT / "README.md"
-_HEADING: Final = "### Images that keep themselves up to date, with docker compose"
+_PAGE: Final = CHECKOUT / "docs" / "stratum0.md"
+_HEADING: Final = "## Images that keep themselves up to date"
 _REGISTRY: Final = "127.0.0.1:5000"
 """Where the profile's registry listens unless told otherwise."""
 _IMAGE: Final = "registry:5000/physics/tool:v1"
-"""What the README has pushed, as converter and publisher call it."""
+"""What the page has pushed, as converter and publisher call it."""
 _TAKEN: Final = 'converter_hint_events_total{endpoint="registry",outcome="taken"}'
 _SERVER: Final = """\
 FROM cvmfs-thin/seaweedfs AS tools
@@ -55,7 +55,7 @@ docker() {
     command docker "$@"
 }
 """
-"""There is nowhere to pull from, so that what the README pulls has to be there."""
+"""There is nowhere to pull from, so that what the page pulls has to be there."""
 _APPTAINER: Final = """\
 apptainer() {
     local root
@@ -87,11 +87,11 @@ async def _have_registry_image(stack: ComposeStack, engine: Engine, directory: P
 async def converter(
     compose_stack: ComposeStack, builder: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
-    """The README's commands were run; `HOST:PORT` of the converter."""
+    """The page's commands were run; `HOST:PORT` of the converter."""
     await _have_registry_image(compose_stack, builder, tmp_path_factory.mktemp("registry"))
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
-    commands = commands_below(_README, _HEADING)
+    commands = commands_below(_PAGE, _HEADING)
     try:
         await compose_stack.shell(f"export LISTEN_CONVERTER={address}\n{_PULLED}{commands}")
         yield address
@@ -169,7 +169,7 @@ async def test_what_the_readme_has_pushed_is_there_in_all_forms_in_one_revision_
     storage = DirectoryStorage(compose_stack.volume("repository") / TRIAL_REPOSITORY)
     with RepositoryReader(storage, name=TRIAL_REPOSITORY, master_keys=[compose_stack.public_key]) as reader:
         await asyncio.to_thread(ClientView(reader, view).update)
-    (commands,) = re.findall(r"neither asks a registry:\n\n```sh\n(.*?)```", _README.read_text(), re.DOTALL)
+    (commands,) = re.findall(r"neither asks a registry:\n\n```sh\n(.*?)```", _PAGE.read_text(), re.DOTALL)
     with seen_by_clients(view, TRIAL_REPOSITORY) as seen:
         podman = Podman(tmp_path / "user", [seen / "podmanStore"])
         script = f"set -euo pipefail\n{_APPTAINER}{commands}"
@@ -183,7 +183,7 @@ async def test_what_the_readme_has_pushed_gets_visible_and_again_when_its_tag_mo
 ) -> None:
     async with aiohttp.ClientSession() as session:
         first = await _becomes_visible(compose_stack, session)
-        (listing,) = re.findall(r"`(docker compose exec) (publisher thinctl images [^`]+)`", _README.read_text())
+        (listing,) = re.findall(r"`(docker compose exec) (publisher thinctl images [^`]+)`", _PAGE.read_text())
         listed = await compose_stack.shell(" -T ".join(listing))
         assert _IMAGE in listed.text
         thin = await _thin_image(session)

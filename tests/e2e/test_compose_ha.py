@@ -1,4 +1,4 @@
-"""Two publishers by docker-compose.ha.yml, started as the README says: either is killed in the middle of 500 layers.
+"""Two publishers by docker-compose.ha.yml, started as the page says: either is killed in the middle of 500 layers.
 
 PostgreSQL's image cannot be had here, so that Debian's package of it has its name; SeaweedFS is in MinIO's place.
 """
@@ -34,7 +34,7 @@ from tests.support.publisher import make_layer
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _LAYERS: Final = 500
-_HEADING: Final = "### Two publishers"
+_HEADING: Final = "## Two publishers"
 _BATCH: Final = 100
 _SETTINGS: Final = f"""\
 PUBLISHER_BATCH_LAYERS={_BATCH}
@@ -58,7 +58,7 @@ docker() {
 async def stack(
     compose_stack: ComposeStack, builder: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ComposeStack]:
-    """The README's commands were run, beside the stack that has made the images."""
+    """The page's commands were run, beside the stack that has made the images."""
     (port,) = free_ports(1)
     stack = ComposeStack(
         engine=builder,
@@ -73,7 +73,7 @@ async def stack(
     assert compose_stack.engine is builder
     await build_database_image(builder, image, tmp_path_factory.mktemp("database"))
     try:
-        await stack.shell(_WITH_SEAWEEDFS + commands_below(CHECKOUT / "README.md", _HEADING), timeout=600)
+        await stack.shell(_WITH_SEAWEEDFS + commands_below(CHECKOUT / "docs" / "stratum0.md", _HEADING), timeout=600)
         yield stack
     finally:
         await stack.compose("down", "--volumes", "--timeout", "1")

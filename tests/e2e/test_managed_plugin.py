@@ -1,4 +1,4 @@
-"""The managed plugin: built and pushed by make, installed as the README says, and everything that can happen to it.
+"""The managed plugin: built and pushed by make, installed as docs/worker.md says, and everything that can happen to it.
 
 The tests share three engines and go on where the one before stopped: making a plugin and restarting engines is what
 takes the time.

@@ -1,4 +1,4 @@
-"""The managed plugin as people get it: built by make, pushed to a registry, installed on worker nodes by the README."""
+"""The managed plugin as people get it: built by make, pushed to a registry, installed on nodes by docs/worker.md."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ NAME: Final = "cvmfs/graphdriver"
 CLIENT_SOURCE: Final = "/var/lib/cvmfs/source"
 """Where the stand-in for the CVMFS client looks for repositories, inside the plugin."""
 
-_README: Final = Path(__file__).parents[2] / "README.md"
+_PAGE: Final = Path(__file__).parents[2] / "docs" / "worker.md"
 _PLACES: Final = {
     "cvmfs": "cvmfs",
     "cvmfs-config": "etc/cvmfs",
@@ -43,9 +43,9 @@ _PLACE = re.compile(rf"(?<![\w/])/(?={'|'.join(sorted(_PLACES.values(), key=len,
 
 
 def _installation() -> str:
-    """Return the commands of the README."""
-    text = _README.read_text()
-    (section,) = re.findall(r"^### A worker node$(.*?)^### ", text, re.MULTILINE | re.DOTALL)
+    """Return the commands of the documentation."""
+    text = _PAGE.read_text()
+    (section,) = re.findall(r"^### Install the plugin$(.*?)^### ", text, re.MULTILINE | re.DOTALL)
     (commands,) = re.findall(r"^```sh$(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return str(commands)
 
@@ -108,7 +108,7 @@ class Worker:
         return [f"{mount}.source={self.root / place}" for mount, place in _PLACES.items()]
 
     async def install(self, *, registry: str, repository: RepositoryName, store: S3Access) -> None:
-        """Do what the README says, word for word but for names, addresses and the place of the root directory."""
+        """Do what docs/worker.md says, word for word but for names, addresses and the place of the root directory."""
         files = self.root / "keys"
         files.mkdir()
         (files / "access-key").write_text(f"{store.access_key}\n")

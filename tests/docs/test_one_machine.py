@@ -1,4 +1,4 @@
-"""The README's way from a fresh machine to a committed thin image, with containerd: every command is run as it stands.
+"""docs/one-machine.md, from a fresh machine to a committed thin image by containerd: each command is run as it stands.
 
 It goes in a mount namespace of its own, in which the directories that the commands write to are others than the
 machine's. Only what would come from outside is not fetched: packages are those that are there, the Python environment
@@ -24,7 +24,6 @@ from tests.support.compose import CHECKOUT
 from tests.support.e2e import write_base
 from tests.support.metrics import shown
 
-_HEADING = "### Docker with containerd, tried out on one machine"
 _PUBLISHER = "127.0.0.1:8480"
 
 _MACHINE = r"""
@@ -77,15 +76,15 @@ systemctl() {
 
 
 def _commands() -> str:
-    (section,) = re.findall(rf"^{_HEADING}$(.*?)^### ", (CHECKOUT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    blocks = re.findall(r"^```sh$(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    page = (CHECKOUT / "docs" / "one-machine.md").read_text()
+    blocks = re.findall(r"^```sh$(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 4
     return "".join(blocks)
 
 
 @pytest.fixture
 async def image(tmp_path: Path) -> AsyncIterator[str]:
-    """The image that the README takes from a registry: a small Debian, in one on this machine."""
+    """The image that the page takes from a registry: a small Debian, in one on this machine."""
     write_base(tmp_path / "base.tar")
     write_image(tmp_path / "image.tar", name="debian:trixie", layers=[tmp_path / "base.tar"], config={"Cmd": ["bash"]})
     registry = Registry(tmp_path / "registry")
