@@ -223,24 +223,31 @@ async def test_secrets_are_in_no_description_log_or_argument(
     assert [(name, place) for name, value in secrets.items() for place, text in texts.items() if value in text] == []
 
 
-async def test_files_take_the_place_of_generated_secrets_as_documented(compose_stack: ComposeStack) -> None:
-    before = compose_stack.secrets
+async def test_files_take_the_place_of_generated_secrets_as_documented_and_nothing_is_lost(
+    compose_stack: ComposeStack, published: dict[str, Any], layers: list[LayerArchive], tmp_path: Path
+) -> None:
+    """Every container is removed and made anew for that."""
+    before, layer = compose_stack.secrets, await compose_stack.layer(published["digest"])
+    containers = {container["Id"] for container in await compose_stack.inspect()}
     await compose_stack.have_secrets_in_files()
     assert await compose_stack.states() == HEALTHY
+    assert containers.isdisjoint({container["Id"] for container in await compose_stack.inspect()})
     assert compose_stack.secrets == before
     said = (await compose_stack.compose("logs", "--no-color", "secrets")).text
     assert "services have those of secrets/" in said
-    # Never mixed: one that is missing is not generated, and nothing goes on.
+    assert await compose_stack.layer(published["digest"]) == layer
+    await asyncio.to_thread(_shown, compose_stack, tmp_path / "cvmfs")
+    assert (tmp_path / "cvmfs" / published["digest"] / "etc" / "motd").read_text() == "layer 0"
+    await compose_stack.upload(layers[3])
+    await compose_stack.published(layers[3].digest)
+    # Never mixed: one that is missing is not generated, and whoever waits for this service does not start.
     token = compose_stack.directory / "secrets" / "event_token"
     content = token.read_bytes()
     token.unlink()
-    ended = await compose_stack.compose("up", "--detach", accept=(1,))
-    assert 'service "secrets" didn\'t complete successfully' in ended.complaint
-    said = (await compose_stack.compose("logs", "--no-color", "secrets")).text
-    assert "secrets/event_token is missing or empty" in said
+    refused = await compose_stack.compose("run", "--rm", "-T", "secrets", accept=(1,))
+    assert "secrets/event_token is missing or empty" in refused.text + refused.complaint
     assert compose_stack.secrets == before
     token.write_bytes(content)
-    await compose_stack.up()
 
 
 async def test_notifications_of_minio_are_taken(compose_stack: ComposeStack, layers: list[LayerArchive]) -> None:
@@ -287,21 +294,6 @@ async def test_a_publisher_that_starts_before_its_store_waits(
     await compose_stack.upload(layers[2])
     await compose_stack.published(layers[2].digest)
     await compose_stack.up()
-
-
-async def test_down_and_up_lose_nothing(
-    compose_stack: ComposeStack, published: dict[str, Any], layers: list[LayerArchive], tmp_path: Path
-) -> None:
-    before = await compose_stack.layer(published["digest"])
-    await compose_stack.down()
-    assert await compose_stack.states() == {}
-    await compose_stack.up()
-    assert await compose_stack.states() == HEALTHY
-    assert await compose_stack.layer(published["digest"]) == before
-    await asyncio.to_thread(_shown, compose_stack, tmp_path / "cvmfs")
-    assert (tmp_path / "cvmfs" / published["digest"] / "etc" / "motd").read_text() == "layer 0"
-    await compose_stack.upload(layers[3])
-    await compose_stack.published(layers[3].digest)
 
 
 async def test_restarted_containers_get_healthy(compose_stack: ComposeStack) -> None:
