@@ -256,7 +256,7 @@ _UNREADABLE: Final = frozenset(
     {"nul-in-path", "nul-in-target", "symlink-in-place-of-a-directory", "gnu-name-size"},
 )
 """Cases, beside malformed ones, that the engine may refuse itself: it reads a layer while the driver does."""
-_AT_ONCE: Final = 60
+_AT_ONCE: Final = 120
 """Loads side by side: one that the engine refuses itself takes it a quarter of a minute."""
 
 

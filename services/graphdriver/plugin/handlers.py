@@ -5,6 +5,7 @@ its user. Diff answers a raw tar: it fails before the first byte, or breaks the 
 takes a cut tar for a whole one.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -297,10 +298,28 @@ async def _changes_document(found: Iterable[Change]) -> AsyncIterator[bytes]:
 async def _apply_diff(request: web.Request) -> web.Response:
     # The engine does not escape the query; the ids of layers need no escaping.
     layer_id = LayerId(request.query.get("id", ""))
-    content = await request.app[SESSION].driver.apply(layer_id, _body(request, layer_id))
+    try:
+        content = await request.app[SESSION].driver.apply(layer_id, _body(request, layer_id))
+    except InterruptedWorkError:
+        # The engine has given the layer up itself, and its content may never come to an end.
+        raise
+    except Exception:
+        await _read_to_the_end(request)
+        raise
     for note in content.notes:
         _log.warning("layer_not_kept_whole", layer=layer_id, note=note)
     return _answer({"Size": content.tree_size, "Err": ""})
+
+
+async def _read_to_the_end(request: web.Request) -> None:
+    """Take the rest of a layer that is refused.
+
+    Whoever answers earlier makes the engine close the layer and lend its buffer to the next one while a goroutine
+    still reads into it (moby's layer_store.go, applyTar): now and then the whole engine then ends by a panic.
+    """
+    with contextlib.suppress(ConnectionError, web.RequestPayloadError):  # why it is refused is the better answer
+        async for _ in request.content.iter_any():
+            pass
 
 
 async def _body(request: web.Request, layer_id: LayerId) -> AsyncIterator[bytes]:

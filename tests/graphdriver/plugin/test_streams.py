@@ -162,16 +162,39 @@ async def test_a_layer_that_is_being_filled_is_removed_at_once(plugin: Plugin, b
     await _no_threads_left()
 
 
-async def test_an_error_early_in_a_long_stream_reaches_the_engine(plugin: Plugin, base: str) -> None:
+async def test_a_layer_is_read_to_its_end_before_it_is_refused(plugin: Plugin, base: str) -> None:
+    """The engine's goroutine that reads a layer outlives a request that is answered early, and may end the engine."""
     evil = member(b"../outside", b"x")
     async with plugin.client() as client:
         path = f"/GraphDriver.ApplyDiff?id={base}&parent="
-        sending = asyncio.create_task(client.stream(path, evil, *([bytes(1 << 20)] * 50)))
-        answer = await client.answer()
-        await sending
+        with capture_logs() as logs:
+            await client.stream(path, evil, *([bytes(1 << 20)] * 50), end=False)
+            answered = asyncio.create_task(client.answer())
+            # All of it was taken, the closing chunk is missing, and the extraction has ended.
+            await _no_threads_left()
+            assert (await asyncio.wait({answered}, timeout=0.2))[1], "not yet"
+            await client.send(b"0\r\n\r\n")
+            answer = await answered
         assert answer.status == 500
         assert "../outside" in answer.error
+        assert [event["event"] for event in logs] == ["operation_failed"]
         assert (await client.call("/GraphDriver.Exists", {"ID": base})).document == {"Exists": True}
+
+
+async def test_why_a_layer_is_refused_is_said_though_its_request_breaks_off(plugin: Plugin, base: str) -> None:
+    with capture_logs() as logs:
+        async with plugin.client() as client:
+            path = f"/GraphDriver.ApplyDiff?id={base}&parent="
+            await client.stream(path, member(b"../outside", b"x"), *([bytes(1 << 20)] * 50), end=False)
+            await _no_threads_left()
+
+        async def logged() -> bool:
+            return bool(logs)
+
+        await wait_until(logged, what="the refusal is logged")
+    (event,) = logs
+    assert event["event"] == "operation_failed"
+    assert "../outside" in event["error"]
 
 
 async def test_a_hostile_layer_reaches_nothing_outside(plugin: Plugin, base: str, home: Path) -> None:
