@@ -273,7 +273,7 @@ class Certificate:
         try:
             certificate = x509.load_pem_x509_certificate(pem)
             key = certificate.public_key()
-        except (ValueError, UnsupportedAlgorithm):
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
             raise BrokenRepositoryError(f"{where} is no PEM certificate") from None
         if not isinstance(key, rsa.RSAPublicKey):
             raise BrokenRepositoryError(f"{where} is no certificate of an RSA key")
